@@ -1,0 +1,80 @@
+// The one error type users see: what happened, where, and what to do about it.
+
+/** Stable machine-readable names of what can go wrong; printed by `--json` beside the message. */
+export type ErrorCode =
+  | 'usage'
+  | 'scenario.invalid'
+  | 'scenario.types'
+  | 'data.invalid'
+  | 'checkpoint.missing'
+  | 'checkpoint.invalid'
+  | 'tokenizer.mismatch'
+  | 'backend.unavailable'
+  | 'model.failed'
+  | 'message.invalid'
+  | 'metric.failed'
+  | 'reward.invalid'
+  | 'selection.empty'
+  | 'run.exists'
+  | 'run.missing'
+  | 'run.version'
+  | 'run.corrupt'
+  | 'run.diverged'
+  | 'io.write'
+  | 'io.read'
+  | 'training.diverged'
+  | 'interrupted'
+  | 'timeout';
+
+/**
+ * A failure with a message for people, a `code` for programs and, where there is one, a `hint` that says
+ * what to do. The message is one line: what happened and where.
+ */
+export class OptimaError extends Error {
+  readonly code: ErrorCode;
+  readonly hint: string | undefined;
+
+  constructor(code: ErrorCode, message: string, options: { hint?: string; cause?: unknown } = {}) {
+    super(message, options.cause === undefined ? undefined : { cause: options.cause });
+    this.name = 'OptimaError';
+    this.code = code;
+    this.hint = options.hint;
+  }
+}
+
+/** The message of anything that was thrown, on one line. */
+export function messageOf(error: unknown): string {
+  const text = error instanceof Error ? error.message : String(error);
+  return text.replace(/\s*\n\s*/g, ' ').trim();
+}
+
+/**
+ * The candidate nearest to `word` by edit distance, or undefined when none is near enough to be a likely
+ * misspelling (more than 40 % of the longer word's letters differ).
+ */
+export function nearest(word: string, candidates: readonly string[]): string | undefined {
+  let best: string | undefined;
+  let bestDistance = Number.POSITIVE_INFINITY;
+  for (const candidate of candidates) {
+    const distance = editDistance(word, candidate);
+    if (distance < bestDistance && distance <= 0.4 * Math.max(word.length, candidate.length)) {
+      best = candidate;
+      bestDistance = distance;
+    }
+  }
+  return best;
+}
+
+/** Levenshtein distance (insertions, deletions, substitutions) between two sequences of characters. */
+export function editDistance(a: string, b: string): number {
+  let previous = Array.from({ length: b.length + 1 }, (_, j) => j);
+  for (let i = 1; i <= a.length; i++) {
+    const row = [i];
+    for (let j = 1; j <= b.length; j++) {
+      const substitution = previous[j - 1]! + (a[i - 1] === b[j - 1] ? 0 : 1);
+      row.push(Math.min(previous[j]! + 1, row[j - 1]! + 1, substitution));
+    }
+    previous = row;
+  }
+  return previous[b.length]!;
+}

@@ -1,0 +1,98 @@
+// The two interfaces behind which every model stands: `LanguageModel` talks and scores, `TrainablePolicy` also learns.
+import type { PolicyHash } from './ids.ts';
+
+/**
+ * One message of an agent's view. `tokenIds` are present on the agent's own sampled messages: the exact
+ * ids, end-of-turn token included, which a model in process must reuse instead of tokenizing `content`.
+ */
+export interface ChatMessage {
+  readonly role: 'system' | 'user' | 'assistant';
+  readonly content: string;
+  readonly tokenIds?: readonly number[];
+}
+
+/** How the next token is drawn. Temperature 0 takes the most likely token (lowest id on a tie). */
+export interface Sampling {
+  /** Softmax temperature, 0 or more. */
+  readonly temperature: number;
+  /** Nucleus: the smallest set of tokens with at least this probability; 1 keeps all. */
+  readonly topP: number;
+  /** Keep only the k most likely tokens; 0 keeps all. */
+  readonly topK: number;
+  /** Cap on the message's tokens, the end-of-turn token included. */
+  readonly maxTokens: number;
+}
+
+export interface GenerationRequest {
+  /** Names the request in errors and logs. */
+  readonly id: string;
+  readonly messages: readonly ChatMessage[];
+  readonly sampling: Sampling;
+  /** Unsigned 32-bit seed of this request alone. */
+  readonly seed: number;
+}
+
+export interface Generation {
+  readonly text: string;
+  /** The sampled ids, the end-of-turn token last when `finish` is `stop`. Empty for models without tokens. */
+  readonly tokenIds: readonly number[];
+  /** Log-probability (nats) of each id under the model at temperature 1, before top-p and top-k. */
+  readonly logprobs: readonly number[];
+  /** `stop`: the model ended its turn; `length`: it hit `maxTokens` (or the context's end). */
+  readonly finish: 'stop' | 'length';
+  /** Tokens the model had to read before the first new one. */
+  readonly promptTokens: number;
+}
+
+export interface ScoreRequest {
+  readonly id: string;
+  /** A view whose assistant messages are scored. */
+  readonly messages: readonly ChatMessage[];
+}
+
+/** Log-probabilities (nats) of the tokens of each assistant message, in order, end-of-turn token included. */
+export type ScoreResult = readonly (readonly number[])[];
+
+export interface CallOptions {
+  readonly signal?: AbortSignal;
+}
+
+/**
+ * A model that can take part in a dialogue. Calls are batched: results come in the order of the requests.
+ * The smallest implementation answers every request with a fixed text:
+ *
+ * ```ts
+ * const parrot: LanguageModel = {
+ *   hash: 'parrot' as PolicyHash,
+ *   generate: async (requests) =>
+ *     requests.map(() => ({ text: 'hm', tokenIds: [], logprobs: [], finish: 'stop', promptTokens: 0 })),
+ *   score: async (requests) => requests.map(() => []),
+ * };
+ * ```
+ *
+ * Both calls reject with `OptimaError('interrupted')` when `signal` aborts and with `model.failed` when a
+ * request cannot be answered.
+ */
+export interface LanguageModel {
+  readonly hash: PolicyHash;
+  generate(requests: readonly GenerationRequest[], options?: CallOptions): Promise<readonly Generation[]>;
+  score(requests: readonly ScoreRequest[], options?: CallOptions): Promise<readonly ScoreResult[]>;
+}
+
+/** One training sequence: a view in token space. */
+export interface TrainingSequence {
+  /** Token ids of the whole view. */
+  readonly tokenIds: readonly number[];
+  /** Same length: 1 where the token is the agent's own and is learnt, else 0. */
+  readonly lossMask: readonly (0 | 1)[];
+}
+
+/** A language model whose weights can be trained and saved. */
+export interface TrainablePolicy extends LanguageModel {
+  /** The view in the very token ids that `generate` reads, with a loss mask over its sampled messages. */
+  encode(messages: readonly ChatMessage[]): TrainingSequence;
+  /** Writes the weights as a Hugging Face folder; resolves with the hash of what was written. */
+  save(folder: string): Promise<PolicyHash>;
+  /** Frees the weights. */
+  dispose(): void;
+}

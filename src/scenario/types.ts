@@ -1,0 +1,112 @@
+// What a scenario is: tasks, roles, protocol, answer, metric, reward. Every interface here is something a
+// scenario file may implement itself; the functions beside this file are the ready-made ones.
+import type { Rng } from '../domain/rng.ts';
+import type { Turn } from '../domain/transcript.ts';
+
+export const splits = ['train', 'validation', 'test'] as const;
+export type Split = (typeof splits)[number];
+
+/**
+ * Where tasks come from. `load` gives the first `count` tasks of a split; the same generator gives the same
+ * tasks, and a smaller count a prefix of a larger one. Random parts (who is dealt what) come from `rng`.
+ *
+ * ```ts
+ * const source: TaskSource<{ n: number }> = {
+ *   load: async (split, count) => Array.from({ length: count }, (_, n) => ({ n })),
+ * };
+ * ```
+ */
+export interface TaskSource<Task> {
+  load(split: Split, count: number, rng: Rng): Promise<readonly Task[]>;
+}
+
+/** One side of the team. */
+export interface RoleDefinition<Task> {
+  /** The role's private view: all it is told before the dialogue begins. */
+  sees(task: Task): string;
+  /** Whether initialization gives this role a format prompt. Default true. */
+  readonly formatted?: boolean;
+}
+
+/**
+ * Who speaks and when the dialogue ends. Pure: both functions see the turns so far and nothing else.
+ * A dialogue that reaches `maxTurns` without `agreed` ends with the outcome `turn-cap`.
+ */
+export interface Protocol<Role extends string = string> {
+  readonly order: readonly Role[];
+  /** Cap on messages of one dialogue. */
+  readonly maxTurns: number;
+  /** The speaker of the next turn. */
+  next(turns: readonly Turn[]): Role;
+  /** Whether the team has reached its answer. */
+  agreed(turns: readonly Turn[], answer: AnswerParser): boolean;
+}
+
+/** Finds the answer a message states; null when it states none. `example` writes one, for checks and docs. */
+export interface AnswerParser {
+  parse(text: string): string | null;
+  example(answer: string): string;
+}
+
+export interface Score {
+  /** In [0, 1]. */
+  readonly score: number;
+  readonly exactMatch: boolean;
+}
+
+/** Scores the team's answer (null: no message stated one). May throw: that fails the trajectory, loudly. */
+export interface Metric<Task> {
+  readonly name: string;
+  /** The answers counted as right, the canonical one first. */
+  answers(task: Task): readonly string[];
+  score(prediction: string | null, task: Task): Score;
+}
+
+/** A way of writing that initialization asks for and training then makes a habit (METHOD §3). */
+export interface FormatPrompt {
+  readonly name: string;
+  /** Appended to the role's view as a line of its own. */
+  readonly prompt: string;
+}
+
+/** What a demonstrator wrote: a whole dialogue, for `optima warmup`. */
+export interface Demonstration<Role extends string = string> {
+  /** The format prompt the dialogue was written under, or null for the plain prompt. */
+  readonly format: FormatPrompt | null;
+  readonly turns: readonly { readonly speaker: Role; readonly text: string }[];
+}
+
+export interface ScenarioDefinition<Task, Role extends string> {
+  /** Lower-case words joined by hyphens; also the name on the command line. */
+  readonly name: string;
+  readonly kind: 'information-exchange' | 'debate';
+  /** One sentence for `optima list`. */
+  readonly description: string;
+  readonly tasks: TaskSource<Task>;
+  readonly roles: { readonly [R in Role]: RoleDefinition<Task> };
+  readonly protocol: Protocol<NoInfer<Role>>;
+  readonly answer: AnswerParser;
+  readonly metric: Metric<Task>;
+  /** The λ of Eq. 1, where a recipe does not set them. */
+  readonly reward: { readonly lambdaToken: number; readonly lambdaLoss: number };
+  /** The pool initialization draws from. May be empty: then every dialogue is plain. */
+  readonly formats: readonly FormatPrompt[];
+  /** Writes one training dialogue for `optima warmup`; scenarios without it use an existing checkpoint. */
+  demonstrate?(task: Task, rng: Rng): Demonstration<NoInfer<Role>>;
+}
+
+/** A validated scenario. Methods are bivariant on purpose, so that `Scenario` alone means "of any task". */
+// biome-ignore lint/suspicious/noExplicitAny: the erased form of a scenario holds tasks of every type.
+export type Scenario<Task = any, Role extends string = string> = ScenarioDefinition<Task, Role>;
+
+/** The system text of a role: its view, and the format prompt on a line of its own where one was drawn. */
+export function systemText<Task>(
+  scenario: Scenario<Task>,
+  role: string,
+  task: Task,
+  format: FormatPrompt | null,
+): string {
+  const definition = scenario.roles[role]!;
+  const view = definition.sees(task);
+  return format !== null && definition.formatted !== false ? `${view}\n${format.prompt}` : view;
+}
