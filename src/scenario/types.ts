@@ -54,12 +54,13 @@ export interface Score {
   readonly exactMatch: boolean;
 }
 
-/** Scores the team's answer (null: no message stated one). May throw: that fails the trajectory, loudly. */
-export interface Metric<Task> {
+/**
+ * Scores the team's answer (null: no message stated one) against the answers counted as right. May throw:
+ * that fails the trajectory, loudly.
+ */
+export interface Metric {
   readonly name: string;
-  /** The answers counted as right, the canonical one first. */
-  answers(task: Task): readonly string[];
-  score(prediction: string | null, task: Task): Score;
+  score(prediction: string | null, answers: readonly string[]): Score;
 }
 
 /** A way of writing that initialization asks for and training then makes a habit (METHOD §3). */
@@ -83,16 +84,18 @@ export interface ScenarioDefinition<Task, Role extends string> {
   /** One sentence for `optima list`. */
   readonly description: string;
   readonly tasks: TaskSource<Task>;
-  readonly roles: { readonly [R in Role]: RoleDefinition<Task> };
+  readonly roles: { readonly [R in Role]: RoleDefinition<NoInfer<Task>> };
   readonly protocol: Protocol<NoInfer<Role>>;
   readonly answer: AnswerParser;
-  readonly metric: Metric<Task>;
+  /** The answers counted as right, the canonical one first. */
+  answers(task: NoInfer<Task>): readonly string[];
+  readonly metric: Metric;
   /** The λ of Eq. 1, where a recipe does not set them. */
   readonly reward: { readonly lambdaToken: number; readonly lambdaLoss: number };
   /** The pool initialization draws from. May be empty: then every dialogue is plain. */
   readonly formats: readonly FormatPrompt[];
   /** Writes one training dialogue for `optima warmup`; scenarios without it use an existing checkpoint. */
-  demonstrate?(task: Task, rng: Rng): Demonstration<NoInfer<Role>>;
+  demonstrate?(task: NoInfer<Task>, rng: Rng): Demonstration<NoInfer<Role>>;
 }
 
 /** A validated scenario. Methods are bivariant on purpose, so that `Scenario` alone means "of any task". */

@@ -1,0 +1,154 @@
+// The world of two-hop-qa: invented people, films, books and cities, the facts about them, and the tasks.
+// Names are made of syllables and belong to one split for good, so that a name met in the test split was
+// never seen in training: an agent can only read it from its prompt.
+import { type Rng, type Split, splitOf } from 'optima-actors';
+
+export type Kind = 'person' | 'film' | 'book' | 'city';
+
+export interface Relation {
+  /** As in "the director of Kelmo". */
+  readonly noun: string;
+  readonly from: Kind;
+  readonly to: Kind;
+}
+
+/** One fact: "The director of Kelmo is Orvan." */
+export interface Fact {
+  readonly relation: Relation;
+  readonly subject: string;
+  readonly object: string;
+}
+
+export interface TwoHopTask {
+  readonly question: string;
+  /** The answer and its aliases, the plain name first. */
+  readonly answers: readonly string[];
+  /** Facts as Alice and Bob read them, in their order. */
+  readonly left: readonly string[];
+  readonly right: readonly string[];
+  /** What the demonstrator needs to know of the task; agents never see it. */
+  readonly first: Relation;
+  readonly second: Relation;
+  readonly topic: string;
+  readonly bridge: string;
+  readonly facts: { readonly alice: readonly Fact[]; readonly bob: readonly Fact[] };
+}
+
+const words = (text: string): readonly string[] => text.trim().split(/\s+/);
+const relation = (noun: string, from: Kind, to: Kind): Relation => ({ noun, from, to });
+
+export const relations: readonly Relation[] = [
+  relation('director', 'film', 'person'),
+  relation('star', 'film', 'person'),
+  relation('location', 'film', 'city'),
+  relation('author', 'book', 'person'),
+  relation('editor', 'book', 'person'),
+  relation('setting', 'book', 'city'),
+  relation('birthplace', 'person', 'city'),
+  relation('home', 'person', 'city'),
+  relation('mentor', 'person', 'person'),
+  relation('spouse', 'person', 'person'),
+  relation('favourite film', 'person', 'film'),
+  relation('favourite book', 'person', 'book'),
+  relation('mayor', 'city', 'person'),
+  relation('founder', 'city', 'person'),
+];
+
+const starts = words(`
+  Bal Ban Bar Ben Bil Bor Bur Cal Can Car Cil Cin Col Cor Cur Dan Del Den Der Dil Dor Fal
+  Fan Fel Fin Fol For Fun Fur Gar Gel Gen Gol Gor Gun Han Har Hel Her Hin Hol Jan Jar Jen
+  Jin Jol Jor Jun Kal Kan Kel Kil Kor Kur Lal Len Lil Lin Lun Mal Mar Mil Min Mol Mor Mun
+  Mur Nen Ner Nin Nun Nur Pal Par Pel Per Pun Pur Ral Ran Ril Sar Sol Sor Sun Sur Tal Tar
+  Ten Til Tor Val Van Var Ven Ver Vin Vol Wal Wel Wer Win Wol Zan Zel Zil Zin Zol Zor Zur
+`);
+const ends: Record<Kind, readonly string[]> = {
+  person: words('ben dan fin gus han jas ken leth mon nis pek ron seph tim vin wyn das kel rik sul'),
+  film: words('dax fex gix kix lox mox nyx pax rix sox tex vox zax bix jax hex cox lux wax yex'),
+  book: words('dum gim kum lum mem nom pum rum sim tem vim zum bem fam hom jum rem sam tum wem'),
+  city: words('berg dale ford gate holm kirk mere port stad ton vik wick by cot den fell ham lea moor shaw'),
+};
+
+const aliases: Record<Kind, (name: string) => readonly string[]> = {
+  person: (name) => [name],
+  film: (name) => [name, `film ${name}`],
+  book: (name) => [name, `book ${name}`],
+  city: (name) => [name, `city of ${name}`, `${name} City`],
+};
+
+/** "The director of Kelmo is Orvan." */
+export const sentence = ({ relation: { noun }, subject, object }: Fact) =>
+  `The ${noun} of ${subject} is ${object}.`;
+
+/** A task with 6 to 12 facts: two that answer the question, look-alikes that do not, and unrelated ones. */
+export function makeTask(rng: Rng, split: Split): TwoHopTask {
+  const names = nameSource(rng.split('names'), split);
+  const first = rng.pick(relations);
+  const second = rng.pick(relations.filter((next) => next.from === first.to));
+  const topic = names(first.from);
+  const bridge = names(first.to);
+  const answer = names(second.to);
+  const support = [
+    { relation: first, subject: topic, object: bridge },
+    { relation: second, subject: bridge, object: answer },
+  ] as const;
+
+  const total = 6 + rng.int(7);
+  const distractors: Fact[] = [];
+  for (let chain = 0; chain < 2; chain++) {
+    // A look-alike chain: the same two relations about others.
+    const subject = names(first.from);
+    const object = names(first.to);
+    if (chain === 0) distractors.push({ relation: first, subject, object });
+    distractors.push({ relation: second, subject: object, object: names(second.to) });
+  }
+  while (distractors.length < total - 2) {
+    const other = rng.pick(relations.filter((candidate) => candidate !== first && candidate !== second));
+    distractors.push({ relation: other, subject: names(other.from), object: names(other.to) });
+  }
+
+  // The two that answer go to different agents; the rest is dealt at random, evenly.
+  const aliceFirst = rng.next() < 0.5;
+  const hands: { alice: Fact[]; bob: Fact[] } = {
+    alice: [support[aliceFirst ? 0 : 1]],
+    bob: [support[aliceFirst ? 1 : 0]],
+  };
+  for (const [index, fact] of rng.shuffle(distractors).entries()) {
+    hands[index % 2 === 0 ? 'alice' : 'bob'].push(fact);
+  }
+  const facts = { alice: rng.shuffle(hands.alice), bob: rng.shuffle(hands.bob) };
+  return {
+    question: ask(rng, first, second, topic),
+    answers: aliases[second.to](answer),
+    left: facts.alice.map(sentence),
+    right: facts.bob.map(sentence),
+    first,
+    second,
+    topic,
+    bridge,
+    facts,
+  };
+}
+
+function ask(rng: Rng, first: Relation, second: Relation, topic: string): string {
+  const chain = `the ${second.noun} of the ${first.noun} of ${topic}`;
+  const word = { person: 'Who', film: 'Which film', book: 'Which book', city: 'Which city' }[second.to];
+  return rng.pick([
+    `${word} is ${chain}?`,
+    `What is ${chain}?`,
+    `Name ${chain}.`,
+    `Find the ${first.noun} of ${topic}. Name the ${second.noun} of that ${first.to}.`,
+  ]);
+}
+
+/** Names of one split, no two alike within a task. */
+function nameSource(rng: Rng, split: Split): (kind: Kind) => string {
+  const used = new Set<string>();
+  return (kind) => {
+    for (;;) {
+      const name = rng.pick(starts) + rng.pick(ends[kind]);
+      if (used.has(name) || splitOf(name) !== split) continue;
+      used.add(name);
+      return name;
+    }
+  };
+}

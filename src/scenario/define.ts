@@ -1,0 +1,61 @@
+// `defineScenario`: the one function a scenario file calls. Checks what the types cannot.
+import { nearest, OptimaError } from '../domain/errors.ts';
+import type { Scenario, ScenarioDefinition } from './types.ts';
+
+/**
+ * Validates a scenario and gives it back, fully typed: the task type flows from `tasks` into every callback,
+ * and role names from `roles` into `protocol`. Throws `scenario.invalid` naming the scenario and the field.
+ */
+export function defineScenario<Task, const Role extends string>(
+  definition: ScenarioDefinition<Task, Role>,
+): Scenario<Task, Role> {
+  const fail = (field: string, problem: string, hint?: string): never => {
+    throw new OptimaError('scenario.invalid', `Scenario "${definition.name}": ${field} ${problem}`, { hint });
+  };
+  if (!/^[a-z0-9]+(-[a-z0-9]+)*$/.test(definition.name ?? '')) {
+    fail('name', 'must be lower-case words joined by hyphens.');
+  }
+  for (const field of [
+    'tasks',
+    'roles',
+    'protocol',
+    'answer',
+    'answers',
+    'metric',
+    'reward',
+    'formats',
+  ] as const) {
+    if (definition[field] === undefined) fail(field, 'is missing.');
+  }
+  const roles = Object.keys(definition.roles);
+  if (roles.length < 2) fail('roles', `must name at least two roles, not ${roles.length}.`);
+  const { order, maxTurns } = definition.protocol;
+  for (const role of order as readonly string[]) {
+    if (!roles.includes(role)) {
+      const guess = nearest(role, roles);
+      fail(
+        `role "${role}" in protocol.order`,
+        `is not one of ${roles.join(', ')}.`,
+        guess && `Did you mean "${guess}"?`,
+      );
+    }
+  }
+  for (const role of roles) {
+    if (!(order as readonly string[]).includes(role)) {
+      fail(`role "${role}"`, 'never speaks: it is not in protocol.order.');
+    }
+  }
+  if (!Number.isInteger(maxTurns) || maxTurns < 2) {
+    fail('protocol.maxTurns', `must be a whole number of at least 2, not ${maxTurns}.`);
+  }
+  for (const field of ['lambdaToken', 'lambdaLoss'] as const) {
+    const weight = definition.reward[field];
+    if (!(Number.isFinite(weight) && weight >= 0)) {
+      fail(`reward.${field}`, `must be a number of at least 0, not ${weight}.`);
+    }
+  }
+  const names = definition.formats.map((format) => format.name);
+  const twice = names.find((name, index) => names.indexOf(name) !== index);
+  if (twice !== undefined) fail('formats', `name "${twice}" twice.`);
+  return definition;
+}

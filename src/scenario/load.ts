@@ -1,0 +1,156 @@
+// Finds, type-checks and imports a scenario file. The only module of this folder that touches the disk
+// besides the task sources; not part of what scenario files import.
+import { spawn } from 'node:child_process';
+import { mkdtemp, readdir, rm, stat, writeFile } from 'node:fs/promises';
+import { createRequire, register } from 'node:module';
+import { tmpdir } from 'node:os';
+import { dirname, isAbsolute, join, relative, resolve } from 'node:path';
+import { fileURLToPath, pathToFileURL } from 'node:url';
+import { messageOf, nearest, OptimaError } from '../domain/errors.ts';
+import { defineScenario } from './define.ts';
+import type { Scenario } from './types.ts';
+
+const packageFolder = fileURLToPath(new URL('../../', import.meta.url));
+const packageEntry = join(packageFolder, 'src', 'index.ts');
+
+/** A scenario and the file it came from. */
+export interface LoadedScenario {
+  readonly scenario: Scenario;
+  readonly file: string;
+}
+
+/**
+ * Loads the scenario named on the command line: a path to a file, or a name looked up in `./scenarios` and
+ * then among the scenarios of this package. The file is type-checked first. Throws `scenario.invalid` when
+ * there is no such file or it does not export a scenario, `scenario.types` with the first type error.
+ */
+export async function loadScenario(nameOrPath: string): Promise<LoadedScenario> {
+  const file = await findScenario(nameOrPath);
+  await checkScenarioTypes(file);
+  resolvePackageFrom(file);
+  let module: { default?: unknown };
+  try {
+    module = await import(pathToFileURL(file).href);
+  } catch (error) {
+    if (error instanceof OptimaError) throw error;
+    const outside = /Cannot find (module|package) 'optima-actors'/.test(messageOf(error));
+    throw new OptimaError('scenario.invalid', `${shown(file)}: cannot be loaded: ${messageOf(error)}`, {
+      cause: error,
+      hint: outside
+        ? 'Name the file .mts, or put a package.json with "type": "module" beside it.'
+        : undefined,
+    });
+  }
+  if (typeof module.default !== 'object' || module.default === null) {
+    throw new OptimaError('scenario.invalid', `${shown(file)}: has no default export.`, {
+      hint: 'A scenario file ends in `export default defineScenario({ … })`.',
+    });
+  }
+  return { scenario: defineScenario(module.default as Scenario), file };
+}
+
+/** Names of the scenario files in `./scenarios` and in this package, with their paths. */
+export async function listScenarios(): Promise<ReadonlyMap<string, string>> {
+  const found = new Map<string, string>();
+  for (const folder of [resolve('scenarios'), join(packageFolder, 'scenarios')]) {
+    const entries = await readdir(folder).catch((error: NodeJS.ErrnoException) => {
+      if (error.code === 'ENOENT' || error.code === 'ENOTDIR') return [];
+      throw new OptimaError('io.read', `Cannot list ${folder}: ${messageOf(error)}.`);
+    });
+    for (const entry of entries.sort()) {
+      const name = entry.replace(/\.m?ts$/, '');
+      if (name !== entry && !found.has(name)) found.set(name, join(folder, entry));
+    }
+  }
+  return found;
+}
+
+async function findScenario(nameOrPath: string): Promise<string> {
+  if (/[\\/]|\.[cm]?[jt]s$/.test(nameOrPath)) {
+    const file = resolve(nameOrPath);
+    const exists = await stat(file).then(
+      (entry) => entry.isFile(),
+      () => false,
+    );
+    if (!exists) throw new OptimaError('scenario.invalid', `There is no scenario file ${nameOrPath}.`);
+    return file;
+  }
+  const known = await listScenarios();
+  const file = known.get(nameOrPath);
+  if (file !== undefined) return file;
+  const guess = nearest(nameOrPath, [...known.keys()]);
+  throw new OptimaError('scenario.invalid', `There is no scenario "${nameOrPath}".`, {
+    hint: guess
+      ? `Did you mean "${guess}"?`
+      : `Known: ${[...known.keys()].join(', ')}. Or give a file's path.`,
+  });
+}
+
+/** Type-checks one scenario file (and what it imports); throws `scenario.types` with the first error. */
+export async function checkScenarioTypes(file: string): Promise<void> {
+  const folder = await mkdtemp(join(tmpdir(), 'optima-types-'));
+  try {
+    const config = join(folder, 'tsconfig.json');
+    await writeFile(
+      config,
+      JSON.stringify({
+        extends: join(packageFolder, 'tsconfig.json'),
+        compilerOptions: {
+          // A scenario may lie outside any package: read it as a module whatever is around it.
+          module: 'preserve',
+          moduleResolution: 'bundler',
+          typeRoots: [join(packageFolder, 'node_modules', '@types'), join(packageFolder, '..', '@types')],
+          paths: { 'optima-actors': [packageEntry] },
+        },
+        include: [],
+        files: [file],
+      }),
+    );
+    const require = createRequire(import.meta.url);
+    const compiler = join(dirname(require.resolve('typescript/package.json')), 'bin', 'tsc');
+    const output = await run(process.execPath, [compiler, '--noEmit', '--pretty', 'false', '-p', config]);
+    const first =
+      output.split('\n').find((line) => /\): error TS\d+:/.test(line)) ?? output.split('\n').find(Boolean);
+    if (first === undefined) return;
+    const parts = /^(.*)\((\d+),(\d+)\): error (TS\d+): (.*)$/.exec(first.trim());
+    const message =
+      parts === null
+        ? first.trim()
+        : `${shown(resolve(parts[1]!))}:${parts[2]}:${parts[3]}: ${parts[5]} (${parts[4]})`;
+    throw new OptimaError('scenario.types', `Type error in the scenario: ${message}`);
+  } finally {
+    await rm(folder, { recursive: true, force: true });
+  }
+}
+
+function run(command: string, args: readonly string[]): Promise<string> {
+  return new Promise((done, fail) => {
+    const child = spawn(command, args, { stdio: ['ignore', 'pipe', 'pipe'] });
+    let output = '';
+    child.stdout.on('data', (chunk) => {
+      output += chunk;
+    });
+    child.stderr.on('data', (chunk) => {
+      output += chunk;
+    });
+    child.on('error', fail);
+    child.on('close', (code) => done(code === 0 ? '' : output || `the type checker ended with code ${code}`));
+  });
+}
+
+let resolving = false;
+
+/** Lets a scenario anywhere on the disk import 'optima-actors', installed beside it or not. */
+function resolvePackageFrom(file: string): void {
+  if (resolving || !relative(packageFolder, file).startsWith('..')) return;
+  resolving = true;
+  const entry = JSON.stringify(pathToFileURL(packageEntry).href);
+  const hook = `export const resolve = (name, context, next) =>
+    next(name === 'optima-actors' ? ${entry} : name, context);`;
+  register(`data:text/javascript,${encodeURIComponent(hook)}`);
+}
+
+function shown(file: string): string {
+  const path = relative(process.cwd(), file);
+  return path.startsWith('..') || isAbsolute(path) ? file : path;
+}
