@@ -7,7 +7,7 @@ import { makeTask, type TwoHopTask } from './two-hop-qa/world.ts';
 const view = (self: string, partner: string, task: TwoHopTask, facts: readonly string[]) =>
   [
     `You are ${self}, working with ${partner}. Each knows different facts.`,
-    'Share what is needed and end with <A>answer</A>.',
+    'Share what is needed and end with <A> answer</A>.',
     task.question,
     ...facts,
   ].join('\n');

@@ -16,7 +16,7 @@ interface Style {
   recite(facts: readonly Fact[]): string;
 }
 
-const tag = (name: string) => `<A>${name}</A>`;
+const tag = (name: string) => `<A> ${name}</A>`;
 const key = ({ relation: { noun }, subject }: Fact) => `${noun} of ${subject}`;
 
 function style(

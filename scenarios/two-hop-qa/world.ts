@@ -1,18 +1,18 @@
 // The world of two-hop-qa: invented people, films, books and cities, the facts about them, and the tasks.
-// Names are made of syllables and belong to one split for good, so that a name met in the test split was
+// Names are two invented words and belong to one split for good, so that a name met in the test split was
 // never seen in training: an agent can only read it from its prompt.
 import { type Rng, type Split, splitOf } from 'optima-actors';
 
 export type Kind = 'person' | 'film' | 'book' | 'city';
 
 export interface Relation {
-  /** As in "the director of Kelmo". */
+  /** As in "the director of Kel Dax". */
   readonly noun: string;
   readonly from: Kind;
   readonly to: Kind;
 }
 
-/** One fact: "The director of Kelmo is Orvan." */
+/** One fact: "The director of Kel Dax is Mir Fos." */
 export interface Fact {
   readonly relation: Relation;
   readonly subject: string;
@@ -54,18 +54,16 @@ export const relations: readonly Relation[] = [
   relation('founder', 'city', 'person'),
 ];
 
-const starts = words(`
-  Bal Ban Bar Ben Bil Bor Bur Cal Can Car Cil Cin Col Cor Cur Dan Del Den Der Dil Dor Fal
-  Fan Fel Fin Fol For Fun Fur Gar Gel Gen Gol Gor Gun Han Har Hel Her Hin Hol Jan Jar Jen
-  Jin Jol Jor Jun Kal Kan Kel Kil Kor Kur Lal Len Lil Lin Lun Mal Mar Mil Min Mol Mor Mun
-  Mur Nen Ner Nin Nun Nur Pal Par Pel Per Pun Pur Ral Ran Ril Sar Sol Sor Sun Sur Tal Tar
-  Ten Til Tor Val Van Var Ven Ver Vin Vol Wal Wel Wer Win Wol Zan Zel Zil Zin Zol Zor Zur
+const firstWords = words(`
+  Bas Ben Bes Bim Bok Cal Dom Dul Fen Gak Gan Ged Ger Gid Gil Gos Gul Hib Hig Hon
+  Hus Jeb Jel Jub Jul Kal Lal Lam Lug Mab Mak Ned Neg Peb Pol Puk Rin Rud Rul Rus
+  Sis Sok Sol Som Tat Tes Vak Vam Vas Vub Vuk Wam Wan Wis Wog Zam Zed Zes Zib Zur
 `);
-const ends: Record<Kind, readonly string[]> = {
-  person: words('ben dan fin gus han jas ken leth mon nis pek ron seph tim vin wyn das kel rik sul'),
-  film: words('dax fex gix kix lox mox nyx pax rix sox tex vox zax bix jax hex cox lux wax yex'),
-  book: words('dum gim kum lum mem nom pum rum sim tem vim zum bem fam hom jum rem sam tum wem'),
-  city: words('berg dale ford gate holm kirk mere port stad ton vik wick by cot den fell ham lea moor shaw'),
+const lastWords: Record<Kind, readonly string[]> = {
+  person: words('Bon Det Feb Fir Gir Gog Gud Hal Jab Lar Lun Meb Pag Sul Tas Tem Var Zel Zol Zub'),
+  film: words('Bot Cem Dos Fal Fek Fon Fot Gek Hed Hos Huk Mar Pud Pum Vot Wen Wus Zak Zen Zil'),
+  book: words('Bel Bor Cak Ceg Cen Com Fol Gen Hin Juk Keb Kib Lek Mol Nan Pak Per Til Tol Zin'),
+  city: words('Cel Fes Gib Gig Gus Jib Kob Lom Lum Nad Nik Non Rek Rom Sel Vir Vit Wik Wug Zas'),
 };
 
 const aliases: Record<Kind, (name: string) => readonly string[]> = {
@@ -75,7 +73,7 @@ const aliases: Record<Kind, (name: string) => readonly string[]> = {
   city: (name) => [name, `city of ${name}`, `${name} City`],
 };
 
-/** "The director of Kelmo is Orvan." */
+/** "The director of Kel Dax is Mir Fos." */
 export const sentence = ({ relation: { noun }, subject, object }: Fact) =>
   `The ${noun} of ${subject} is ${object}.`;
 
@@ -140,14 +138,15 @@ function ask(rng: Rng, first: Relation, second: Relation, topic: string): string
   ]);
 }
 
-/** Names of one split, no two alike within a task. */
+/** Names of one split; within a task no two begin with the same word. */
 function nameSource(rng: Rng, split: Split): (kind: Kind) => string {
   const used = new Set<string>();
   return (kind) => {
     for (;;) {
-      const name = rng.pick(starts) + rng.pick(ends[kind]);
-      if (used.has(name) || splitOf(name) !== split) continue;
-      used.add(name);
+      const first = rng.pick(firstWords);
+      const name = `${first} ${rng.pick(lastWords[kind])}`;
+      if (used.has(first) || splitOf(name) !== split) continue;
+      used.add(first);
       return name;
     }
   };
