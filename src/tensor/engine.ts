@@ -1,0 +1,176 @@
+// Chooses the TF.js backend once per process, patches it, and says in one line what was chosen and why.
+import { createRequire } from 'node:module';
+import * as tf from '@tensorflow/tfjs';
+import { messageOf, nearest, OptimaError } from '../domain/errors.ts';
+import { type Blas, loadBlas } from './blas.ts';
+import { installWasmKernels } from './wasm/install.ts';
+
+/** How each backend starts, in the order in which `auto` tries them. A new backend is a new line here. */
+const backends = {
+  tensorflow: startTensorflow,
+  wasm: startWasm,
+  cpu: startCpu,
+};
+
+export type BackendName = keyof typeof backends;
+
+/** Every backend that `startEngine` knows, the preferred one first. */
+export const backendNames = Object.keys(backends) as readonly BackendName[];
+
+export interface Engine {
+  readonly backend: BackendName;
+  /** The library behind the wasm backend's matrix products; null where there is none. */
+  readonly blas: Pick<Blas, 'library' | 'coreType' | 'threads'> | null;
+  /** One line for people: which engine runs and why. */
+  readonly description: string;
+}
+
+export interface EngineOptions {
+  /** `auto` takes the first backend that starts. Default: the environment's OPTIMA_BACKEND, else `auto`. */
+  readonly backend?: BackendName | 'auto';
+  /**
+   * Whether the wasm backend looks for a system BLAS. Default: no if the environment's OPTIMA_BLAS is `off`,
+   * else yes; any other value of OPTIMA_BLAS is the path of the library to use.
+   */
+  readonly blas?: boolean;
+}
+
+/** What a backend reports once it runs. */
+interface Started {
+  readonly blas: Blas | null;
+  /** What runs behind it, in words that follow its name. */
+  readonly detail: string;
+}
+
+let engine: Promise<Engine> | undefined;
+
+/**
+ * Starts the tensor engine. It is chosen once per process: later calls return the running engine, whatever
+ * they ask for. Throws `usage` for an unknown OPTIMA_BACKEND and `backend.unavailable` when a backend or a
+ * library that was asked for by name does not start.
+ */
+export function startEngine(options: EngineOptions = {}): Promise<Engine> {
+  engine ??= start(options).catch((error: unknown) => {
+    engine = undefined;
+    throw error;
+  });
+  return engine;
+}
+
+async function start(options: EngineOptions): Promise<Engine> {
+  tf.enableProdMode(); // silences TF.js' banners
+  const wanted = options.backend ?? backendFromEnvironment();
+  if (wanted !== 'auto') {
+    try {
+      return describe(wanted, await backends[wanted](options), []);
+    } catch (error) {
+      if (error instanceof OptimaError) throw error;
+      throw new OptimaError(
+        'backend.unavailable',
+        `Backend "${wanted}" does not start: ${reasonOf(error)}.`,
+        {
+          hint: `Use --backend auto, or one of ${backendNames.join(', ')}.`,
+          cause: error,
+        },
+      );
+    }
+  }
+  const failures: string[] = [];
+  for (const name of backendNames) {
+    try {
+      return describe(name, await backends[name](options), failures);
+    } catch (error) {
+      if (error instanceof OptimaError) throw error;
+      failures.push(`${name}: ${reasonOf(error)}`);
+    }
+  }
+  throw new OptimaError('backend.unavailable', `No tensor backend starts: ${failures.join('; ')}.`);
+}
+
+function describe(backend: BackendName, { blas, detail }: Started, failures: readonly string[]): Engine {
+  return {
+    backend,
+    blas: blas && { library: blas.library, coreType: blas.coreType, threads: blas.threads },
+    description: [`${backend} ${detail}`, ...failures].join('; '),
+  };
+}
+
+function backendFromEnvironment(): BackendName | 'auto' {
+  const name = process.env.OPTIMA_BACKEND || 'auto';
+  const known = ['auto', ...backendNames];
+  if (known.includes(name)) return name as BackendName | 'auto';
+  const near = nearest(name, known);
+  throw new OptimaError('usage', `OPTIMA_BACKEND is "${name}", which is not one of ${known.join(', ')}.`, {
+    hint: near && `Did you mean ${near}?`,
+  });
+}
+
+async function startTensorflow(): Promise<Started> {
+  process.env.TF_CPP_MIN_LOG_LEVEL ??= '2'; // libtensorflow's own chatter
+  createRequire(import.meta.url)('@tensorflow/tfjs-node-gpu');
+  await activate('tensorflow');
+  const { isUsingGpuDevice } = tf.backend() as unknown as { isUsingGpuDevice?: boolean };
+  return { blas: null, detail: `on the ${isUsingGpuDevice ? 'GPU' : 'CPU'}` };
+}
+
+async function startWasm(options: EngineOptions): Promise<Started> {
+  const require = createRequire(import.meta.url);
+  const events = ['uncaughtException', 'unhandledRejection'] as const;
+  const before = events.map((event) => new Set(process.listeners(event as 'uncaughtException')));
+  require('@tensorflow/tfjs-backend-wasm');
+  await activate('wasm');
+  // Emscripten's listeners rethrow what they get, which hides the place where it was thrown.
+  for (const [i, event] of events.entries()) {
+    for (const listener of process.listeners(event as 'uncaughtException')) {
+      if (!before[i]!.has(listener)) process.removeListener(event, listener);
+    }
+  }
+  const blas = chooseBlas(options.blas);
+  installWasmKernels(typeof blas === 'string' ? null : blas);
+  if (typeof blas === 'string') return { blas: null, detail: `without BLAS (${blas})` };
+  const core = blas.coreType === null ? '' : `${blas.coreType}, `;
+  const threads = `${blas.threads} ${blas.threads === 1 ? 'thread' : 'threads'}`;
+  return { blas, detail: `with ${blas.library} (${core}${threads})` };
+}
+
+async function startCpu(): Promise<Started> {
+  await activate('cpu');
+  return { blas: null, detail: '(plain JavaScript)' };
+}
+
+async function activate(tfjsName: string): Promise<void> {
+  if (!(await tf.setBackend(tfjsName))) throw new Error(`TF.js could not set its backend "${tfjsName}"`);
+  await tf.ready();
+}
+
+/** The library, or why there is none. */
+function chooseBlas(wanted: boolean | undefined): Blas | string {
+  const setting = process.env.OPTIMA_BLAS ?? '';
+  if (wanted === false) return 'switched off';
+  if (wanted === undefined && setting === 'off') return 'switched off by OPTIMA_BLAS';
+  const path = setting === '' || setting === 'off' ? undefined : setting;
+  const blas = loadBlas(path);
+  if (typeof blas === 'string' && path !== undefined) {
+    throw new OptimaError(
+      'backend.unavailable',
+      `OPTIMA_BLAS names "${path}", which does not load: ${blas}.`,
+      {
+        hint: 'Give the path of a library with cblas_sgemm, or OPTIMA_BLAS=off.',
+      },
+    );
+  }
+  return blas;
+}
+
+/** Why a backend did not start, short enough for one line. */
+function reasonOf(error: unknown): string {
+  if ((error as { code?: unknown }).code === 'MODULE_NOT_FOUND') return 'not installed';
+  const message = messageOf(error).replace(/\.$/, '');
+  return message.length > 160 ? `${message.slice(0, 160)}…` : message;
+}
+
+/** Bytes that the engine holds for tensors: the whole wasm heap, which never shrinks, else the live tensors. */
+export function heapBytes(): number {
+  if (tf.getBackend() !== 'wasm') return tf.memory().numBytes;
+  return (tf.backend() as unknown as { wasm: { HEAPU8: Uint8Array } }).wasm.HEAPU8.byteLength;
+}

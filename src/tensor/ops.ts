@@ -1,0 +1,140 @@
+// The decoder's operations, each with exact gradients: one fused kernel where the backend has it (wasm), else
+// composed from TF.js' own operations. All are synchronous and work inside tidy and variableGrads.
+import * as tf from '@tensorflow/tfjs';
+
+type Save = (tensors: tf.Tensor[]) => void;
+
+const hasKernel = (name: string): boolean => tf.getKernel(name, tf.getBackend()) !== undefined;
+
+/** Runs one kernel by name; `Out` says whether it returns one tensor or several. */
+const run = <Out extends tf.Tensor | tf.Tensor[]>(
+  kernel: string,
+  inputs: Record<string, tf.Tensor>,
+  attrs: Record<string, number> = {},
+): Out => tf.engine().runKernel(kernel, inputs, attrs) as Out;
+
+/**
+ * `forward` with its gradient given by `backward`. What `backward` reads goes through `save`: other tensors
+ * may be gone by then.
+ */
+function differentiable<Out extends tf.Tensor>(
+  inputs: readonly tf.Tensor[],
+  forward: (save: Save) => Out,
+  backward: (dy: Out, saved: tf.Tensor[]) => tf.Tensor | tf.Tensor[],
+): Out {
+  return tf.customGrad((...args) => {
+    const save = args.at(-1) as unknown as Save;
+    return { value: forward(save), gradFunc: (dy, saved) => backward(dy as Out, saved) };
+  })(...inputs) as Out;
+}
+
+/** x·wᵀ: x [n, in], w [out, in] (Hugging Face layout) → [n, out]. */
+export function linear(x: tf.Tensor2D, w: tf.Tensor2D): tf.Tensor2D {
+  return tf.matMul(x, w, false, true);
+}
+
+/** x / √(mean(x²) + eps) · weight: x [n, d], weight [d] → [n, d]. Zhang and Sennrich, arXiv 1910.07467. */
+export function rmsNorm(x: tf.Tensor2D, weight: tf.Tensor1D, eps: number): tf.Tensor2D {
+  if (hasKernel('RmsNorm')) {
+    return differentiable(
+      [x, weight],
+      (save) => {
+        save([x, weight]);
+        return run<tf.Tensor2D>('RmsNorm', { x, weight }, { eps });
+      },
+      (dy, [x, weight]) => run<tf.Tensor[]>('RmsNormGrad', { dy, x: x!, weight: weight! }, { eps }),
+    );
+  }
+  const scale = tf.rsqrt(tf.add(tf.mean(tf.square(x), 1, true), eps)); // [n, 1]
+  return tf.mul(tf.mul(x, scale), weight);
+}
+
+/** silu(gate) · up: gate, up [n, f] → [n, f]. Shazeer, arXiv 2002.05202. */
+export function swiglu(gate: tf.Tensor2D, up: tf.Tensor2D): tf.Tensor2D {
+  if (hasKernel('Swiglu')) {
+    return differentiable(
+      [gate, up],
+      (save) => {
+        save([gate, up]);
+        return run<tf.Tensor2D>('Swiglu', { gate, up });
+      },
+      (dy, [gate, up]) => run<tf.Tensor[]>('SwigluGrad', { dy, gate: gate!, up: up! }),
+    );
+  }
+  return tf.mul(tf.mul(gate, tf.sigmoid(gate)), up);
+}
+
+/**
+ * Rotary position embedding in the "rotate half" convention of Hugging Face's Llama: coordinate j pairs with
+ * j + dh/2. x [b, h, t, dh], cos and sin [b or 1, 1, t, dh/2] (they get no gradient) → as x.
+ */
+export function rotary(x: tf.Tensor4D, cos: tf.Tensor4D, sin: tf.Tensor4D): tf.Tensor4D {
+  if (hasKernel('Rotary')) {
+    return differentiable(
+      [x],
+      (save) => {
+        save([cos, sin]);
+        return run<tf.Tensor4D>('Rotary', { x, cos, sin }, { direction: 1 });
+      },
+      (dy, [cos, sin]) => run<tf.Tensor>('Rotary', { x: dy, cos: cos!, sin: sin! }, { direction: -1 }),
+    );
+  }
+  const [left, right] = tf.split(x, 2, 3) as [tf.Tensor4D, tf.Tensor4D]; // each [b, h, t, dh/2]
+  return tf.concat(
+    [
+      tf.sub(tf.mul(left, cos), tf.mul(right, sin)) as tf.Tensor4D,
+      tf.add(tf.mul(right, cos), tf.mul(left, sin)) as tf.Tensor4D,
+    ],
+    3,
+  );
+}
+
+/**
+ * softmax(q·kᵀ/√dh + bias)·v with grouped queries: query head i reads key head ⌊i · kv / h⌋.
+ * q [b, h, t, dh], k and v [b, kv, s, dh] with h a multiple of kv, bias [b or 1, 1, t, s] holding 0 or -1e9
+ * (it gets no gradient) → [b, h, t, dh]. Every row of the bias must leave at least one position open.
+ */
+export function attention(q: tf.Tensor4D, k: tf.Tensor4D, v: tf.Tensor4D, bias: tf.Tensor4D): tf.Tensor4D {
+  if (hasKernel('Attention')) {
+    return differentiable(
+      [q, k, v],
+      (save) => {
+        const [out, weights] = run<tf.Tensor[]>('Attention', { q, k, v, bias });
+        save([q, k, v, weights!]);
+        return out as tf.Tensor4D;
+      },
+      (dy, [q, k, v, weights]) =>
+        run<tf.Tensor[]>('AttentionGrad', { dy, q: q!, k: k!, v: v!, weights: weights! }),
+    );
+  }
+  const [b, h, t, dh] = q.shape;
+  const [, kv, s] = k.shape;
+  const grouped = tf.reshape(q, [b, kv, (h / kv) * t, dh]);
+  const scores = tf.reshape(tf.matMul(grouped, k, false, true), [b, h, t, s]);
+  const weights = tf.softmax(tf.add(tf.mul(scores, 1 / Math.sqrt(dh)), bias)); // [b, h, t, s]
+  return tf.reshape(tf.matMul(tf.reshape(weights, [b, kv, (h / kv) * t, s]), v), [b, h, t, dh]);
+}
+
+/** Rows of a table: weight [v, d], ids int32 [n] → [n, d]. */
+export function embed(weight: tf.Tensor2D, ids: tf.Tensor1D): tf.Tensor2D {
+  return tf.gather(weight, ids);
+}
+
+/** −log softmax(logits)[label] in nats: logits [n, v], labels int32 [n] → [n]. */
+export function tokenNll(logits: tf.Tensor2D, labels: tf.Tensor1D): tf.Tensor1D {
+  if (hasKernel('TokenNll')) {
+    return differentiable(
+      [logits],
+      (save) => {
+        const nll = run<tf.Tensor1D>('TokenNll', { logits, labels });
+        save([logits, labels, nll]);
+        return nll;
+      },
+      (dy, [logits, labels, nll]) =>
+        run<tf.Tensor>('TokenNllGrad', { dy, logits: logits!, labels: labels!, nll: nll! }),
+    );
+  }
+  const vocabulary = tf.range(0, logits.shape[1], 1, 'int32');
+  const chosen = tf.cast(tf.equal(tf.expandDims(labels, 1), vocabulary), 'float32'); // [n, v]
+  return tf.sub(tf.logSumExp(logits, 1), tf.sum(tf.mul(logits, chosen), 1));
+}

@@ -1,0 +1,80 @@
+// Puts our kernels into TF.js' registry for the wasm backend: replacements of its own, and the fused ones.
+import * as tf from '@tensorflow/tfjs';
+import type { Blas } from '../blas.ts';
+import { attention, attentionGrad } from './attention.ts';
+import { Heap, type WasmBackend } from './heap.ts';
+import { batchMatMul, blasProduct, tiledProduct } from './product.ts';
+import { rmsNorm, rmsNormGrad } from './rms-norm.ts';
+import { rotary } from './rotary.ts';
+import { gatherRows, unsortedSegmentSum } from './rows.ts';
+import { swiglu, swigluGrad } from './swiglu.ts';
+import { tokenNll, tokenNllGrad } from './token-nll.ts';
+import { assembleVectors } from './vectors.ts';
+
+/** Every input and attribute by name; a kernel reads those that its operation passes. */
+type Inputs = Record<
+  | ('a' | 'b' | 'x' | 'dy' | 'weight' | 'segmentIds' | 'gate' | 'up' | 'cos' | 'sin')
+  | ('indices' | 'q' | 'k' | 'v' | 'bias' | 'weights' | 'logits' | 'labels' | 'nll'),
+  tf.TensorInfo
+>;
+interface Attributes {
+  readonly transposeA: boolean;
+  readonly transposeB: boolean;
+  readonly axis: number;
+  readonly batchDims: number;
+  readonly numSegments: number;
+  readonly eps: number;
+  readonly direction: number;
+}
+type Kernel = (inputs: Inputs, attributes: Attributes) => tf.TensorInfo | tf.TensorInfo[];
+
+/** TF.js' own kernels, as they were before ours took their names. */
+const originals = new Map<string, tf.KernelConfig>();
+
+function stock(heap: Heap, kernelName: string, inputs: Inputs, attributes: Attributes) {
+  const attrs = attributes as unknown as tf.NamedAttrMap;
+  return originals.get(kernelName)!.kernelFunc({ inputs, attrs, backend: heap.backend });
+}
+
+/**
+ * Registers the kernels on the wasm backend, which must be the active one, with matrix products through
+ * `blas` or, when it is null, through our own tiles. May be called again with another `blas`.
+ */
+export function installWasmKernels(blas: Blas | null): void {
+  const heap = new Heap(tf.backend() as unknown as WasmBackend);
+  const vectors = assembleVectors(heap.backend.wasm.asm.memory);
+  const product = blas ? blasProduct(heap, blas) : tiledProduct(heap);
+  const kernels: Record<string, Kernel> = {
+    BatchMatMul: ({ a, b }, { transposeA, transposeB }) =>
+      batchMatMul(heap, product, a, b, transposeA, transposeB),
+    // TF.js' own copies, and it runs for every tensor that a gradient keeps.
+    Identity: ({ x }) => heap.share(x),
+    GatherV2: (inputs, attributes) =>
+      attributes.axis === 0 && attributes.batchDims === 0 && inputs.x.dtype !== 'bool'
+        ? gatherRows(heap, vectors, inputs.x, inputs.indices)
+        : stock(heap, 'GatherV2', inputs, attributes),
+    UnsortedSegmentSum: ({ x, segmentIds }, { numSegments }) =>
+      unsortedSegmentSum(heap, vectors, x, segmentIds, numSegments),
+    RmsNorm: ({ x, weight }, { eps }) => rmsNorm(heap, vectors, x, weight, eps),
+    RmsNormGrad: ({ dy, x, weight }, { eps }) => rmsNormGrad(heap, vectors, dy, x, weight, eps),
+    Swiglu: ({ gate, up }) => swiglu(heap, vectors, gate, up),
+    SwigluGrad: ({ dy, gate, up }) => swigluGrad(heap, vectors, dy, gate, up),
+    Rotary: ({ x, cos, sin }, { direction }) => rotary(heap, vectors, x, cos, sin, direction),
+    Attention: ({ q, k, v, bias }) => attention(heap, vectors, product, q, k, v, bias),
+    AttentionGrad: ({ dy, q, k, v, weights }) => attentionGrad(heap, vectors, product, dy, q, k, v, weights),
+    TokenNll: ({ logits, labels }) => tokenNll(heap, vectors, logits, labels),
+    TokenNllGrad: ({ dy, logits, labels, nll }) => tokenNllGrad(heap, vectors, dy, logits, labels, nll),
+  };
+  for (const [kernelName, run] of Object.entries(kernels)) {
+    const present = tf.getKernel(kernelName, 'wasm');
+    if (present) {
+      if (!originals.has(kernelName)) originals.set(kernelName, present);
+      tf.unregisterKernel(kernelName, 'wasm');
+    }
+    tf.registerKernel({
+      kernelName,
+      backendName: 'wasm',
+      kernelFunc: ({ inputs, attrs }) => run(inputs as Inputs, attrs as unknown as Attributes),
+    });
+  }
+}

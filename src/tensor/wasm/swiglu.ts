@@ -1,0 +1,34 @@
+// SwiGLU on the wasm heap: silu(gate) · up in one pass, and its gradient in one.
+import type { TensorInfo } from '@tensorflow/tfjs';
+import { util } from '@tensorflow/tfjs';
+import type { Heap } from './heap.ts';
+import type { Vectors } from './vectors.ts';
+
+/** gate · σ(gate) · up, element by element. */
+export function swiglu(heap: Heap, vectors: Vectors, gate: TensorInfo, up: TensorInfo): TensorInfo {
+  const out = heap.allocate(gate.shape);
+  const size = util.sizeFromShape(gate.shape);
+  vectors.swiglu(heap.addressOf(gate), heap.addressOf(up), heap.addressOf(out), size);
+  return out;
+}
+
+/** With σ = σ(gate): dgate = dy · up · σ · (1 + gate · (1 − σ)), dup = dy · gate · σ. Returns [dgate, dup]. */
+export function swigluGrad(
+  heap: Heap,
+  vectors: Vectors,
+  dy: TensorInfo,
+  gate: TensorInfo,
+  up: TensorInfo,
+): TensorInfo[] {
+  const dgate = heap.allocate(gate.shape);
+  const dup = heap.allocate(gate.shape);
+  vectors.swigluBackward(
+    heap.addressOf(dy),
+    heap.addressOf(gate),
+    heap.addressOf(up),
+    heap.addressOf(dgate),
+    heap.addressOf(dup),
+    util.sizeFromShape(gate.shape),
+  );
+  return [dgate, dup];
+}

@@ -1,0 +1,190 @@
+import { test } from 'uvu';
+import * as assert from 'uvu/assert';
+import { createRng } from '../../src/domain/rng.ts';
+import {
+  attention,
+  embed,
+  heapBytes,
+  linear,
+  rmsNorm,
+  rotary,
+  swiglu,
+  tf,
+  tokenNll,
+} from '../../src/tensor/index.ts';
+import {
+  assertAgrees,
+  assertClose,
+  evaluate,
+  type Input,
+  ids,
+  type Operation,
+  products,
+  uniform,
+} from './compare.ts';
+
+const rng = createRng('ops');
+const size = (most: number) => 1 + rng.int(most);
+
+/** A causal mask over the last t of s positions; with `padding` each row of the batch also hides its first few. */
+function causalBias(b: number, t: number, s: number, padding: boolean): Input {
+  const hidden = Array.from({ length: b }, () => (padding ? rng.int(s - t + 1) : 0));
+  const values = new Float32Array(b * t * s);
+  for (let i = 0; i < values.length; i++) {
+    const [column, row, batch] = [i % s, Math.floor(i / s) % t, Math.floor(i / (s * t))];
+    const open = column <= row + s - t && column >= hidden[batch]!;
+    values[i] = open ? 0 : -1e9;
+  }
+  return { shape: [b, 1, t, s], values };
+}
+
+/** Inputs of random sizes for each operation; the same operation runs composed on the cpu backend. */
+const cases: Record<string, () => readonly [Operation, ...Input[]]> = {
+  linear: () => {
+    const [n, inner, outer] = [size(20), size(20), size(20)];
+    return [linear, uniform(rng, [n, inner]), uniform(rng, [outer, inner])];
+  },
+  rmsNorm: () => {
+    const [n, d] = [size(9), size(70)];
+    return [(x, w) => rmsNorm(x, w, 1e-5), uniform(rng, [n, d], 3), uniform(rng, [d])];
+  },
+  swiglu: () => {
+    const shape = [size(9), size(70)];
+    return [swiglu, uniform(rng, shape, 8), uniform(rng, shape)];
+  },
+  rotary: () => {
+    const [b, h, t, half] = [size(3), size(4), size(6), size(9)];
+    const angles = uniform(rng, [rng.int(2) === 0 ? 1 : b, 1, t, half], 3).values;
+    const shape: [number, number, number, number] = [angles.length / (t * half), 1, t, half];
+    return [
+      (x) => rotary(x, tf.tensor4d(angles.map(Math.cos), shape), tf.tensor4d(angles.map(Math.sin), shape)),
+      uniform(rng, [b, h, t, 2 * half]),
+    ];
+  },
+  attention: () => {
+    const [b, kv, group, t, dh] = [size(3), size(3), size(3), size(12), 2 * size(5)];
+    const s = t + (rng.int(2) === 0 ? 0 : rng.int(9));
+    const bias = causalBias(rng.int(2) === 0 ? 1 : b, t, s, true);
+    return [
+      (q, k, v) =>
+        attention(q, k, v, tf.tensor(bias.values).as4D(...(bias.shape as [number, number, number, number]))),
+      uniform(rng, [b, kv * group, t, dh], 2),
+      uniform(rng, [b, kv, s, dh], 2),
+      uniform(rng, [b, kv, s, dh]),
+    ];
+  },
+  embed: () => {
+    const [v, d, n] = [size(9), size(20), size(30)];
+    return [embed, uniform(rng, [v, d]), ids(rng, n, v)];
+  },
+  tokenNll: () => {
+    const [n, v] = [size(9), size(70)];
+    return [tokenNll, uniform(rng, [n, v], 9), ids(rng, n, v)];
+  },
+};
+
+for (const [name, create] of Object.entries(cases)) {
+  test(`${name} on wasm equals the composed operation on cpu, gradients included`, async () => {
+    for (let i = 0; i < 10; i++) {
+      const [operation, ...inputs] = create();
+      await assertAgrees(operation, inputs);
+    }
+  });
+
+  test(`${name} has the gradient that finite differences give`, async () => {
+    await tf.setBackend('wasm');
+    const [operation, ...inputs] = create();
+    const [value, ...gradients] = await evaluate('wasm', operation, inputs, true);
+    const upstream = uniform(createRng(7), value!.shape).values;
+    const h = 1e-2;
+    for (const [i, gradient] of gradients.entries()) {
+      const at = rng.int(gradient.values.length);
+      const loss = async (shift: number) => {
+        const values = Float32Array.from(inputs[i]!.values);
+        values[at]! += shift;
+        const shifted = inputs.map((input, j) => (j === i ? { ...input, values } : input));
+        const [out] = await evaluate('wasm', operation, shifted, false);
+        return out!.values.reduce((sum, y, j) => sum + y * upstream[j]!, 0);
+      };
+      const slope = ((await loss(h)) - (await loss(-h))) / (2 * h);
+      assertClose([gradient.values[at]!], [slope], `gradient ${i} at ${at}`, 5e-3);
+    }
+  });
+}
+
+test('a fully masked tail costs no accuracy: the first position attends to itself alone', async () => {
+  const v = uniform(rng, [1, 1, 5, 4]);
+  const bias = causalBias(1, 5, 5, false);
+  const [out] = await evaluate(
+    'wasm',
+    attention,
+    [uniform(rng, [1, 1, 5, 4]), uniform(rng, [1, 1, 5, 4]), v, bias],
+    false,
+  );
+  assertClose(out!.values.slice(0, 4), v.values.slice(0, 4), 'first row', 1e-6);
+});
+
+test('extreme logits give finite losses, and labels of zero gradient stay untouched', async () => {
+  await tf.setBackend('wasm');
+  tf.tidy(() => {
+    const logits = tf.tensor2d([1e4, 0, -1e4, 0, 50, 100], [2, 3]);
+    const labels = tf.tensor1d([2, 1], 'int32');
+    assertClose(tokenNll(logits, labels).dataSync(), [2e4, 50], 'losses');
+    const gradient = tf.grad((x: tf.Tensor) => tokenNll(x as tf.Tensor2D, labels))(
+      logits,
+      tf.tensor1d([0, 1]),
+    );
+    assertClose(gradient.dataSync(), [0, 0, 0, 0, -1, 1], 'gradient');
+  });
+});
+
+test('a NaN is never hidden', async () => {
+  await tf.setBackend('wasm');
+  tf.tidy(() => {
+    const bad = tf.tensor2d([1, Number.NaN, 2, 3, 4], [1, 5]);
+    const fine = tf.ones([1, 5]) as tf.Tensor2D;
+    for (const out of [
+      rmsNorm(bad, tf.ones([5]), 1e-5),
+      swiglu(bad, fine),
+      tokenNll(bad, tf.tensor1d([0], 'int32')),
+    ]) {
+      assert.ok(out.dataSync().some(Number.isNaN));
+    }
+  });
+});
+
+test('a training step leaves no tensor behind and the heap stops growing', async () => {
+  const tensors = {
+    table: tf.variable(tf.randomUniform([11, 8], -1, 1, 'float32', 1)) as tf.Variable<tf.Rank.R2>,
+    gain: tf.variable(tf.ones([8])) as tf.Variable<tf.Rank.R1>,
+  };
+  const step = () =>
+    tf.tidy(() => {
+      const tokens = tf.tensor1d([1, 2, 3, 4, 5, 6], 'int32');
+      const angle = tf.ones([1, 1, 3, 2]) as tf.Tensor4D;
+      const { value, grads } = tf.variableGrads(() => {
+        const x = rmsNorm(embed(tensors.table, tokens), tensors.gain, 1e-5); // [6, 8]
+        const heads = rotary(tf.reshape(x, [2, 2, 3, 4]), tf.cos(angle), tf.sin(angle));
+        const mixed = attention(heads, heads, heads, tf.zeros([1, 1, 3, 3]));
+        const y = swiglu(tf.reshape(mixed, [6, 8]), x);
+        return tf.mean(tokenNll(linear(y, tensors.table), tokens)) as tf.Scalar;
+      });
+      for (const [name, gradient] of Object.entries(grads)) {
+        assert.ok(gradient.dataSync().every(Number.isFinite), name);
+      }
+      return value.dataSync()[0]!;
+    });
+  for (const { name, install } of products) {
+    await install();
+    const first = step();
+    const before = tf.memory();
+    const heap = heapBytes();
+    for (let i = 0; i < 20; i++) assert.is(step(), first, `same loss ${name}`);
+    assert.is(tf.memory().numTensors, before.numTensors, name);
+    assert.is(tf.memory().numDataBuffers, before.numDataBuffers, name);
+    assert.is(heapBytes(), heap, name);
+  }
+  tf.dispose(tensors);
+});
+
+test.run();
