@@ -1,0 +1,161 @@
+// A checkpoint folder in the Hugging Face layout: read whole or refused, written whole or not at all.
+import { mkdir, open, readFile, rename, rm, stat } from 'node:fs/promises';
+import { basename, dirname, join, resolve } from 'node:path';
+import { z } from 'zod';
+import { messageOf, OptimaError } from '../../domain/errors.ts';
+import type { ChatTokenizer } from '../tokenizer/index.ts';
+import { type LlamaConfig, parseLlamaConfig, toConfigJson } from './config.ts';
+import { readSafetensors, writeSafetensors } from './safetensors.ts';
+import { type NamedArray, weightShapes } from './weights.ts';
+
+export interface Checkpoint {
+  readonly config: LlamaConfig;
+  /** By Hugging Face name, in the order of the forward pass. */
+  readonly weights: Map<string, NamedArray>;
+}
+
+const indexSchema = z.object({ weight_map: z.record(z.string(), z.string()) });
+
+/**
+ * Reads `config.json` and `model.safetensors` (or the shards that `model.safetensors.index.json` lists).
+ * Throws `checkpoint.missing` when folder or file is absent, and `checkpoint.invalid` when a file is damaged,
+ * a weight is missing, unknown or of the wrong shape, or the architecture is not plain Llama.
+ */
+export async function readCheckpoint(folder: string): Promise<Checkpoint> {
+  if (!(await exists(folder))) {
+    throw new OptimaError('checkpoint.missing', `${folder}: no such checkpoint folder.`, {
+      hint: 'Give the path of a folder with config.json, model.safetensors and tokenizer.json.',
+    });
+  }
+  const configPath = join(folder, 'config.json');
+  const config = parseLlamaConfig(await readJson(configPath), configPath);
+  const found = new Map<string, NamedArray>();
+  for (const path of await listWeightFiles(folder)) {
+    for (const [name, array] of await readSafetensors(path)) found.set(name, array);
+  }
+  return { config, weights: selectWeights(config, found, folder) };
+}
+
+/** The weights that the architecture asks for, checked for shape; refuses what it would have to ignore. */
+function selectWeights(
+  config: LlamaConfig,
+  found: Map<string, NamedArray>,
+  folder: string,
+): Map<string, NamedArray> {
+  const weights = new Map<string, NamedArray>();
+  for (const [name, shape] of weightShapes(config)) {
+    const array = found.get(name);
+    if (array === undefined) {
+      throw new OptimaError('checkpoint.invalid', `${folder}: tensor ${name} is missing.`);
+    }
+    if (array.shape.length !== shape.length || array.shape.some((n, axis) => n !== shape[axis])) {
+      throw new OptimaError(
+        'checkpoint.invalid',
+        `${folder}: tensor ${name} has shape [${array.shape}], but config.json asks for [${shape}].`,
+      );
+    }
+    weights.set(name, array);
+  }
+  for (const name of found.keys()) {
+    // Older exports repeat what config.json already says: tied heads and the rotary frequencies.
+    const redundant = name === 'lm_head.weight' || name.endsWith('.rotary_emb.inv_freq');
+    if (!weights.has(name) && !redundant) {
+      throw new OptimaError(
+        'checkpoint.invalid',
+        `${folder}: tensor ${name} is not part of a Llama decoder.`,
+      );
+    }
+  }
+  return weights;
+}
+
+async function listWeightFiles(folder: string): Promise<string[]> {
+  const indexPath = join(folder, 'model.safetensors.index.json');
+  if (!(await exists(indexPath))) return [join(folder, 'model.safetensors')];
+  const index = indexSchema.safeParse(await readJson(indexPath));
+  if (!index.success) {
+    throw new OptimaError('checkpoint.invalid', `${indexPath}: weight_map is not a map from tensor to file.`);
+  }
+  return [...new Set(Object.values(index.data.weight_map))].map((file) => join(folder, file));
+}
+
+async function readJson(path: string): Promise<unknown> {
+  let text: string;
+  try {
+    text = await readFile(path, 'utf8');
+  } catch (error) {
+    const missing = (error as NodeJS.ErrnoException).code === 'ENOENT';
+    throw missing
+      ? new OptimaError('checkpoint.missing', `${path}: no such file.`, { cause: error })
+      : new OptimaError('io.read', `Cannot read ${path}: ${messageOf(error)}.`, { cause: error });
+  }
+  try {
+    return JSON.parse(text);
+  } catch (error) {
+    throw new OptimaError('checkpoint.invalid', `${path}: not JSON (${messageOf(error)}).`, { cause: error });
+  }
+}
+
+async function exists(path: string): Promise<boolean> {
+  try {
+    await stat(path);
+    return true;
+  } catch (error) {
+    if ((error as NodeJS.ErrnoException).code === 'ENOENT') return false;
+    throw new OptimaError('io.read', `Cannot read ${path}: ${messageOf(error)}.`, { cause: error });
+  }
+}
+
+/**
+ * Writes the folder: first beside its place, then renamed into it, so that a reader never sees half of it. An
+ * older checkpoint of the same path is replaced. Throws `io.write`, and leaves what was there untouched.
+ */
+export async function writeCheckpoint(
+  folder: string,
+  { config, weights }: Checkpoint,
+  tokenizerFiles: ChatTokenizer['files'],
+): Promise<void> {
+  const target = resolve(folder);
+  const beside = (suffix: string) => join(dirname(target), `.${basename(target)}.${suffix}`);
+  const staging = beside('partial');
+  try {
+    await rm(staging, { recursive: true, force: true });
+    await mkdir(staging, { recursive: true });
+    await writeJson(join(staging, 'config.json'), toConfigJson(config));
+    await writeJson(join(staging, 'tokenizer.json'), tokenizerFiles.tokenizerJson);
+    await writeJson(join(staging, 'tokenizer_config.json'), tokenizerFiles.tokenizerConfig);
+    await writeSafetensors(join(staging, 'model.safetensors'), weights);
+    await replaceFolder(staging, target, beside('replaced'));
+  } catch (error) {
+    // Settled either way: the failure above is the one to report.
+    await Promise.allSettled([rm(staging, { recursive: true, force: true })]);
+    throw new OptimaError('io.write', `Cannot write the checkpoint ${folder}: ${messageOf(error)}.`, {
+      cause: error,
+      hint: 'Check that the folder can be written and that the disk has room.',
+    });
+  }
+}
+
+/** rename() cannot replace a folder that has files in it, so the old one steps aside first. */
+async function replaceFolder(staging: string, target: string, aside: string): Promise<void> {
+  if (!(await exists(target))) return rename(staging, target);
+  await rm(aside, { recursive: true, force: true });
+  await rename(target, aside);
+  try {
+    await rename(staging, target);
+  } catch (error) {
+    await rename(aside, target);
+    throw error;
+  }
+  await rm(aside, { recursive: true });
+}
+
+async function writeJson(path: string, value: unknown): Promise<void> {
+  const handle = await open(path, 'w');
+  try {
+    await handle.writeFile(`${JSON.stringify(value, null, 2)}\n`);
+    await handle.sync();
+  } finally {
+    await handle.close();
+  }
+}

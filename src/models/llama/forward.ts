@@ -1,0 +1,87 @@
+// The decoder's forward pass over whole sequences: training, scoring and the reading of prompts. Decoding token
+// by token (cache.ts) runs the same layers with another attention.
+import { attention, embed, linear, rmsNorm, rotary, swiglu, tf } from '../../tensor/index.ts';
+import type { LlamaConfig } from './config.ts';
+import type { Rotation, RotaryTable } from './rotary.ts';
+import type { DecoderWeights, LayerWeights } from './weights.ts';
+
+/** What every pass needs: the architecture, the weights and the rotary angles. */
+export interface Decoder {
+  readonly config: LlamaConfig;
+  readonly weights: DecoderWeights;
+  readonly rotary: RotaryTable;
+}
+
+/** Keys (rotated) and values of one layer: [b, kv, s, dh] each. A type, not an interface, so that tidy takes it. */
+export type KeysValues = { readonly keys: tf.Tensor4D; readonly values: tf.Tensor4D };
+
+/** Mixes tokens: queries [n, heads·dh], keys and values [n, kv·dh] → [n, heads·dh]. */
+export type Attend = (queries: tf.Tensor2D, keys: tf.Tensor2D, values: tf.Tensor2D) => tf.Tensor2D;
+
+/** One decoder layer on flat tokens [n, d]; `attend` says what each token sees. */
+export function computeLayer(x: tf.Tensor2D, layer: LayerWeights, eps: number, attend: Attend): tf.Tensor2D {
+  const normed = rmsNorm(x, layer.inputNorm, eps);
+  const mixed = attend(linear(normed, layer.query), linear(normed, layer.key), linear(normed, layer.value)); // [n, heads·dh]
+  const attended = tf.add(x, linear(mixed, layer.output)) as tf.Tensor2D; // [n, d]
+  const inner = rmsNorm(attended, layer.postNorm, eps);
+  const gated = swiglu(linear(inner, layer.gate), linear(inner, layer.up)); // [n, f]
+  return tf.add(attended, linear(gated, layer.down));
+}
+
+/**
+ * The final hidden states, normed and ready for `project`: ids int32 [b, t], right-padded → [b·t, d].
+ * Tokens see themselves and what stands before them, so padding at the right changes no real token. Where
+ * `onLayer` is given, it receives each layer's keys and values, which belong to the surrounding tidy.
+ * Differentiable with respect to the weights.
+ */
+export function computeHidden(
+  { config, weights, rotary: table }: Decoder,
+  ids: tf.Tensor2D,
+  onLayer?: (layer: KeysValues) => void,
+): tf.Tensor2D {
+  const [b, t] = ids.shape;
+  const rotation = table.forTime(t);
+  const bias = causalBias(t);
+  let x = embed(weights.embedding, tf.reshape(ids, [b * t])); // [b·t, d]
+  for (const layer of weights.layers) {
+    x = computeLayer(x, layer, config.rms_norm_eps, (queries, keys, values) => {
+      const rotated = rotateHeads(queries, [b, t, config.num_attention_heads], rotation); // [b, h, t, dh]
+      const cached: KeysValues = {
+        keys: rotateHeads(keys, [b, t, config.num_key_value_heads], rotation), // [b, kv, t, dh]
+        values: splitHeads(values, [b, t, config.num_key_value_heads]), // [b, kv, t, dh]
+      };
+      onLayer?.(cached);
+      const mixed = attention(rotated, cached.keys, cached.values, bias); // [b, h, t, dh]
+      return tf.reshape(tf.transpose(mixed, [0, 2, 1, 3]), [b * t, -1]); // [b·t, h·dh]
+    });
+  }
+  return rmsNorm(x, weights.norm, config.rms_norm_eps);
+}
+
+/** Logits of hidden states: [n, d] → [n, vocab]. Where `rows` (int32 [m], flat positions) is given, of those alone. */
+export function project({ weights }: Decoder, hidden: tf.Tensor2D, rows?: tf.Tensor1D): tf.Tensor2D {
+  return linear(rows === undefined ? hidden : embed(hidden, rows), weights.head);
+}
+
+/** [b·t, n·dh] → [b, n, t, dh] */
+function splitHeads(x: tf.Tensor2D, [b, t, n]: readonly [number, number, number]): tf.Tensor4D {
+  return tf.transpose(tf.reshape(x, [b, t, n, -1]), [0, 2, 1, 3]) as tf.Tensor4D;
+}
+
+function rotateHeads(
+  x: tf.Tensor2D,
+  shape: readonly [number, number, number],
+  { cos, sin }: Rotation,
+): tf.Tensor4D {
+  return rotary(splitHeads(x, shape), cos, sin);
+}
+
+/** Added to a score that must not count; large enough that its softmax weight is exactly 0 in float32. */
+export const masked = -1e9;
+
+/** [1, 1, t, t]: token i sees tokens 0 … i. */
+function causalBias(t: number): tf.Tensor4D {
+  const bias = new Float32Array(t * t);
+  for (let i = 0; i < t; i++) bias.fill(masked, i * t + i + 1, (i + 1) * t);
+  return tf.tensor4d(bias, [1, 1, t, t]);
+}

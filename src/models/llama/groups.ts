@@ -1,0 +1,38 @@
+// Groups sequences of similar length, so that right-padded batches waste little. Used by generate.ts and score.ts.
+import { tf } from '../../tensor/index.ts';
+
+/** No sequence of a group is longer than this many times its shortest. */
+const maxLengthRatio = 1.25;
+
+/**
+ * Splits items into groups, shortest first; items of one length keep their order. A group holds at most
+ * `tokenBudget` tokens, padding included, but always at least one item.
+ */
+export function groupByLength<T>(
+  items: readonly T[],
+  lengthOf: (item: T) => number,
+  tokenBudget: number,
+): T[][] {
+  const groups: T[][] = [];
+  let group: T[] = [];
+  for (const item of items.toSorted((a, b) => lengthOf(a) - lengthOf(b))) {
+    const length = lengthOf(item);
+    const tooMany = (group.length + 1) * length > tokenBudget;
+    if (group.length === 0 || tooMany || length > maxLengthRatio * lengthOf(group[0]!)) {
+      group = [];
+      groups.push(group);
+    }
+    group.push(item);
+  }
+  return groups;
+}
+
+/** Token ids of several sequences, right-padded with id 0: int32 [sequences, longest]. */
+export function padSequences(sequences: readonly (readonly number[])[]): tf.Tensor2D {
+  const longest = Math.max(...sequences.map((sequence) => sequence.length));
+  const ids = new Int32Array(sequences.length * longest);
+  sequences.forEach((sequence, row) => {
+    ids.set(sequence, row * longest);
+  });
+  return tf.tensor2d(ids, [sequences.length, longest], 'int32');
+}

@@ -1,0 +1,268 @@
+// The in-process Llama behind the `TrainablePolicy` interface: messages in, tokens, log-probabilities and weights out.
+import { OptimaError } from '../../domain/errors.ts';
+import type { PolicyHash } from '../../domain/ids.ts';
+import type {
+  CallOptions,
+  ChatMessage,
+  Generation,
+  GenerationRequest,
+  ScoreRequest,
+  ScoreResult,
+  TrainablePolicy,
+  TrainingSequence,
+} from '../../domain/model.ts';
+import type { Rng } from '../../domain/rng.ts';
+import { tf } from '../../tensor/index.ts';
+import { type ChatTokenizer, loadTokenizer } from '../tokenizer/index.ts';
+import { readCheckpoint, writeCheckpoint } from './checkpoint.ts';
+import { canonicalConfig, type LlamaConfig, type LlamaConfigInput, parseLlamaConfig } from './config.ts';
+import { computeHidden, type Decoder, project } from './forward.ts';
+import { generateTokens } from './generate.ts';
+import { RotaryTable } from './rotary.ts';
+import { scoreTokens } from './score.ts';
+import { arrangeWeights, hashWeights, initialWeights, type NamedArray } from './weights.ts';
+
+export interface LlamaOptions {
+  /** Most dialogues that decode together. Default 64; throughput hardly grows beyond. */
+  readonly maxRows?: number;
+  /** Most tokens, padding included, of one pass over whole sequences. Default 8192. */
+  readonly tokenBudget?: number;
+}
+
+/** A Llama-family decoder with its tokenizer. Made by `createPolicy` or `loadPolicy`; the owner disposes it. */
+export class LlamaPolicy implements TrainablePolicy {
+  readonly config: LlamaConfig;
+  readonly tokenizer: ChatTokenizer;
+  /** The weights by Hugging Face name. Whoever assigns to them calls `refreshHash` when done. */
+  readonly parameters: ReadonlyMap<string, tf.Variable>;
+  readonly #decoder: Decoder;
+  readonly #maxRows: number;
+  readonly #tokenBudget: number;
+  #hash: PolicyHash;
+
+  /** Throws `tokenizer.mismatch` when the tokenizer knows more tokens than the embedding table has rows. */
+  constructor(
+    config: LlamaConfig,
+    weights: ReadonlyMap<string, NamedArray>,
+    tokenizer: ChatTokenizer,
+    { maxRows = 64, tokenBudget = 8192 }: LlamaOptions = {},
+  ) {
+    if (!(maxRows >= 1)) throw new RangeError(`LlamaPolicy: maxRows ${maxRows} is not 1 or more.`);
+    requireFit(tokenizer, config);
+    this.config = config;
+    this.tokenizer = tokenizer;
+    this.#maxRows = maxRows;
+    this.#tokenBudget = tokenBudget;
+    this.#hash = hashWeights(config, weights);
+    this.parameters = new Map(
+      [...weights].map(([name, { shape, values }]) => [name, createVariable(shape, values)]),
+    );
+    this.#decoder = {
+      config,
+      weights: arrangeWeights(config, this.parameters),
+      rotary: new RotaryTable(config),
+    };
+  }
+
+  /** Content hash of the weights as of construction, or of the last `refreshHash`, `save` or `copyWeightsFrom`. */
+  get hash(): PolicyHash {
+    return this.#hash;
+  }
+
+  /** Recomputes `hash` from the weights as they are now. */
+  refreshHash(): PolicyHash {
+    this.#hash = hashWeights(this.config, this.#download());
+    return this.#hash;
+  }
+
+  async generate(
+    requests: readonly GenerationRequest[],
+    { signal }: CallOptions = {},
+  ): Promise<readonly Generation[]> {
+    const jobs = requests.map(({ id, messages, sampling, seed }) => ({
+      id,
+      promptIds: this.#encode(messages, true).tokenIds,
+      sampling,
+      seed,
+    }));
+    const completions = await generateTokens(this.#decoder, jobs, {
+      stopIds: new Set([this.tokenizer.endOfTurnId, ...[this.config.eos_token_id ?? []].flat()]),
+      maxRows: this.#maxRows,
+      tokenBudget: this.#tokenBudget,
+      signal,
+    });
+    return completions.map((completion, index) => ({
+      ...completion,
+      text: this.tokenizer.decode(completion.tokenIds),
+      promptTokens: jobs[index]!.promptIds.length,
+    }));
+  }
+
+  async score(
+    requests: readonly ScoreRequest[],
+    { signal }: CallOptions = {},
+  ): Promise<readonly ScoreResult[]> {
+    const views = requests.map(({ id, messages }) => {
+      const { tokenIds, lossMask } = this.#encode(messages, false);
+      const { max_position_embeddings: context } = this.config;
+      if (tokenIds.length > context) {
+        throw new OptimaError(
+          'model.failed',
+          `Request "${id}": its ${tokenIds.length} tokens do not fit the context of ${context}.`,
+        );
+      }
+      const positions = lossMask.flatMap((mask, position) => (mask === 1 ? [position] : []));
+      return { tokenIds, positions, counts: countMessageTokens(id, messages, lossMask) };
+    });
+    const logprobs = await scoreTokens(this.#decoder, views, { tokenBudget: this.#tokenBudget, signal });
+    return views.map(({ counts }, index) => {
+      let start = 0;
+      return counts.map((count) => {
+        start += count;
+        return logprobs[index]!.slice(start - count, start);
+      });
+    });
+  }
+
+  encode(messages: readonly ChatMessage[]): TrainingSequence {
+    return this.#encode(messages, false);
+  }
+
+  /**
+   * The final hidden states: ids int32 [b, t], right-padded → [b·t, d]. Differentiable with respect to
+   * `parameters`; runs inside the caller's tidy.
+   */
+  computeHidden(ids: tf.Tensor2D): tf.Tensor2D {
+    return computeHidden(this.#decoder, ids);
+  }
+
+  /**
+   * Logits of hidden states [n, d], of all or, given `rows` (int32 [m], flat positions), of those alone:
+   * [n or m, vocab]. Differentiable; runs inside the caller's tidy.
+   */
+  project(hidden: tf.Tensor2D, rows?: tf.Tensor1D): tf.Tensor2D {
+    return project(this.#decoder, hidden, rows);
+  }
+
+  /**
+   * Logits of the tokens that follow the flat `positions` (int32 [n], default all) of right-padded `ids`
+   * (int32 [b, t]): [n, vocab]. Differentiable; runs inside the caller's tidy.
+   */
+  computeLogits(ids: tf.Tensor2D, positions?: tf.Tensor1D): tf.Tensor2D {
+    return this.project(this.computeHidden(ids), positions);
+  }
+
+  /** Takes over the values of a policy of the same architecture. Throws a RangeError for another one. */
+  copyWeightsFrom(other: LlamaPolicy): void {
+    if (canonicalConfig(other.config) !== canonicalConfig(this.config)) {
+      throw new RangeError('copyWeightsFrom: the two policies differ in architecture.');
+    }
+    for (const [name, variable] of this.parameters) variable.assign(other.parameters.get(name)!);
+    this.#hash = other.hash;
+  }
+
+  async save(folder: string): Promise<PolicyHash> {
+    const weights = this.#download();
+    this.#hash = hashWeights(this.config, weights);
+    await writeCheckpoint(folder, { config: this.config, weights }, this.tokenizer.files);
+    return this.#hash;
+  }
+
+  dispose(): void {
+    for (const variable of this.parameters.values()) variable.dispose();
+  }
+
+  #download(): Map<string, NamedArray> {
+    return new Map(
+      [...this.parameters].map(([name, variable]) => [
+        name,
+        { shape: variable.shape, values: variable.dataSync<'float32'>() },
+      ]),
+    );
+  }
+
+  #encode(messages: readonly ChatMessage[], addGenerationPrompt: boolean): TrainingSequence {
+    const sequence = this.tokenizer.encodeChat(messages, addGenerationPrompt);
+    const stray = sequence.tokenIds.find((id) => id < 0 || id >= this.config.vocab_size);
+    if (stray !== undefined) {
+      throw new OptimaError(
+        'tokenizer.mismatch',
+        `Token id ${stray} is outside the model's vocabulary of ${this.config.vocab_size}.`,
+        { hint: 'Were these messages sampled from another model?' },
+      );
+    }
+    return sequence;
+  }
+}
+
+function requireFit({ vocabSize, endOfTurnId, padId }: ChatTokenizer, config: LlamaConfig): void {
+  if (Math.max(vocabSize, endOfTurnId + 1, padId + 1) <= config.vocab_size) return;
+  throw new OptimaError(
+    'tokenizer.mismatch',
+    `The tokenizer has ${vocabSize} tokens, the model's embedding table only ${config.vocab_size} rows.`,
+    { hint: 'Use the tokenizer.json that belongs to this checkpoint.' },
+  );
+}
+
+function createVariable(shape: readonly number[], values: Float32Array): tf.Variable {
+  return tf.tidy(() => tf.variable(tf.tensor(values, [...shape], 'float32')));
+}
+
+/**
+ * How many tokens each assistant message has: the runs of 1 in the mask, and 0 for messages that carry an
+ * empty list of ids and so leave no run.
+ */
+function countMessageTokens(
+  id: string,
+  messages: readonly ChatMessage[],
+  lossMask: readonly (0 | 1)[],
+): number[] {
+  const runs: number[] = [];
+  lossMask.forEach((mask, position) => {
+    if (mask === 0) return;
+    if (lossMask[position - 1] === 1) runs[runs.length - 1]!++;
+    else runs.push(1);
+  });
+  const assistants = messages.filter(({ role }) => role === 'assistant');
+  const counts = assistants.map(({ tokenIds }) => (tokenIds?.length === 0 ? 0 : runs.shift()));
+  if (runs.length > 0 || counts.includes(undefined)) {
+    throw new OptimaError(
+      'model.failed',
+      `Request "${id}": the chat template does not keep its ${assistants.length} assistant messages apart.`,
+    );
+  }
+  return counts as number[];
+}
+
+/**
+ * A policy with random weights. Where the config names no end-of-sequence or padding id, the tokenizer's are
+ * written into it, so that other tools stop where this one does. Throws `checkpoint.invalid` for a config
+ * that is not a Llama decoder's and `tokenizer.mismatch` for a tokenizer that does not fit.
+ */
+export function createPolicy(
+  config: LlamaConfigInput,
+  tokenizer: ChatTokenizer,
+  rng: Rng,
+  options: LlamaOptions = {},
+): LlamaPolicy {
+  const parsed = parseLlamaConfig(config);
+  requireFit(tokenizer, parsed);
+  const complete = {
+    ...parsed,
+    eos_token_id: parsed.eos_token_id ?? tokenizer.endOfTurnId,
+    pad_token_id: parsed.pad_token_id ?? tokenizer.padId,
+  };
+  return new LlamaPolicy(complete, initialWeights(complete, rng), tokenizer, options);
+}
+
+/**
+ * The policy of a Hugging Face folder; `tokenizer` replaces the folder's own. Throws `checkpoint.missing`,
+ * `checkpoint.invalid` or `tokenizer.mismatch`.
+ */
+export async function loadPolicy(
+  folder: string,
+  { tokenizer, ...options }: LlamaOptions & { readonly tokenizer?: ChatTokenizer } = {},
+): Promise<LlamaPolicy> {
+  const { config, weights } = await readCheckpoint(folder);
+  return new LlamaPolicy(config, weights, tokenizer ?? (await loadTokenizer(folder)), options);
+}

@@ -1,0 +1,56 @@
+// Cosines and sines of the rotary position embedding (Su et al., arXiv 2104.09864) for the positions at hand.
+import { tf } from '../../tensor/index.ts';
+import type { LlamaConfig } from './config.ts';
+
+/** What `rotary` multiplies by: both [b or 1, 1, t, dh/2]. */
+export interface Rotation {
+  readonly cos: tf.Tensor4D;
+  readonly sin: tf.Tensor4D;
+}
+
+/** Angles position · θ^(−2i/dh), tabulated up to the longest position asked for so far. */
+export class RotaryTable {
+  readonly #frequencies: Float32Array;
+  #cos = new Float32Array(0);
+  #sin = new Float32Array(0);
+
+  constructor({ head_dim, rope_theta }: Pick<LlamaConfig, 'head_dim' | 'rope_theta'>) {
+    this.#frequencies = Float32Array.from(
+      { length: head_dim / 2 },
+      (_, i) => rope_theta ** ((-2 * i) / head_dim),
+    );
+  }
+
+  /** For sequences that all start at position 0: [1, 1, time, dh/2]. The caller disposes them. */
+  forTime(time: number): Rotation {
+    const half = this.#frequencies.length;
+    this.#reach(time);
+    const tensor = (table: Float32Array) => tf.tensor4d(table.slice(0, time * half), [1, 1, time, half]);
+    return { cos: tensor(this.#cos), sin: tensor(this.#sin) };
+  }
+
+  /** For one token in each row, at the row's own position: [rows, 1, 1, dh/2]. The caller disposes them. */
+  forPositions(positions: readonly number[]): Rotation {
+    const half = this.#frequencies.length;
+    this.#reach(Math.max(...positions) + 1);
+    const tensor = (table: Float32Array) => {
+      const rows = new Float32Array(positions.length * half);
+      positions.forEach((position, row) => {
+        rows.set(table.subarray(position * half, (position + 1) * half), row * half);
+      });
+      return tf.tensor4d(rows, [positions.length, 1, 1, half]);
+    };
+    return { cos: tensor(this.#cos), sin: tensor(this.#sin) };
+  }
+
+  #reach(time: number): void {
+    const half = this.#frequencies.length;
+    if (this.#cos.length >= time * half) return;
+    // Doubling keeps the cost of growing one position at a time linear.
+    const length = Math.max(time, (2 * this.#cos.length) / half) * half;
+    // The angle is rounded to float32 because that is what checkpoints were trained with.
+    const angle = (i: number) => Math.fround(Math.floor(i / half) * this.#frequencies[i % half]!);
+    this.#cos = Float32Array.from({ length }, (_, i) => Math.cos(angle(i)));
+    this.#sin = Float32Array.from({ length }, (_, i) => Math.sin(angle(i)));
+  }
+}

@@ -1,0 +1,164 @@
+// A decoder's weights: their Hugging Face names and shapes, their first values, and the structure the forward
+// pass reads.
+import { createHash } from 'node:crypto';
+import type { PolicyHash } from '../../domain/ids.ts';
+import type { Rng } from '../../domain/rng.ts';
+import type { tf } from '../../tensor/index.ts';
+import { canonicalConfig, type LlamaConfig } from './config.ts';
+
+/** Values of one weight, row-major. */
+export interface NamedArray {
+  readonly shape: readonly number[];
+  readonly values: Float32Array;
+}
+
+/** Weights of one decoder layer, as the forward pass reads them; matrices are [out, in]. */
+export interface LayerWeights {
+  /** [d] */
+  readonly inputNorm: tf.Tensor1D;
+  /** [heads·dh, d] */
+  readonly query: tf.Tensor2D;
+  /** [kv·dh, d] */
+  readonly key: tf.Tensor2D;
+  /** [kv·dh, d] */
+  readonly value: tf.Tensor2D;
+  /** [d, heads·dh] */
+  readonly output: tf.Tensor2D;
+  /** [d] */
+  readonly postNorm: tf.Tensor1D;
+  /** [f, d] */
+  readonly gate: tf.Tensor2D;
+  /** [f, d] */
+  readonly up: tf.Tensor2D;
+  /** [d, f] */
+  readonly down: tf.Tensor2D;
+}
+
+/** All weights of a decoder. With tied embeddings `head` is the embedding table itself. */
+export interface DecoderWeights {
+  /** [vocab, d] */
+  readonly embedding: tf.Tensor2D;
+  readonly layers: readonly LayerWeights[];
+  /** [d] */
+  readonly norm: tf.Tensor1D;
+  /** [vocab, d] */
+  readonly head: tf.Tensor2D;
+}
+
+const layerNames: Readonly<Record<keyof LayerWeights, string>> = {
+  inputNorm: 'input_layernorm',
+  query: 'self_attn.q_proj',
+  key: 'self_attn.k_proj',
+  value: 'self_attn.v_proj',
+  output: 'self_attn.o_proj',
+  postNorm: 'post_attention_layernorm',
+  gate: 'mlp.gate_proj',
+  up: 'mlp.up_proj',
+  down: 'mlp.down_proj',
+};
+
+const layerWeightName = (layer: number, part: keyof LayerWeights): string =>
+  `model.layers.${layer}.${layerNames[part]}.weight`;
+
+/** Every weight's Hugging Face name and shape, in the order of the forward pass. */
+export function weightShapes(config: LlamaConfig): Map<string, readonly number[]> {
+  const { vocab_size: vocab, hidden_size: d, intermediate_size: f, head_dim: dh } = config;
+  const queryWidth = config.num_attention_heads * dh;
+  const keyWidth = config.num_key_value_heads * dh;
+  const layerShapes: Record<keyof LayerWeights, readonly number[]> = {
+    inputNorm: [d],
+    query: [queryWidth, d],
+    key: [keyWidth, d],
+    value: [keyWidth, d],
+    output: [d, queryWidth],
+    postNorm: [d],
+    gate: [f, d],
+    up: [f, d],
+    down: [d, f],
+  };
+  const shapes = new Map<string, readonly number[]>([['model.embed_tokens.weight', [vocab, d]]]);
+  for (let layer = 0; layer < config.num_hidden_layers; layer++) {
+    for (const part of Object.keys(layerNames) as (keyof LayerWeights)[]) {
+      shapes.set(layerWeightName(layer, part), layerShapes[part]);
+    }
+  }
+  shapes.set('model.norm.weight', [d]);
+  if (!config.tie_word_embeddings) shapes.set('lm_head.weight', [vocab, d]);
+  return shapes;
+}
+
+/**
+ * Random first values: norms 1, matrices N(0, initializer_range²), and the two projections that write into the residual
+ * stream smaller by 1/√(2L), so that its variance does not grow with depth (GPT-2, Radford et al. 2019, §2.3).
+ */
+export function initialWeights(config: LlamaConfig, rng: Rng): Map<string, NamedArray> {
+  const weights = new Map<string, NamedArray>();
+  for (const [name, shape] of weightShapes(config)) {
+    const values = new Float32Array(shape.reduce((product, n) => product * n, 1));
+    if (shape.length === 1) {
+      values.fill(1);
+    } else {
+      const residual = /(o_proj|down_proj)\.weight$/.test(name);
+      const range = config.initializer_range;
+      const deviation = residual ? range / Math.sqrt(2 * config.num_hidden_layers) : range;
+      fillNormal(values, deviation, rng.split(name));
+    }
+    weights.set(name, { shape, values });
+  }
+  return weights;
+}
+
+/** Fills with draws from N(0, deviation²), two at a time (Box and Muller, 1958). */
+function fillNormal(values: Float32Array, deviation: number, rng: Rng): void {
+  for (let i = 0; i < values.length; i += 2) {
+    // 1 − u lies in (0, 1], where the logarithm is finite.
+    const radius = deviation * Math.sqrt(-2 * Math.log(1 - rng.next()));
+    const angle = 2 * Math.PI * rng.next();
+    values[i] = radius * Math.cos(angle);
+    if (i + 1 < values.length) values[i + 1] = radius * Math.sin(angle);
+  }
+}
+
+/** Arranges weights by name as the forward pass reads them. Throws a RangeError when one is missing. */
+export function arrangeWeights(
+  config: LlamaConfig,
+  parameters: ReadonlyMap<string, tf.Tensor>,
+): DecoderWeights {
+  const named = <T extends tf.Tensor>(name: string): T => {
+    const weight = parameters.get(name);
+    if (weight === undefined) throw new RangeError(`The weights lack ${name}.`);
+    return weight as T;
+  };
+  const embedding = named<tf.Tensor2D>('model.embed_tokens.weight');
+  const layers = Array.from({ length: config.num_hidden_layers }, (_, layer): LayerWeights => {
+    const vector = (part: keyof LayerWeights) => named<tf.Tensor1D>(layerWeightName(layer, part));
+    const matrix = (part: keyof LayerWeights) => named<tf.Tensor2D>(layerWeightName(layer, part));
+    return {
+      inputNorm: vector('inputNorm'),
+      query: matrix('query'),
+      key: matrix('key'),
+      value: matrix('value'),
+      output: matrix('output'),
+      postNorm: vector('postNorm'),
+      gate: matrix('gate'),
+      up: matrix('up'),
+      down: matrix('down'),
+    };
+  });
+  const head = config.tie_word_embeddings ? embedding : named<tf.Tensor2D>('lm_head.weight');
+  return { embedding, layers, norm: named<tf.Tensor1D>('model.norm.weight'), head };
+}
+
+/**
+ * Names a policy by its content: the first 16 hexadecimal digits of the SHA-256 over the architecture and
+ * every weight's name, shape and float32 bytes, in the order of the names.
+ */
+export function hashWeights(config: LlamaConfig, weights: ReadonlyMap<string, NamedArray>): PolicyHash {
+  const hash = createHash('sha256').update(canonicalConfig(config));
+  for (const name of [...weights.keys()].sort()) {
+    const { shape, values } = weights.get(name)!;
+    hash.update(`\n${name} ${JSON.stringify(shape)}\n`);
+    hash.update(new Uint8Array(values.buffer, values.byteOffset, values.byteLength));
+  }
+  return hash.digest('hex').slice(0, 16) as PolicyHash;
+}

@@ -1,0 +1,278 @@
+import { mkdtemp, readdir, readFile, rm, truncate, writeFile } from 'node:fs/promises';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { test } from 'uvu';
+import * as assert from 'uvu/assert';
+import type { OptimaError } from '../../../src/domain/errors.ts';
+import { createRng } from '../../../src/domain/rng.ts';
+import { createPolicy, type LlamaPolicy, loadPolicy } from '../../../src/models/llama/index.ts';
+import { readSafetensors, writeSafetensors } from '../../../src/models/llama/safetensors.ts';
+import { startEngine, tf } from '../../../src/tensor/index.ts';
+import { lettersTokenizer } from '../../support/letters.ts';
+import { createTinyPolicy, tinyConfig } from '../../support/llama.ts';
+
+let root: string;
+test.before(async () => {
+  await startEngine();
+  root = await mkdtemp(join(tmpdir(), 'optima-checkpoint-'));
+});
+test.after(() => rm(root, { recursive: true }));
+
+let folders = 0;
+const newFolder = () => join(root, `checkpoint-${folders++}`);
+const load = (folder: string) => loadPolicy(folder, { tokenizer: lettersTokenizer });
+
+const logitsOf = (policy: LlamaPolicy) =>
+  tf.tidy(() => policy.computeLogits(tf.tensor2d([[5, 9, 33, 7]], [1, 4], 'int32')).arraySync());
+
+async function assertRefused(promise: Promise<unknown>, code: string, pattern: RegExp): Promise<void> {
+  let error: OptimaError | undefined;
+  try {
+    await promise;
+  } catch (caught) {
+    error = caught as OptimaError;
+  }
+  assert.is(error?.code, code, String(error));
+  assert.match(error!.message, pattern);
+  assert.not.match(error!.message, /\n/);
+}
+
+/** A saved tiny checkpoint whose files a test then damages. */
+async function savedFolder(overrides = {}): Promise<string> {
+  const folder = newFolder();
+  const policy = createTinyPolicy(overrides);
+  await policy.save(folder);
+  policy.dispose();
+  return folder;
+}
+
+for (const tie_word_embeddings of [false, true]) {
+  test(`saving and loading keeps hash and logits (tied: ${tie_word_embeddings})`, async () => {
+    const folder = newFolder();
+    const policy = createTinyPolicy({ tie_word_embeddings });
+    const hash = await policy.save(folder);
+    const loaded = await load(folder);
+    assert.is(hash, policy.hash);
+    assert.is(loaded.hash, policy.hash);
+    assert.equal(loaded.config, policy.config);
+    assert.equal(logitsOf(loaded), logitsOf(policy));
+    loaded.copyWeightsFrom(policy);
+    assert.is(loaded.refreshHash(), hash);
+    assert.equal((await readdir(folder)).sort(), [
+      'config.json',
+      'model.safetensors',
+      'tokenizer.json',
+      'tokenizer_config.json',
+    ]);
+    policy.dispose();
+    loaded.dispose();
+  });
+}
+
+test('saving over an older checkpoint replaces it and leaves nothing beside it', async () => {
+  const folder = await savedFolder();
+  const newer = createTinyPolicy({}, { seed: 8 });
+  await newer.save(folder);
+  const loaded = await load(folder);
+  assert.is(loaded.hash, newer.hash);
+  assert.not.ok((await readdir(root)).some((name) => name.startsWith('.')));
+  newer.dispose();
+  loaded.dispose();
+});
+
+test('a checkpoint that cannot be written leaves what was there untouched', async () => {
+  const folder = await savedFolder();
+  const before = await readFile(join(folder, 'model.safetensors'));
+  const policy = createTinyPolicy({}, { seed: 8 });
+  await assertRefused(
+    policy.save(join(folder, 'config.json', 'x')),
+    'io.write',
+    /Cannot write the checkpoint/,
+  );
+  const circular: Record<string, unknown> = {};
+  circular.self = circular;
+  const broken = createPolicy(
+    tinyConfig,
+    { ...lettersTokenizer, files: { tokenizerJson: circular, tokenizerConfig: {} } },
+    createRng(1),
+  );
+  await assertRefused(broken.save(folder), 'io.write', /circular/);
+  assert.equal(await readFile(join(folder, 'model.safetensors')), before);
+  assert.not.ok((await readdir(root)).some((name) => name.startsWith('.')));
+  policy.dispose();
+  broken.dispose();
+});
+
+test('the hash follows the weights and the seed', () => {
+  const policy = createTinyPolicy();
+  const same = createTinyPolicy();
+  const other = createTinyPolicy({}, { seed: 8 });
+  assert.is(same.hash, policy.hash);
+  assert.match(policy.hash, /^[0-9a-f]{16}$/);
+  assert.not.equal(other.hash, policy.hash);
+  const norm = same.parameters.get('model.norm.weight')!;
+  tf.tidy(() => norm.assign(tf.mul(norm, 1.0001)));
+  assert.is(same.hash, policy.hash, 'not before refreshHash');
+  assert.not.equal(same.refreshHash(), policy.hash);
+  same.copyWeightsFrom(policy);
+  assert.is(same.hash, policy.hash);
+  assert.equal(logitsOf(same), logitsOf(policy));
+  for (const each of [policy, same, other]) each.dispose();
+});
+
+test('copied weights live on when the policy they came from is trained or disposed', () => {
+  const source = createTinyPolicy();
+  const copy = createTinyPolicy({}, { seed: 8 });
+  const expected = logitsOf(source);
+  copy.copyWeightsFrom(source);
+  tf.tidy(() => {
+    for (const variable of source.parameters.values()) variable.assign(tf.zerosLike(variable));
+  });
+  source.dispose();
+  assert.equal(logitsOf(copy), expected);
+  const wider = createTinyPolicy({ intermediate_size: 32 });
+  assert.throws(() => copy.copyWeightsFrom(wider), /differ in architecture/);
+  copy.dispose();
+  wider.dispose();
+});
+
+test('first values have the deviation they should', () => {
+  const policy = createPolicy(
+    { ...tinyConfig, hidden_size: 64, num_hidden_layers: 8 },
+    lettersTokenizer,
+    createRng(1),
+  );
+  const deviation = (name: string) =>
+    tf.tidy(() => tf.sqrt(tf.moments(policy.parameters.get(name)!).variance).dataSync()[0]!);
+  assert.ok(Math.abs(deviation('model.layers.3.self_attn.q_proj.weight') - 0.02) < 0.001);
+  assert.ok(Math.abs(deviation('model.layers.3.self_attn.o_proj.weight') - 0.02 / 4) < 0.00025);
+  assert.ok(Math.abs(deviation('model.layers.3.mlp.down_proj.weight') - 0.02 / 4) < 0.00025);
+  assert.is(deviation('model.norm.weight'), 0);
+  assert.is(policy.config.eos_token_id, lettersTokenizer.endOfTurnId);
+  assert.is(policy.config.pad_token_id, lettersTokenizer.padId);
+  policy.dispose();
+});
+
+test('a missing folder or file is reported as missing', async () => {
+  await assertRefused(load(newFolder()), 'checkpoint.missing', /no such checkpoint folder/);
+  for (const file of ['config.json', 'model.safetensors']) {
+    const folder = await savedFolder();
+    await rm(join(folder, file));
+    await assertRefused(load(folder), 'checkpoint.missing', new RegExp(`${file}: no such file`));
+  }
+});
+
+test('a file cut off anywhere is refused, naming file and tensor', async () => {
+  const { length } = await readFile(join(await savedFolder(), 'model.safetensors'));
+  for (const [bytes, pattern] of [
+    [0, /model\.safetensors: truncated: 0 bytes/],
+    [5, /model\.safetensors: truncated: 5 bytes/],
+    [300, /model\.safetensors: truncated inside its header/],
+    [length - 1, /model\.safetensors: truncated: tensor lm_head\.weight ends at byte/],
+    [length - 5000, /model\.safetensors: truncated: tensor model\.\S+ ends at byte/],
+  ] as const) {
+    const folder = await savedFolder();
+    await truncate(join(folder, 'model.safetensors'), bytes);
+    await assertRefused(load(folder), 'checkpoint.invalid', pattern);
+  }
+});
+
+test('damaged headers are refused', async () => {
+  const file = (json: string) => {
+    const bytes = Buffer.from(json);
+    const length = Buffer.alloc(8);
+    length.writeBigUInt64LE(BigInt(bytes.length));
+    return Buffer.concat([length, bytes, Buffer.alloc(16)]);
+  };
+  for (const [content, pattern] of [
+    [Buffer.from('this is not a safetensors file'), /header length is implausible/],
+    [file('{"a": '), /its header is not JSON/],
+    [file('{"a": {"dtype": "F32"}}'), /its header is malformed at a\./],
+    [file('{"a": {"dtype": "F32", "shape": [3], "data_offsets": [0, 16]}}'), /tensor a .* 12 bytes, not 16/],
+    [file('{"a": {"dtype": "I64", "shape": [2], "data_offsets": [0, 16]}}'), /tensor a has dtype I64/],
+  ] as const) {
+    const path = join(root, 'damaged.safetensors');
+    await writeFile(path, content);
+    await assertRefused(readSafetensors(path), 'checkpoint.invalid', pattern);
+  }
+});
+
+test('weights that do not fit the config are refused by name', async () => {
+  const changes: [Record<string, unknown>, RegExp][] = [
+    [
+      { hidden_size: 32, head_dim: 4 },
+      /tensor model\.embed_tokens\.weight has shape \[40,16\], .* \[40,32\]/,
+    ],
+    [{ num_hidden_layers: 3 }, /tensor model\.layers\.2\.input_layernorm\.weight is missing/],
+    [{ num_hidden_layers: 1 }, /tensor model\.layers\.1\.\S+ is not part of a Llama decoder/],
+    [{ attention_bias: true }, /config\.json: attention_bias true is not supported/],
+  ];
+  for (const [change, pattern] of changes) {
+    const folder = await savedFolder();
+    const path = join(folder, 'config.json');
+    await writeFile(path, JSON.stringify({ ...JSON.parse(await readFile(path, 'utf8')), ...change }));
+    await assertRefused(load(folder), 'checkpoint.invalid', pattern);
+  }
+  const folder = await savedFolder();
+  await writeFile(join(folder, 'config.json'), '{"hidden_size": 16');
+  await assertRefused(load(folder), 'checkpoint.invalid', /config\.json: not JSON/);
+});
+
+test('a tokenizer with more tokens than the embedding table is refused', async () => {
+  await assertRefused(
+    loadPolicy(await savedFolder(), { tokenizer: { ...lettersTokenizer, vocabSize: 41 } }),
+    'tokenizer.mismatch',
+    /tokenizer has 41 tokens, the model's embedding table only 40 rows/,
+  );
+  assert.throws(
+    () => createPolicy({ ...tinyConfig, vocab_size: 20 }, lettersTokenizer, createRng(1)),
+    (error: unknown) => (error as OptimaError).code === 'tokenizer.mismatch',
+  );
+});
+
+test('a refused checkpoint leaves no tensor behind', async () => {
+  const folder = await savedFolder();
+  const { numTensors } = tf.memory();
+  await assertRefused(
+    loadPolicy(folder, { tokenizer: { ...lettersTokenizer, vocabSize: 41 } }),
+    'tokenizer.mismatch',
+    /41/,
+  );
+  assert.is(tf.memory().numTensors, numTensors);
+});
+
+test('shards listed in an index are read as one checkpoint', async () => {
+  const folder = await savedFolder();
+  const weights = [...(await readSafetensors(join(folder, 'model.safetensors')))];
+  const whole = await load(folder);
+  await rm(join(folder, 'model.safetensors'));
+  await writeSafetensors(join(folder, 'one.safetensors'), new Map(weights.slice(0, 7)));
+  await writeSafetensors(join(folder, 'two.safetensors'), new Map(weights.slice(7)));
+  const weight_map = Object.fromEntries(
+    weights.map(([name], i) => [name, `${i < 7 ? 'one' : 'two'}.safetensors`]),
+  );
+  await writeFile(join(folder, 'model.safetensors.index.json'), JSON.stringify({ weight_map }));
+  const sharded = await load(folder);
+  assert.is(sharded.hash, whole.hash);
+  whole.dispose();
+  sharded.dispose();
+});
+
+test('half-precision tensors are read as the numbers they stand for', async () => {
+  const header = {
+    half: { dtype: 'F16', shape: [5], data_offsets: [0, 10] },
+    brain: { dtype: 'BF16', shape: [3], data_offsets: [10, 16] },
+  };
+  const json = Buffer.from(JSON.stringify(header));
+  const length = Buffer.alloc(8);
+  length.writeBigUInt64LE(BigInt(json.length));
+  // 1, −2, 2⁻²⁴ (the smallest subnormal), 65504 (the largest), +∞; then 1, −2.5, 3.140625
+  const data = Buffer.from(Uint16Array.of(0x3c00, 0xc000, 1, 0x7bff, 0x7c00, 0x3f80, 0xc020, 0x4049).buffer);
+  const path = join(root, 'half.safetensors');
+  await writeFile(path, Buffer.concat([length, json, data]));
+  const tensors = await readSafetensors(path);
+  assert.equal([...tensors.get('half')!.values], [1, -2, 2 ** -24, 65504, Number.POSITIVE_INFINITY]);
+  assert.equal([...tensors.get('brain')!.values], [1, -2.5, 3.140625]);
+});
+
+test.run();

@@ -1,0 +1,256 @@
+import { test } from 'uvu';
+import * as assert from 'uvu/assert';
+import type { OptimaError } from '../../../src/domain/errors.ts';
+import type { Generation } from '../../../src/domain/model.ts';
+import { createRng } from '../../../src/domain/rng.ts';
+import { createCache, decodeStep, disposeCache, mergeCaches } from '../../../src/models/llama/cache.ts';
+import { computeHidden, type Decoder, project } from '../../../src/models/llama/forward.ts';
+import { generateTokens, type PromptJob } from '../../../src/models/llama/generate.ts';
+import type { LlamaPolicy } from '../../../src/models/llama/index.ts';
+import { RotaryTable } from '../../../src/models/llama/rotary.ts';
+import { arrangeWeights } from '../../../src/models/llama/weights.ts';
+import { startEngine, tf } from '../../../src/tensor/index.ts';
+import { lettersTokenizer } from '../../support/letters.ts';
+import { createTinyPolicy, greedy, request } from '../../support/llama.ts';
+
+test.before(async () => {
+  await startEngine();
+});
+
+const decoderOf = ({ config, parameters }: LlamaPolicy): Decoder => ({
+  config,
+  weights: arrangeWeights(config, parameters),
+  rotary: new RotaryTable(config),
+});
+
+const rng = createRng(5);
+const randomIds = (n: number) => Array.from({ length: n }, () => 5 + rng.int(35));
+const words = (n: number, label: string) => {
+  const draw = createRng(label);
+  return Array.from({ length: n }, () => draw.pick([...' abcdefghijklmnop'])).join('');
+};
+
+async function rejectsWith(promise: Promise<unknown>, code: string, pattern: RegExp): Promise<void> {
+  let error: OptimaError | undefined;
+  try {
+    await promise;
+  } catch (caught) {
+    error = caught as OptimaError;
+  }
+  assert.is(error?.code, code);
+  assert.match(error!.message, pattern);
+}
+
+for (const [name, overrides] of [
+  ['as many key/value heads as heads', { num_key_value_heads: 4 }],
+  ['grouped-query attention', { num_key_value_heads: 2 }],
+  ['one key/value head and tied embeddings', { num_key_value_heads: 1, tie_word_embeddings: true }],
+] as const) {
+  test(`cached decoding gives the logits of the full pass: ${name}`, () => {
+    const policy = createTinyPolicy(overrides);
+    const decoder = decoderOf(policy);
+    const sequences = [9, 4, 13].map((length) => randomIds(length + 20));
+    const fullLogits = (ids: number[]) =>
+      tf.tidy(() =>
+        project(decoder, computeHidden(decoder, tf.tensor2d([ids], [1, ids.length], 'int32'))).arraySync(),
+      );
+    const full = sequences.map(fullLogits);
+    const assertSame = (logits: tf.Tensor2D, rows: number[], positions: number[]) => {
+      const actual = logits.arraySync();
+      logits.dispose();
+      rows.forEach((row, i) => {
+        const expected = full[row]![positions[i]! - 1]!;
+        actual[i]!.forEach((value, id) => {
+          assert.ok(Math.abs(value - expected[id]!) < 1e-4, `row ${row}, position ${positions[i]}`);
+        });
+      });
+    };
+
+    // Rows 0 and 1 start, decode three steps, row 2 joins, all decode, row 1 leaves, the others go on.
+    const lengths = [9, 4, 13];
+    const prompt = (row: number) => sequences[row]!.slice(0, lengths[row]);
+    const step = (cache: Parameters<typeof decodeStep>[1], rows: number[]) => {
+      const logits = decodeStep(
+        decoder,
+        cache,
+        rows.map((row) => sequences[row]![lengths[row]!]!),
+      );
+      for (const row of rows) lengths[row]!++;
+      assertSame(
+        logits,
+        rows,
+        rows.map((row) => lengths[row]!),
+      );
+    };
+    const started = createCache(decoder, [prompt(0), prompt(1)]);
+    assertSame(started.logits, [0, 1], [9, 4]);
+    for (let i = 0; i < 3; i++) step(started.cache, [0, 1]);
+    const joining = createCache(decoder, [prompt(2)]);
+    assertSame(joining.logits, [2], [13]);
+    const three = mergeCaches(decoder, [
+      { cache: started.cache, rows: [0, 1] },
+      { cache: joining.cache, rows: [0] },
+    ]);
+    for (let i = 0; i < 4; i++) step(three, [0, 1, 2]);
+    const two = mergeCaches(decoder, [{ cache: three, rows: [2, 0] }]);
+    for (let i = 0; i < 4; i++) step(two, [2, 0]);
+    disposeCache(two);
+    policy.dispose();
+  });
+}
+
+const mixed = [
+  request(words(3, 'a'), { maxTokens: 40 }),
+  request(words(50, 'b'), { temperature: 0.7, maxTokens: 9 }, 2),
+  request(words(20, 'c'), { temperature: 1, topP: 0.8, maxTokens: 60 }, 3),
+  request(words(21, 'd'), { temperature: 1, topK: 5, maxTokens: 1 }, 4),
+  request(words(0, 'e'), { maxTokens: 5 }),
+  request(words(33, 'f'), { temperature: 1.5, maxTokens: 45 }, 6),
+  request(words(8, 'g'), { temperature: 1, maxTokens: 70 }, 7),
+];
+
+test('each row of a mixed batch gets what it gets alone, whatever the number of rows', async () => {
+  const policy = createTinyPolicy();
+  const alone: Generation[] = [];
+  for (const single of mixed) alone.push((await policy.generate([single]))[0]!);
+  assert.ok(new Set(alone.map(({ tokenIds }) => tokenIds.length)).size > 3, 'the lengths should differ');
+  for (const maxRows of [64, 3, 2]) {
+    const batched = createTinyPolicy({}, { maxRows, tokenBudget: 60 });
+    const together = await batched.generate(mixed);
+    together.forEach((generation, i) => {
+      assert.equal(generation.tokenIds, alone[i]!.tokenIds, `request ${i} of ${maxRows} rows`);
+      assert.is(generation.finish, alone[i]!.finish);
+      assert.is(generation.text, alone[i]!.text);
+      generation.logprobs.forEach((logprob, k) => {
+        assert.ok(Math.abs(logprob - alone[i]!.logprobs[k]!) < 1e-4);
+      });
+    });
+    batched.dispose();
+  }
+  policy.dispose();
+});
+
+test('the same requests give bit-identical results', async () => {
+  const policy = createTinyPolicy({}, { maxRows: 3 });
+  assert.equal(await policy.generate(mixed), await policy.generate(mixed));
+  policy.dispose();
+});
+
+test('a message stops at the end-of-turn token, which is its last id, or at its cap', async () => {
+  const policy = createTinyPolicy();
+  const requests = Array.from({ length: 40 }, (_, i) =>
+    request(words(6, `s${i}`), { temperature: 1, maxTokens: 30 }, i),
+  );
+  const generations = await policy.generate(requests);
+  const { endOfTurnId } = lettersTokenizer;
+  for (const { tokenIds, logprobs, finish, text, promptTokens } of generations) {
+    assert.is(tokenIds.length, logprobs.length);
+    assert.is(tokenIds.indexOf(endOfTurnId), finish === 'stop' ? tokenIds.length - 1 : -1);
+    if (finish === 'length') assert.is(tokenIds.length, 30);
+    assert.is(text, lettersTokenizer.decode(tokenIds));
+    assert.is(promptTokens, 6 + 3);
+  }
+  assert.is(new Set(generations.map(({ finish }) => finish)).size, 2, 'both ways of ending should occur');
+  policy.dispose();
+});
+
+test('generated log-probabilities are what scoring the message gives', async () => {
+  const policy = createTinyPolicy();
+  const generations = await policy.generate(mixed);
+  const scores = await policy.score(
+    mixed.map(({ id, messages }, i) => {
+      const { text, tokenIds } = generations[i]!;
+      return { id, messages: [...messages, { role: 'assistant', content: text, tokenIds }] };
+    }),
+  );
+  scores.forEach(([message, ...others], i) => {
+    assert.is(others.length, 0);
+    const expected = generations[i]!.logprobs;
+    assert.is(message!.length, expected.length);
+    message!.forEach((logprob, k) => {
+      assert.ok(Math.abs(logprob - expected[k]!) < 1e-4);
+    });
+  });
+  policy.dispose();
+});
+
+test('the end of the context ends the message, and a prompt that fills it is refused', async () => {
+  const policy = createTinyPolicy({ max_position_embeddings: 32, eos_token_id: 1 });
+  const jobs: PromptJob[] = [28, 31].map((length) => ({
+    id: `p${length}`,
+    promptIds: randomIds(length),
+    sampling: { ...greedy, maxTokens: 50 },
+    seed: 1,
+  }));
+  const limits = { stopIds: new Set<number>(), maxRows: 4, tokenBudget: 512 };
+  const [first, second] = await generateTokens(decoderOf(policy), jobs, limits);
+  assert.is(first!.tokenIds.length, 4);
+  assert.is(first!.finish, 'length');
+  assert.is(second!.tokenIds.length, 1);
+  await rejectsWith(
+    policy.generate([request(words(29, 'x'), {}), { ...request(words(40, 'y')), id: 'long' }]),
+    'model.failed',
+    /Request ".*": its prompt of 32 tokens leaves no room in the context of 32/,
+  );
+  policy.dispose();
+});
+
+test('sampling settings that mean nothing are refused by name', async () => {
+  const policy = createTinyPolicy();
+  for (const [sampling, pattern] of [
+    [{ temperature: -1 }, /temperature -1/],
+    [{ temperature: Number.NaN }, /temperature NaN/],
+    [{ topP: 0 }, /topP 0/],
+    [{ topK: 1.5 }, /topK 1.5/],
+    [{ maxTokens: 0 }, /maxTokens 0/],
+  ] as const) {
+    await rejectsWith(policy.generate([request('abc', sampling)]), 'model.failed', pattern);
+  }
+  policy.dispose();
+});
+
+test('weights that have diverged are reported, not sampled from', async () => {
+  const policy = createTinyPolicy();
+  const norm = policy.parameters.get('model.norm.weight')!;
+  tf.tidy(() => norm.assign(tf.fill([16], Number.NaN)));
+  await rejectsWith(policy.generate([request('abc')]), 'model.failed', /Request "abc": .* not finite/);
+  policy.dispose();
+});
+
+test('no request gives no generation', async () => {
+  const policy = createTinyPolicy();
+  assert.equal(await policy.generate([]), []);
+  assert.equal(await policy.score([]), []);
+  policy.dispose();
+});
+
+test('an aborted signal interrupts between two steps', async () => {
+  const policy = createTinyPolicy();
+  const { numTensors } = tf.memory();
+  const abort = new AbortController();
+  const generation = policy.generate(mixed, { signal: abort.signal });
+  setTimeout(() => abort.abort(), 3);
+  await rejectsWith(generation, 'interrupted', /interrupted/);
+  assert.is(tf.memory().numTensors, numTensors);
+  await rejectsWith(
+    policy.score([{ id: 's', messages: mixed[0]!.messages.concat({ role: 'assistant', content: 'a' }) }], {
+      signal: AbortSignal.abort(),
+    }),
+    'interrupted',
+    /interrupted/,
+  );
+  policy.dispose();
+});
+
+test('generation and scoring leave no tensor behind', async () => {
+  const { numTensors: before } = tf.memory();
+  const policy = createTinyPolicy({}, { maxRows: 3 });
+  const { numTensors } = tf.memory();
+  await policy.generate(mixed);
+  await policy.score([{ id: 's', messages: [{ role: 'assistant', content: 'abc' }] }]);
+  assert.is(tf.memory().numTensors, numTensors);
+  policy.dispose();
+  assert.is(tf.memory().numTensors, before);
+});
+
+test.run();
