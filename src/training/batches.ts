@@ -1,0 +1,93 @@
+// From token sequences to padded arrays: which sequences share an optimizer step, which share a forward pass,
+// and which of their positions count for the loss.
+import type { TrainingSequence } from '../domain/model.ts';
+import type { Rng } from '../domain/rng.ts';
+
+/** Sequences of one forward pass, right-padded to the longest. */
+export interface PaddedBatch {
+  /** [rows, time], row-major; the last token of a sequence is only ever predicted, so it is not in here. */
+  readonly inputIds: Int32Array;
+  readonly rows: number;
+  readonly time: number;
+  /** [n] Flat positions (`row · time + column`) whose next token counts for the loss, ascending. */
+  readonly positions: Int32Array;
+  /** [n] The token that follows each of these positions. */
+  readonly labels: Int32Array;
+}
+
+/** How many tokens of the sequences count for the loss. */
+export function countLossTokens(sequences: readonly TrainingSequence[]): number {
+  // The first token has nothing before it that could predict it.
+  return sequences.reduce(
+    (sum, { lossMask }) => sum + lossMask.reduce<number>((ones, mask, i) => ones + (i > 0 ? mask : 0), 0),
+    0,
+  );
+}
+
+/**
+ * The sequence up to the last token that counts, and no longer than `maxTokens`: what follows cannot change
+ * the loss. Null when no token is left that counts.
+ */
+export function trimSequence(sequence: TrainingSequence, maxTokens: number): TrainingSequence | null {
+  const end = sequence.lossMask.slice(0, maxTokens).lastIndexOf(1) + 1;
+  if (end < 2) return null;
+  return { tokenIds: sequence.tokenIds.slice(0, end), lossMask: sequence.lossMask.slice(0, end) };
+}
+
+/**
+ * Deals the items at random into batches of at most `batchSize`, as equal in size as can be: one epoch, each
+ * item exactly once.
+ */
+export function shuffledBatches<T>(items: readonly T[], batchSize: number, rng: Rng): T[][] {
+  const shuffled = rng.shuffle(items);
+  const count = Math.ceil(items.length / batchSize);
+  return Array.from({ length: count }, (_, i) =>
+    shuffled.slice(
+      Math.floor((i * shuffled.length) / count),
+      Math.floor(((i + 1) * shuffled.length) / count),
+    ),
+  );
+}
+
+/**
+ * Splits one batch into forward passes of at most `tokensPerPass` padded tokens (a longer sequence gets a
+ * pass of its own). Sequences of like length share a pass, so little is computed on padding; gradients of the
+ * passes are added, so the split changes memory and time but not the step.
+ */
+export function planPasses(
+  batch: readonly TrainingSequence[],
+  tokensPerPass: number,
+): (readonly TrainingSequence[])[] {
+  const longestFirst = batch.toSorted((a, b) => b.tokenIds.length - a.tokenIds.length);
+  const passes: TrainingSequence[][] = [];
+  for (const sequence of longestFirst) {
+    const pass = passes.at(-1);
+    if (pass !== undefined && (pass.length + 1) * pass[0]!.tokenIds.length <= tokensPerPass) {
+      pass.push(sequence);
+    } else {
+      passes.push([sequence]);
+    }
+  }
+  return passes;
+}
+
+/**
+ * Pads sequences to one array. Padding stands to the right, where causal attention keeps it from every real
+ * token, so it needs no mask.
+ */
+export function padBatch(sequences: readonly TrainingSequence[], padId: number): PaddedBatch {
+  const rows = sequences.length;
+  const time = Math.max(...sequences.map(({ tokenIds }) => tokenIds.length)) - 1;
+  const inputIds = new Int32Array(rows * time).fill(padId);
+  const positions: number[] = [];
+  const labels: number[] = [];
+  sequences.forEach(({ tokenIds, lossMask }, row) => {
+    inputIds.set(tokenIds.slice(0, -1), row * time);
+    for (let column = 0; column + 1 < tokenIds.length; column++) {
+      if (lossMask[column + 1] === 0) continue;
+      positions.push(row * time + column);
+      labels.push(tokenIds[column + 1]!);
+    }
+  });
+  return { inputIds, rows, time, positions: Int32Array.from(positions), labels: Int32Array.from(labels) };
+}
