@@ -1,0 +1,155 @@
+// The root actor of one dialogue: it starts an environment, an agent for each role and a judge, and wires them
+// to the dialogue's bus. talking → judging → ended, where the bus completes.
+import { filter } from 'rxjs';
+import { assertEvent, type ErrorActorEvent, sendTo, setup } from 'xstate';
+import { messageOf } from '../domain/errors.ts';
+import type { DialogueId, TaskId } from '../domain/ids.ts';
+import type { DialogueMessage } from '../domain/messages.ts';
+import { agentMachine, environmentMachine, judgeMachine } from '../machines/index.ts';
+import type { FormatPrompt, Scenario } from '../scenario/types.ts';
+import type { MessageBus } from './bus.ts';
+
+/** One dialogue to be held. */
+export interface Episode {
+  readonly id: DialogueId;
+  readonly taskId: TaskId;
+  readonly task: unknown;
+  /** The format prompt drawn for it; null for the plain prompt. */
+  readonly format: FormatPrompt | null;
+}
+
+/** An actor of the dialogue as the wiring sees it. */
+interface Member {
+  hears(message: DialogueMessage): boolean;
+  readonly actor: {
+    send(message: never): void;
+    on(type: '*', handler: (message: DialogueMessage) => void): unknown;
+  };
+}
+
+export interface DialogueContext {
+  readonly id: DialogueId;
+  readonly bus: MessageBus;
+  readonly members: readonly Member[];
+}
+
+export type DialogueEvent =
+  | DialogueMessage
+  /** A member said something that the bus refused. */
+  | { readonly type: 'message.rejected'; readonly reason: string }
+  | ErrorActorEvent<unknown>;
+
+export interface DialogueInput {
+  readonly episode: Episode;
+  readonly scenario: Scenario;
+  /** Completed by the dialogue when it ends. */
+  readonly bus: MessageBus;
+  /** Longest time of one turn, and of the verdict, in ms. */
+  readonly turnTimeoutMs: number;
+}
+
+/** A dialogue has no result: all that happens in it is on its bus. */
+export type DialogueOutput = undefined;
+
+const listensTo = (machine: { readonly events: readonly string[] }) => {
+  const types = new Set(machine.events);
+  return (message: DialogueMessage) => types.has(message.type);
+};
+const environmentHears = listensTo(environmentMachine);
+const agentHears = listensTo(agentMachine);
+const judgeHears = listensTo(judgeMachine);
+
+/** What the root itself goes by. */
+const endsPhase = ({ type }: DialogueMessage) => type === 'dialogue.closed' || type.startsWith('verdict.');
+
+/** Provide `agent` with a `speak` actor. */
+export const dialogueMachine = setup({
+  types: {
+    context: {} as DialogueContext,
+    events: {} as DialogueEvent,
+    input: {} as DialogueInput,
+    output: undefined as DialogueOutput,
+  },
+  actors: { environment: environmentMachine, agent: agentMachine, judge: judgeMachine },
+  guards: {
+    hasFailed: ({ event }) => {
+      assertEvent(event, 'dialogue.closed');
+      return event.outcome === 'failed';
+    },
+  },
+  actions: {
+    connect: ({ context: { bus, members }, self }) => {
+      for (const { actor, hears } of members) {
+        bus.messages$.pipe(filter(hears)).subscribe((message) => actor.send(message as never));
+        actor.on('*', (message) => {
+          try {
+            bus.publish(message);
+          } catch (error) {
+            self.send({ type: 'message.rejected', reason: messageOf(error) });
+          }
+        });
+      }
+      bus.messages$.pipe(filter(endsPhase)).subscribe((message) => self.send(message));
+    },
+    openDialogue: sendTo('environment', { type: 'dialogue.open' }),
+    closeAsFailed: ({ context, event }) => {
+      const { bus, id: dialogueId } = context;
+      bus.publish({ type: 'dialogue.closed', dialogueId, outcome: 'failed', failure: reasonOf(event) });
+    },
+    failVerdict: ({ context, event }) => {
+      context.bus.publish({ type: 'verdict.failed', dialogueId: context.id, reason: reasonOf(event) });
+    },
+    completeBus: ({ context }) => context.bus.complete(),
+  },
+}).createMachine({
+  id: 'dialogue',
+  options: { maxIterations: 100 },
+  context: ({ input: { episode, scenario, bus, turnTimeoutMs }, spawn }) => {
+    const { id: dialogueId, taskId, task, format } = episode;
+    const environment = spawn('environment', {
+      id: 'environment',
+      input: { dialogueId, taskId, scenario, task, format },
+    });
+    const agents = Object.keys(scenario.roles).map((role) => ({
+      actor: spawn('agent', { id: `agent.${role}`, input: { role, dialogueId, turnTimeoutMs } }),
+      hears: (message: DialogueMessage) =>
+        message.type === 'turn.requested' ? message.speaker === role : agentHears(message),
+    }));
+    const judge = spawn('judge', {
+      id: 'judge',
+      input: { dialogueId, scenario, task, verdictTimeoutMs: turnTimeoutMs },
+    });
+    const members = [
+      { actor: environment, hears: environmentHears },
+      ...agents,
+      { actor: judge, hears: judgeHears },
+    ];
+    return { id: dialogueId, bus, members };
+  },
+  initial: 'talking',
+  states: {
+    talking: {
+      entry: ['connect', 'openDialogue'],
+      on: {
+        'dialogue.closed': [{ guard: 'hasFailed', target: 'ended' }, { target: 'judging' }],
+        'message.rejected': { actions: 'closeAsFailed' },
+        'xstate.error.actor.*': { actions: 'closeAsFailed' },
+      },
+    },
+    judging: {
+      on: {
+        'verdict.given': 'ended',
+        'verdict.failed': 'ended',
+        'message.rejected': { actions: 'failVerdict' },
+        'xstate.error.actor.*': { actions: 'failVerdict' },
+      },
+    },
+    ended: { type: 'final' },
+  },
+  exit: 'completeBus',
+});
+
+function reasonOf(event: DialogueEvent): string {
+  assertEvent(event, ['message.rejected', 'xstate.error.actor.*']);
+  return event.type === 'message.rejected' ? event.reason : messageOf(event.error);
+}

@@ -1,0 +1,20 @@
+// The statecharts: pure, started by src/actors and src/run, which provide their actors with the world.
+export { type AgentInput, agentMachine, type SpeakInput, type Utterance } from './agent.ts';
+export { type EnvironmentInput, environmentMachine } from './environment.ts';
+export { computeVerdict, type JudgeInput, judgeMachine, type ScoreInput } from './judge.ts';
+export {
+  type CompletedPhase,
+  type EvaluateOutput,
+  type GenerateOutput,
+  type IterationPlan,
+  type PhaseInput,
+  type PhaseName,
+  type PhaseOutputs,
+  phaseNames,
+  type RankOutput,
+  type SelectOutput,
+  type TrainerInput,
+  type TrainerOutput,
+  type TrainOutput,
+  trainerMachine,
+} from './trainer.ts';

@@ -1,0 +1,238 @@
+// The generation pool: when a round begins, what is in it, and what happens when a call fails or is given up.
+import { getEventListeners } from 'node:events';
+import { test } from 'uvu';
+import * as assert from 'uvu/assert';
+import { createGenerationPool } from '../../src/actors/index.ts';
+import { OptimaError } from '../../src/domain/errors.ts';
+import type { DialogueId, PolicyHash } from '../../src/domain/ids.ts';
+import type { Generation, GenerationRequest, LanguageModel } from '../../src/domain/model.ts';
+
+const [one, two, three] = ['one', 'two', 'three'] as unknown as [DialogueId, DialogueId, DialogueId];
+const forever = new AbortController().signal;
+
+const request = (id: string): GenerationRequest => ({
+  id,
+  messages: [],
+  sampling: { temperature: 0, topP: 1, topK: 0, maxTokens: 8 },
+  seed: 0,
+});
+const generation = (text: string): Generation => ({
+  text,
+  tokenIds: [],
+  logprobs: [],
+  finish: 'stop',
+  promptTokens: 0,
+});
+
+/** A model that notes its batches; each call is ended by hand. */
+function manualModel() {
+  const calls: { ids: string[]; signal: AbortSignal; end(): void; fail(error: unknown): void }[] = [];
+  const model: LanguageModel = {
+    hash: 'manual' as PolicyHash,
+    generate: (requests, options) =>
+      new Promise((resolve, reject) => {
+        calls.push({
+          ids: requests.map(({ id }) => id),
+          signal: options!.signal!,
+          end: () => resolve(requests.map(({ id }) => generation(`said ${id}`))),
+          fail: reject,
+        });
+      }),
+    score: async () => [],
+  };
+  return { model, calls };
+}
+
+/** Enough turns of the microtask queue for anything that is due. */
+const settled = () => new Promise((resolve) => setImmediate(resolve));
+
+test('a round begins when all wait, in the order of registration', async () => {
+  const { model, calls } = manualModel();
+  const pool = createGenerationPool();
+  for (const dialogue of [one, two, three]) pool.register(dialogue);
+  const results = [
+    pool.generate(three, model, request('c'), forever),
+    pool.generate(one, model, request('a'), forever),
+  ];
+  await settled();
+  assert.is(calls.length, 0);
+  results.push(pool.generate(two, model, request('b'), forever));
+  assert.equal(calls[0]!.ids, ['a', 'b', 'c']);
+  calls[0]!.end();
+  assert.equal(
+    (await Promise.all(results)).map(({ text }) => text),
+    ['said c', 'said a', 'said b'],
+  );
+});
+
+test('results are handed out in the order of the dialogues', async () => {
+  const { model, calls } = manualModel();
+  const pool = createGenerationPool();
+  for (const dialogue of [one, two]) pool.register(dialogue);
+  const order: string[] = [];
+  const waits = [
+    pool.generate(two, model, request('b'), forever).then(() => order.push('two')),
+    pool.generate(one, model, request('a'), forever).then(() => order.push('one')),
+  ];
+  calls[0]!.end();
+  await Promise.all(waits);
+  assert.equal(order, ['one', 'two']);
+});
+
+test('a dialogue that ends no longer holds the others up', async () => {
+  const { model, calls } = manualModel();
+  const pool = createGenerationPool();
+  for (const dialogue of [one, two]) pool.register(dialogue);
+  void pool.generate(one, model, request('a'), forever);
+  assert.is(calls.length, 0);
+  pool.unregister(two);
+  assert.equal(calls[0]!.ids, ['a']);
+});
+
+test('two models are called once each, and the faster one’s results wait', async () => {
+  const fast = manualModel();
+  const slow = manualModel();
+  const pool = createGenerationPool();
+  for (const dialogue of [one, two, three]) pool.register(dialogue);
+  let early = false;
+  const waits = [
+    pool.generate(one, fast.model, request('a'), forever).then(() => (early = true)),
+    pool.generate(two, slow.model, request('b'), forever),
+    pool.generate(three, fast.model, request('c'), forever),
+  ];
+  assert.equal(fast.calls[0]!.ids, ['a', 'c']);
+  assert.equal(slow.calls[0]!.ids, ['b']);
+  fast.calls[0]!.end();
+  await settled();
+  assert.not.ok(early);
+  slow.calls[0]!.end();
+  await Promise.all(waits);
+});
+
+async function rejection(promise: Promise<unknown>): Promise<OptimaError> {
+  try {
+    await promise;
+  } catch (error) {
+    assert.instance(error, OptimaError);
+    return error as OptimaError;
+  }
+  return assert.unreachable('resolved') as never;
+}
+
+test('a call that fails fails every request in it, and no other', async () => {
+  const good = manualModel();
+  const bad = manualModel();
+  const pool = createGenerationPool();
+  for (const dialogue of [one, two, three]) pool.register(dialogue);
+  const failed = [
+    rejection(pool.generate(one, bad.model, request('a'), forever)),
+    rejection(pool.generate(two, bad.model, request('b'), forever)),
+  ];
+  const fine = pool.generate(three, good.model, request('c'), forever);
+  bad.calls[0]!.fail(new Error('out of memory'));
+  good.calls[0]!.end();
+  for (const error of await Promise.all(failed)) {
+    assert.is(error.code, 'model.failed');
+    assert.match(error.message, 'Model manual failed: out of memory');
+  }
+  assert.is((await fine).text, 'said c');
+});
+
+test('a model that throws at once, or answers too few, fails its requests', async () => {
+  const models: [Pick<LanguageModel, 'generate'>, RegExp][] = [
+    [
+      {
+        generate: () => {
+          throw new Error('sync');
+        },
+      },
+      /failed: sync/,
+    ],
+    [{ generate: async () => [] }, /gave 0 messages for 1 requests/],
+  ];
+  for (const [part, message] of models) {
+    const pool = createGenerationPool();
+    pool.register(one);
+    const model = { ...manualModel().model, ...part };
+    const error = await rejection(pool.generate(one, model, request('a'), forever));
+    assert.is(error.code, 'model.failed');
+    assert.match(error.message, message);
+  }
+});
+
+test('the call is aborted when nobody waits for it any more', async () => {
+  const { model, calls } = manualModel();
+  const pool = createGenerationPool();
+  const first = new AbortController();
+  const second = new AbortController();
+  for (const dialogue of [one, two]) pool.register(dialogue);
+  const failures = [
+    rejection(pool.generate(one, model, request('a'), first.signal)),
+    rejection(pool.generate(two, model, request('b'), second.signal)),
+  ];
+  first.abort();
+  assert.not.ok(calls[0]!.signal.aborted);
+  second.abort();
+  assert.ok(calls[0]!.signal.aborted);
+  for (const { code } of await Promise.all(failures)) assert.is(code, 'interrupted');
+});
+
+test('a model that never answers does not keep the other model’s results', async () => {
+  const good = manualModel();
+  const hung = manualModel();
+  const pool = createGenerationPool();
+  const timeout = new AbortController();
+  for (const dialogue of [one, two]) pool.register(dialogue);
+  const lost = rejection(pool.generate(one, hung.model, request('a'), timeout.signal));
+  const fine = pool.generate(two, good.model, request('b'), forever);
+  good.calls[0]!.end();
+  timeout.abort();
+  assert.is((await lost).code, 'interrupted');
+  assert.is((await fine).text, 'said b');
+});
+
+test('a request that was answered or failed no longer listens for its abort', async () => {
+  const { model, calls } = manualModel();
+  const pool = createGenerationPool();
+  const { signal } = new AbortController();
+  pool.register(one);
+  const answered = pool.generate(one, model, request('a'), signal);
+  calls[0]!.end();
+  await answered;
+  assert.equal(getEventListeners(signal, 'abort'), []);
+  const failed = rejection(pool.generate(one, model, request('b'), signal));
+  calls[1]!.fail(new Error('x'));
+  await failed;
+  assert.equal(getEventListeners(signal, 'abort'), []);
+});
+
+test('a request withdrawn before its round is not in it', async () => {
+  const { model, calls } = manualModel();
+  const pool = createGenerationPool();
+  const withdrawal = new AbortController();
+  for (const dialogue of [one, two]) pool.register(dialogue);
+  const lost = rejection(pool.generate(one, model, request('a'), withdrawal.signal));
+  withdrawal.abort();
+  await lost;
+  void pool.generate(two, model, request('b'), forever);
+  assert.is(calls.length, 0);
+  pool.unregister(one);
+  assert.equal(calls[0]!.ids, ['b']);
+});
+
+test('requests of strangers and of the already aborted are refused', async () => {
+  const { model, calls } = manualModel();
+  const pool = createGenerationPool();
+  pool.register(one);
+  const aborted = await rejection(pool.generate(one, model, request('a'), AbortSignal.abort()));
+  assert.is(aborted.code, 'interrupted');
+  try {
+    await pool.generate(two, model, request('b'), forever);
+    assert.unreachable();
+  } catch (error) {
+    assert.match((error as Error).message, 'Dialogue two is not registered');
+  }
+  assert.is(calls.length, 0);
+});
+
+test.run();

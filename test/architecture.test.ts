@@ -1,0 +1,146 @@
+// The architecture, read from the import statements: every edge points to the left, and the world is reached
+// only through the folders that own it.
+import { readdirSync, readFileSync } from 'node:fs';
+import { posix } from 'node:path';
+import { test } from 'uvu';
+import * as assert from 'uvu/assert';
+
+/** What each folder of src/ may import besides itself; `.` stands for the files of src/ itself. */
+const below: Record<string, readonly string[]> = { domain: [] };
+const dialogueSide = ['domain', 'scenario', 'search', 'machines', 'actors'];
+const learningSide = ['domain', 'tensor', 'models', 'training'];
+for (const side of [dialogueSide, learningSide]) {
+  side.forEach((folder, rank) => {
+    below[folder] = side.slice(0, rank);
+  });
+}
+below.run = [...new Set([...dialogueSide, ...learningSide])];
+below.viewer = [...below.run, 'run'];
+below.cli = [...below.viewer, 'viewer'];
+below['.'] = Object.keys(below);
+/** Parts of a folder that are held to less than the folder. */
+const belowPart: Record<string, readonly string[]> = { 'models/scripted': ['domain'] };
+
+/** Packages, or Node's own modules, that only these folders may import. */
+const owners: readonly [RegExp, readonly string[]][] = [
+  [/^@tensorflow\//, ['tensor']],
+  [/^koffi$/, ['tensor']],
+  [/^@huggingface\//, ['models']],
+  [/^xstate(\/|$)/, ['machines', 'actors', 'run']],
+  [/^rxjs(\/|$)/, ['actors', 'run', 'viewer', 'cli']],
+  [/^(commander|cli-progress)$/, ['cli']],
+  [/^node:/, ['scenario', 'tensor', 'models', 'training', 'run', 'viewer', 'cli']],
+];
+
+const folderOf = (path: string) => (path.includes('/') ? path.split('/')[0]! : '.');
+
+/** Every module that a source names in an import or export, dynamic ones included. */
+function importsOf(source: string): string[] {
+  // Comments and templates may quote code.
+  const code = source.replaceAll(/\/\*[\s\S]*?\*\/|^\s*\/\/.*$|`(?:\\.|[^`\\])*`/gm, '``');
+  const statements = /(?:^|[;}\s])(?:import|export)\b(?:[^'";]*?\bfrom)?\s*\(?\s*['"]([^'"]+)['"]/g;
+  return [...code.matchAll(statements)].map((match) => match[1]!);
+}
+
+/** What is wrong with the imports of a file; `path` is relative to src/. */
+function problemsOf(path: string, source: string): string[] {
+  const folder = folderOf(path);
+  const part = Object.keys(belowPart).find((prefix) => path.startsWith(`${prefix}/`));
+  const allowed = part === undefined ? [folder, ...(below[folder] ?? [])] : belowPart[part]!;
+  return importsOf(source).flatMap((specifier) => {
+    if (!specifier.startsWith('.')) {
+      if (specifier === 'optima-actors') return [`${path} imports the package by its own name`];
+      const owner = owners.find(([pattern]) => pattern.test(specifier));
+      const isFree = owner === undefined || owner[1].includes(folder);
+      return isFree ? [] : [`${path} imports ${specifier}, which belongs to ${owner[1].join(', ')}`];
+    }
+    const target = posix.normalize(posix.join(posix.dirname(path), specifier));
+    if (!specifier.endsWith('.ts')) return [`${path} imports ${specifier} without .ts`];
+    const isInside = part !== undefined && target.startsWith(`${part}/`);
+    return isInside || allowed.includes(folderOf(target)) ? [] : [`${path} imports src/${target}`];
+  });
+}
+
+const root = new URL('../src/', import.meta.url);
+const sources = readdirSync(root, { recursive: true, encoding: 'utf8' })
+  .map((path) => path.replaceAll('\\', '/'))
+  .filter((path) => path.endsWith('.ts'))
+  .sort()
+  .map((path) => ({ path, source: readFileSync(new URL(path, root), 'utf8') }));
+
+test('every folder of src/ has its place', () => {
+  const folders = new Set(sources.map(({ path }) => folderOf(path)));
+  assert.equal(
+    [...folders].filter((folder) => below[folder] === undefined),
+    [],
+  );
+  assert.ok(folders.size > 5);
+});
+
+test('no import points to the right, and every package is imported where it belongs', () => {
+  assert.equal(
+    sources.flatMap(({ path, source }) => problemsOf(path, source)),
+    [],
+  );
+});
+
+test('chance and time have one source each', () => {
+  const mayAsk = (path: string) =>
+    path === 'domain/clock.ts' || path === 'domain/rng.ts' || path.startsWith('cli/');
+  const asks = /\bMath\.random\b|\bDate\.now\b|\bnew Date\(\)|\bperformance\.now\b/;
+  assert.equal(
+    sources.filter(({ path, source }) => !mayAsk(path) && asks.test(source)).map(({ path }) => path),
+    [],
+  );
+});
+
+test('every file begins by saying what it is', () => {
+  assert.equal(
+    sources.filter(({ source }) => !/^(#!.*\n)?\/\/ \S/.test(source)).map(({ path }) => path),
+    [],
+  );
+});
+
+test('the reader of imports sees each kind of statement', () => {
+  const source = `
+    // import './in-a-comment.ts';
+    import './bare.ts';
+    import a, { type B } from "./double.ts";
+    import {
+      c,
+    } from './lines.ts';
+    export * from './star.ts';
+    export type { D } from './type.ts';
+    const e = await import('./dynamic.ts');
+    const f = text.from('./not-an-import.ts');
+    const g = \`
+    import './in-a-template.ts';
+    \`;
+  `;
+  const names = ['bare', 'double', 'lines', 'star', 'type', 'dynamic'];
+  assert.equal(
+    importsOf(source),
+    names.map((name) => `./${name}.ts`),
+  );
+});
+
+test('wrong edges are found', () => {
+  const cases: [string, string, string][] = [
+    ['domain/a.ts', '../tensor/index.ts', 'domain/a.ts imports src/tensor/index.ts'],
+    ['machines/a.ts', '../actors/bus.ts', 'machines/a.ts imports src/actors/bus.ts'],
+    ['actors/a.ts', '../models/scripted/index.ts', 'actors/a.ts imports src/models/scripted/index.ts'],
+    ['models/scripted/a.ts', '../llama/index.ts', 'models/scripted/a.ts imports src/models/llama/index.ts'],
+    ['run/a.ts', '../cli/main.ts', 'run/a.ts imports src/cli/main.ts'],
+    ['scenario/a.ts', '../index.ts', 'scenario/a.ts imports src/index.ts'],
+    ['models/a.ts', '@tensorflow/tfjs', 'models/a.ts imports @tensorflow/tfjs, which belongs to tensor'],
+    ['cli/a.ts', '../run/index', 'cli/a.ts imports ../run/index without .ts'],
+  ];
+  for (const [path, specifier, problem] of cases) {
+    assert.equal(problemsOf(path, `import { x } from '${specifier}';`), [problem]);
+  }
+  assert.equal(problemsOf('machines/a.ts', "import type { x } from 'node:fs';").length, 1);
+  assert.equal(problemsOf('run/a.ts', "import { x } from '../models/llama/index.ts';"), []);
+  assert.equal(problemsOf('models/scripted/a.ts', "import { x } from './b.ts';"), []);
+});
+
+test.run();

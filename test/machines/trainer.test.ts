@@ -1,0 +1,181 @@
+// The trainer's statechart: order of phases, resume, and every way a run can end.
+import { test } from 'uvu';
+import * as assert from 'uvu/assert';
+import { createActor, fromPromise, initialTransition, SimulatedClock, toPromise, transition } from 'xstate';
+import { OptimaError } from '../../src/domain/errors.ts';
+import type { PolicyHash } from '../../src/domain/ids.ts';
+import {
+  type CompletedPhase,
+  type PhaseInput,
+  type PhaseName,
+  type PhaseOutputs,
+  phaseNames,
+  type TrainerInput,
+  trainerMachine,
+} from '../../src/machines/index.ts';
+
+const outputs: PhaseOutputs = {
+  generate: { dialogues: 4, failed: 0 },
+  rank: { ranked: 4, failed: 0, meanReward: 0.5 },
+  select: { kept: 2, threshold: 0.4 },
+  train: { steps: 3, loss: 1.5, policy: 'ab' as PolicyHash },
+  evaluate: { tasks: 2, taskScore: 0.5, tokens: 30 },
+};
+
+const iterations = [
+  { index: 0, kind: 'init' },
+  { index: 1, kind: 'isft' },
+] as const;
+
+const input: TrainerInput = { iterations, completed: [], validate: true };
+
+const completed = (iteration: number, phases: readonly PhaseName[]) =>
+  phases.map((phase) => ({ iteration, phase, output: outputs[phase] }) as CompletedPhase);
+
+/** Runs the machine with actors that note their calls; `act` may throw or hang in place of one. */
+function run(given: TrainerInput, act: (call: string, signal: AbortSignal) => unknown = () => null) {
+  const calls: string[] = [];
+  const clock = new SimulatedClock();
+  const phase = <P extends PhaseName>(name: P) =>
+    fromPromise<PhaseOutputs[P], PhaseInput>(async ({ input, signal }) => {
+      const call = `${input.iteration.kind}${input.iteration.index}.${name}`;
+      calls.push(call);
+      await act(call, signal);
+      return outputs[name];
+    });
+  const machine = trainerMachine.provide({
+    actors: {
+      generate: phase('generate'),
+      rank: phase('rank'),
+      select: phase('select'),
+      train: phase('train'),
+      evaluate: phase('evaluate'),
+    },
+  });
+  const actor = createActor(machine, { input: given, clock });
+  const output = toPromise(actor);
+  actor.start();
+  return { calls, clock, output };
+}
+
+test('each phase leads to the next one', () => {
+  let [state] = initialTransition(trainerMachine, input);
+  const visited = [state.value];
+  for (const phase of phaseNames) {
+    [state] = transition(trainerMachine, state, {
+      type: `xstate.done.actor.${phase}`,
+      actorId: phase,
+      output: outputs[phase],
+    } as never);
+    visited.push(state.value);
+  }
+  assert.equal(visited, ['generating', 'ranking', 'selecting', 'training', 'validating', 'generating']);
+  assert.equal(state.context.completed, completed(0, phaseNames));
+  assert.is(state.context.position, 1);
+});
+
+test('what a phase rejects with decides how the run ends', () => {
+  const [first] = initialTransition(trainerMachine, input);
+  const endOf = (error: unknown) =>
+    transition(trainerMachine, first, {
+      type: 'xstate.error.actor.generate',
+      actorId: 'generate',
+      error,
+    })[0];
+  assert.is(endOf(new Error('x')).value, 'failed');
+  assert.is(endOf(new OptimaError('io.write', 'x')).value, 'failed');
+  assert.is(endOf(new OptimaError('interrupted', 'x')).value, 'interrupted');
+});
+
+test('the done event of another phase moves nothing', () => {
+  const [first] = initialTransition(trainerMachine, input);
+  const [state] = transition(trainerMachine, first, {
+    type: 'xstate.done.actor.train',
+    actorId: 'train',
+    output: outputs.train,
+  });
+  assert.is(state.value, 'generating');
+  assert.equal(state.context.completed, []);
+});
+
+test('a run carries out every phase of every iteration once', async () => {
+  const { calls, output } = run(input);
+  const { status, completed: done } = await output;
+  assert.is(status, 'finished');
+  assert.equal(calls, [
+    ...phaseNames.map((phase) => `init0.${phase}`),
+    ...phaseNames.map((phase) => `isft1.${phase}`),
+  ]);
+  assert.equal(done, [...completed(0, phaseNames), ...completed(1, phaseNames)]);
+});
+
+test('a run without validation leaves evaluate out', async () => {
+  const { calls, output } = run({ ...input, validate: false });
+  assert.is((await output).status, 'finished');
+  assert.not.ok(calls.some((call) => call.endsWith('evaluate')));
+  assert.is(calls.length, 8);
+});
+
+test('a resumed run goes on at the first phase that is missing', async () => {
+  for (let done = 0; done <= phaseNames.length * 2; done++) {
+    const all = [...completed(0, phaseNames), ...completed(1, phaseNames)];
+    const { calls, output } = run({ ...input, completed: all.slice(0, done) });
+    const result = await output;
+    assert.is(result.status, 'finished');
+    assert.equal(result.completed, all);
+    assert.is(calls.length, all.length - done);
+  }
+});
+
+test('a run without iterations is finished at once', async () => {
+  assert.is((await run({ ...input, iterations: [] }).output).status, 'finished');
+});
+
+test('a phase that throws fails the run with what it threw', async () => {
+  const boom = new Error('no disk');
+  const { calls, output } = run(input, (call) => {
+    if (call === 'isft1.rank') throw boom;
+  });
+  const result = await output;
+  assert.is(result.status, 'failed');
+  assert.is(result.error, boom);
+  assert.is(calls.at(-1), 'isft1.rank');
+  assert.equal(result.completed, [...completed(0, phaseNames), ...completed(1, ['generate'])]);
+});
+
+test('a phase that was interrupted ends the run as interrupted', async () => {
+  const { output } = run(input, (call) => {
+    if (call === 'init0.train') throw new OptimaError('interrupted', 'Stopped by SIGINT.');
+  });
+  const result = await output;
+  assert.is(result.status, 'interrupted');
+  assert.equal(result.completed, completed(0, ['generate', 'rank', 'select']));
+});
+
+test('a phase that hangs is aborted and fails the run after its time-out', async () => {
+  let aborted = false;
+  const { clock, output } = run({ ...input, phaseTimeoutMs: 1000 }, (call, signal) => {
+    signal.addEventListener('abort', () => {
+      aborted = call === 'init0.generate';
+    });
+    return new Promise(() => {});
+  });
+  clock.increment(1000);
+  const result = await output;
+  assert.is(result.status, 'failed');
+  assert.instance(result.error, OptimaError);
+  assert.is((result.error as OptimaError).code, 'timeout');
+  assert.match((result.error as OptimaError).message, 'Iteration 0: phase generate took more than 1000 ms');
+  assert.ok(aborted);
+});
+
+test('an actor that was not provided is named', async () => {
+  const actor = createActor(trainerMachine, { input });
+  const output = toPromise(actor);
+  actor.start();
+  const result = await output;
+  assert.is(result.status, 'failed');
+  assert.match((result.error as Error).message, 'Actor "generate" was not provided');
+});
+
+test.run();

@@ -1,0 +1,75 @@
+// The test command itself: what it counts as a failure, and its last line.
+import { spawnSync } from 'node:child_process';
+import { mkdirSync, mkdtempSync, rmSync, writeFileSync } from 'node:fs';
+import { join } from 'node:path';
+import { fileURLToPath } from 'node:url';
+import { test } from 'uvu';
+import * as assert from 'uvu/assert';
+
+const runner = fileURLToPath(new URL('run.ts', import.meta.url));
+// Inside the repository, so that the files find uvu.
+const folder = mkdtempSync(fileURLToPath(new URL('../node_modules/.runner-', import.meta.url)));
+mkdirSync(join(folder, 'test'));
+test.after(() => rmSync(folder, { recursive: true }));
+
+const write = (name: string, body: string) =>
+  writeFileSync(
+    join(folder, 'test', `${name}.test.ts`),
+    `import { test } from 'uvu';\nimport * as assert from 'uvu/assert';\n${body}\n`,
+  );
+write('passes', "test('a', () => {}); test.skip('b', () => {}); console.log('skipped: no GPU'); test.run();");
+write('fails', "test('a', () => {}); test('b', () => assert.is(1, 2)); test.run();");
+write('forgets', "test('a', () => {});");
+write('is-empty', 'test.run();');
+write('leaves', "test('a', () => process.exit(0)); test.run();");
+write('hangs', "test('a', () => new Promise(() => setInterval(() => {}, 1000))); test.run();");
+
+function run(names: string[], limitMs = 60_000) {
+  const { stdout, status } = spawnSync(process.execPath, ['--import', 'tsx', runner, ...names], {
+    cwd: folder,
+    encoding: 'utf8',
+    env: { ...process.env, TEST_FILE_LIMIT_MS: String(limitMs) },
+  });
+  return { status, stdout, last: stdout.trimEnd().split('\n').at(-1) };
+}
+
+test('passed and skipped tests are counted and reasons shown', () => {
+  const { status, stdout, last } = run(['passes']);
+  assert.is(last, '1 passed, 0 failed, 1 skipped');
+  assert.is(status, 0);
+  assert.match(stdout, '  skipped: no GPU');
+});
+
+test('a failing test fails the suite and shows why', () => {
+  const { status, stdout, last } = run(['passes', 'fails']);
+  assert.is(last, '2 passed, 1 failed, 1 skipped');
+  assert.is(status, 1);
+  assert.match(stdout, /FAIL .*test\/fails\.test\.ts/);
+  assert.match(stdout, 'Expected values to be strictly equal');
+});
+
+test('a file that forgets test.run() fails the suite', () => {
+  const { status, stdout, last } = run(['forgets']);
+  assert.is(last, '0 passed, 1 failed');
+  assert.is(status, 1);
+  assert.match(stdout, 'never called test.run()');
+});
+
+test('a file without tests, or that leaves early, fails the suite', () => {
+  assert.match(run(['is-empty']).stdout, 'no tests');
+  assert.is(run(['leaves']).last, '0 passed, 1 failed');
+});
+
+test('a file that hangs is ended at its limit', () => {
+  const { stdout, last } = run(['hangs'], 2000);
+  assert.is(last, '0 passed, 1 failed');
+  assert.match(stdout, 'no end within 2 s');
+});
+
+test('a selection that matches nothing fails', () => {
+  const { status, last } = run(['no-such-file']);
+  assert.is(last, '0 passed, 1 failed');
+  assert.is(status, 1);
+});
+
+test.run();

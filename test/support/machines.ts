@@ -1,0 +1,83 @@
+// Pure transitions of a statechart, and the messages they emit.
+import {
+  type AnyStateMachine,
+  type InputFrom,
+  initialTransition,
+  type SnapshotFrom,
+  transition,
+} from 'xstate';
+import type { DialogueMessage } from '../../src/domain/messages.ts';
+import type { PolicyHash } from '../../src/domain/ids.ts';
+import { dialogueId, taskId, turnId } from '../../src/domain/ids.ts';
+import type { Turn } from '../../src/domain/transcript.ts';
+
+export const dialogue = dialogueId('test', taskId('train', 0), 0);
+
+/** A turn as an agent would have taken it; every word is one token. */
+export function turnOf(index: number, speaker: string, text: string): Turn {
+  const tokenIds = text.split(' ').map((word) => word.length);
+  return {
+    id: turnId(dialogue, index),
+    parent: index === 0 ? null : turnId(dialogue, index - 1),
+    index,
+    speaker,
+    text,
+    tokenIds,
+    logprobs: tokenIds.map(() => -1),
+    finish: 'stop',
+    policyHash: 'test' as PolicyHash,
+    seed: 7,
+    provenance: 'sampled',
+    promptTokens: 3,
+  };
+}
+
+export const taken = (index: number, speaker: string, text: string) => ({
+  type: 'turn.taken' as const,
+  dialogueId: dialogue,
+  turn: turnOf(index, speaker, text),
+});
+
+export const requested = (index: number, speaker: string) => ({
+  type: 'turn.requested' as const,
+  dialogueId: dialogue,
+  index,
+  speaker,
+});
+
+export const closed = (outcome: 'agreed' | 'turn-cap' | 'failed', failure: string | null = null) => ({
+  type: 'dialogue.closed' as const,
+  dialogueId: dialogue,
+  outcome,
+  failure,
+});
+
+/** Plays events through a machine without running anything: the last snapshot, and all it emitted. */
+export function play<Machine extends AnyStateMachine>(
+  machine: Machine,
+  input: InputFrom<Machine>,
+  events: readonly { readonly type: string; readonly [field: string]: unknown }[],
+): { state: SnapshotFrom<Machine>; emitted: DialogueMessage[] } {
+  let [state, actions] = initialTransition(machine as AnyStateMachine, input);
+  const executed: { readonly type: string; readonly params?: unknown }[] = [...actions];
+  for (const event of events) {
+    [state, actions] = transition(machine as AnyStateMachine, state, event);
+    executed.push(...actions);
+  }
+  const emitted = executed
+    .filter((action) => action.type === 'xstate.emit')
+    .map((action) => (action.params as { event: DialogueMessage }).event);
+  return { state: state as SnapshotFrom<Machine>, emitted };
+}
+
+export const done = (actorId: string, output: unknown) => ({
+  type: `xstate.done.actor.${actorId}`,
+  actorId,
+  output,
+});
+
+export const error = (actorId: string, thrown: unknown) => ({
+  type: `xstate.error.actor.${actorId}`,
+  actorId,
+  error: thrown,
+});
