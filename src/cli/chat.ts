@@ -1,0 +1,142 @@
+// `optima chat <scenario>`: a person takes one role, the model the others. The quickest way to see what a
+// scenario asks of an agent.
+import readline from 'node:readline';
+import type { Command } from 'commander';
+import { nearest, OptimaError } from '../domain/errors.ts';
+import { dialogueId, type PolicyHash } from '../domain/ids.ts';
+import type { LanguageModel } from '../domain/model.ts';
+import { createRng } from '../domain/rng.ts';
+import { presetRecipe } from '../run/presets.ts';
+import { loadScenario } from '../scenario/load.ts';
+import type { Scenario, Split } from '../scenario/types.ts';
+import { interruptible } from './interrupt.ts';
+import { openEngine, openModel } from './model.ts';
+import {
+  type Backend,
+  backendOption,
+  jsonOption,
+  modelOption,
+  seedOption,
+  splitOption,
+  wholeNumber,
+} from './options.ts';
+import { withOutput } from './output.ts';
+import { printable } from './report.ts';
+
+interface ChatOptions {
+  readonly role?: string;
+  readonly split: Split;
+  readonly task: number;
+  readonly seed: number;
+  readonly model?: string;
+  readonly backend?: Backend;
+  readonly json?: boolean;
+}
+
+/** A person thinks as long as they like: a day. */
+const turnTimeoutMs = 86_400_000;
+
+export function addChat(program: Command): void {
+  program
+    .command('chat')
+    .argument('<scenario>', 'name or file of a scenario')
+    .description('take one role yourself and talk with the model')
+    .option('--role <name>', 'your role (default: the first one)')
+    .addOption(splitOption())
+    .option('--task <n>', 'which task of the split, from 0', wholeNumber('--task', 0), 0)
+    .addOption(seedOption(1))
+    .addOption(modelOption())
+    .addOption(backendOption())
+    .addOption(jsonOption())
+    .action((name: string, options: ChatOptions) =>
+      withOutput(options, (output) =>
+        interruptible(async (signal) => {
+          const { scenario } = await loadScenario(name);
+          const role = roleOf(scenario, options.role);
+          await openEngine(options, output);
+          const model = await openModel(options);
+          const { loadTasks } = await import('../run/dialogues.ts');
+          const { everyRole, runCohort } = await import('../actors/index.ts');
+          const rng = createRng(options.seed);
+          const [named] = await loadTasks(scenario, options.split, { from: options.task, count: 1 }, rng);
+          if (named === undefined) {
+            throw new OptimaError('data.invalid', `${options.split} has no task ${options.task}.`);
+          }
+          const input = readline.createInterface({ input: process.stdin, terminal: process.stdin.isTTY });
+          // On a terminal readline keeps Ctrl-C to itself.
+          input.on('SIGINT', () => process.kill(process.pid, 'SIGINT'));
+          try {
+            const id = dialogueId('chat', named.id, 0);
+            const [trajectory] = await runCohort([{ id, taskId: named.id, task: named.task, format: null }], {
+              scenario,
+              speakers: {
+                ...everyRole(scenario, model),
+                [role]: { model: personAt(input), provenance: 'human' },
+              },
+              sampling: {
+                temperature: 0,
+                topP: 1,
+                topK: 0,
+                maxTokens: presetRecipe('quick').maxMessageTokens,
+              },
+              rng: rng.split('dialogues'),
+              signal,
+              turnTimeoutMs,
+              sink: (message) => {
+                output.emit({ event: 'message', message });
+                if (message.type === 'dialogue.opened') {
+                  output.say(`\nYou are ${role}. This is all you see:\n\n${message.views[role]}\n`);
+                } else if (message.type === 'turn.requested' && message.speaker === role) {
+                  output.say(`${role} (you):`);
+                } else if (message.type === 'turn.taken' && message.turn.speaker !== role) {
+                  output.say(`${message.turn.speaker}: ${printable(message.turn.text)}`);
+                }
+              },
+            });
+            const { outcome, failure, verdict, turns } = trajectory!;
+            if (failure !== null) throw new OptimaError('model.failed', `The dialogue failed: ${failure}`);
+            const right = scenario.answers(named.task);
+            output.say(`\n${outcome} after ${turns.length} turns.`);
+            output.say(`answer: ${verdict?.answer ?? 'none'}; right: ${right.join(' or ')}`);
+            output.say(`${scenario.metric.name}: ${verdict?.taskScore.toFixed(2)}`);
+            const { answer = null, taskScore = null, exactMatch = null } = verdict ?? {};
+            const summary = { scenario: scenario.name, role, outcome, turns: turns.length };
+            output.emit({ event: 'summary', ...summary, answer, right, taskScore, exactMatch });
+          } finally {
+            input.close();
+            model.dispose();
+          }
+        }),
+      ),
+    );
+}
+
+function roleOf({ name, roles, protocol }: Scenario, wanted: string | undefined): string {
+  const known = Object.keys(roles);
+  if (wanted === undefined) return protocol.order[0]!;
+  if (known.includes(wanted)) return wanted;
+  const guess = nearest(wanted, known);
+  throw new OptimaError('usage', `--role ${wanted}: "${name}" has the roles ${known.join(', ')}.`, {
+    hint: guess && `Did you mean "${guess}"?`,
+  });
+}
+
+/** A person at the keyboard, as a model: each message is one line. Its turns are never trained on. */
+function personAt(input: readline.Interface): LanguageModel {
+  const lines = input[Symbol.asyncIterator]();
+  return {
+    hash: 'person' as PolicyHash,
+    async generate(requests) {
+      const generations = [];
+      for (const { id } of requests) {
+        const { done, value: text } = await lines.next();
+        if (done) throw new OptimaError('model.failed', `${id}: the input ended before the dialogue did.`);
+        generations.push({ text, tokenIds: [], logprobs: [], finish: 'stop', promptTokens: 0 } as const);
+      }
+      return generations;
+    },
+    async score() {
+      throw new OptimaError('model.failed', 'A person gives no log-probabilities.');
+    },
+  };
+}

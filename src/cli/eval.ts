@@ -1,0 +1,86 @@
+// `optima eval <scenario>`: how well a team does with one model in every role, and at what cost.
+import type { Command } from 'commander';
+import { createRng } from '../domain/rng.ts';
+import { presetRecipe } from '../run/presets.ts';
+import { loadScenario } from '../scenario/load.ts';
+import type { Split } from '../scenario/types.ts';
+import { interruptible } from './interrupt.ts';
+import { openEngine, openModel } from './model.ts';
+import {
+  type Backend,
+  backendOption,
+  jsonOption,
+  modelOption,
+  seedOption,
+  splitOption,
+  wholeNumber,
+} from './options.ts';
+import { withOutput } from './output.ts';
+import { sayMetrics, sayTranscripts, summaryMetrics } from './report.ts';
+
+interface EvalOptions {
+  readonly split: Split;
+  readonly tasks: number;
+  readonly maxTokens: number;
+  readonly show: number;
+  readonly seed: number;
+  readonly model?: string;
+  readonly backend?: Backend;
+  readonly json?: boolean;
+}
+
+export function addEval(program: Command): void {
+  const defaults = presetRecipe('quick');
+  program
+    .command('eval')
+    .argument('<scenario>', 'name or file of a scenario')
+    .description('evaluate a model in every role of a scenario, at temperature 0')
+    .addOption(splitOption())
+    .option('--tasks <n>', 'tasks, the first ones of the split', wholeNumber('--tasks', 1), 100)
+    .option(
+      '--max-tokens <n>',
+      'cap on one message',
+      wholeNumber('--max-tokens', 1),
+      defaults.maxMessageTokens,
+    )
+    .option('--show <n>', 'dialogues to print', wholeNumber('--show', 0), 3)
+    .addOption(seedOption(defaults.seed))
+    .addOption(modelOption())
+    .addOption(backendOption())
+    .addOption(jsonOption())
+    .action((name: string, options: EvalOptions) =>
+      withOutput(options, (output) =>
+        interruptible(async (signal) => {
+          const { scenario } = await loadScenario(name);
+          await openEngine(options, output);
+          const model = await openModel(options);
+          const { evaluateTeam } = await import('../run/evaluate.ts');
+          const { metrics, trajectories } = await evaluateTeam({
+            phase: 'eval',
+            scenario,
+            model,
+            split: options.split,
+            count: options.tasks,
+            maxMessageTokens: options.maxTokens,
+            concurrency: defaults.concurrency,
+            rng: createRng(options.seed),
+            progress: output.progress,
+            signal,
+          });
+          sayMetrics(metrics, scenario, output);
+          sayTranscripts(trajectories.slice(0, options.show), output);
+          output.emit({
+            event: 'summary',
+            scenario: scenario.name,
+            split: options.split,
+            seed: options.seed,
+            ...summaryMetrics(metrics),
+            failed: metrics.failed,
+            seconds: Math.round(process.uptime()),
+            policy: model.hash,
+          });
+          model.dispose();
+        }),
+      ),
+    );
+}

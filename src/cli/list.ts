@@ -1,0 +1,35 @@
+// `optima list`: the scenarios that can be named on the command line.
+import path from 'node:path';
+import type { Command } from 'commander';
+import { OptimaError } from '../domain/errors.ts';
+import { listScenarios, loadScenario } from '../scenario/load.ts';
+import { jsonOption } from './options.ts';
+import { type JsonFlag, withOutput } from './output.ts';
+
+export function addList(program: Command): void {
+  program
+    .command('list')
+    .description('list the scenarios of ./scenarios and of this package')
+    .addOption(jsonOption())
+    .action((options: JsonFlag) =>
+      withOutput(options, async (output) => {
+        const rows: string[][] = [];
+        for (const [name, file] of await listScenarios()) {
+          try {
+            const { kind, description } = (await loadScenario(file)).scenario;
+            rows.push([name, `${kind}: ${description}`]);
+            output.emit({ event: 'scenario', name, kind, description, file });
+          } catch (error) {
+            // One broken file must not hide the others.
+            if (!(error instanceof OptimaError)) throw error;
+            rows.push([name, `cannot be loaded: ${error.message}`]);
+            output.emit({ event: 'scenario', name, file, error: error.message });
+          }
+        }
+        for (const [name, text] of rows) output.say(`${name!.padEnd(16)}  ${text}`);
+        if (rows.length === 0) {
+          output.say(`No scenario in ${path.resolve('scenarios')}. \`optima new <name>\` writes one.`);
+        }
+      }),
+    );
+}

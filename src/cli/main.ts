@@ -1,0 +1,58 @@
+// The command line. Each command registers itself from a file of its own and loads what it needs only when it
+// runs, so that `--help` and errors come at once.
+import fs from 'node:fs';
+import path from 'node:path';
+import { Command, CommanderError } from 'commander';
+import { OptimaError } from '../domain/errors.ts';
+import { addChat } from './chat.ts';
+import { addCheck } from './check.ts';
+import { addEval } from './eval.ts';
+import { addList } from './list.ts';
+import { addNew } from './new.ts';
+import { packageFolder } from './options.ts';
+import { reportError } from './output.ts';
+import { addResults } from './results.ts';
+import { addTrain } from './train.ts';
+import { addWarmup } from './warmup.ts';
+
+const { version } = JSON.parse(fs.readFileSync(path.join(packageFolder, 'package.json'), 'utf8'));
+
+const program = new Command('optima')
+  .description('Trains teams of language-model agents to talk less and solve more.')
+  .version(version, '--version', 'print the version')
+  .helpOption('--help', 'show this help')
+  .helpCommand(false)
+  // Set before the commands are added: they inherit both.
+  .exitOverride()
+  .configureOutput({ writeErr: () => {} });
+
+for (const add of [addTrain, addEval, addChat, addList, addNew, addCheck, addWarmup, addResults]) {
+  add(program);
+}
+
+// The reader of a pipe has gone (`optima list | head -1`): end as other programs do.
+for (const stream of [process.stdout, process.stderr]) {
+  stream.on('error', (error: NodeJS.ErrnoException) => {
+    if (error.code === 'EPIPE') process.exit(141);
+    throw error;
+  });
+}
+
+const args = process.argv.slice(2);
+const json = args.includes('--json');
+// What no command caught must not print a stack trace either.
+process.on('uncaughtException', (error) => process.exit(reportError(error, json)));
+try {
+  if (args.length === 0) program.outputHelp();
+  else await program.parseAsync(args, { from: 'user' });
+} catch (error) {
+  if (!(error instanceof CommanderError)) process.exitCode = reportError(error, json);
+  else if (error.exitCode !== 0) process.exitCode = reportError(usageError(error), json);
+}
+
+/** Commander's complaint as ours: its suggestion in brackets becomes the hint. */
+function usageError({ message }: CommanderError): OptimaError {
+  const [first, suggestion] = message.replace(/^error: /, '').split('\n');
+  const hint = suggestion?.replace(/^\((.*)\)$/, '$1') ?? '`optima <command> --help` lists the options.';
+  return new OptimaError('usage', `${first!.charAt(0).toUpperCase()}${first!.slice(1)}.`, { hint });
+}

@@ -1,0 +1,72 @@
+// Options that several commands share, and the checks of their values.
+import { fileURLToPath } from 'node:url';
+import { Option } from 'commander';
+import { nearest, OptimaError } from '../domain/errors.ts';
+import { splits } from '../scenario/types.ts';
+
+export const packageFolder = fileURLToPath(new URL('../../', import.meta.url));
+/** The base checkpoint that comes with the package. */
+export const defaultModel = fileURLToPath(new URL('../../models/tiny', import.meta.url));
+
+/** A whole number of at least `least`; anything else is a `usage` error that names the option. */
+export function wholeNumber(option: string, least: number): (text: string) => number {
+  return (text) => {
+    const value = Number(text);
+    if (/^\d+$/.test(text) && value >= least && value <= 0xffffffff) return value;
+    throw new OptimaError(
+      'usage',
+      `${option} ${text}: must be a whole number of at least ${least} and below 2^32.`,
+    );
+  };
+}
+
+/** A number above 0. */
+export function positiveNumber(option: string): (text: string) => number {
+  return (text) => {
+    const value = Number(text);
+    if (text.trim() !== '' && Number.isFinite(value) && value > 0) return value;
+    throw new OptimaError('usage', `${option} ${text}: must be a number above 0.`);
+  };
+}
+
+/** One of the names; anything else is a `usage` error with the nearest one. */
+export function oneOf<Name extends string>(option: string, names: readonly Name[]): (text: string) => Name {
+  return (text) => {
+    const found = names.find((name) => name === text);
+    if (found !== undefined) return found;
+    const guess = nearest(text, names);
+    throw new OptimaError('usage', `${option} ${text}: must be one of ${names.join(', ')}.`, {
+      hint: guess && `Did you mean "${guess}"?`,
+    });
+  };
+}
+
+/** An option that may be given several times. */
+export const collect = (text: string, earlier: readonly string[] = []): readonly string[] => [
+  ...earlier,
+  text,
+];
+
+export const backends = ['auto', 'tensorflow', 'wasm', 'cpu'] as const;
+export type Backend = (typeof backends)[number];
+
+export const jsonOption = () => new Option('--json', 'print one JSON object a line, for machines');
+
+export const seedOption = (initial?: number) =>
+  new Option('--seed <n>', 'the one seed from which everything random follows')
+    .argParser(wholeNumber('--seed', 0))
+    .default(initial);
+
+export const modelOption = () =>
+  new Option('--model <folder>', 'checkpoint in the Hugging Face layout (default: the tiny one shipped)');
+
+export const backendOption = () =>
+  new Option(
+    '--backend <name>',
+    `tensor backend: ${backends.join(', ')} (default: $OPTIMA_BACKEND or auto)`,
+  ).argParser(oneOf('--backend', backends));
+
+export const splitOption = () =>
+  new Option('--split <name>', `tasks of this split: ${splits.join(', ')}`)
+    .argParser(oneOf('--split', splits))
+    .default('test');

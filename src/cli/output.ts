@@ -1,0 +1,158 @@
+// What the commands print: tables and lines for people, one JSON object a line for machines, and progress as
+// bars on a terminal or plain lines elsewhere. Results go to stdout, progress to stderr.
+import type { SingleBar } from 'cli-progress';
+import { messageOf, OptimaError } from '../domain/errors.ts';
+import type { Progress } from '../run/progress.ts';
+
+export interface JsonFlag {
+  readonly json?: boolean;
+}
+
+export interface Output {
+  /** Text for people; nothing under `--json`. */
+  say(text?: string): void;
+  /** An object for machines; nothing without `--json`. */
+  emit(object: { readonly event: string } & Record<string, unknown>): void;
+  readonly progress: Progress;
+}
+
+/** Least time between two lines of progress. */
+const lineIntervalMs = 10_000;
+
+/** Runs a command's `work` with its output; a bar that is still on the screen when it fails is taken away. */
+export async function withOutput(
+  { json = false }: JsonFlag,
+  work: (output: Output) => Promise<void>,
+): Promise<void> {
+  const print = (line: string) => process.stdout.write(`${line}\n`);
+  const emit: Output['emit'] = (object) => {
+    if (json) print(JSON.stringify(object));
+  };
+  const stages = json ? jsonStages(emit) : process.stderr.isTTY ? await barStages() : lineStages();
+  try {
+    await work({
+      say: (text = '') => {
+        if (!json) print(text);
+      },
+      emit,
+      progress: { ...stages, measured: (row) => emit(row) },
+    });
+  } finally {
+    stages.close();
+  }
+}
+
+interface Stages extends Omit<Progress, 'measured'> {
+  /** Leaves the terminal as it was. */
+  close(): void;
+}
+
+function jsonStages(emit: Output['emit']): Stages {
+  return timedStages({
+    begin: ({ name, total, unit }) => emit({ event: 'stage', stage: name, state: 'begun', total, unit }),
+    advance: ({ name, total }, done) => emit({ event: 'stage', stage: name, state: 'running', done, total }),
+    end: ({ name, from }, result) =>
+      emit({ event: 'stage', stage: name, state: 'done', result, seconds: secondsSince(from) }),
+  });
+}
+
+function lineStages(): Stages {
+  const print = (line: string) => process.stderr.write(`${line}\n`);
+  return timedStages({
+    begin: () => {},
+    advance: ({ name, total, unit, from }, done) => {
+      const perSecond = done / secondsSince(from);
+      const left = Math.round((total - done) / perSecond);
+      print(`${name}: ${done} of ${total} ${unit} (${perSecond.toFixed(1)}/s, ${left} s left)`);
+    },
+    end: ({ name, from }, result) => print(`${name}: ${result} (${secondsSince(from).toFixed(1)} s)`),
+  });
+}
+
+interface Stage {
+  readonly name: string;
+  readonly total: number;
+  readonly unit: string;
+  /** When it began, ms. */
+  readonly from: number;
+}
+
+/** Stages without a bar: `advance` comes seldom enough to be a line each time. */
+function timedStages(show: {
+  begin(stage: Stage): void;
+  advance(stage: Stage, done: number): void;
+  end(stage: Stage, result: string): void;
+}): Stages {
+  let stage: Stage = { name: '', total: 0, unit: '', from: 0 };
+  let shown = 0;
+  return {
+    begin: (name, total, unit) => {
+      shown = Date.now();
+      stage = { name, total, unit, from: shown };
+      show.begin(stage);
+    },
+    advance: (done) => {
+      if (Date.now() - shown < lineIntervalMs || done >= stage.total) return;
+      shown = Date.now();
+      show.advance(stage, done);
+    },
+    end: (result) => show.end(stage, result),
+    close: () => {},
+  };
+}
+
+async function barStages(): Promise<Stages> {
+  const { default: progress } = await import('cli-progress');
+  let bar: SingleBar | null = null;
+  let stage = { name: '', from: 0 };
+  return {
+    begin: (name, total, unit) => {
+      stage = { name, from: Date.now() };
+      bar = new progress.SingleBar({
+        format: `${name} {bar} {value}/{total} ${unit} | {rate}/s | {eta_formatted} left`,
+        clearOnComplete: true,
+        // The commands handle SIGINT themselves and finish the step under way.
+        gracefulExit: false,
+        barsize: 24,
+      });
+      bar.start(total, 0, { rate: '–' });
+    },
+    advance: (done) => bar?.update(done, { rate: (done / secondsSince(stage.from)).toFixed(1) }),
+    end: (result) => {
+      bar?.stop();
+      bar = null;
+      process.stderr.write(`${stage.name}: ${result} (${secondsSince(stage.from).toFixed(1)} s)\n`);
+    },
+    close: () => bar?.stop(),
+  };
+}
+
+const secondsSince = (fromMs: number) => Math.max(0.001, (Date.now() - fromMs) / 1000);
+
+/**
+ * Prints an error as `error: …` and `hint: …` on stderr, or under `--json` as an object on stdout, and returns
+ * the exit code: 2 for wrong usage, 130 for an interruption, else 1. The stack trace comes with
+ * `OPTIMA_DEBUG=1`.
+ */
+export function reportError(error: unknown, json: boolean): number {
+  const code = error instanceof OptimaError ? error.code : 'internal';
+  const message = messageOf(error);
+  const hint =
+    error instanceof OptimaError
+      ? error.hint
+      : 'This is a fault of optima itself. Run again with OPTIMA_DEBUG=1 to see where.';
+  if (json) process.stdout.write(`${JSON.stringify({ event: 'error', code, message, hint })}\n`);
+  else process.stderr.write(`error: ${message}\n${hint ? `hint: ${hint}\n` : ''}`);
+  if (process.env.OPTIMA_DEBUG === '1' && error instanceof Error) {
+    process.stderr.write(`${error.stack}\n${error.cause instanceof Error ? `${error.cause.stack}\n` : ''}`);
+  }
+  return code === 'usage' ? 2 : code === 'interrupted' ? 130 : 1;
+}
+
+/** Columns padded to their widest cell; the first is left-aligned, the others right-aligned. */
+export function formatTable(rows: readonly (readonly string[])[]): string {
+  const widths = rows[0]!.map((_, column) => Math.max(...rows.map((row) => row[column]!.length)));
+  const pad = (cell: string, column: number) =>
+    column === 0 ? cell.padEnd(widths[column]!) : cell.padStart(widths[column]!);
+  return rows.map((row) => row.map(pad).join('  ').trimEnd()).join('\n');
+}

@@ -1,0 +1,74 @@
+// How results are shown: the comparison of two teams, an evaluation, and dialogues before and after.
+import type { TeamMetrics } from '../domain/metrics.ts';
+import { messageTokens, type Trajectory } from '../domain/transcript.ts';
+import type { TrainingResult } from '../run/train.ts';
+import type { Scenario } from '../scenario/types.ts';
+import { formatTable, type Output } from './output.ts';
+
+/** The figures that every summary object carries, in the names of the machine contract. */
+export function summaryMetrics({ f1, exactMatch, tokens, agreement, turns, n }: TeamMetrics) {
+  return { f1, exactMatch, tokens, agreement, turns, n };
+}
+
+const percent = (share: number) => `${(100 * share).toFixed(1)} %`;
+
+const failedRow = 'failed dialogues';
+
+/** Each figure with its name, as people read it. */
+function figures(metrics: TeamMetrics, metricName: string): readonly (readonly [string, string])[] {
+  const [low, high] = metrics.f1Interval;
+  return [
+    [metricName.toUpperCase(), metrics.f1.toFixed(3)],
+    ['  95 % interval', `${low.toFixed(3)} – ${high.toFixed(3)}`],
+    ['exact match', percent(metrics.exactMatch)],
+    ['tokens per dialogue', metrics.tokens.toFixed(1)],
+    ['agreement', percent(metrics.agreement)],
+    ['turns', metrics.turns.toFixed(2)],
+    ['dialogues', String(metrics.n)],
+    [failedRow, String(metrics.failed)],
+  ];
+}
+
+export function sayComparison({ base, trained }: TrainingResult, { metric }: Scenario, output: Output): void {
+  const after = figures(trained, metric.name);
+  const rows = figures(base, metric.name).map(([name, value], row) => [name, value, after[row]![1]]);
+  output.say(`\n${formatTable([['', 'base', 'trained'], ...rows.filter(isWorthARow)])}`);
+}
+
+export function sayMetrics(metrics: TeamMetrics, { metric }: Scenario, output: Output): void {
+  output.say(`\n${formatTable(figures(metrics, metric.name).filter(isWorthARow))}`);
+}
+
+/** Failures are shown where there are any. */
+const isWorthARow = ([name, ...values]: readonly string[]) =>
+  name !== failedRow || values.some((value) => value !== '0');
+
+/** The same tasks' dialogues before and after. */
+export function saySamples(samples: TrainingResult['samples'], output: Output): void {
+  for (const { before, after } of samples) {
+    output.say(`\n── ${before.taskId}, base ${describe(before)}\n${transcript(before)}`);
+    output.say(`── ${after.taskId}, trained ${describe(after)}\n${transcript(after)}`);
+  }
+}
+
+export function sayTranscripts(trajectories: readonly Trajectory[], output: Output): void {
+  for (const trajectory of trajectories) {
+    output.say(`\n── ${trajectory.taskId} ${describe(trajectory)}\n${transcript(trajectory)}`);
+  }
+}
+
+function describe({ turns, outcome, verdict }: Trajectory): string {
+  const score = verdict === null ? '' : `, score ${verdict.taskScore.toFixed(2)}`;
+  return `(${messageTokens(turns)} tokens, ${outcome}${score})`;
+}
+
+function transcript({ turns, failure }: Trajectory): string {
+  const lines = turns.map(({ speaker, text }) => `${speaker}: ${printable(text)}`);
+  return [...lines, ...(failure === null ? [] : [`failed: ${failure}`])].join('\n');
+}
+
+/** A model may write anything, also what would command a terminal. Further lines are indented. */
+export function printable(text: string): string {
+  const spell = (character: string) => `\\u{${character.codePointAt(0)!.toString(16)}}`;
+  return text.replaceAll(/[^\P{C}\n]/gu, spell).replaceAll('\n', '\n  ') || '(empty)';
+}

@@ -1,0 +1,192 @@
+// `optima train <scenario>`: generate → rank → select → train, from the base to a team that talks less.
+import fs from 'node:fs';
+import path from 'node:path';
+import type { Command } from 'commander';
+import { systemClock } from '../domain/clock.ts';
+import { messageOf, OptimaError } from '../domain/errors.ts';
+import { createRunId } from '../domain/ids.ts';
+import { hashText } from '../run/files.ts';
+import { RunFolder } from '../run/folder.ts';
+import { formatVersion, type Manifest, readManifest } from '../run/manifest.ts';
+import { presetRecipe } from '../run/presets.ts';
+import { applySettings, type Recipe, recipeKeys, recipeSchema } from '../run/recipe.ts';
+import { type LoadedScenario, loadScenario } from '../scenario/load.ts';
+import { interruptible } from './interrupt.ts';
+import { openEngine, openModel } from './model.ts';
+import {
+  type Backend,
+  backendOption,
+  collect,
+  defaultModel,
+  jsonOption,
+  modelOption,
+  packageFolder,
+  seedOption,
+} from './options.ts';
+import { type Output, withOutput } from './output.ts';
+import { sayComparison, saySamples, summaryMetrics } from './report.ts';
+
+interface TrainOptions {
+  readonly preset?: string;
+  readonly seed?: number;
+  readonly set?: readonly string[];
+  readonly out?: string;
+  readonly resume?: string;
+  readonly model?: string;
+  readonly backend?: Backend;
+  readonly json?: boolean;
+}
+
+export function addTrain(program: Command): void {
+  program
+    .command('train')
+    .argument('[scenario]', 'name or file of a scenario')
+    .description('train a team on a scenario and compare it with the base')
+    .option('--preset <name>', 'recipe to start from: quick, full, paper:<data set> (default: quick)')
+    .addOption(seedOption())
+    .option('--set <key=value>', 'change one number of the recipe; may be repeated', collect)
+    .option('--out <folder>', 'folder of the run (default: runs/<id>)')
+    .option('--resume <folder>', 'continue a run where it stopped')
+    .addOption(modelOption())
+    .addOption(backendOption())
+    .addOption(jsonOption())
+    .addHelpText('after', keyList)
+    .action((scenario: string | undefined, options: TrainOptions) =>
+      withOutput(options, (output) =>
+        interruptible((signal) =>
+          options.resume === undefined
+            ? start(scenario, options, output, signal)
+            : resume(options.resume, scenario, options, output, signal),
+        ),
+      ),
+    );
+}
+
+async function start(
+  name: string | undefined,
+  options: TrainOptions,
+  output: Output,
+  signal: AbortSignal,
+): Promise<void> {
+  if (name === undefined) {
+    throw new OptimaError('usage', 'Which scenario?', { hint: '`optima list` shows them.' });
+  }
+  const preset = options.preset ?? 'quick';
+  const seed = options.seed === undefined ? [] : [`seed=${options.seed}`];
+  const recipe = applySettings(presetRecipe(preset), [...seed, ...(options.set ?? [])]);
+  const loaded = await loadScenario(name);
+  const engine = await openEngine(options, output);
+  const base = await openModel(options);
+  const id = createRunId(loaded.scenario.name, recipe.recipe, recipe.seed);
+  const manifest: Manifest = {
+    format: formatVersion,
+    version: packageVersion(),
+    run: id,
+    command: process.argv.slice(2),
+    scenario: { name: loaded.scenario.name, file: loaded.file, hash: hashFile(loaded.file) },
+    preset,
+    recipe,
+    engine: engine.description,
+    base: { folder: path.resolve(options.model ?? defaultModel), hash: base.hash },
+    seconds: 0,
+    phases: [],
+  };
+  const run = RunFolder.create(options.out ?? path.join('runs', id), manifest, systemClock);
+  await carryOut({ loaded, recipe, base, run }, output, signal);
+}
+
+async function resume(
+  folder: string,
+  name: string | undefined,
+  options: TrainOptions,
+  output: Output,
+  signal: AbortSignal,
+): Promise<void> {
+  for (const option of ['preset', 'seed', 'set', 'out', 'model'] as const) {
+    if (options[option] !== undefined) {
+      throw new OptimaError('usage', `--resume goes on as the run began: it takes no --${option}.`);
+    }
+  }
+  const manifest = readManifest(folder);
+  if (name !== undefined && name !== manifest.scenario.name) {
+    throw new OptimaError('usage', `${folder} is a run of "${manifest.scenario.name}", not of "${name}".`);
+  }
+  const loaded = await loadScenario(manifest.scenario.file);
+  if (hashFile(loaded.file) !== manifest.scenario.hash) {
+    throw new OptimaError('run.diverged', `${loaded.file} was changed since the run began.`, {
+      hint: 'Restore it, or start a new run.',
+    });
+  }
+  const engine = await openEngine(options, output);
+  if (engine.description !== manifest.engine) {
+    output.say(`note: the run began with another engine (${manifest.engine}); results may differ.`);
+    output.emit({ event: 'note', note: 'another engine', began: manifest.engine });
+  }
+  const base = await openModel({ model: manifest.base.folder });
+  if (base.hash !== manifest.base.hash) {
+    throw new OptimaError('run.diverged', `${manifest.base.folder} was changed since the run began.`, {
+      hint: 'Restore the base checkpoint, or start a new run.',
+    });
+  }
+  const recipe = recipeSchema.parse(manifest.recipe);
+  const run = RunFolder.open(folder, systemClock);
+  await carryOut({ loaded, recipe, base, run }, output, signal);
+}
+
+interface Work {
+  readonly loaded: LoadedScenario;
+  readonly recipe: Recipe;
+  readonly base: Awaited<ReturnType<typeof openModel>>;
+  readonly run: RunFolder;
+}
+
+async function carryOut({ loaded, recipe, base, run }: Work, output: Output, signal: AbortSignal) {
+  const { scenario } = loaded;
+  const earlierSeconds = run.manifest.seconds;
+  output.say(`run: ${run.path}`);
+  output.emit({ event: 'run', run: run.path, scenario: scenario.name, seed: recipe.seed });
+  const { trainTeam } = await import('../run/train.ts');
+  try {
+    const result = await trainTeam({ scenario, recipe, base, run, progress: output.progress, signal });
+    sayComparison(result, scenario, output);
+    saySamples(result.samples, output);
+    output.say(`\npolicy: ${run.checkpointFolder(result.policy)}`);
+    output.emit({
+      event: 'summary',
+      scenario: scenario.name,
+      recipe: recipe.recipe,
+      seed: recipe.seed,
+      base: summaryMetrics(result.base),
+      trained: summaryMetrics(result.trained),
+      iterations: result.iterations,
+      seconds: Math.round(earlierSeconds + process.uptime()),
+      run: run.path,
+      policy: result.policy,
+    });
+  } catch (error) {
+    if (error instanceof OptimaError && error.code === 'interrupted') {
+      throw new OptimaError('interrupted', messageOf(error), {
+        hint: `Continue with: optima train --resume ${run.path}`,
+      });
+    }
+    throw error;
+  } finally {
+    run.close();
+  }
+}
+
+function hashFile(file: string): string {
+  return hashText(fs.readFileSync(file, 'utf8'));
+}
+
+function packageVersion(): string {
+  return JSON.parse(fs.readFileSync(path.join(packageFolder, 'package.json'), 'utf8')).version;
+}
+
+function keyList(): string {
+  const width = Math.max(...recipeKeys.map(({ key }) => key.length));
+  const lines = recipeKeys.map(
+    ({ key, type, description }) => `  ${key.padEnd(width)}  ${description} (${type})`,
+  );
+  return `\nKeys of --set:\n${lines.join('\n')}`;
+}

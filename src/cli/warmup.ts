@@ -1,0 +1,85 @@
+// `optima warmup <scenario…>`: trains a small base model from scratch on what the scenarios demonstrate.
+import path from 'node:path';
+import type { Command } from 'commander';
+import { loadScenario } from '../scenario/load.ts';
+import { interruptible } from './interrupt.ts';
+import { openEngine } from './model.ts';
+import {
+  type Backend,
+  backendOption,
+  jsonOption,
+  positiveNumber,
+  seedOption,
+  wholeNumber,
+} from './options.ts';
+import { withOutput } from './output.ts';
+
+interface WarmupOptions {
+  readonly out: string;
+  readonly steps: number;
+  readonly dialogues: number;
+  readonly echoSteps: number;
+  readonly learningRate: number;
+  readonly saveEvery: number;
+  readonly seed: number;
+  readonly backend?: Backend;
+  readonly json?: boolean;
+}
+
+export function addWarmup(program: Command): void {
+  program
+    .command('warmup')
+    .argument('<scenario...>', 'scenarios with a demonstrator')
+    .description("make a base checkpoint from scratch from the scenarios' demonstrations")
+    .requiredOption('--out <folder>', 'folder of the checkpoint')
+    .option('--steps <n>', 'optimizer steps', wholeNumber('--steps', 1), 5000)
+    .option('--dialogues <n>', 'dialogues of one step', wholeNumber('--dialogues', 1), 10)
+    .option('--echo-steps <n>', 'first steps, spent on repeating views', wholeNumber('--echo-steps', 0), 200)
+    .option('--learning-rate <x>', 'peak learning rate', positiveNumber('--learning-rate'), 2e-3)
+    .option('--save-every <n>', 'steps between saves', wholeNumber('--save-every', 1), 500)
+    .addOption(seedOption(1))
+    .addOption(backendOption())
+    .addOption(jsonOption())
+    .action((names: string[], options: WarmupOptions) =>
+      withOutput(options, (output) =>
+        interruptible(async (signal) => {
+          const scenarios = [];
+          for (const name of names) scenarios.push((await loadScenario(name)).scenario);
+          await openEngine(options, output);
+          const { tinyArchitecture, warmUp } = await import('../run/warmup.ts');
+          output.progress.begin('warmup', options.steps, 'steps');
+          const policy = await warmUp({
+            scenarios,
+            seed: options.seed,
+            steps: options.steps,
+            dialoguesPerStep: options.dialogues,
+            echoSteps: options.echoSteps,
+            learningRate: options.learningRate,
+            saveEvery: options.saveEvery,
+            out: path.resolve(options.out),
+            architecture: tinyArchitecture,
+            signal,
+            onStep: (step) => {
+              output.progress.advance(step.step);
+              if (step.validationLoss === null) return;
+              output.emit({ event: 'step', ...step });
+              output.say(
+                `step ${step.step}: loss ${step.loss.toFixed(3)}, held out ${step.validationLoss.toFixed(3)}`,
+              );
+            },
+          });
+          output.progress.end(`policy ${policy.hash}`);
+          output.emit({
+            event: 'summary',
+            scenarios: scenarios.map(({ name }) => name),
+            steps: options.steps,
+            seed: options.seed,
+            seconds: Math.round(process.uptime()),
+            out: options.out,
+            policy: policy.hash,
+          });
+          policy.dispose();
+        }),
+      ),
+    );
+}

@@ -1,0 +1,30 @@
+// Evaluation: one dialogue for each task of a split, temperature 0, plain prompts (METHOD §7).
+import { measureTeam, type TeamMetrics } from '../domain/metrics.ts';
+import type { Trajectory } from '../domain/transcript.ts';
+import type { Split } from '../scenario/types.ts';
+import { type DialoguePlan, holdDialogues, loadTasks } from './dialogues.ts';
+
+export type EvaluationPlan = Omit<DialoguePlan, 'tasks' | 'samplesPerTask' | 'formats' | 'temperature'> & {
+  readonly split: Split;
+  /** Tasks, the first ones of the split. */
+  readonly count: number;
+};
+
+export interface Evaluation {
+  readonly metrics: TeamMetrics;
+  readonly trajectories: readonly Trajectory[];
+}
+
+/** Evaluates a team in which one model speaks for every role. Rejects as `holdDialogues` does. */
+export async function evaluateTeam({ split, count, ...plan }: EvaluationPlan): Promise<Evaluation> {
+  const { phase, scenario, rng } = plan;
+  const tasks = await loadTasks(scenario, split, { count }, rng);
+  const trajectories = await holdDialogues({
+    ...plan,
+    tasks,
+    samplesPerTask: 1,
+    formats: [],
+    temperature: 0,
+  });
+  return { metrics: measureTeam(trajectories, rng.split('bootstrap').split(phase)), trajectories };
+}

@@ -1,0 +1,63 @@
+// Files a run writes: whole or not at all, and with errors that name the path and the cause.
+import { createHash } from 'node:crypto';
+import fs from 'node:fs';
+import path from 'node:path';
+import { messageOf, OptimaError } from '../domain/errors.ts';
+
+const causes: Readonly<Record<string, string>> = {
+  ENOSPC: 'no space is left on the device',
+  EDQUOT: 'the disk quota is used up',
+  EACCES: 'permission denied',
+  EPERM: 'permission denied',
+  EROFS: 'the file system is read-only',
+  EEXIST: 'a file of that name is there already',
+  EFBIG: 'it would grow beyond the limit on file sizes',
+  ENOTDIR: 'a part of the path is not a folder',
+  EISDIR: 'it is a folder',
+  ENOENT: 'no such file or folder',
+};
+
+/** An error of the file system as one line; errors that are ours already pass through. */
+export function ioError(action: 'read' | 'write', file: string, error: unknown): OptimaError {
+  if (error instanceof OptimaError) return error;
+  const code = (error as NodeJS.ErrnoException | null)?.code;
+  const cause = (code !== undefined && causes[code]) || messageOf(error);
+  return new OptimaError(`io.${action}`, `Cannot ${action} ${file}: ${cause}.`, {
+    hint: code === 'ENOSPC' || code === 'EDQUOT' ? 'Free some space, then resume the run.' : undefined,
+    cause: error,
+  });
+}
+
+/** Replaces a file in one step, so that a reader or a crash sees the old content or the new, never a part. */
+export function writeFileAtomic(file: string, content: string): void {
+  const temporary = `${file}.partial`;
+  try {
+    const descriptor = fs.openSync(temporary, 'w');
+    try {
+      fs.writeFileSync(descriptor, content);
+      fs.fsyncSync(descriptor);
+    } finally {
+      fs.closeSync(descriptor);
+    }
+    fs.renameSync(temporary, file);
+    syncFolder(path.dirname(file));
+  } catch (error) {
+    throw ioError('write', file, error);
+  }
+}
+
+/** Flushes a folder's entries (a rename in it) to the disk. */
+export function syncFolder(folder: string): void {
+  // Windows cannot open a folder; there a rename is durable by itself.
+  if (process.platform === 'win32') return;
+  const descriptor = fs.openSync(folder, 'r');
+  try {
+    fs.fsyncSync(descriptor);
+  } finally {
+    fs.closeSync(descriptor);
+  }
+}
+
+/** SHA-256 of a text, the first 16 hexadecimal digits. */
+export const hashText = (text: string): string =>
+  createHash('sha256').update(text).digest('hex').slice(0, 16);

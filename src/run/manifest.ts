@@ -1,0 +1,80 @@
+// `manifest.json` of a run: what began it and how far it is. Written in one step after every phase.
+import fs from 'node:fs';
+import path from 'node:path';
+import { z } from 'zod';
+import { messageOf, OptimaError } from '../domain/errors.ts';
+import type { PolicyHash, RunId } from '../domain/ids.ts';
+import { ioError, writeFileAtomic } from './files.ts';
+
+/** The layout of a run folder; raised when an older program could not read a newer folder or the reverse. */
+export const formatVersion = 1;
+
+const branded = <T extends string>() =>
+  z
+    .string()
+    .min(1)
+    .transform((text) => text as T);
+
+const manifestSchema = z.object({
+  format: z.literal(formatVersion),
+  /** Version of this package. */
+  version: z.string(),
+  run: branded<RunId>(),
+  /** The command line that began the run, without the program's name. */
+  command: z.array(z.string()),
+  scenario: z.object({ name: z.string(), file: z.string(), hash: z.string() }),
+  /** The preset the recipe began from; the recipe itself is complete. */
+  preset: z.string(),
+  recipe: z.record(z.string(), z.unknown()),
+  /** One line: backend and BLAS. */
+  engine: z.string(),
+  base: z.object({ folder: z.string(), hash: branded<PolicyHash>() }),
+  /** Seconds of work in completed phases, over all processes that had a share in the run. */
+  seconds: z.number(),
+  phases: z.array(z.object({ phase: z.string(), hash: z.string() })),
+});
+
+export type Manifest = Readonly<z.output<typeof manifestSchema>>;
+
+export const manifestPath = (folder: string): string => path.join(folder, 'manifest.json');
+
+export function writeManifest(folder: string, manifest: Manifest): void {
+  writeFileAtomic(manifestPath(folder), `${JSON.stringify(manifest, null, 2)}\n`);
+}
+
+/**
+ * Reads a run's manifest. Throws `run.missing` when the folder holds no run, `run.version` for another
+ * layout, `run.corrupt` for a file that is not a manifest.
+ */
+export function readManifest(folder: string): Manifest {
+  const file = manifestPath(folder);
+  let text: string;
+  try {
+    text = fs.readFileSync(file, 'utf8');
+  } catch (error) {
+    const code = (error as NodeJS.ErrnoException).code;
+    if (code !== 'ENOENT' && code !== 'ENOTDIR') throw ioError('read', file, error);
+    throw new OptimaError('run.missing', `${folder} is not a run folder: it has no manifest.json.`, {
+      hint: 'Give the folder that `optima train` named, for example runs/two-hop-qa-isft-s1-ab12cd.',
+    });
+  }
+  let json: { format?: unknown; version?: unknown };
+  try {
+    json = JSON.parse(text);
+  } catch (error) {
+    throw new OptimaError('run.corrupt', `${file}: not JSON: ${messageOf(error)}.`);
+  }
+  if (json?.format !== formatVersion) {
+    throw new OptimaError(
+      'run.version',
+      `${folder}: written by optima-actors ${json?.version} in run format ${json?.format}; this version reads format ${formatVersion}.`,
+      { hint: 'Continue it with the version that wrote it, or start a new run.' },
+    );
+  }
+  const result = manifestSchema.safeParse(json);
+  if (!result.success) {
+    const issue = result.error.issues[0]!;
+    throw new OptimaError('run.corrupt', `${file}: field ${issue.path.join('.')}: ${issue.message}.`);
+  }
+  return result.data;
+}

@@ -1,0 +1,181 @@
+// The recipe: every number of a training run, typed, documented and settable by `--set key=value`.
+import { z } from 'zod';
+import { nearest, OptimaError } from '../domain/errors.ts';
+
+const count = (least = 1) => z.int().min(least);
+const fraction = z.number().gt(0).max(1);
+const temperature = z.number().min(0).max(5).describe('Softmax temperature of the sampled dialogues.');
+const keepFraction = fraction.describe('Share of the dialogues above the threshold to keep, best first.');
+const samplesPerTask = count().describe('Dialogues per task, N in the paper.');
+
+export const recipeSchema = z.strictObject({
+  recipe: z.literal('isft').describe('The training recipe.'),
+  seed: count(0).max(0xffffffff).describe('The one seed from which everything random follows.'),
+  iterations: count(0).describe('iSFT iterations after initialization, T in the paper.'),
+  initialization: z.strictObject({
+    tasks: count().describe('Training tasks of initialization.'),
+    samplesPerTask,
+    formats: z.boolean().describe("Draw one of the scenario's format prompts for each dialogue."),
+    thetaInit: z.number().describe("Least reward of a task's best dialogue, θ_init in the paper."),
+    keepFraction,
+    temperature,
+  }),
+  isft: z.strictObject({
+    tasks: count().describe('Training tasks of each iteration, fresh ones every time.'),
+    samplesPerTask,
+    thetaSft: z.number().describe("Least reward of a task's best dialogue, θ_sft in the paper."),
+    keepFraction,
+    temperature,
+    startFrom: z
+      .enum(['previous', 'base'])
+      .describe('The weights each fine-tuning starts from: base where little data would overfit (debate).'),
+  }),
+  reward: z.strictObject({
+    lambdaToken: z
+      .number()
+      .min(0)
+      .nullable()
+      .describe("λ_token, weight of the token share; null: the scenario's own."),
+    lambdaLoss: z
+      .number()
+      .min(0)
+      .nullable()
+      .describe("λ_loss, weight of the readability; null: the scenario's own."),
+    lossFloor: z
+      .number()
+      .gt(0)
+      .describe('Least R_loss, nats per token: a text the base knows by heart earns no more than this.'),
+  }),
+  eligible: z
+    .strictObject({
+      emptyMessage: z.boolean().describe('Train on dialogues with an empty message.'),
+      repetition: z.boolean().describe('Train on dialogues that repeat a message word for word.'),
+      cappedMessage: z.boolean().describe('Train on dialogues with a message cut at its token cap.'),
+      turnCap: z.boolean().describe('Train on dialogues that reached the turn cap without agreement.'),
+    })
+    .describe('Cases the paper leaves open; each is counted, and ranked as any other.'),
+  sft: z.strictObject({
+    learningRate: z.number().gt(0).describe('Peak learning rate of AdamW; it decays as a cosine.'),
+    epochs: count().describe('Passes over the selected dialogues.'),
+    batchSize: count().describe('Views per step; each dialogue gives one for each agent.'),
+    warmupFraction: z.number().min(0).max(1).describe('Share of the steps with a rising learning rate.'),
+    floorFraction: z.number().min(0).max(1).describe('Where the cosine ends, as a share of learningRate.'),
+    weightDecay: z.number().min(0).describe('Decoupled weight decay of AdamW, matrices only.'),
+    clipNorm: z.number().gt(0).describe('Gradients are scaled down to this global L2 norm.'),
+    beta1: z.number().min(0).lt(1).describe('Memory of the mean gradient.'),
+    beta2: z.number().min(0).lt(1).describe('Memory of the mean squared gradient.'),
+    epsilon: z.number().gt(0).describe('Added to the denominator of AdamW.'),
+    maxSequenceTokens: count().describe('Longer views lose their end, tokens.'),
+    tokensPerPass: count().describe('Padded tokens of one forward pass: bounds memory.'),
+  }),
+  maxMessageTokens: count().describe('Cap on one message, tokens, its end included.'),
+  evaluation: z.strictObject({
+    tasks: count().describe('Test tasks on which base and trained team are compared, temperature 0.'),
+    validationTasks: count(0).describe('Validation tasks after each iteration; 0: none.'),
+  }),
+  keep: z
+    .enum(['last', 'best-validation'])
+    .describe('Which policy the run ends with: the last, or the one with the best validation score.'),
+  concurrency: count().describe('Dialogues that run together, as one batch of the model.'),
+});
+
+/** All hyper-parameters of a training run. */
+export type Recipe = Readonly<z.output<typeof recipeSchema>>;
+
+export interface RecipeKey {
+  /** Dotted path, as `--set` takes it. */
+  readonly key: string;
+  readonly description: string;
+  /** What it may be, in words. */
+  readonly type: string;
+  readonly schema: z.ZodType;
+}
+
+/** Every settable number of the recipe, in order. */
+export const recipeKeys: readonly RecipeKey[] = keysOf(recipeSchema, '');
+
+/**
+ * The recipe with `key=value` settings applied in order. Throws `usage` for a setting that names no key (with
+ * the nearest one) or whose value the key does not take.
+ */
+export function applySettings(recipe: Recipe, settings: readonly string[]): Recipe {
+  const changed = structuredClone(recipe) as Record<string, unknown>;
+  for (const setting of settings) {
+    const split = setting.indexOf('=');
+    if (split < 0) {
+      throw new OptimaError('usage', `--set ${setting}: not of the form key=value.`);
+    }
+    const name = setting.slice(0, split).trim();
+    const found = recipeKeys.find(({ key }) => key === name);
+    if (found === undefined) {
+      throw new OptimaError('usage', `--set ${setting}: the recipe has no key "${name}".`, {
+        hint: hintFor(name),
+      });
+    }
+    const result = found.schema.safeParse(parseValue(setting.slice(split + 1).trim()));
+    if (!result.success) {
+      throw new OptimaError('usage', `--set ${setting}: ${name} must be ${found.type}.`, {
+        hint: found.description,
+      });
+    }
+    const path = name.split('.');
+    const last = path.pop()!;
+    const group = path.reduce((at, part) => at[part] as Record<string, unknown>, changed);
+    group[last] = result.data;
+  }
+  return checkRecipe(recipeSchema.parse(changed));
+}
+
+/** Conditions between several keys; throws `usage`. */
+function checkRecipe(recipe: Recipe): Recipe {
+  if (recipe.keep === 'best-validation' && recipe.evaluation.validationTasks === 0) {
+    throw new OptimaError('usage', 'keep=best-validation needs evaluation.validationTasks above 0.', {
+      hint: 'Add --set evaluation.validationTasks=100.',
+    });
+  }
+  return recipe;
+}
+
+function hintFor(name: string): string {
+  const keys = recipeKeys.map(({ key }) => key);
+  const inGroup = keys.filter((key) => key.startsWith(`${name}.`));
+  if (inGroup.length > 0) return `It is a group: ${inGroup.join(', ')}.`;
+  const guess = keys.find((key) => key.endsWith(`.${name}`)) ?? nearest(name, keys);
+  return guess === undefined ? '`optima train --help` lists the keys.' : `Did you mean "${guess}"?`;
+}
+
+/** A number, true, false or null where the text is one; else the text itself. */
+function parseValue(text: string): unknown {
+  if (/^(true|false|null)$/.test(text)) return JSON.parse(text);
+  return text !== '' && Number.isFinite(Number(text)) ? Number(text) : text;
+}
+
+function keysOf(schema: z.ZodObject, prefix: string): RecipeKey[] {
+  return Object.entries(schema.shape).flatMap(([name, child]) =>
+    child instanceof z.ZodObject
+      ? keysOf(child, `${prefix}${name}.`)
+      : [
+          {
+            key: prefix + name,
+            description: (child as z.ZodType).description ?? '',
+            type: typeInWords(child as z.ZodType),
+            schema: child as z.ZodType,
+          },
+        ],
+  );
+}
+
+function typeInWords(schema: z.ZodType): string {
+  if (schema instanceof z.ZodNullable) return `${typeInWords(schema.unwrap() as z.ZodType)}, or null`;
+  const json = z.toJSONSchema(schema);
+  if (json.const !== undefined) return String(json.const);
+  if (json.enum !== undefined) return json.enum.join(' or ');
+  if (json.type === 'boolean') return 'true or false';
+  const bounds = [
+    json.minimum !== undefined && `of at least ${json.minimum}`,
+    json.exclusiveMinimum !== undefined && `above ${json.exclusiveMinimum}`,
+    json.exclusiveMaximum !== undefined && `below ${json.exclusiveMaximum}`,
+    json.maximum !== undefined && json.maximum < Number.MAX_SAFE_INTEGER && `at most ${json.maximum}`,
+  ].filter((bound) => bound !== false);
+  return `${json.type === 'integer' ? 'a whole number' : 'a number'} ${bounds.join(' and ')}`.trim();
+}

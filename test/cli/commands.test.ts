@@ -1,0 +1,95 @@
+import { spawn } from 'node:child_process';
+import fs from 'node:fs';
+import path from 'node:path';
+import { test } from 'uvu';
+import * as assert from 'uvu/assert';
+import { launcher, optima, temporaryFolder, writeRandomCheckpoint } from '../run/support.ts';
+
+const folder = temporaryFolder('commands');
+test.after(() => fs.rmSync(folder, { recursive: true }));
+const objects = (stdout: string) =>
+  stdout
+    .trim()
+    .split('\n')
+    .map((line) => JSON.parse(line));
+
+test.before(async () => {
+  await writeRandomCheckpoint(path.join(folder, 'model'));
+});
+
+test('help lists the commands and comes at once', async () => {
+  const from = performance.now();
+  const { code, stdout } = await optima(['--help']);
+  const elapsedMs = performance.now() - from;
+  assert.is(code, 0);
+  for (const command of ['train', 'eval', 'warmup', 'chat', 'list', 'new', 'check', 'results']) {
+    assert.match(stdout, new RegExp(`^  ${command} `, 'm'));
+  }
+  // A second and a half on a quiet machine; room for a busy one.
+  assert.ok(elapsedMs < 5000, `${elapsedMs} ms`);
+  assert.is((await optima([])).stdout, stdout);
+});
+
+test('new writes a scenario that is listed and checked, and never overwrites one', async () => {
+  const { code, stdout } = await optima(['new', 'city-walk', '--json'], { folder });
+  assert.is(code, 0);
+  const { file } = objects(stdout)[0];
+  assert.is(file, path.join('scenarios', 'city-walk.mts'));
+  const text = fs.readFileSync(path.join(folder, file), 'utf8');
+  assert.ok(text.split('\n').length <= 70);
+  const check = await optima(['check', 'city-walk', '--json'], { folder });
+  assert.equal(objects(check.stdout).at(-1), {
+    event: 'summary',
+    scenario: 'city-walk',
+    file: fs.realpathSync(path.join(folder, file)),
+    errors: 0,
+    warnings: 0,
+  });
+  const list = await optima(['list', '--json'], { folder });
+  const names = objects(list.stdout).map(({ name }) => name);
+  assert.ok(names.includes('city-walk') && names.includes('two-hop-qa'), list.stdout);
+  const again = await optima(['new', 'city-walk', '--json'], { folder });
+  assert.is(again.code, 1);
+  assert.match(objects(again.stdout)[0].message, 'exists already');
+  assert.is(fs.readFileSync(path.join(folder, file), 'utf8'), text);
+});
+
+test('eval ends with the metrics of the contract', async () => {
+  const args = ['eval', 'two-hop-qa', '--model', 'model', '--tasks', '3', '--json'];
+  const { code, stdout, stderr } = await optima(args, { folder });
+  assert.is(code, 0, stderr);
+  const summary = objects(stdout).at(-1);
+  assert.is(summary.event, 'summary');
+  assert.is(summary.n, 3);
+  for (const name of ['f1', 'exactMatch', 'tokens', 'agreement', 'turns']) {
+    assert.type(summary[name], 'number');
+  }
+});
+
+test('chat shows a person the view, takes the turns from the input and gives the verdict', async () => {
+  const { code, stdout, stderr } = await optima(['chat', 'two-hop-qa', '--role', 'bob', '--model', 'model'], {
+    folder,
+    input: 'one\ntwo\nthree\nfour\nfive\n',
+  });
+  assert.is(code, 0, stderr);
+  assert.match(stdout, /You are bob\. This is all you see:\n\nYou are Bob, working with Alice\./);
+  assert.match(stdout, /\nalice: /);
+  assert.match(stdout, /turn-cap after 10 turns\.\nanswer: none; right: /);
+  const cut = await optima(['chat', 'two-hop-qa', '--model', 'model'], { folder, input: 'one\n' });
+  assert.is(cut.code, 1);
+  assert.match(cut.stderr, /the input ended/);
+});
+
+test('a reader that goes away ends the command quietly', async () => {
+  const child = spawn(process.execPath, [launcher, 'train', '--help']);
+  let stderr = '';
+  child.stderr.on('data', (text) => {
+    stderr += text;
+  });
+  child.stdout.destroy();
+  const code = await new Promise((resolve) => child.on('close', resolve));
+  assert.is(stderr, '');
+  assert.ok(code === 141 || code === 0, `code ${code}`);
+});
+
+test.run();

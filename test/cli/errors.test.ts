@@ -1,0 +1,227 @@
+// Bad input of every kind: a clear line, what to do, an exit code that is not 0, and nothing half-written.
+import fs from 'node:fs';
+import path from 'node:path';
+import { test } from 'uvu';
+import * as assert from 'uvu/assert';
+import { optima, temporaryFolder, writeRandomCheckpoint } from '../run/support.ts';
+
+const folder = temporaryFolder('errors');
+test.after(() => fs.rmSync(folder, { recursive: true }));
+const at = (...parts: string[]) => path.join(folder, ...parts);
+
+const scenario = (change: { sees?: string; tasks?: string } = {}) => `
+import { agreement, defineScenario, dialogue, f1, generated, jsonl, tagged } from 'optima-actors';
+const schema = { safeParse: (value: unknown) => ({ success: true, data: value }) } as never;
+export default defineScenario({
+  name: 'sums',
+  kind: 'information-exchange',
+  description: '',
+  tasks: ${change.tasks ?? 'generated((rng) => ({ left: rng.int(50), right: rng.int(50) }))'},
+  roles: {
+    alice: { sees: (task) => ${change.sees ?? '`$' + '{task.left}`'} },
+    bob: { sees: () => 'right' },
+  },
+  protocol: dialogue({ order: ['alice', 'bob'], maxTurns: 4, until: agreement() }),
+  answer: tagged('A'),
+  answers: () => ['1'],
+  metric: f1,
+  reward: { lambdaToken: 0.6, lambdaLoss: 0.1 },
+  formats: [],
+});
+`;
+
+test.before(async () => {
+  await writeRandomCheckpoint(at('model'));
+  await writeRandomCheckpoint(
+    at('larger'),
+    'The director of Zelpax lives in Hinfin. The director of Zelpax lives in Hinfin.',
+  );
+  fs.cpSync(at('model'), at('truncated'), { recursive: true });
+  fs.truncateSync(at('truncated', 'model.safetensors'), 2000);
+  fs.cpSync(at('model'), at('mismatched'), { recursive: true });
+  fs.copyFileSync(at('larger', 'tokenizer.json'), at('mismatched', 'tokenizer.json'));
+  fs.writeFileSync(at('sums.mts'), scenario());
+  fs.writeFileSync(at('typo.mts'), scenario({ sees: '`$' + '{task.lefft}`' }));
+  fs.writeFileSync(at('throws.mts'), `throw new Error('no scenario today');\n${scenario()}`);
+  fs.writeFileSync(at('lines.jsonl'), '{"left":1}\n{"left":\n');
+  fs.writeFileSync(
+    at('lines.mts'),
+    scenario({ tasks: `jsonl<never, { left: number }>('lines.jsonl', schema, { base: import.meta.url })` }),
+  );
+  fs.writeFileSync(at('file'), '');
+  fs.mkdirSync(at('old'));
+  fs.writeFileSync(at('old', 'manifest.json'), '{"format":0,"version":"0.0.1"}');
+});
+
+interface BadInput {
+  readonly what: string;
+  readonly args: readonly string[];
+  readonly exit: 1 | 2;
+  readonly code: string;
+  readonly message: RegExp;
+  readonly hint?: RegExp;
+}
+
+const random = ['--model', at('model')];
+const table: readonly BadInput[] = [
+  {
+    what: 'a scenario file with a type error',
+    args: ['train', 'typo.mts', ...random],
+    exit: 1,
+    code: 'scenario.types',
+    message: /typo\.mts:10:\d+: .*'lefft'/,
+  },
+  {
+    what: 'a scenario file that throws',
+    args: ['check', 'throws.mts'],
+    exit: 1,
+    code: 'scenario.invalid',
+    message: /throws\.mts.*no scenario today/,
+  },
+  {
+    what: 'an unknown scenario',
+    args: ['train', 'two-hop-qaa'],
+    exit: 1,
+    code: 'scenario.invalid',
+    message: /"two-hop-qaa"/,
+    hint: /"two-hop-qa"/,
+  },
+  {
+    what: 'a missing checkpoint',
+    args: ['train', 'sums.mts', '--model', 'nowhere'],
+    exit: 1,
+    code: 'checkpoint.missing',
+    message: /nowhere/,
+  },
+  {
+    what: 'a truncated checkpoint',
+    args: ['train', 'sums.mts', '--model', 'truncated'],
+    exit: 1,
+    code: 'checkpoint.invalid',
+    message: /truncated.model\.safetensors/,
+  },
+  {
+    what: 'a tokenizer that does not fit the model',
+    args: ['eval', 'sums.mts', '--model', 'mismatched'],
+    exit: 1,
+    code: 'tokenizer.mismatch',
+    message: /tokenizer has \d+ tokens/,
+  },
+  {
+    what: 'an output folder that cannot be written',
+    args: ['train', 'sums.mts', ...random, '--out', path.join('file', 'run')],
+    exit: 1,
+    code: 'io.write',
+    message: /^Cannot write file.run: /,
+  },
+  {
+    what: 'an output folder that is in use',
+    args: ['train', 'sums.mts', ...random, '--out', 'old'],
+    exit: 1,
+    code: 'run.exists',
+    message: /old already holds a run/,
+    hint: /--resume old/,
+  },
+  {
+    what: 'a run directory of another version',
+    args: ['train', '--resume', 'old'],
+    exit: 1,
+    code: 'run.version',
+    message: /0\.0\.1 in run format 0/,
+    hint: /version that wrote it/,
+  },
+  {
+    what: 'a resume of what is no run',
+    args: ['train', '--resume', 'model'],
+    exit: 1,
+    code: 'run.missing',
+    message: /model is not a run folder/,
+  },
+  {
+    what: 'a data line that is not JSON',
+    args: ['check', 'lines.mts', '--json'],
+    exit: 1,
+    code: 'scenario.invalid',
+    message: /1 error/,
+  },
+  {
+    what: 'an unknown option',
+    args: ['train', 'sums.mts', '--presset', 'full'],
+    exit: 2,
+    code: 'usage',
+    message: /'--presset'/,
+    hint: /--preset/,
+  },
+  {
+    what: 'an unknown command',
+    args: ['trian'],
+    exit: 2,
+    code: 'usage',
+    message: /'trian'/,
+    hint: /train/,
+  },
+  {
+    what: 'an ill-typed option',
+    args: ['eval', 'sums.mts', '--tasks', '1.5'],
+    exit: 2,
+    code: 'usage',
+    message: /^--tasks 1\.5: must be a whole number/,
+  },
+  {
+    what: 'an unknown value of an option',
+    args: ['eval', 'sums.mts', '--split', 'tests'],
+    exit: 2,
+    code: 'usage',
+    message: /train, validation, test/,
+    hint: /"test"/,
+  },
+  {
+    what: 'an unknown key of --set',
+    args: ['train', 'sums.mts', '--set', 'sft.learnigRate=1'],
+    exit: 2,
+    code: 'usage',
+    message: /"sft\.learnigRate"/,
+    hint: /"sft\.learningRate"/,
+  },
+  {
+    what: 'a resume with another seed',
+    args: ['train', '--resume', 'old', '--seed', '3'],
+    exit: 2,
+    code: 'usage',
+    message: /takes no --seed/,
+  },
+  {
+    what: 'no scenario at all',
+    args: ['train'],
+    exit: 2,
+    code: 'usage',
+    message: /scenario/,
+  },
+];
+
+for (const { what, args, exit, code, message, hint } of table) {
+  test(what, async () => {
+    const before = fs.readdirSync(folder, { recursive: true });
+    const ended = await optima([...args, '--json'], { folder });
+    const error = JSON.parse(ended.stdout.trim().split('\n').at(-1)!);
+    assert.is(error.event, 'error', ended.stdout + ended.stderr);
+    assert.is(error.code, code);
+    assert.match(error.message, message);
+    assert.not.match(error.message, /\n/);
+    if (hint !== undefined) assert.match(error.hint, hint);
+    assert.is(ended.code, exit);
+    assert.is(ended.stderr, '');
+    assert.equal(fs.readdirSync(folder, { recursive: true }), before);
+  });
+}
+
+test('for people an error is one line and a hint, without a stack trace', async () => {
+  const { code, stdout, stderr } = await optima(['train', 'two-hop-qaa']);
+  assert.is(code, 1);
+  assert.is(stdout, '');
+  assert.is(stderr, 'error: There is no scenario "two-hop-qaa".\nhint: Did you mean "two-hop-qa"?\n');
+  const debug = await optima(['train', 'two-hop-qaa'], { env: { OPTIMA_DEBUG: '1' } });
+  assert.match(debug.stderr, /\n {4}at .*load\.ts/);
+});
+
+test.run();

@@ -1,0 +1,52 @@
+import { test } from 'uvu';
+import * as assert from 'uvu/assert';
+import { bootstrapInterval, mean, measureTeam, standardDeviation } from '../../src/domain/metrics.ts';
+import { createRng } from '../../src/domain/rng.ts';
+import type { Trajectory, Turn } from '../../src/domain/transcript.ts';
+
+const dialogue = (tokens: readonly number[], score: number | null, outcome = 'agreed') =>
+  ({
+    turns: tokens.map((count) => ({ tokenIds: Array.from({ length: count }, () => 1) }) as unknown as Turn),
+    outcome: score === null ? 'failed' : outcome,
+    verdict: score === null ? null : { taskScore: score, exactMatch: score === 1, answer: null },
+  }) as unknown as Trajectory;
+
+test('mean and sample standard deviation are the hand-computed ones', () => {
+  assert.is(mean([1, 2, 3, 6]), 3);
+  assert.ok(Math.abs(standardDeviation([1, 2, 3, 6]) - Math.sqrt(14 / 3)) < 1e-12);
+  assert.equal([mean([]), standardDeviation([]), standardDeviation([4])], [0, 0, 0]);
+});
+
+test('figures are means over dialogues with a verdict; the others are counted', () => {
+  const { f1Interval, ...metrics } = measureTeam(
+    [dialogue([10, 20], 1), dialogue([30, 40, 20], 0.5, 'turn-cap'), dialogue([1000], null)],
+    createRng(1),
+  );
+  assert.equal(metrics, {
+    f1: 0.75,
+    exactMatch: 0.5,
+    tokens: 60,
+    agreement: 0.5,
+    turns: 2.5,
+    n: 2,
+    failed: 1,
+  });
+  assert.equal(f1Interval, [0.5, 1]);
+});
+
+test('the bootstrap interval is that of the normal approximation for many values', () => {
+  const rng = createRng(3);
+  const values = Array.from({ length: 400 }, () => rng.next());
+  const [low, high] = bootstrapInterval(values, createRng(1));
+  const margin = (1.96 * standardDeviation(values)) / Math.sqrt(values.length);
+  assert.ok(Math.abs(low - (mean(values) - margin)) < 0.005);
+  assert.ok(Math.abs(high - (mean(values) + margin)) < 0.005);
+});
+
+test('the same generator gives the same interval', () => {
+  const values = [0, 0.2, 0.4, 1, 1, 0.3];
+  assert.equal(bootstrapInterval(values, createRng(5)), bootstrapInterval(values, createRng(5)));
+  assert.equal(bootstrapInterval([0.3, 0.3], createRng(5)), [0.3, 0.3]);
+});
+
+test.run();

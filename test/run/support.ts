@@ -1,0 +1,98 @@
+// A very small random checkpoint, and the optima command as a child process.
+import { type ChildProcess, spawn } from 'node:child_process';
+import fs from 'node:fs';
+import os from 'node:os';
+import path from 'node:path';
+import { fileURLToPath } from 'node:url';
+import { createRng } from '../../src/domain/rng.ts';
+import { createPolicy } from '../../src/models/llama/index.ts';
+import { tokenizerFrom, trainTokenizer } from '../../src/models/tokenizer/index.ts';
+import { startEngine } from '../../src/tensor/index.ts';
+
+export const launcher = fileURLToPath(new URL('../../bin/optima.js', import.meta.url));
+
+export const temporaryFolder = (name: string): string =>
+  fs.mkdtempSync(path.join(os.tmpdir(), `optima-${name}-`));
+
+/** Writes a random model of a few thousand weights; its tokenizer knows the words of `extraText` too. */
+export async function writeRandomCheckpoint(folder: string, extraText = ''): Promise<void> {
+  await startEngine({ backend: 'wasm' });
+  const texts = [
+    'You are Alice, working with Bob. The mayor of Baldale is Kenron. <A>Baldale</A>',
+    extraText,
+  ];
+  const { tokenizerJson, tokenizerConfig } = trainTokenizer(texts, { vocabSize: 400 });
+  const tokenizer = tokenizerFrom(tokenizerJson, tokenizerConfig);
+  const config = {
+    vocab_size: tokenizer.vocabSize,
+    hidden_size: 16,
+    intermediate_size: 32,
+    num_hidden_layers: 1,
+    num_attention_heads: 2,
+    max_position_embeddings: 1024,
+    tie_word_embeddings: true,
+  };
+  const policy = createPolicy(config, tokenizer, createRng(1));
+  await policy.save(folder);
+  policy.dispose();
+}
+
+/** The smallest run that has every phase: a random model earns nothing, so every dialogue is let through. */
+export const smallRun = [
+  'initialization.tasks=3',
+  'initialization.samplesPerTask=2',
+  'initialization.thetaInit=-100',
+  'isft.tasks=3',
+  'isft.samplesPerTask=2',
+  'isft.thetaSft=-100',
+  'eligible.cappedMessage=true',
+  'eligible.emptyMessage=true',
+  'eligible.repetition=true',
+  'sft.batchSize=2',
+  'sft.epochs=2',
+  'maxMessageTokens=6',
+  'evaluation.tasks=4',
+  'evaluation.validationTasks=2',
+  'concurrency=2',
+].flatMap((setting) => ['--set', setting]);
+
+export interface Ended {
+  readonly code: number | null;
+  readonly stdout: string;
+  readonly stderr: string;
+}
+
+/** Runs `optima …` in `folder`; `meet` may watch the process while it runs. */
+export function optima(
+  args: readonly string[],
+  { folder = os.tmpdir(), input = '', env = {}, limitKilobytes, meet }: OptimaOptions = {},
+): Promise<Ended> {
+  return new Promise((resolve) => {
+    const settings = { cwd: folder, env: { ...process.env, OPTIMA_BACKEND: 'wasm', ...env } };
+    const command = [process.execPath, launcher, ...args];
+    const child =
+      limitKilobytes === undefined
+        ? spawn(command[0]!, command.slice(1), settings)
+        : spawn('bash', ['-c', `ulimit -f ${limitKilobytes}; exec "$@"`, 'bash', ...command], settings);
+    let stdout = '';
+    let stderr = '';
+    child.stdout.setEncoding('utf8').on('data', (text) => {
+      stdout += text;
+    });
+    child.stderr.setEncoding('utf8').on('data', (text) => {
+      stderr += text;
+    });
+    child.on('close', (code) => resolve({ code, stdout, stderr }));
+    child.stdin.end(input);
+    meet?.(child);
+  });
+}
+
+export interface OptimaOptions {
+  readonly folder?: string;
+  readonly input?: string;
+  readonly env?: Readonly<Record<string, string>>;
+  /** No file may grow beyond this: as on a disk that is full. */
+  readonly limitKilobytes?: number;
+  readonly meet?: (child: ChildProcess) => void;
+}
