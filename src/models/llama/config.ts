@@ -108,9 +108,12 @@ function refuseUnsupported(
   }
 }
 
-/** One text per architecture, whatever the order in which its fields were given. */
-export function canonicalConfig(config: LlamaConfig): string {
-  return JSON.stringify(config, Object.keys(config).sort());
+/**
+ * One text for all that decides what the weights compute, whatever the order in which its fields were given.
+ * How the weights were first drawn is not part of it.
+ */
+export function canonicalConfig({ initializer_range: _, ...architecture }: LlamaConfig): string {
+  return JSON.stringify(architecture, Object.keys(architecture).sort());
 }
 
 /** The content of config.json for a checkpoint of this architecture with float32 weights. */
