@@ -4,8 +4,9 @@ import { everyRole, runDialogues } from '../src/actors/index.ts';
 import { createRng } from '../src/domain/rng.ts';
 import { scriptedModel } from '../src/models/scripted/index.ts';
 import { chatter, wordPairEpisodes, wordPairs } from '../test/support/scenarios.ts';
+import { countArgument, report } from './shared.ts';
 
-const count = Number(process.argv[2] ?? 2000);
+const count = countArgument(0, 2000);
 const scenario = wordPairs();
 const speakers = everyRole(scenario, scriptedModel({ reply: chatter }));
 const sampling = { temperature: 0, topP: 1, topK: 0, maxTokens: 64 };
@@ -33,13 +34,11 @@ async function measure(dialogues: number) {
 
 await measure(200);
 const { dialogues, turns, messages, seconds } = await measure(count);
-console.log(
-  JSON.stringify({
-    bench: 'dialogues',
-    dialogues,
-    turnsPerDialogue: turns / dialogues,
-    messagesPerDialogue: messages / dialogues,
-    dialoguesPerSecond: Math.round(dialogues / seconds),
-    microsecondsPerTurn: Math.round((seconds * 1e6) / turns),
-  }),
-);
+report({
+  bench: 'dialogues',
+  dialogues,
+  turnsPerDialogue: turns / dialogues,
+  messagesPerDialogue: messages / dialogues,
+  dialoguesPerSecond: Math.round(dialogues / seconds),
+  microsecondsPerTurn: Math.round((seconds * 1e6) / turns),
+});

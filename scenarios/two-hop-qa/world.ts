@@ -55,15 +55,30 @@ export const relations: readonly Relation[] = [
 ];
 
 const firstWords = words(`
-  Bas Ben Bes Bim Bok Cal Dom Dul Fen Gak Gan Ged Ger Gid Gil Gos Gul Hib Hig Hon
-  Hus Jeb Jel Jub Jul Kal Lal Lam Lug Mab Mak Ned Neg Peb Pol Puk Rin Rud Rul Rus
-  Sis Sok Sol Som Tat Tes Vak Vam Vas Vub Vuk Wam Wan Wis Wog Zam Zed Zes Zib Zur
+  Bam Bir Buk Bul Cen Cir Cit Cor Das Dek Dib Dit Dun Dur Dus Dut Fan Fes Fet Fib Fis Fon Ged Gib Gil
+  Gin Gir Gis Gon Gud Guk Gul Gus Hal Hek Hob Hon Hud Huk Hum Hur Jeb Jek Jir Jos Juk Jur Kak Kal Keg
+  Ken Ket Kis Kob Kod Kon Kug Kul Kur Kut Leb Lel Lem Lim Lin Lok Lom Lor Lug Lum Mag Med Meg Mes Mib
+  Min Mis Mok Mub Mul Nab Nar Ned Nek Nin Nit Nok Non Nug Pab Pak Peb Pek Pel Pid Pik Pob Pol Pom Pug
+  Pul Ran Reb Rik Rus Sar Sil Som Sor Sos Sud Tak Teb Tem Ter Tes Tet Tid Tig Tir Tob Tog Tos Tuk Var
+  Ved Ver Vir Vod Vor Vug Wab Wel Wim Wir Wom Wot Wub Wuk Wur Zal Zan Zat Zed Zib Zog Zol Zos Zub Zur
 `);
 const lastWords: Record<Kind, readonly string[]> = {
-  person: words('Bon Det Feb Fir Gir Gog Gud Hal Jab Lar Lun Meb Pag Sul Tas Tem Var Zel Zol Zub'),
-  film: words('Bot Cem Dos Fal Fek Fon Fot Gek Hed Hos Huk Mar Pud Pum Vot Wen Wus Zak Zen Zil'),
-  book: words('Bel Bor Cak Ceg Cen Com Fol Gen Hin Juk Keb Kib Lek Mol Nan Pak Per Til Tol Zin'),
-  city: words('Cel Fes Gib Gig Gus Jib Kob Lom Lum Nad Nik Non Rek Rom Sel Vir Vit Wik Wug Zas'),
+  person: words(`
+    Bub Bur Cak Ceg Cid Cug Cul Dis Dod Gal Gok Hed Jim Kos Len Lib Lub Mol Mon Mot
+    Nes Nid Rir Rur Sek Sol Tal Tut Vab Vig Vud Wog Wul Wun Zad Zas Zeg Zer Zud Zuk
+  `),
+  film: words(`
+    Bas Bod Cal Cam Cik Deg Fel Fod Fok Fot Fud Geb Ges Gid Jas Jed Jeg Kok Mak Mas
+    Mil Nas Ner Nuk Pal Pog Ral Ror San Sel Sig Tik Vog Wem Wis Zag Zes Zis Zod Zom
+  `),
+  book: words(`
+    Bis Cob Dan Det Dom Fug Geg Gug Hab Hil Jad Jel Jes Jod Jud Kar Kek Kir Lut Mem
+    Mun Mur Nur Pem Pum Res Rit Rul Sab Sed Tud Vad Ves Vik Vok Web Wug Wum Zek Zul
+  `),
+  city: words(`
+    Bab Bes Bon Cig Cuk Dir Fak Fas Fil Fom Hak Hat Hok Jam Jor Kab Kad Kag Kom Kum
+    Kus Mel Mik Mog Mor Neb Nis Pam Ped Pes Pib Ril Seb Sim Sir Tul Val Von Vus Zar
+  `),
 };
 
 const aliases: Record<Kind, (name: string) => readonly string[]> = {

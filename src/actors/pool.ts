@@ -2,7 +2,12 @@
 // exactly when every running dialogue waits for a model, so batches depend on no clock.
 import { messageOf, OptimaError } from '../domain/errors.ts';
 import type { DialogueId } from '../domain/ids.ts';
-import type { Generation, GenerationRequest, LanguageModel } from '../domain/model.ts';
+import {
+  type Generation,
+  type GenerationRequest,
+  type LanguageModel,
+  RequestsRefused,
+} from '../domain/model.ts';
 
 export interface GenerationPool {
   /** Adds a running dialogue. Dialogues are ordered as they were registered. */
@@ -10,9 +15,9 @@ export interface GenerationPool {
   /** Takes out a dialogue that has ended: the others no longer wait for it. */
   unregister(dialogue: DialogueId): void;
   /**
-   * The next message of a registered dialogue, one at a time. Rejects with `model.failed` when the call it is
-   * part of fails, and with `interrupted` when `signal` aborts. The call itself is aborted once nobody waits
-   * for any of its results.
+   * The next message of a registered dialogue, one at a time. Rejects with `model.failed` when the model refuses
+   * the request or the call it is part of fails, and with `interrupted` when `signal` aborts. The call itself is
+   * aborted once nobody waits for any of its results.
    */
   generate(
     dialogue: DialogueId,
@@ -84,11 +89,18 @@ export function createGenerationPool(): GenerationPool {
 async function playRound(round: readonly Ticket[]): Promise<void> {
   const results = new Map<Ticket, Generation | OptimaError>();
   const play = async (model: LanguageModel) => {
-    const batch = round.filter((ticket) => ticket.model === model);
-    const generations = await callModel(model, batch);
-    batch.forEach((ticket, row) => {
-      results.set(ticket, generations instanceof OptimaError ? generations : generations[row]!);
-    });
+    let batch = round.filter((ticket) => ticket.model === model);
+    while (batch.length > 0) {
+      const answer = await callModel(model, batch);
+      const refused = answer instanceof RequestsRefused ? answer.reasons : null;
+      batch.forEach((ticket, row) => {
+        const failure = answer instanceof OptimaError ? (refused?.get(ticket.request.id) ?? answer) : null;
+        results.set(ticket, failure ?? (answer as readonly Generation[])[row]!);
+      });
+      // One dialogue's impossible request must not end the others of its round: these are asked for again.
+      const others = batch.filter(({ request }) => refused !== null && !refused.has(request.id));
+      batch = others.length < batch.length ? others : [];
+    }
   };
   await Promise.all([...new Set(round.map((ticket) => ticket.model))].map(play));
   for (const ticket of round) ticket.settle(results.get(ticket)!);

@@ -50,24 +50,22 @@ export function addChat(program: Command): void {
     .addOption(jsonOption())
     .action((name: string, options: ChatOptions) =>
       withOutput(options, (output) =>
-        interruptible(async (signal) => {
+        interruptible(output, async (signal) => {
           const { scenario } = await loadScenario(name);
           const role = roleOf(scenario, options.role);
           await openEngine(options, output);
           const model = await openModel(options);
-          const { loadTasks } = await import('../run/dialogues.ts');
+          const { loadTasks } = await import('../run/tasks.ts');
           const { everyRole, runCohort } = await import('../actors/index.ts');
           const rng = createRng(options.seed);
-          const [named] = await loadTasks(scenario, options.split, { from: options.task, count: 1 }, rng);
-          if (named === undefined) {
-            throw new OptimaError('data.invalid', `${options.split} has no task ${options.task}.`);
-          }
+          const range = { from: options.task, count: 1 };
+          const { id: taskId, task } = (await loadTasks(scenario, options.split, range, rng))[0]!;
           const input = readline.createInterface({ input: process.stdin, terminal: process.stdin.isTTY });
           // On a terminal readline keeps Ctrl-C to itself.
           input.on('SIGINT', () => process.kill(process.pid, 'SIGINT'));
           try {
-            const id = dialogueId('chat', named.id, 0);
-            const [trajectory] = await runCohort([{ id, taskId: named.id, task: named.task, format: null }], {
+            const id = dialogueId('chat', taskId, 0);
+            const [trajectory] = await runCohort([{ id, taskId, task, format: null }], {
               scenario,
               speakers: {
                 ...everyRole(scenario, model),
@@ -95,7 +93,7 @@ export function addChat(program: Command): void {
             });
             const { outcome, failure, verdict, turns } = trajectory!;
             if (failure !== null) throw new OptimaError('model.failed', `The dialogue failed: ${failure}`);
-            const right = scenario.answers(named.task);
+            const right = scenario.answers(task);
             output.say(`\n${outcome} after ${turns.length} turns.`);
             output.say(`answer: ${verdict?.answer ?? 'none'}; right: ${right.join(' or ')}`);
             output.say(`${scenario.metric.name}: ${verdict?.taskScore.toFixed(2)}`);

@@ -50,7 +50,7 @@ export function addEval(program: Command): void {
     .addOption(jsonOption())
     .action((name: string, options: EvalOptions) =>
       withOutput(options, (output) =>
-        interruptible(async (signal) => {
+        interruptible(output, async (signal) => {
           const { scenario } = await loadScenario(name);
           await openEngine(options, output);
           const model = await openModel(options);

@@ -14,7 +14,8 @@ export function addList(program: Command): void {
     .action((options: JsonFlag) =>
       withOutput(options, async (output) => {
         const rows: string[][] = [];
-        for (const [name, file] of await listScenarios()) {
+        const found = await listScenarios();
+        for (const [name, file] of found) {
           try {
             const { kind, description } = (await loadScenario(file)).scenario;
             rows.push([name, `${kind}: ${description}`]);
@@ -26,6 +27,7 @@ export function addList(program: Command): void {
             output.emit({ event: 'scenario', name, file, error: error.message });
           }
         }
+        output.emit({ event: 'summary', scenarios: found.size });
         for (const [name, text] of rows) output.say(`${name!.padEnd(16)}  ${text}`);
         if (rows.length === 0) {
           output.say(`No scenario in ${path.resolve('scenarios')}. \`optima new <name>\` writes one.`);

@@ -54,5 +54,7 @@ try {
 function usageError({ message }: CommanderError): OptimaError {
   const [first, suggestion] = message.replace(/^error: /, '').split('\n');
   const hint = suggestion?.replace(/^\((.*)\)$/, '$1') ?? '`optima <command> --help` lists the options.';
-  return new OptimaError('usage', `${first!.charAt(0).toUpperCase()}${first!.slice(1)}.`, { hint });
+  return new OptimaError('usage', `${first!.charAt(0).toUpperCase()}${first!.slice(1).replace(/\.$/, '')}.`, {
+    hint,
+  });
 }

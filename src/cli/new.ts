@@ -3,7 +3,7 @@ import fs from 'node:fs';
 import path from 'node:path';
 import type { Command } from 'commander';
 import { OptimaError } from '../domain/errors.ts';
-import { ioError } from '../run/files.ts';
+import { ioError, makeFolder } from '../run/files.ts';
 import { jsonOption } from './options.ts';
 import { type JsonFlag, withOutput } from './output.ts';
 
@@ -37,8 +37,8 @@ export function addNew(program: Command): void {
 
 /** Never replaces a file. */
 function writeNew(file: string, text: string): void {
+  makeFolder(path.dirname(file));
   try {
-    fs.mkdirSync(path.dirname(file), { recursive: true });
     fs.writeFileSync(file, text, { flag: 'wx' });
   } catch (error) {
     if ((error as NodeJS.ErrnoException).code === 'EEXIST') {
@@ -53,7 +53,11 @@ function moduleSuffix(): '.ts' | '.mts' {
   for (let folder = process.cwd(); ; folder = path.dirname(folder)) {
     const file = path.join(folder, 'package.json');
     if (fs.existsSync(file)) {
-      return JSON.parse(fs.readFileSync(file, 'utf8')).type === 'module' ? '.ts' : '.mts';
+      try {
+        return JSON.parse(fs.readFileSync(file, 'utf8')).type === 'module' ? '.ts' : '.mts';
+      } catch {
+        return '.mts'; // Whatever is wrong with that file, this name works beside it.
+      }
     }
     if (path.dirname(folder) === folder) return '.mts';
   }

@@ -11,6 +11,8 @@ export interface JsonFlag {
 export interface Output {
   /** Text for people; nothing under `--json`. */
   say(text?: string): void;
+  /** A remark on stderr, under `--json` too. */
+  remark(text: string): void;
   /** An object for machines; nothing without `--json`. */
   emit(object: { readonly event: string } & Record<string, unknown>): void;
   readonly progress: Progress;
@@ -32,8 +34,9 @@ export async function withOutput(
   try {
     await work({
       say: (text = '') => {
-        if (!json) print(text);
+        if (!json) stages.aside(() => print(text));
       },
+      remark: (text) => stages.aside(() => process.stderr.write(`${text}\n`)),
       emit,
       progress: { ...stages, measured: (row) => emit(row) },
     });
@@ -43,6 +46,8 @@ export async function withOutput(
 }
 
 interface Stages extends Omit<Progress, 'measured'> {
+  /** Prints something else, out of the bar's way. */
+  aside(print: () => void): void;
   /** Leaves the terminal as it was. */
   close(): void;
 }
@@ -97,6 +102,7 @@ function timedStages(show: {
       show.advance(stage, done);
     },
     end: (result) => show.end(stage, result),
+    aside: (print) => print(),
     close: () => {},
   };
 }
@@ -104,26 +110,52 @@ function timedStages(show: {
 async function barStages(): Promise<Stages> {
   const { default: progress } = await import('cli-progress');
   let bar: SingleBar | null = null;
-  let stage = { name: '', from: 0 };
+  let stage: Stage = { name: '', total: 0, unit: '', from: 0 };
+  let shown = 0;
+  const payload = () => {
+    const perSecond = shown / secondsSince(stage.from);
+    const left = shown === 0 ? '–' : `${Math.round((stage.total - shown) / perSecond)} s`;
+    return { rate: shown === 0 ? '–' : perSecond.toFixed(1), left };
+  };
+  const draw = () => {
+    bar = new progress.SingleBar({
+      format: `${stage.name} {bar} {value}/{total} ${stage.unit} | {rate}/s | {left} left`,
+      clearOnComplete: true,
+      // The commands handle SIGINT themselves and finish the step under way.
+      gracefulExit: false,
+      // Otherwise a process that is killed leaves the terminal without line wrapping.
+      linewrap: null,
+      barsize: 24,
+    });
+    bar.start(stage.total, shown, payload());
+  };
+  const erase = () => {
+    bar?.stop();
+    bar = null;
+  };
   return {
     begin: (name, total, unit) => {
-      stage = { name, from: Date.now() };
-      bar = new progress.SingleBar({
-        format: `${name} {bar} {value}/{total} ${unit} | {rate}/s | {eta_formatted} left`,
-        clearOnComplete: true,
-        // The commands handle SIGINT themselves and finish the step under way.
-        gracefulExit: false,
-        barsize: 24,
-      });
-      bar.start(total, 0, { rate: '–' });
+      erase();
+      stage = { name, total, unit, from: Date.now() };
+      shown = 0;
+      draw();
     },
-    advance: (done) => bar?.update(done, { rate: (done / secondsSince(stage.from)).toFixed(1) }),
+    advance: (done) => {
+      shown = done;
+      bar?.update(done, payload());
+    },
     end: (result) => {
-      bar?.stop();
-      bar = null;
+      erase();
       process.stderr.write(`${stage.name}: ${result} (${secondsSince(stage.from).toFixed(1)} s)\n`);
     },
-    close: () => bar?.stop(),
+    // A bar is erased where it was begun, whatever was printed since: so it begins anew below.
+    aside: (print) => {
+      const active = bar !== null;
+      erase();
+      print();
+      if (active) draw();
+    },
+    close: erase,
   };
 }
 

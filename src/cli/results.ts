@@ -1,8 +1,7 @@
 // `optima results <run…>`: writes the results document from run folders.
 import path from 'node:path';
 import type { Command } from 'commander';
-import { mkdirSync } from 'node:fs';
-import { ioError, writeFileAtomic } from '../run/files.ts';
+import { makeFolder, writeFileAtomic } from '../run/files.ts';
 import { readResult, resultsDocument } from '../run/results.ts';
 import { jsonOption } from './options.ts';
 import { type JsonFlag, withOutput } from './output.ts';
@@ -22,11 +21,7 @@ export function addResults(program: Command): void {
       withOutput(options, async (output) => {
         const results = runs.map(readResult);
         const command = ['npx optima results', ...runs, '--out', options.out].join(' ');
-        try {
-          mkdirSync(path.dirname(options.out), { recursive: true });
-        } catch (error) {
-          throw ioError('write', options.out, error);
-        }
+        makeFolder(path.dirname(options.out));
         writeFileAtomic(options.out, resultsDocument(results, command));
         output.say(`Wrote ${options.out} from ${runs.length} runs.`);
         output.emit({ event: 'summary', out: options.out, runs: runs.length });

@@ -10,6 +10,7 @@ import { RunFolder } from '../run/folder.ts';
 import { formatVersion, type Manifest, readManifest } from '../run/manifest.ts';
 import { presetRecipe } from '../run/presets.ts';
 import { applySettings, type Recipe, recipeKeys, recipeSchema } from '../run/recipe.ts';
+import { hashTasks } from '../run/tasks.ts';
 import { type LoadedScenario, loadScenario } from '../scenario/load.ts';
 import { interruptible } from './interrupt.ts';
 import { openEngine, openModel } from './model.ts';
@@ -53,7 +54,7 @@ export function addTrain(program: Command): void {
     .addHelpText('after', keyList)
     .action((scenario: string | undefined, options: TrainOptions) =>
       withOutput(options, (output) =>
-        interruptible((signal) =>
+        interruptible(output, (signal) =>
           options.resume === undefined
             ? start(scenario, options, output, signal)
             : resume(options.resume, scenario, options, output, signal),
@@ -75,15 +76,17 @@ async function start(
   const seed = options.seed === undefined ? [] : [`seed=${options.seed}`];
   const recipe = applySettings(presetRecipe(preset), [...seed, ...(options.set ?? [])]);
   const loaded = await loadScenario(name);
+  const tasks = await hashTasks(loaded.scenario, recipe);
   const engine = await openEngine(options, output);
   const base = await openModel(options);
   const id = createRunId(loaded.scenario.name, recipe.recipe, recipe.seed);
   const manifest: Manifest = {
     format: formatVersion,
     version: packageVersion(),
+    node: process.version,
     run: id,
     command: process.argv.slice(2),
-    scenario: { name: loaded.scenario.name, file: loaded.file, hash: hashFile(loaded.file) },
+    scenario: { name: loaded.scenario.name, file: loaded.file, hash: hashFile(loaded.file), tasks },
     preset,
     recipe,
     engine: engine.description,
@@ -117,10 +120,22 @@ async function resume(
       hint: 'Restore it, or start a new run.',
     });
   }
-  const engine = await openEngine(options, output);
-  if (engine.description !== manifest.engine) {
-    output.say(`note: the run began with another engine (${manifest.engine}); results may differ.`);
-    output.emit({ event: 'note', note: 'another engine', began: manifest.engine });
+  const recipe = recipeOf(manifest, folder);
+  if ((await hashTasks(loaded.scenario, recipe)) !== manifest.scenario.tasks) {
+    throw new OptimaError(
+      'run.diverged',
+      `The tasks of "${loaded.scenario.name}" are not those the run began with.`,
+      {
+        hint: 'Restore the files the scenario imports and its data, or start a new run.',
+      },
+    );
+  }
+  const { description: engine } = await openEngine(options, output);
+  const setting = { engine, version: packageVersion(), node: process.version };
+  for (const part of ['engine', 'version', 'node'] as const) {
+    if (setting[part] === manifest[part]) continue;
+    output.say(`note: the run began with another ${part} (${manifest[part]}); results may differ.`);
+    output.emit({ event: 'note', note: `another ${part}`, began: manifest[part] });
   }
   const base = await openModel({ model: manifest.base.folder });
   if (base.hash !== manifest.base.hash) {
@@ -128,9 +143,22 @@ async function resume(
       hint: 'Restore the base checkpoint, or start a new run.',
     });
   }
-  const recipe = recipeSchema.parse(manifest.recipe);
   const run = RunFolder.open(folder, systemClock);
   await carryOut({ loaded, recipe, base, run }, output, signal);
+}
+
+/** The recipe of a run; throws `run.version` when this version of the program knows another set of keys. */
+function recipeOf({ recipe, version }: Manifest, folder: string): Recipe {
+  const result = recipeSchema.safeParse(recipe);
+  if (result.success) return result.data;
+  const { path: key, message } = result.error.issues[0]!;
+  throw new OptimaError(
+    'run.version',
+    `${folder}: its recipe, of version ${version}, has ${key.join('.') || 'a key'} that this version does not take: ${message}.`,
+    {
+      hint: 'Continue it with the version that wrote it, or start a new run.',
+    },
+  );
 }
 
 interface Work {

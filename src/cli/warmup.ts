@@ -1,4 +1,5 @@
 // `optima warmup <scenario…>`: trains a small base model from scratch on what the scenarios demonstrate.
+import { cpus } from 'node:os';
 import path from 'node:path';
 import type { Command } from 'commander';
 import { loadScenario } from '../scenario/load.ts';
@@ -34,7 +35,7 @@ export function addWarmup(program: Command): void {
     .requiredOption('--out <folder>', 'folder of the checkpoint')
     .option('--steps <n>', 'optimizer steps', wholeNumber('--steps', 1), 5000)
     .option('--dialogues <n>', 'dialogues of one step', wholeNumber('--dialogues', 1), 10)
-    .option('--echo-steps <n>', 'first steps, spent on repeating views', wholeNumber('--echo-steps', 0), 200)
+    .option('--echo-steps <n>', 'most steps spent on learning to copy', wholeNumber('--echo-steps', 0), 1500)
     .option('--learning-rate <x>', 'peak learning rate', positiveNumber('--learning-rate'), 2e-3)
     .option('--save-every <n>', 'steps between saves', wholeNumber('--save-every', 1), 500)
     .addOption(seedOption(1))
@@ -42,10 +43,10 @@ export function addWarmup(program: Command): void {
     .addOption(jsonOption())
     .action((names: string[], options: WarmupOptions) =>
       withOutput(options, (output) =>
-        interruptible(async (signal) => {
+        interruptible(output, async (signal) => {
           const scenarios = [];
           for (const name of names) scenarios.push((await loadScenario(name)).scenario);
-          await openEngine(options, output);
+          const engine = await openEngine(options, output);
           const { tinyArchitecture, warmUp } = await import('../run/warmup.ts');
           output.progress.begin('warmup', options.steps, 'steps');
           const policy = await warmUp({
@@ -58,6 +59,8 @@ export function addWarmup(program: Command): void {
             saveEvery: options.saveEvery,
             out: path.resolve(options.out),
             architecture: tinyArchitecture,
+            command: ['npx optima', ...process.argv.slice(2)].join(' '),
+            engine: `engine: ${engine.description}, ${cpus()[0]?.model.trim()}, Node ${process.version}`,
             signal,
             onStep: (step) => {
               output.progress.advance(step.step);

@@ -1,4 +1,5 @@
 // The two interfaces behind which every model stands: `LanguageModel` talks and scores, `TrainablePolicy` also learns.
+import { OptimaError } from './errors.ts';
 import type { PolicyHash } from './ids.ts';
 
 /**
@@ -58,6 +59,22 @@ export interface CallOptions {
 }
 
 /**
+ * Some requests of a call cannot be answered (a prompt that fills the context, say), and nothing was done for the
+ * others yet: whoever called may ask again without these.
+ */
+export class RequestsRefused extends OptimaError {
+  /** Why, by the request's id. */
+  readonly reasons: ReadonlyMap<string, OptimaError>;
+
+  /** `reasons` must not be empty. */
+  constructor(reasons: ReadonlyMap<string, OptimaError>) {
+    const [first] = [...reasons.values()];
+    super(first!.code, first!.message, { hint: first!.hint });
+    this.reasons = reasons;
+  }
+}
+
+/**
  * A model that can take part in a dialogue. Calls are batched: results come in the order of the requests.
  * The smallest implementation answers every request with a fixed text:
  *
@@ -71,7 +88,7 @@ export interface CallOptions {
  * ```
  *
  * Both calls reject with `OptimaError('interrupted')` when `signal` aborts and with `model.failed` when a
- * request cannot be answered.
+ * request cannot be answered: as `RequestsRefused` where that is known before any work is done.
  */
 export interface LanguageModel {
   readonly hash: PolicyHash;

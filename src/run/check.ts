@@ -7,7 +7,7 @@ import { createRng } from '../domain/rng.ts';
 import type { Turn } from '../domain/transcript.ts';
 import { scriptedModel } from '../models/scripted/index.ts';
 import { type Scenario, splits } from '../scenario/types.ts';
-import { loadTasks, type NamedTask } from './dialogues.ts';
+import { loadTasks, type NamedTask } from './tasks.ts';
 
 export interface Finding {
   /** An error makes results wrong or a run fail; a warning is worth a look. */
@@ -60,9 +60,8 @@ type Report = (check: string, message: string) => void;
 /** Ten training tasks; also looks whether dealing is repeatable and whether every split has tasks. */
 async function dealTasks(scenario: Scenario, seed: number, error: Report): Promise<NamedTask[]> {
   try {
-    const deal = (count: number) => loadTasks(scenario, 'train', { count }, createRng(seed));
+    const deal = (count: number) => loadTasks(scenario, 'train', { from: 0, count }, createRng(seed));
     const tasks = await deal(taskCount);
-    if (tasks.length < taskCount) error('tasks', `load('train', ${taskCount}) gave ${tasks.length} tasks.`);
     const text = (some: readonly NamedTask[]) => JSON.stringify(some);
     if (text(await deal(taskCount)) !== text(tasks)) {
       error(
@@ -73,8 +72,7 @@ async function dealTasks(scenario: Scenario, seed: number, error: Report): Promi
       error('tasks', 'the first tasks depend on how many are loaded.');
     }
     for (const split of splits) {
-      const some = await loadTasks(scenario, split, { count: 1 }, createRng(seed));
-      if (some.length === 0) error('tasks', `the split ${split} is empty.`);
+      await loadTasks(scenario, split, { from: 0, count: 1 }, createRng(seed));
     }
     return tasks;
   } catch (thrown) {

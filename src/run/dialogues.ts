@@ -2,29 +2,20 @@
 // process finished come from the log, with no model call.
 import { cohortsOf, everyRole, type Episode, foldDialogues, runCohort } from '../actors/index.ts';
 import { isDialogueMessage, type RunEvent } from '../domain/events.ts';
-import { dialogueId, type TaskId, taskId } from '../domain/ids.ts';
+import { dialogueId } from '../domain/ids.ts';
 import type { LanguageModel } from '../domain/model.ts';
 import type { Rng } from '../domain/rng.ts';
 import type { Trajectory } from '../domain/transcript.ts';
-import type { FormatPrompt, Scenario, Split } from '../scenario/types.ts';
+import type { FormatPrompt, Scenario } from '../scenario/types.ts';
 import type { EventLog } from './log.ts';
 import type { Progress } from './progress.ts';
+import type { NamedTask } from './tasks.ts';
 
-export interface NamedTask {
-  readonly id: TaskId;
-  readonly task: unknown;
-}
-
-/** Tasks `from` to `from + count` of a split, under the run's seed. */
-export async function loadTasks(
-  scenario: Scenario,
-  split: Split,
-  { from = 0, count }: { from?: number; count: number },
-  rng: Rng,
-): Promise<NamedTask[]> {
-  const tasks = await scenario.tasks.load(split, from + count, rng.split('tasks'));
-  return tasks.slice(from).map((task, index) => ({ id: taskId(split, from + index), task }));
-}
+/**
+ * The longest that a timer of Node can wait, 24 days. A model in process needs no shorter one, and a turn that
+ * timed out on a slow or suspended machine would make the log depend on the clock.
+ */
+const turnTimeoutMs = 2 ** 31 - 1;
 
 export interface DialoguePlan {
   /** First part of the dialogues' ids; names their random draws too. */
@@ -68,6 +59,7 @@ export async function holdDialogues(plan: DialoguePlan): Promise<Trajectory[]> {
         sampling: { temperature: plan.temperature, topP: 1, topK: 0, maxTokens },
         rng: plan.rng.split('dialogues'),
         signal,
+        turnTimeoutMs,
         sink: (message) => {
           log?.append(message);
           if (message.type === 'dialogue.closed') progress.advance(++closed);
@@ -78,8 +70,9 @@ export async function holdDialogues(plan: DialoguePlan): Promise<Trajectory[]> {
     }
     progress.advance(trajectories.length);
   }
-  const failed = trajectories.filter((trajectory) => trajectory.verdict === null).length;
-  progress.end(`${trajectories.length} dialogues${failed > 0 ? `, ${failed} failed` : ''}`);
+  const failures = trajectories.flatMap(({ failure }) => failure ?? []);
+  const failed = failures.length > 0 ? `, ${failures.length} failed, the first with: ${failures[0]}` : '';
+  progress.end(`${trajectories.length} dialogues${failed}`);
   return trajectories;
 }
 

@@ -2,7 +2,8 @@
 import { measureTeam, type TeamMetrics } from '../domain/metrics.ts';
 import type { Trajectory } from '../domain/transcript.ts';
 import type { Split } from '../scenario/types.ts';
-import { type DialoguePlan, holdDialogues, loadTasks } from './dialogues.ts';
+import { type DialoguePlan, holdDialogues } from './dialogues.ts';
+import { loadTasks } from './tasks.ts';
 
 export type EvaluationPlan = Omit<DialoguePlan, 'tasks' | 'samplesPerTask' | 'formats' | 'temperature'> & {
   readonly split: Split;
@@ -18,7 +19,7 @@ export interface Evaluation {
 /** Evaluates a team in which one model speaks for every role. Rejects as `holdDialogues` does. */
 export async function evaluateTeam({ split, count, ...plan }: EvaluationPlan): Promise<Evaluation> {
   const { phase, scenario, rng } = plan;
-  const tasks = await loadTasks(scenario, split, { count }, rng);
+  const tasks = await loadTasks(scenario, split, { from: 0, count }, rng);
   const trajectories = await holdDialogues({
     ...plan,
     tasks,

@@ -28,6 +28,20 @@ export function ioError(action: 'read' | 'write', file: string, error: unknown):
   });
 }
 
+/**
+ * Makes a folder and those above it that are not there; throws `io.write`. Node's own recursive mkdir does not
+ * return where the system answers ENOENT for a folder that is there, as it does in /proc.
+ */
+export function makeFolder(folder: string): void {
+  const parent = path.dirname(folder);
+  if (parent !== folder && !fs.existsSync(parent)) makeFolder(parent);
+  try {
+    fs.mkdirSync(folder);
+  } catch (error) {
+    if (!fs.existsSync(folder) || !fs.statSync(folder).isDirectory()) throw ioError('write', folder, error);
+  }
+}
+
 /** Replaces a file in one step, so that a reader or a crash sees the old content or the new, never a part. */
 export function writeFileAtomic(file: string, content: string): void {
   const temporary = `${file}.partial`;

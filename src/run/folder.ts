@@ -6,7 +6,7 @@ import { OptimaError } from '../domain/errors.ts';
 import type { RunEvent, RunEventOf } from '../domain/events.ts';
 import type { PolicyHash } from '../domain/ids.ts';
 import type { TrainablePolicy } from '../domain/model.ts';
-import { ioError, syncFolder, writeFileAtomic } from './files.ts';
+import { ioError, makeFolder, syncFolder, writeFileAtomic } from './files.ts';
 import { EventLog } from './log.ts';
 import { type Manifest, manifestPath, readManifest, writeManifest } from './manifest.ts';
 
@@ -35,13 +35,18 @@ export class RunFolder {
     this.#clock = clock;
     this.#mark = clock.now();
     lock(folder);
-    this.log = new EventLog(path.join(folder, 'events.jsonl'), clock);
+    try {
+      this.log = new EventLog(path.join(folder, 'events.jsonl'), clock);
+    } catch (error) {
+      unlock(folder);
+      throw error;
+    }
   }
 
   /** Starts a run in a folder that is not there yet, or is empty; throws `run.exists` or `io.write`. */
   static create(folder: string, manifest: Manifest, clock: Clock): RunFolder {
+    makeFolder(folder);
     try {
-      fs.mkdirSync(folder, { recursive: true });
       if (fs.readdirSync(folder).length > 0) {
         const isRun = fs.existsSync(manifestPath(folder));
         throw new OptimaError(
@@ -118,7 +123,7 @@ export class RunFolder {
   async saveCheckpoint(policy: TrainablePolicy): Promise<PolicyHash> {
     const partial = path.join(this.path, 'checkpoints', 'partial');
     try {
-      fs.mkdirSync(path.dirname(partial), { recursive: true });
+      makeFolder(path.dirname(partial));
       fs.rmSync(partial, { recursive: true, force: true });
       const hash = await policy.save(partial);
       const folder = this.checkpointFolder(hash);
@@ -139,7 +144,7 @@ export class RunFolder {
 
   close(): void {
     this.log.close();
-    fs.rmSync(lockPath(this.path), { force: true });
+    unlock(this.path);
   }
 
   #replay(): void {
@@ -196,6 +201,10 @@ function lock(folder: string): void {
   } catch (error) {
     throw ioError('write', file, error);
   }
+}
+
+function unlock(folder: string): void {
+  fs.rmSync(lockPath(folder), { force: true });
 }
 
 function isAlive(pid: number): boolean {

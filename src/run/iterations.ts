@@ -10,6 +10,7 @@ import type {
   SelectOutput,
   TrainOutput,
 } from '../machines/index.ts';
+import type { Scenario } from '../scenario/types.ts';
 import type { PhaseRecord } from './folder.ts';
 import type { MetricsRow } from './progress.ts';
 import type { Recipe } from './recipe.ts';
@@ -58,6 +59,16 @@ export function planIterations(recipe: Recipe): IterationPlan[] {
     index,
     kind: index === 0 ? 'init' : 'isft',
   }));
+}
+
+/** Whether an iteration fine-tunes the base's weights; else it goes on from the previous policy's (METHOD §4). */
+export function startsFromBase(
+  { kind }: IterationPlan,
+  { isft }: Recipe,
+  scenario: Scenario['kind'],
+): boolean {
+  const startFrom = isft.startFrom ?? (scenario === 'debate' ? 'base' : 'previous');
+  return kind === 'init' || startFrom === 'base';
 }
 
 /** A phase's name in the log: `init-0/generate`, `isft-1/train` … */

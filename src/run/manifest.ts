@@ -19,10 +19,13 @@ const manifestSchema = z.object({
   format: z.literal(formatVersion),
   /** Version of this package. */
   version: z.string(),
+  /** Version of Node. */
+  node: z.string(),
   run: branded<RunId>(),
   /** The command line that began the run, without the program's name. */
   command: z.array(z.string()),
-  scenario: z.object({ name: z.string(), file: z.string(), hash: z.string() }),
+  /** Hashes of the file's text, and of what the roles are told of the run's tasks (see `hashTasks`). */
+  scenario: z.object({ name: z.string(), file: z.string(), hash: z.string(), tasks: z.string() }),
   /** The preset the recipe began from; the recipe itself is complete. */
   preset: z.string(),
   recipe: z.record(z.string(), z.unknown()),

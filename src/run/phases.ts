@@ -11,7 +11,7 @@ import type { GenerateOutput, IterationPlan, SelectOutput, TrainOutput } from '.
 import type { LlamaPolicy } from '../models/llama/index.ts';
 import type { Scenario, Split } from '../scenario/types.ts';
 import { sftExamples, trainSft } from '../training/sft/index.ts';
-import { type DialoguePlan, holdDialogues, loadTasks } from './dialogues.ts';
+import { type DialoguePlan, holdDialogues } from './dialogues.ts';
 import { evaluateTeam } from './evaluate.ts';
 import type { RunFolder } from './folder.ts';
 import {
@@ -21,6 +21,7 @@ import {
   phaseOf,
   planIterations,
   type RankFigures,
+  startsFromBase,
 } from './iterations.ts';
 import type { PolicyShelf } from './policies.ts';
 import type { Progress } from './progress.ts';
@@ -28,6 +29,7 @@ import { type RankedTrajectory, rankTrajectories } from './rank.ts';
 import { scoreTurns } from './readability.ts';
 import type { Recipe } from './recipe.ts';
 import { selectTrajectories } from './select.ts';
+import { loadTasks, trainingTasks } from './tasks.ts';
 
 export interface TrainingRun {
   readonly scenario: Scenario;
@@ -61,14 +63,13 @@ export class Phases {
   generate(iteration: IterationPlan, signal: Signal): Promise<GenerateOutput> {
     const { recipe, scenario } = this.#training;
     const phase = phaseOf(iteration, 'generate');
-    const { tasks: count, samplesPerTask, temperature } = settingsOf(recipe, iteration);
-    const from = iteration.index === 0 ? 0 : recipe.initialization.tasks + (iteration.index - 1) * count;
+    const { samplesPerTask, temperature } = settingsOf(recipe, iteration);
     const draws = iteration.kind === 'init' && recipe.initialization.formats;
     return this.#carryOut(phase, async () => {
       const trajectories = await holdDialogues({
         ...this.#setting(phase, signal),
         model: await this.#shelf.get(this.#policyBefore(iteration)),
-        tasks: await loadTasks(scenario, 'train', { from, count }, this.#rng),
+        tasks: await loadTasks(scenario, 'train', trainingTasks(recipe, iteration), this.#rng),
         samplesPerTask,
         formats: draws ? scenario.formats : [],
         temperature,
@@ -140,18 +141,18 @@ export class Phases {
 
   /** Fine-tunes on the chosen dialogues, each agent's plain view of them. */
   train(iteration: IterationPlan, signal: Signal): Promise<TrainOutput> {
-    const { run, recipe, base, progress } = this.#training;
+    const { run, recipe, scenario, base, progress } = this.#training;
     const phase = phaseOf(iteration, 'train');
-    const fromBase = iteration.kind === 'init' || recipe.isft.startFrom === 'base';
+    const fromBase = startsFromBase(iteration, recipe, scenario.kind);
     return this.#carryOut(phase, async () => {
       const policy = await this.#shelf.load(fromBase ? base.hash : this.#policyBefore(iteration));
       try {
         const sequences = this.#chosenDialogues(iteration).flatMap((chosen) => sftExamples(chosen, policy));
         const { steps, loss } = await trainSft(policy, sequences, recipe.sft, this.#rng.split(phase), {
           signal,
+          onStart: (steps) => progress.begin(phase, steps, 'steps'),
           onStep: (report) => {
             run.log.append({ type: 'step.trained', phase, ...report });
-            if (report.step === 0) progress.begin(phase, report.steps, 'steps');
             progress.advance(report.step + 1);
           },
         });

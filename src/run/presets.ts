@@ -23,7 +23,7 @@ const quick: Recipe = {
     thetaSft: 0.5,
     keepFraction: 0.7,
     temperature: 0.7,
-    startFrom: 'previous',
+    startFrom: null,
   },
   reward: { lambdaToken: null, lambdaLoss: null, lossFloor: 0.1 },
   eligible: { emptyMessage: false, repetition: false, cappedMessage: false, turnCap: true },

@@ -28,7 +28,10 @@ export const recipeSchema = z.strictObject({
     temperature,
     startFrom: z
       .enum(['previous', 'base'])
-      .describe('The weights each fine-tuning starts from: base where little data would overfit (debate).'),
+      .nullable()
+      .describe(
+        'The weights each fine-tuning starts from; null: base for debates, where little data would overfit, else previous.',
+      ),
   }),
   reward: z.strictObject({
     lambdaToken: z

@@ -1,7 +1,7 @@
 // `optima results`: the results document, written from run folders and from nothing else.
 import fs from 'node:fs';
 import path from 'node:path';
-import { OptimaError } from '../domain/errors.ts';
+import { messageOf, OptimaError } from '../domain/errors.ts';
 import { mean, standardDeviation, type TeamMetrics } from '../domain/metrics.ts';
 import { ioError } from './files.ts';
 import type { IterationFigures } from './iterations.ts';
@@ -27,10 +27,14 @@ export function readResult(folder: string): RunResult {
   } catch (error) {
     throw ioError('read', file, error);
   }
-  const rows = text
-    .split('\n')
-    .filter((line) => line !== '')
-    .map((line) => JSON.parse(line));
+  const rows = text.split('\n').flatMap((line, index) => {
+    if (line === '') return [];
+    try {
+      return [JSON.parse(line)];
+    } catch (error) {
+      throw new OptimaError('run.corrupt', `${file}:${index + 1}: not JSON: ${messageOf(error)}.`);
+    }
+  });
   const evaluation = (phase: string): TeamMetrics => {
     const row = rows.find((candidate) => candidate.event === 'evaluation' && candidate.phase === phase);
     if (row !== undefined) return row;

@@ -2,6 +2,29 @@
 import { nearest, OptimaError } from '../domain/errors.ts';
 import type { Scenario, ScenarioDefinition } from './types.ts';
 
+/** What a definition must hold, and as what: a JavaScript file has met no type checker. */
+const parts = [
+  ['description', 'string'],
+  ['tasks', 'object'],
+  ['tasks.load', 'function'],
+  ['roles', 'object'],
+  ['protocol', 'object'],
+  ['protocol.order', 'list'],
+  ['protocol.next', 'function'],
+  ['protocol.agreed', 'function'],
+  ['answer', 'object'],
+  ['answer.parse', 'function'],
+  ['answer.example', 'function'],
+  ['answers', 'function'],
+  ['metric', 'object'],
+  ['metric.name', 'string'],
+  ['metric.score', 'function'],
+  ['reward', 'object'],
+  ['formats', 'list'],
+] as const;
+
+const typeOf = (value: unknown) => (Array.isArray(value) ? 'list' : value === null ? 'null' : typeof value);
+
 /**
  * Validates a scenario and gives it back, fully typed: the task type flows from `tasks` into every callback,
  * and role names from `roles` into `protocol`. Throws `scenario.invalid` naming the scenario and the field.
@@ -15,19 +38,26 @@ export function defineScenario<Task, const Role extends string>(
   if (!/^[a-z0-9]+(-[a-z0-9]+)*$/.test(definition.name ?? '')) {
     fail('name', 'must be lower-case words joined by hyphens.');
   }
-  for (const field of [
-    'tasks',
-    'roles',
-    'protocol',
-    'answer',
-    'answers',
-    'metric',
-    'reward',
-    'formats',
-  ] as const) {
-    if (definition[field] === undefined) fail(field, 'is missing.');
+  const require = (field: string, value: unknown, type: string) => {
+    if (value === undefined) fail(field, 'is missing.');
+    if (typeOf(value) !== type) fail(field, `must be of type ${type}, not ${typeOf(value)}.`);
+  };
+  if (definition.kind !== 'information-exchange' && definition.kind !== 'debate') {
+    fail('kind', `must be information-exchange or debate, not ${JSON.stringify(definition.kind)}.`);
+  }
+  for (const [field, type] of parts) {
+    const [name, part] = field.split('.') as [keyof typeof definition, string?];
+    const value: unknown = definition[name];
+    require(field, part === undefined ? value : (value as Record<string, unknown>)[part], type);
   }
   const roles = Object.keys(definition.roles);
+  for (const [role, { sees }] of Object.entries<{ sees: unknown }>(definition.roles)) {
+    require(`roles.${role}.sees`, sees, 'function');
+  }
+  for (const [index, { name, prompt }] of definition.formats.entries()) {
+    require(`formats.${index}.name`, name, 'string');
+    require(`formats.${index}.prompt`, prompt, 'string');
+  }
   if (roles.length < 2) fail('roles', `must name at least two roles, not ${roles.length}.`);
   const { order, maxTurns } = definition.protocol;
   for (const role of order as readonly string[]) {

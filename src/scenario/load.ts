@@ -21,18 +21,20 @@ export interface LoadedScenario {
 
 /**
  * Loads the scenario named on the command line: a path to a file, or a name looked up in `./scenarios` and
- * then among the scenarios of this package. The file is type-checked first. Throws `scenario.invalid` when
+ * then among the scenarios of this package. A TypeScript file is type-checked first. Throws `scenario.invalid` when
  * there is no such file or it does not export a scenario, `scenario.types` with the first type error.
  */
 export async function loadScenario(nameOrPath: string): Promise<LoadedScenario> {
   const file = await findScenario(nameOrPath);
-  await checkScenarioTypes(file);
+  if (file.endsWith('ts')) await checkScenarioTypes(file);
   resolvePackageFrom(file);
+  const inFile = (error: OptimaError) =>
+    new OptimaError(error.code, `${shown(file)}: ${error.message}`, { hint: error.hint, cause: error });
   let module: { default?: unknown };
   try {
     module = await import(pathToFileURL(file).href);
   } catch (error) {
-    if (error instanceof OptimaError) throw error;
+    if (error instanceof OptimaError) throw error.code === 'scenario.invalid' ? inFile(error) : error;
     const outside = /Cannot find (module|package) 'optima-actors'/.test(messageOf(error));
     throw new OptimaError('scenario.invalid', `${shown(file)}: cannot be loaded: ${messageOf(error)}`, {
       cause: error,
@@ -46,7 +48,11 @@ export async function loadScenario(nameOrPath: string): Promise<LoadedScenario> 
       hint: 'A scenario file ends in `export default defineScenario({ … })`.',
     });
   }
-  return { scenario: defineScenario(module.default as Scenario), file };
+  try {
+    return { scenario: defineScenario(module.default as Scenario), file };
+  } catch (error) {
+    throw error instanceof OptimaError ? inFile(error) : error;
+  }
 }
 
 /** Names of the scenario files in `./scenarios` and in this package, with their paths. */

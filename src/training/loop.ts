@@ -42,6 +42,8 @@ export interface StepReport extends StepResult {
 export interface TrainingOptions {
   /** Stops the run after the step under way. */
   readonly signal?: AbortSignal;
+  /** Called before the first step with the number of them. */
+  readonly onStart?: (steps: number) => void;
   /** Awaited after every step: here a caller measures, logs or saves. */
   readonly onStep?: (report: StepReport) => void | Promise<void>;
 }
@@ -62,7 +64,7 @@ export interface TrainingPlan {
 export async function runTraining(
   policy: DifferentiablePolicy,
   plan: TrainingPlan,
-  { signal, onStep }: TrainingOptions = {},
+  { signal, onStart, onStep }: TrainingOptions = {},
 ): Promise<readonly StepReport[]> {
   const { steps, schedule } = plan;
   const variables = [...policy.parameters.values()];
@@ -70,6 +72,7 @@ export async function runTraining(
   const optimizer = createAdamW(variables, plan.optimizer);
   const reports: StepReport[] = [];
   try {
+    onStart?.(steps);
     for (let step = 0; step < steps; step++) {
       await nextTick();
       if (signal?.aborted) {

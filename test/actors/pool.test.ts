@@ -5,7 +5,12 @@ import * as assert from 'uvu/assert';
 import { createGenerationPool } from '../../src/actors/index.ts';
 import { OptimaError } from '../../src/domain/errors.ts';
 import type { DialogueId, PolicyHash } from '../../src/domain/ids.ts';
-import type { Generation, GenerationRequest, LanguageModel } from '../../src/domain/model.ts';
+import {
+  type Generation,
+  type GenerationRequest,
+  type LanguageModel,
+  RequestsRefused,
+} from '../../src/domain/model.ts';
 
 const [one, two, three] = ['one', 'two', 'three'] as unknown as [DialogueId, DialogueId, DialogueId];
 const forever = new AbortController().signal;
@@ -136,6 +141,26 @@ test('a call that fails fails every request in it, and no other', async () => {
     assert.match(error.message, 'Model manual failed: out of memory');
   }
   assert.is((await fine).text, 'said c');
+});
+
+test('a request that the model refuses fails alone; the others of its round are asked for again', async () => {
+  const { model, calls } = manualModel();
+  const pool = createGenerationPool();
+  for (const dialogue of [one, two, three]) pool.register(dialogue);
+  const long = rejection(pool.generate(two, model, request('b'), forever));
+  const others = [
+    pool.generate(one, model, request('a'), forever),
+    pool.generate(three, model, request('c'), forever),
+  ];
+  calls[0]!.fail(new RequestsRefused(new Map([['b', new OptimaError('model.failed', 'b is too long.')]])));
+  await settled();
+  calls[1]!.end();
+  assert.equal(calls[1]!.ids, ['a', 'c']);
+  assert.is((await long).message, 'b is too long.');
+  assert.equal(
+    (await Promise.all(others)).map(({ text }) => text),
+    ['said a', 'said c'],
+  );
 });
 
 test('a model that throws at once, or answers too few, fails its requests', async () => {

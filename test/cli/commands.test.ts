@@ -48,6 +48,7 @@ test('new writes a scenario that is listed and checked, and never overwrites one
   const list = await optima(['list', '--json'], { folder });
   const names = objects(list.stdout).map(({ name }) => name);
   assert.ok(names.includes('city-walk') && names.includes('two-hop-qa'), list.stdout);
+  assert.equal(objects(list.stdout).at(-1), { event: 'summary', scenarios: names.length - 1 });
   const again = await optima(['new', 'city-walk', '--json'], { folder });
   assert.is(again.code, 1);
   assert.match(objects(again.stdout)[0].message, 'exists already');

@@ -48,6 +48,11 @@ test.before(async () => {
     at('lines.mts'),
     scenario({ tasks: `jsonl<never, { left: number }>('lines.jsonl', schema, { base: import.meta.url })` }),
   );
+  fs.writeFileSync(at('few.mts'), scenario({ tasks: '{ load: async () => [{ left: 1 }] }' }));
+  fs.writeFileSync(
+    at('blind.mts'),
+    scenario({ sees: "{ if (task.left >= 0) throw new Error('no view today'); return ''; }" }),
+  );
   fs.writeFileSync(at('file'), '');
   fs.mkdirSync(at('old'));
   fs.writeFileSync(at('old', 'manifest.json'), '{"format":0,"version":"0.0.1"}');
@@ -143,6 +148,34 @@ const table: readonly BadInput[] = [
     exit: 1,
     code: 'scenario.invalid',
     message: /1 error/,
+  },
+  {
+    what: 'a run on data with a line that is not JSON',
+    args: ['train', 'lines.mts', ...random],
+    exit: 1,
+    code: 'data.invalid',
+    message: /lines\.jsonl:2: not JSON/,
+  },
+  {
+    what: 'a run on fewer tasks than it needs',
+    args: ['train', 'few.mts', ...random],
+    exit: 1,
+    code: 'data.invalid',
+    message: /"sums": tasks\.load\('train', 128\) gave 1 tasks/,
+  },
+  {
+    what: 'a run on a task that cannot be dealt',
+    args: ['train', 'blind.mts', ...random],
+    exit: 1,
+    code: 'scenario.invalid',
+    message: /"sums": task train-00000 cannot be dealt: no view today/,
+  },
+  {
+    what: 'too many arguments',
+    args: ['train', 'sums.mts', 'more'],
+    exit: 2,
+    code: 'usage',
+    message: /got 2\.$/,
   },
   {
     what: 'an unknown option',

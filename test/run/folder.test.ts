@@ -17,9 +17,10 @@ const clock = { now: () => 0 };
 const manifest: Manifest = {
   format: formatVersion,
   version: '0.1.0',
+  node: 'v20.19.0',
   run: 'r' as RunId,
   command: ['train', 'x'],
-  scenario: { name: 'x', file: '/x.ts', hash: 'h' },
+  scenario: { name: 'x', file: '/x.ts', hash: 'h', tasks: 't' },
   preset: 'quick',
   recipe: {},
   engine: 'cpu',

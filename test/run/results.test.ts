@@ -43,9 +43,10 @@ function writeRun(seed: number, trained: TeamMetrics | null): string {
   const manifest: Manifest = {
     format: formatVersion,
     version: '0.1.0',
+    node: 'v20.19.0',
     run: `run-${seed}` as RunId,
     command: ['train', 'two-hop-qa', '--preset', 'full', '--seed', String(seed)],
-    scenario: { name: 'two-hop-qa', file: '/x.ts', hash: 'h' },
+    scenario: { name: 'two-hop-qa', file: '/x.ts', hash: 'h', tasks: 't' },
     preset: 'full',
     recipe: { ...presetRecipe('full'), seed },
     engine: 'wasm',

@@ -112,4 +112,28 @@ test('a log that holds another event than the run arrives at is a divergence', a
   assert.match(summaryOf(stdout).message, `events.jsonl:${from + 5}:`);
 });
 
+test('a run whose tasks or recipe are not what they were is not continued', async () => {
+  const file = path.join(undisturbed, 'manifest.json');
+  const text = fs.readFileSync(file, 'utf8');
+  const refusal = async (change: (manifest: { scenario: object; recipe: object }) => object) => {
+    fs.writeFileSync(file, JSON.stringify(change(JSON.parse(text))));
+    const { code, stdout } = await optima(['train', '--resume', undisturbed, '--json']);
+    assert.is(code, 1);
+    return summaryOf(stdout);
+  };
+  const dealt = await refusal((manifest) => ({
+    ...manifest,
+    scenario: { ...manifest.scenario, tasks: 'x' },
+  }));
+  assert.is(dealt.code, 'run.diverged');
+  assert.match(dealt.message, 'The tasks of "two-hop-qa"');
+  const unknown = await refusal((manifest) => ({
+    ...manifest,
+    recipe: { ...manifest.recipe, keep: 'first' },
+  }));
+  assert.is(unknown.code, 'run.version');
+  assert.match(unknown.message, 'its recipe, of version');
+  assert.match(unknown.message, 'keep');
+});
+
 test.run();

@@ -62,6 +62,14 @@ test('every wrong field is named, with what is wrong', () => {
     /formats name "x" twice/,
   );
   assert.match(refused({ roles: { alice: valid.roles.alice } }), /at least two roles/);
+  assert.match(refused({ kind: 'talk' }), /kind must be information-exchange or debate, not "talk"/);
+  assert.match(
+    refused({ protocol: { ...valid.protocol, order: 'alice' } }),
+    /protocol\.order must be of type list/,
+  );
+  assert.match(refused({ metric: { name: 'f1' } }), /metric\.score is missing/);
+  assert.match(refused({ roles: { ...valid.roles, bob: {} } }), /roles\.bob\.sees is missing/);
+  assert.match(refused({ formats: [{ name: 'x' }] }), /formats\.0\.prompt is missing/);
 });
 
 const loadFailure = async (name: string): Promise<OptimaError> => {
@@ -98,6 +106,16 @@ test('a file without a default export is refused', async () => {
   const file = join(folder, 'empty.mts');
   await writeFile(file, 'export const nothing = 1;\n');
   assert.match((await loadFailure(file)).message, /has no default export/);
+});
+
+test('a wrong field in a scenario file is named with the file', async () => {
+  const folder = await mkdtemp(join(tmpdir(), 'optima-define-'));
+  const file = join(folder, 'plain.mjs');
+  await writeFile(file, "export default { name: 'plain', kind: 'debate', description: '', tasks: 3 };\n");
+  assert.is(
+    (await loadFailure(file)).message,
+    `${file}: Scenario "plain": tasks must be of type object, not number.`,
+  );
 });
 
 test('a scenario anywhere on the disk can import the package', async () => {

@@ -120,7 +120,9 @@ export async function writeCheckpoint(
   const staging = beside('partial');
   try {
     await rm(staging, { recursive: true, force: true });
-    await mkdir(staging, { recursive: true });
+    // A recursive mkdir does not return where the system refuses folders with ENOENT, as /proc does.
+    if (!(await exists(dirname(target)))) await mkdir(dirname(target), { recursive: true });
+    await mkdir(staging);
     await writeJson(join(staging, 'config.json'), toConfigJson(config));
     await writeJson(join(staging, 'tokenizer.json'), tokenizerFiles.tokenizerJson);
     await writeJson(join(staging, 'tokenizer_config.json'), tokenizerFiles.tokenizerConfig);

@@ -2,7 +2,7 @@
 // Called by policy.ts; cache.ts holds the mathematics, sampler.ts the draws.
 import { setImmediate as nextMacrotask } from 'node:timers/promises';
 import { OptimaError } from '../../domain/errors.ts';
-import type { Sampling } from '../../domain/model.ts';
+import { RequestsRefused, type Sampling } from '../../domain/model.ts';
 import { createRng, type Rng } from '../../domain/rng.ts';
 import type { tf } from '../../tensor/index.ts';
 import { createCache, decodeStep, disposeCache, type KeyValueCache, mergeCaches } from './cache.ts';
@@ -61,8 +61,8 @@ interface Batch {
 
 /**
  * Completes every prompt; results come in the order of the jobs and follow from the jobs alone. Rejects with
- * `model.failed` when a request cannot be answered and with `interrupted` when `signal` aborts; nothing stays
- * allocated.
+ * `RequestsRefused` before any work when prompts or sampling settings are impossible, with `model.failed` when
+ * logits are not finite and with `interrupted` when `signal` aborts; nothing stays allocated.
  */
 export async function generateTokens(
   decoder: Decoder,
@@ -70,7 +70,7 @@ export async function generateTokens(
   limits: GenerationLimits,
 ): Promise<Completion[]> {
   const context = decoder.config.max_position_embeddings;
-  const rows = jobs.map((job) => createRow(job, context));
+  const rows = createRows(jobs, context);
   const waiting = [...rows];
   // Everything allocated is in here whenever control leaves this function.
   let batches: Batch[] = [];
@@ -96,6 +96,22 @@ export async function generateTokens(
     for (const { cache } of batches) disposeCache(cache);
   }
   return rows.map(({ tokenIds, logprobs, finish }) => ({ tokenIds, logprobs, finish: finish! }));
+}
+
+/** A row for every job; throws `RequestsRefused` with all the jobs that cannot have one. */
+function createRows(jobs: readonly PromptJob[], context: number): Row[] {
+  const refused = new Map<string, OptimaError>();
+  const rows = jobs.flatMap((job) => {
+    try {
+      return [createRow(job, context)];
+    } catch (error) {
+      if (!(error instanceof OptimaError)) throw error;
+      refused.set(job.id, error);
+      return [];
+    }
+  });
+  if (refused.size > 0) throw new RequestsRefused(refused);
+  return rows;
 }
 
 function createRow(job: PromptJob, context: number): Row {

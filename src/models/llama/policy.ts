@@ -103,7 +103,9 @@ export class LlamaPolicy implements TrainablePolicy {
     { signal }: CallOptions = {},
   ): Promise<readonly ScoreResult[]> {
     const views = requests.map(({ id, messages }) => {
-      const { tokenIds, lossMask } = this.#encode(messages, false);
+      const { tokenIds: all, lossMask } = this.#encode(messages, false);
+      // What follows the last scored token cannot change its probability, and need not fit the context.
+      const tokenIds = all.slice(0, lossMask.lastIndexOf(1) + 1);
       const { max_position_embeddings: context } = this.config;
       if (tokenIds.length > context) {
         throw new OptimaError(

@@ -1,7 +1,7 @@
 import { test } from 'uvu';
 import * as assert from 'uvu/assert';
 import type { OptimaError } from '../../../src/domain/errors.ts';
-import type { Generation } from '../../../src/domain/model.ts';
+import { type Generation, RequestsRefused } from '../../../src/domain/model.ts';
 import { createRng } from '../../../src/domain/rng.ts';
 import { createCache, decodeStep, disposeCache, mergeCaches } from '../../../src/models/llama/cache.ts';
 import { computeHidden, type Decoder, project } from '../../../src/models/llama/forward.ts';
@@ -192,6 +192,12 @@ test('the end of the context ends the message, and a prompt that fills it is ref
     'model.failed',
     /Request ".*": its prompt of 32 tokens leaves no room in the context of 32/,
   );
+  const fits = request('fits');
+  const refusal = await policy
+    .generate([fits, { ...request(words(40, 'y')), id: 'long' }])
+    .catch((error) => error);
+  assert.instance(refusal, RequestsRefused);
+  assert.equal([...refusal.reasons.keys()], ['long']);
   policy.dispose();
 });
 

@@ -80,6 +80,18 @@ test('a message without tokens has no log-probabilities, and its neighbours keep
   policy.dispose();
 });
 
+test('what follows the last scored message changes nothing, even beyond the context', async () => {
+  const policy = createTinyPolicy({ max_position_embeddings: 16 });
+  const messages = [user('abc'), assistant('ab')];
+  const [scores] = await policy.score([{ id: 's', messages }]);
+  const [longer] = await policy.score([{ id: 'l', messages: [...messages, user('abcdefghijklmnop')] }]);
+  assert.is(longer!.length, 1);
+  longer![0]!.forEach((logprob, k) => {
+    assert.ok(Math.abs(logprob - scores![0]![k]!) < 1e-5);
+  });
+  policy.dispose();
+});
+
 test('a view longer than the context is refused', async () => {
   const policy = createTinyPolicy({ max_position_embeddings: 8 });
   try {

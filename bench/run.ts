@@ -1,0 +1,144 @@
+// `npm run bench`: runs every benchmark in a process of its own, one after another, prints one table and writes
+// bench/results/<machine>.json. Figures drift from machine to machine; the ratios of one run are what to compare.
+// Options: --all (the cpu backend too: minutes; tensorflow where it is installed), --steps n, --rows n (repeatable),
+// --dialogues n, --date text.
+import { spawnSync } from 'node:child_process';
+import fs from 'node:fs';
+import { createRequire } from 'node:module';
+import os from 'node:os';
+import path from 'node:path';
+import { fileURLToPath } from 'node:url';
+import { parseArgs } from 'node:util';
+import { formatTable } from '../src/cli/output.ts';
+import type { Engine } from '../src/tensor/index.ts';
+import { type Line, rounded } from './shared.ts';
+
+const { values: options } = parseArgs({
+  options: {
+    all: { type: 'boolean', default: false },
+    steps: { type: 'string', default: '5' },
+    rows: { type: 'string', multiple: true, default: ['1', '16', '64'] },
+    dialogues: { type: 'string', default: '2000' },
+    date: { type: 'string', default: new Date().toISOString() },
+  },
+});
+
+/** Which engine a child starts, by its environment. An empty OPTIMA_BLAS looks for the system's library. */
+type EngineChoice = Readonly<Record<'OPTIMA_BACKEND' | 'OPTIMA_BLAS', string>>;
+const { OPTIMA_BLAS: blas = '' } = process.env;
+const withBlas: EngineChoice = { OPTIMA_BACKEND: 'wasm', OPTIMA_BLAS: blas === 'off' ? '' : blas };
+const withoutBlas: EngineChoice = { OPTIMA_BACKEND: 'wasm', OPTIMA_BLAS: 'off' };
+const inJavaScript: EngineChoice = { OPTIMA_BACKEND: 'cpu', OPTIMA_BLAS: '' };
+const inTensorFlow: EngineChoice = { OPTIMA_BACKEND: 'tensorflow', OPTIMA_BLAS: '' };
+
+const lines: Line[] = [];
+const choices = [
+  withBlas,
+  withoutBlas,
+  ...(options.all ? [inJavaScript] : []),
+  ...(options.all && isInstalled('@tensorflow/tfjs-node-gpu') ? [inTensorFlow] : []),
+];
+for (const choice of choices) {
+  // Where no library was found, the first choice has measured this engine already.
+  if (choice === withoutBlas && !lines.some((line) => line.bench !== 'dialogues' && line.engine.blas))
+    continue;
+  // One step of plain JavaScript takes more than a minute, and has compiled itself by its end.
+  const steps = choice === inJavaScript ? ['1', '1'] : [options.steps];
+  lines.push(...measure('tensor-step.ts', steps, choice), ...measure('decode.ts', options.rows, choice));
+}
+lines.push(...measure('dialogues.ts', [options.dialogues]));
+
+const cpu = os.cpus()[0]?.model.trim() ?? process.arch;
+const cores = os.availableParallelism();
+const ratios = Object.fromEntries(
+  lines.flatMap((line) => {
+    const ratio = ratioOf(line);
+    return ratio === null ? [] : [[`${nameOf(line)}: ${engineOf(line)} against wasm`, ratio]];
+  }),
+);
+const results = {
+  date: options.date,
+  machine: {
+    cpu,
+    cores,
+    memoryGiB: rounded(os.totalmem() / 2 ** 30, 1),
+    node: process.version,
+    platform: `${process.platform} ${process.arch}, ${os.type()} ${os.release()}`,
+    engines: [...new Set(lines.flatMap((line) => ('engine' in line ? [line.engine.description] : [])))],
+  },
+  figures: lines,
+  ratios,
+};
+const slug = `${cpu} ${cores} cores`
+  .toLowerCase()
+  .replaceAll(/[^a-z0-9]+/g, '-')
+  .replaceAll(/^-|-$/g, '');
+const file = fileURLToPath(new URL(`results/${slug}.json`, import.meta.url));
+fs.mkdirSync(path.dirname(file), { recursive: true });
+fs.writeFileSync(file, `${JSON.stringify(results, null, 2)}\n`);
+
+const header = ['benchmark', 'engine', 'figure', 'peak memory', 'against wasm'];
+const rows = lines.map((line) => {
+  const ratio = ratioOf(line);
+  const against = ratio === null ? '' : `${ratio.toFixed(2)} ×`;
+  return [nameOf(line), engineOf(line), figureOf(line), `${line.peakMiB} MiB`, against];
+});
+console.log(`${cpu}, ${cores} cores, Node ${process.version}\n\n${formatTable([header, ...rows])}\n`);
+console.log(`wrote ${path.relative('', file)}`);
+
+/** Runs a benchmark and reads its lines; ends this process with the child's code when it fails. */
+function measure(script: string, args: readonly string[], choice?: EngineChoice): Line[] {
+  const setting = Object.entries(choice ?? {}).map(([name, value]) => `${name}=${value}`);
+  console.error([...setting, script, ...args].join(' '));
+  const command = ['--import', 'tsx', fileURLToPath(new URL(script, import.meta.url)), ...args];
+  const child = spawnSync(process.execPath, command, {
+    env: { ...process.env, ...choice },
+    stdio: ['ignore', 'pipe', 'inherit'],
+    encoding: 'utf8',
+  });
+  if (child.status !== 0) {
+    console.error(`${script} ended with ${child.status ?? child.signal ?? child.error}`);
+    process.exit(child.status ?? 1);
+  }
+  return child.stdout
+    .split('\n')
+    .filter((line) => line !== '')
+    .map((line): Line => JSON.parse(line));
+}
+
+function isInstalled(name: string): boolean {
+  try {
+    createRequire(import.meta.url).resolve(name);
+    return true;
+  } catch {
+    return false;
+  }
+}
+
+function nameOf(line: Line): string {
+  if (line.bench === 'tensor-step') return 'training step';
+  if (line.bench === 'decode') return `decoding, ${line.rows} ${line.rows === 1 ? 'row' : 'rows'}`;
+  return 'dialogues, instant model';
+}
+
+function engineOf(line: Line): string {
+  if (line.bench === 'dialogues') return '–';
+  const { backend, blas }: Engine = line.engine;
+  return blas === null ? backend : `${backend} + BLAS`;
+}
+
+function figureOf(line: Line): string {
+  if (line.bench === 'tensor-step') {
+    return `${line.secondsPerStep.toFixed(3)} s, ${line.tokensPerSecond} tokens/s`;
+  }
+  if (line.bench === 'decode') return `${line.tokensPerSecond} tokens/s`;
+  return `${line.dialoguesPerSecond} dialogues/s, ${line.microsecondsPerTurn} µs/turn`;
+}
+
+/** How many times as fast as wasm without BLAS; null where that was not measured, or is the line itself. */
+function ratioOf(line: Line): number | null {
+  if (line.bench === 'dialogues' || engineOf(line) === 'wasm') return null;
+  const plain = lines.find((other) => nameOf(other) === nameOf(line) && engineOf(other) === 'wasm');
+  if (plain === undefined || plain.bench === 'dialogues') return null;
+  return rounded(line.tokensPerSecond / plain.tokensPerSecond, 3);
+}
