@@ -7,13 +7,13 @@ import { type Fact, type Relation, sentence, type TwoHopTask } from './world.ts'
 
 type Speaker = 'alice' | 'bob';
 
-/** How one way of writing puts the four things an agent ever says. */
+/** How one way of writing puts the three things an agent ever says. */
 interface Style {
   tell(fact: Fact): string;
   ask(relation: Relation, subject: string): string;
   answer(name: string): string;
-  /** Several facts in one message. */
-  recite(facts: readonly Fact[]): string;
+  /** Between the parts of one message. */
+  readonly separator: string;
 }
 
 const tag = (name: string) => `<A> ${name}</A>`;
@@ -29,7 +29,7 @@ function style(
     tell,
     ask: ({ noun }, subject) => ask(`${noun} of ${subject}`),
     answer: (name) => answer(tag(name)),
-    recite: (facts) => facts.map(tell).join(separator),
+    separator,
   };
 }
 
@@ -160,13 +160,16 @@ function hastyDialogue(task: TwoHopTask, voice: Voice, rng: Rng): string[] {
 }
 
 function formatVoice(style: Style): Voice {
+  // An answer stands behind the fact it rests on, in compact formats as in plain talk: looking a fact up and
+  // copying from it are two steps, and the model takes one at a time.
+  const conclude = (reason: Fact) => `${style.tell(reason)}${style.separator}${style.answer(reason.object)}`;
   return {
     share: (_s, _t, fact) => style.tell(fact),
     request: (_s, _t, relation, subject) => style.ask(relation, subject),
     inform: (_s, _t, fact) => style.tell(fact),
-    recite: (_s, _t, facts) => style.recite(facts),
-    conclude: (_s, _t, reason) => style.answer(reason.object),
-    guess: (_s, _t, facts, reason) => `${style.recite(facts)}\n${style.answer(reason.object)}`,
+    recite: (_s, _t, facts) => facts.map(style.tell).join(style.separator),
+    conclude: (_s, _t, reason) => conclude(reason),
+    guess: (_s, _t, facts, reason) => [...facts.map(style.tell), conclude(reason)].join(style.separator),
     confirm: (_s, _t, reason) => style.answer(reason.object),
   };
 }

@@ -80,14 +80,14 @@ import {
   tagged,
 } from 'optima-actors';
 
-// Each name belongs to one split for good, so that no name of a test task was ever trained on: the agents can
-// only read it from what they see.
+// Names are two words that the embedded model can spell. Each name belongs to one split for good, so that no name of
+// a test task was ever trained on: the agents can only read it from what they see.
 const words = (text: string) => text.split(' ');
-const starts = words('Bal Cor Dan Fel Gor Hin Jun Kal Lun Mar Nur Pel Ral Sol Tor Val Wil Zan');
-const people = words('ben dan fin ken mon ron tim vin wyn kel');
-const cities = words('berg dale ford gate holm port stad ton wick shaw');
-const namesIn = (split: Split, endings: readonly string[]) =>
-  starts.flatMap((start) => endings.map((end) => start + end)).filter((name) => splitOf(name) === split);
+const first = words('Bam Das Fan Gil Gus Hur Kal Kug Lin Meg Nab Nug Pob Rus Teb Tob Vod Wot');
+const people = words('Bub Cid Dod Jim Lub Nes Sek Vab Wul Zeg');
+const cities = words('Bab Cuk Fil Hok Kad Kus Mor Ped Seb Val');
+const namesIn = (split: Split, last: readonly string[]) =>
+  first.flatMap((a) => last.map((b) => \`\${a} \${b}\`)).filter((name) => splitOf(name) === split);
 
 // A task is written from a generator of its own: the same seed gives the same tasks.
 function makeTask(rng: Rng, split: Split) {
@@ -107,7 +107,7 @@ function makeTask(rng: Rng, split: Split) {
 const view = (self: string, partner: string, question: string, facts: readonly string[]) =>
   [
     \`You are \${self}, working with \${partner}. Each knows different facts.\`,
-    'Share what is needed and end with <A>answer</A>.',
+    'Share what is needed and end with <A> answer</A>.',
     question,
     ...facts,
   ].join('\\n');

@@ -89,7 +89,7 @@ async function start(
     scenario: { name: loaded.scenario.name, file: loaded.file, hash: hashFile(loaded.file), tasks },
     preset,
     recipe,
-    engine: engine.description,
+    engine: engine.name,
     base: { folder: path.resolve(options.model ?? defaultModel), hash: base.hash },
     seconds: 0,
     phases: [],
@@ -130,11 +130,13 @@ async function resume(
       },
     );
   }
-  const { description: engine } = await openEngine(options, output);
+  const { name: engine } = await openEngine(options, output);
   const setting = { engine, version: packageVersion(), node: process.version };
   for (const part of ['engine', 'version', 'node'] as const) {
     if (setting[part] === manifest[part]) continue;
-    output.say(`note: the run began with another ${part} (${manifest[part]}); results may differ.`);
+    output.say(
+      `note: the run began with another ${part} (${manifest[part]}): a phase that was cut off may not continue, and results may differ.`,
+    );
     output.emit({ event: 'note', note: `another ${part}`, began: manifest[part] });
   }
   const base = await openModel({ model: manifest.base.folder });

@@ -163,7 +163,7 @@ class Batches {
 }
 
 /** Mean loss, nats per token, below which a lesson counts as learnt; the order of its lines stays open. */
-const echoMastery = 0.4;
+const echoMastery = 0.45;
 /** Lines of the last lesson. */
 const longestEcho = 6;
 /** Lines that one batch repeats, whatever the lesson: all batches are of about one size. */

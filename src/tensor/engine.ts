@@ -23,6 +23,8 @@ export interface Engine {
   readonly blas: Pick<Blas, 'library' | 'coreType' | 'threads'> | null;
   /** One line for people: which engine runs and why. */
   readonly description: string;
+  /** What computes, without why: two runs of one seed agree where this does. */
+  readonly name: string;
 }
 
 export interface EngineOptions {
@@ -91,6 +93,7 @@ function describe(backend: BackendName, { blas, detail }: Started, failures: rea
   return {
     backend,
     blas: blas && { library: blas.library, coreType: blas.coreType, threads: blas.threads },
+    name: `${backend} ${detail}`,
     description: [`${backend} ${detail}`, ...failures].join('; '),
   };
 }
