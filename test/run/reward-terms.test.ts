@@ -41,7 +41,7 @@ test('every task has a chosen dialogue', () => {
 test('without the token term other dialogues are chosen, and they are longer', () => {
   const without = chosen({ lambdaToken: 0 });
   assert.not.equal(without.ids, whole.ids);
-  assert.ok(without.tokens > 1.5 * whole.tokens, `${without.tokens} tokens against ${whole.tokens}`);
+  assert.ok(without.tokens > 1.25 * whole.tokens, `${without.tokens} tokens against ${whole.tokens}`);
 });
 
 test('without the loss term other dialogues are chosen: terser ones, further from how the base talks', () => {
