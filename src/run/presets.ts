@@ -8,9 +8,9 @@ import type { Recipe } from './recipe.ts';
 const quick: Recipe = {
   recipe: 'isft',
   seed: 1,
-  iterations: 1,
+  iterations: 2,
   initialization: {
-    tasks: 64,
+    tasks: 128,
     samplesPerTask: 8,
     formats: true,
     thetaInit: 0.5,
@@ -18,7 +18,7 @@ const quick: Recipe = {
     temperature: 0.7,
   },
   isft: {
-    tasks: 64,
+    tasks: 128,
     samplesPerTask: 8,
     thetaSft: 0.5,
     keepFraction: 0.7,
@@ -29,7 +29,7 @@ const quick: Recipe = {
   eligible: { emptyMessage: false, repetition: false, cappedMessage: false, turnCap: true },
   sft: defaultSftConfig,
   maxMessageTokens: 96,
-  evaluation: { tasks: 100, validationTasks: 0 },
+  evaluation: { tasks: 200, validationTasks: 0 },
   keep: 'last',
   concurrency: 64,
 };
