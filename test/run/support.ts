@@ -54,6 +54,7 @@ export const smallRun = [
   'evaluation.tasks=4',
   'evaluation.validationTasks=2',
   'concurrency=2',
+  'iterations=1',
 ].flatMap((setting) => ['--set', setting]);
 
 export interface Ended {
