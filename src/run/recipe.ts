@@ -16,14 +16,14 @@ export const recipeSchema = z.strictObject({
     tasks: count().describe('Training tasks of initialization.'),
     samplesPerTask,
     formats: z.boolean().describe("Draw one of the scenario's format prompts for each dialogue."),
-    thetaInit: z.number().describe("Least reward of a task's best dialogue, θ_init in the paper."),
+    thetaInit: z.number().describe("Reward that a task's best dialogue must exceed, θ_init in the paper."),
     keepFraction,
     temperature,
   }),
   isft: z.strictObject({
     tasks: count().describe('Training tasks of each iteration, fresh ones every time.'),
     samplesPerTask,
-    thetaSft: z.number().describe("Least reward of a task's best dialogue, θ_sft in the paper."),
+    thetaSft: z.number().describe("Reward that a task's best dialogue must exceed, θ_sft in the paper."),
     keepFraction,
     temperature,
     startFrom: z
