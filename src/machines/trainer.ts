@@ -1,5 +1,5 @@
 // The trainer: one run's iterations as a statechart. generating → ranking → selecting → training →
-// validating → deciding, until no iteration is left. src/run provides the five phases with the world.
+// validating → deciding, until no iteration is left or one selects nothing. src/run provides the five phases with the world.
 import { assertEvent, assign, type DoneActorEvent, type ErrorActorEvent, setup } from 'xstate';
 import { OptimaError } from '../domain/errors.ts';
 import type { PolicyHash } from '../domain/ids.ts';
@@ -35,10 +35,10 @@ export interface RankOutput {
 }
 
 export interface SelectOutput {
-  /** Trajectories chosen for training. */
+  /** Trajectories chosen for training; with none the run ends with the policy that it has. */
   readonly kept: number;
-  /** Lowest reward among them. */
-  readonly threshold: number;
+  /** Lowest reward among them; null when there are none. */
+  readonly threshold: number | null;
 }
 
 export interface TrainOutput {
@@ -157,6 +157,10 @@ export const trainerMachine = setup({
     resumesAt: ({ context }, params: { phase: PhaseName }) =>
       pendingPhase(context.iterations[context.position], context) === params.phase,
     validates: ({ context }) => context.validate,
+    keptNothing: ({ event }) => {
+      assertEvent(event, 'xstate.done.actor.select');
+      return event.output.kept === 0;
+    },
     hasNextIteration: ({ context }) => context.position + 1 < context.iterations.length,
     wasInterrupted: ({ event }) => {
       assertEvent(event, 'xstate.error.actor.*');
@@ -192,7 +196,10 @@ export const trainerMachine = setup({
   id: 'trainer',
   options: { maxIterations: 100 },
   context: ({ input }) => {
-    const position = input.iterations.findIndex((iteration) => pendingPhase(iteration, input) !== null);
+    const endedEarly = input.completed.some((done) => done.phase === 'select' && done.output.kept === 0);
+    const position = endedEarly
+      ? -1
+      : input.iterations.findIndex((iteration) => pendingPhase(iteration, input) !== null);
     return {
       phaseTimeoutMs: 86_400_000,
       ...input,
@@ -237,7 +244,10 @@ export const trainerMachine = setup({
         id: 'select',
         src: 'select',
         input: phaseInput,
-        onDone: { target: 'training', actions: 'recordPhase' },
+        onDone: [
+          { guard: 'keptNothing', target: 'finished', actions: 'recordPhase' },
+          { target: 'training', actions: 'recordPhase' },
+        ],
         onError: onPhaseError,
       },
       after: afterPhaseTimeout,

@@ -115,7 +115,10 @@ export class Phases {
     });
   }
 
-  /** Chooses the dialogues to train on; rejects with `selection.empty` when there are none. */
+  /**
+   * Chooses the dialogues to train on. When there are none it rejects with `selection.empty` in the first
+   * iteration, and ends the run with the policy before in a later one.
+   */
   select(iteration: IterationPlan): Promise<SelectOutput> {
     const { run, recipe, progress } = this.#training;
     const phase = phaseOf(iteration, 'select');
@@ -126,16 +129,19 @@ export class Phases {
         .filter((event) => event.type === 'trajectory.ranked');
       progress.begin(phase, ranking.length, 'dialogues');
       const { kept, dropped } = selectTrajectories(ranking, { threshold, keepFraction });
-      if (kept.length === 0) {
-        throw new OptimaError(
-          'selection.empty',
-          `${phase}: nothing to train on: ${dropped.noCandidate} tasks have no eligible dialogue, ${dropped.belowThreshold} none with a reward above ${threshold}.`,
-          { hint: `Start again with a lower threshold (--set ${thresholdKey}=…) or more tasks.` },
-        );
+      const nothing = `nothing to train on: ${dropped.noCandidate} tasks have no eligible dialogue, ${dropped.belowThreshold} none with a reward above ${threshold}`;
+      if (kept.length === 0 && iteration.index === 0) {
+        throw new OptimaError('selection.empty', `${phase}: ${nothing}.`, {
+          hint: `Start again with a lower threshold (--set ${thresholdKey}=…) or more tasks.`,
+        });
       }
       run.log.append({ type: 'selection.made', phase, kept, dropped });
-      progress.end(`${kept.length} of ${ranking.length} dialogues kept`);
-      return { kept: kept.length, threshold: kept.at(-1)!.reward };
+      progress.end(
+        kept.length === 0
+          ? `${nothing}; the run ends with the policy before`
+          : `${kept.length} of ${ranking.length} dialogues kept`,
+      );
+      return { kept: kept.length, threshold: kept.at(-1)?.reward ?? null };
     });
   }
 
@@ -148,15 +154,22 @@ export class Phases {
       const policy = await this.#shelf.load(fromBase ? base.hash : this.#policyBefore(iteration));
       try {
         const sequences = this.#chosenDialogues(iteration).flatMap((chosen) => sftExamples(chosen, policy));
-        const { steps, loss } = await trainSft(policy, sequences, recipe.sft, this.#rng.split(phase), {
-          signal,
-          onStart: (steps) => progress.begin(phase, steps, 'steps'),
-          onStep: (report) => {
-            run.log.append({ type: 'step.trained', phase, ...report });
-            progress.advance(report.step + 1);
+        const { steps, loss, skipped, truncated } = await trainSft(
+          policy,
+          sequences,
+          recipe.sft,
+          this.#rng.split(phase),
+          {
+            signal,
+            onStart: (steps) => progress.begin(phase, steps, 'steps'),
+            onStep: (report) => {
+              run.log.append({ type: 'step.trained', phase, ...report });
+              progress.advance(report.step + 1);
+            },
           },
-        });
-        progress.end(`loss ${loss.toFixed(3)}`);
+        );
+        const cut = `${truncated} sequences cut at ${recipe.sft.maxSequenceTokens} tokens, ${skipped} of them left out`;
+        progress.end(`loss ${loss.toFixed(3)}${truncated > 0 ? `; ${cut}` : ''}`);
         return { steps, loss, policy: await run.saveCheckpoint(policy) };
       } finally {
         policy.dispose();

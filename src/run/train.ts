@@ -40,9 +40,9 @@ const sampleCount = 3;
 const phaseTimeoutMs = 2 ** 31 - 1;
 
 /**
- * Carries out a run, or what is left of it. Rejects with `interrupted` on abort, `selection.empty` when an
- * iteration finds nothing to train on, `training.diverged`, `run.diverged`, `io.write`, and with what the
- * model throws. What was completed before stays completed.
+ * Carries out a run, or what is left of it. Rejects with `interrupted` on abort, `selection.empty` when the first
+ * iteration finds nothing to train on (a later one then ends the iterations early), `training.diverged`,
+ * `run.diverged`, `io.write`, and with what the model throws. What was completed before stays completed.
  */
 export async function trainTeam(training: TrainingRun): Promise<TrainingResult> {
   const { recipe, run, base, scenario, signal } = training;

@@ -9,7 +9,7 @@ const folder = temporaryFolder('errors');
 test.after(() => fs.rmSync(folder, { recursive: true }));
 const at = (...parts: string[]) => path.join(folder, ...parts);
 
-const scenario = (change: { sees?: string; tasks?: string } = {}) => `
+const scenario = (change: { sees?: string; tasks?: string; metric?: string } = {}) => `
 import { agreement, defineScenario, dialogue, f1, generated, jsonl, tagged } from 'optima-actors';
 const schema = { safeParse: (value: unknown) => ({ success: true, data: value }) } as never;
 export default defineScenario({
@@ -24,7 +24,7 @@ export default defineScenario({
   protocol: dialogue({ order: ['alice', 'bob'], maxTurns: 4, until: agreement() }),
   answer: tagged('A'),
   answers: () => ['1'],
-  metric: f1,
+  metric: ${change.metric ?? 'f1'},
   reward: { lambdaToken: 0.6, lambdaLoss: 0.1 },
   formats: [],
 });
@@ -53,6 +53,10 @@ test.before(async () => {
     at('blind.mts'),
     scenario({ sees: "{ if (task.left >= 0) throw new Error('no view today'); return ''; }" }),
   );
+  fs.writeFileSync(
+    at('unjudged.mts'),
+    scenario({ metric: "{ name: 'none', score: () => { throw new Error('no score today'); } }" }),
+  );
   fs.writeFileSync(at('file'), '');
   fs.mkdirSync(at('old'));
   fs.writeFileSync(at('old', 'manifest.json'), '{"format":0,"version":"0.0.1"}');
@@ -75,6 +79,13 @@ const table: readonly BadInput[] = [
     exit: 1,
     code: 'scenario.types',
     message: /typo\.mts:10:\d+: .*'lefft'/,
+  },
+  {
+    what: 'an evaluation in which every dialogue fails',
+    args: ['eval', 'unjudged.mts', ...random, '--tasks', '2', '--max-tokens', '4'],
+    exit: 1,
+    code: 'evaluation.empty',
+    message: /^eval: all 2 dialogues failed, the first because: .*no score today/,
   },
   {
     what: 'a scenario file that throws',

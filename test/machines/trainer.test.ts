@@ -32,7 +32,7 @@ const input: TrainerInput = { iterations, completed: [], validate: true };
 const completed = (iteration: number, phases: readonly PhaseName[]) =>
   phases.map((phase) => ({ iteration, phase, output: outputs[phase] }) as CompletedPhase);
 
-/** Runs the machine with actors that note their calls; `act` may throw or hang in place of one. */
+/** Runs the machine with actors that note their calls; `act` may throw, hang or give another output. */
 function run(given: TrainerInput, act: (call: string, signal: AbortSignal) => unknown = () => null) {
   const calls: string[] = [];
   const clock = new SimulatedClock();
@@ -40,8 +40,7 @@ function run(given: TrainerInput, act: (call: string, signal: AbortSignal) => un
     fromPromise<PhaseOutputs[P], PhaseInput>(async ({ input, signal }) => {
       const call = `${input.iteration.kind}${input.iteration.index}.${name}`;
       calls.push(call);
-      await act(call, signal);
-      return outputs[name];
+      return ((await act(call, signal)) as PhaseOutputs[P] | null) ?? outputs[name];
     });
   const machine = trainerMachine.provide({
     actors: {
@@ -127,6 +126,20 @@ test('a resumed run goes on at the first phase that is missing', async () => {
   }
 });
 
+test('an iteration that keeps nothing ends the run, also when it is resumed', async () => {
+  const empty = { kept: 0, threshold: null };
+  const { calls, output } = run(input, (call) => (call === 'isft1.select' ? empty : null));
+  const { status, error, completed: done } = await output;
+  assert.is(status, 'finished');
+  assert.is(error, null);
+  assert.is(calls.at(-1), 'isft1.select');
+  assert.equal(done.at(-1), { iteration: 1, phase: 'select', output: empty });
+
+  const resumed = run({ ...input, completed: done });
+  assert.is((await resumed.output).status, 'finished');
+  assert.equal(resumed.calls, []);
+});
+
 test('a run without iterations is finished at once', async () => {
   assert.is((await run({ ...input, iterations: [] }).output).status, 'finished');
 });
@@ -135,6 +148,7 @@ test('a phase that throws fails the run with what it threw', async () => {
   const boom = new Error('no disk');
   const { calls, output } = run(input, (call) => {
     if (call === 'isft1.rank') throw boom;
+    return null;
   });
   const result = await output;
   assert.is(result.status, 'failed');
@@ -146,6 +160,7 @@ test('a phase that throws fails the run with what it threw', async () => {
 test('a phase that was interrupted ends the run as interrupted', async () => {
   const { output } = run(input, (call) => {
     if (call === 'init0.train') throw new OptimaError('interrupted', 'Stopped by SIGINT.');
+    return null;
   });
   const result = await output;
   assert.is(result.status, 'interrupted');
