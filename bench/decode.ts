@@ -2,6 +2,7 @@
 // node --import tsx bench/decode.ts [rows…]   (OPTIMA_BACKEND and OPTIMA_BLAS choose the engine)
 import type { Decoder } from '../src/models/llama/forward.ts';
 import { generateTokens } from '../src/models/llama/generate.ts';
+import { PrefixMemory } from '../src/models/llama/prefixes.ts';
 import { RotaryTable } from '../src/models/llama/rotary.ts';
 import { arrangeWeights } from '../src/models/llama/weights.ts';
 import { startEngine } from '../src/tensor/index.ts';
@@ -30,7 +31,12 @@ async function measure(rows: number, maxTokens: number): Promise<number> {
     seed: row,
   }));
   const startedAt = performance.now();
-  await generateTokens(decoder, jobs, { stopIds: new Set(), maxRows: rows, tokenBudget: 8192 });
+  await generateTokens(decoder, jobs, {
+    stopIds: new Set(),
+    maxRows: rows,
+    tokenBudget: 8192,
+    prefixes: new PrefixMemory(config),
+  });
   return (performance.now() - startedAt) / 1000;
 }
 

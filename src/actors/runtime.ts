@@ -75,7 +75,8 @@ export async function runCohort(
   if (episodes.length === 0) return [];
 
   const pool = createGenerationPool();
-  const agent = agentMachine.provide({ actors: { speak: createSpeak(pool, options) } });
+  const speakers = openSessions(options.speakers);
+  const agent = agentMachine.provide({ actors: { speak: createSpeak(pool, { ...options, speakers }) } });
   const machine = dialogueMachine.provide({ actors: { agent } });
   const messages = await new Promise<readonly DialogueMessage[]>((resolve, reject) => {
     const running = new Set(episodes);
@@ -111,6 +112,21 @@ export async function runCohort(
     for (const actor of actors) if (!halted) actor.start();
   });
   return foldDialogues(messages);
+}
+
+/**
+ * The cast with a session for each model: turn after turn a dialogue's views grow by a message, and samples of a
+ * task share theirs. A cohort is what a resumed run repeats as a whole, so nothing is remembered beyond it.
+ */
+function openSessions(speakers: DialogueOptions['speakers']): DialogueOptions['speakers'] {
+  const sessions = new Map<LanguageModel, LanguageModel>();
+  return Object.fromEntries(
+    Object.entries(speakers).map(([role, { model, provenance }]) => {
+      const session = sessions.get(model) ?? model.openSession?.() ?? model;
+      sessions.set(model, session);
+      return [role, { model: session, provenance }];
+    }),
+  );
 }
 
 function checkCast(episodes: readonly Episode[], { scenario, speakers }: DialogueOptions): void {

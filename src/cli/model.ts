@@ -1,6 +1,7 @@
 // Starts the tensor engine and loads the checkpoint a command asks for.
-import type { Engine } from '../tensor/index.ts';
+
 import type { LlamaPolicy } from '../models/llama/index.ts';
+import type { Engine } from '../tensor/index.ts';
 import { type Backend, defaultModel } from './options.ts';
 import type { Output } from './output.ts';
 

@@ -94,6 +94,11 @@ export interface LanguageModel {
   readonly hash: PolicyHash;
   generate(requests: readonly GenerationRequest[], options?: CallOptions): Promise<readonly Generation[]>;
   score(requests: readonly ScoreRequest[], options?: CallOptions): Promise<readonly ScoreResult[]>;
+  /**
+   * The same model with a memory of its own: calls of a session may reuse what earlier ones have read, and their
+   * results follow from the session's calls alone. A session ends with any change of the weights.
+   */
+  openSession?(): LanguageModel;
 }
 
 /** One training sequence: a view in token space. */

@@ -1,6 +1,6 @@
 // Holds the dialogues of a phase, cohort by cohort, and keeps them in the run's log. Cohorts that an earlier
 // process finished come from the log, with no model call.
-import { cohortsOf, everyRole, type Episode, foldDialogues, runCohort } from '../actors/index.ts';
+import { cohortsOf, type Episode, everyRole, foldDialogues, runCohort } from '../actors/index.ts';
 import { isDialogueMessage, type RunEvent } from '../domain/events.ts';
 import { dialogueId } from '../domain/ids.ts';
 import type { LanguageModel } from '../domain/model.ts';

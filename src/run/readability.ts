@@ -1,6 +1,6 @@
 // Readability: asks the frozen base model for the log-probabilities of what the agents wrote, for R_loss.
-import type { LanguageModel, ScoreRequest } from '../domain/model.ts';
 import type { DialogueId } from '../domain/ids.ts';
+import type { LanguageModel, ScoreRequest } from '../domain/model.ts';
 import { type Trajectory, viewOf } from '../domain/transcript.ts';
 
 export interface ReadabilityOptions {

@@ -13,8 +13,8 @@ import {
   type SpeakInput,
   type Utterance,
 } from '../../src/machines/index.ts';
-import { solveWordPair, wordPairEpisodes, wordPairs } from '../support/scenarios.ts';
 import { turnOf } from '../support/machines.ts';
+import { solveWordPair, wordPairEpisodes, wordPairs } from '../support/scenarios.ts';
 
 const speak = fromPromise<Utterance, SpeakInput>(async ({ input: { messages } }) =>
   turnOf(0, '', solveWordPair({ messages })),

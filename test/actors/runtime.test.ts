@@ -75,6 +75,27 @@ test('a team that agrees solves its task in three turns', async () => {
   assert.equal(verdict, { taskScore: 1, exactMatch: true, answer: 'oak elm' });
 });
 
+test('each cohort talks through one session of each model', async () => {
+  const sessions: string[][] = [];
+  const model: LanguageModel = {
+    ...modelWith(async () => assert.unreachable('the model itself was called') as never),
+    openSession() {
+      const asked: string[] = [];
+      sessions.push(asked);
+      return modelWith((requests, options) => {
+        asked.push(...requests.map(({ id }) => id));
+        return solver.generate(requests, options);
+      });
+    },
+  };
+  const { trajectories } = await hold(5, { model, concurrency: 3 });
+  assert.ok(trajectories.every(({ outcome }) => outcome === 'agreed'));
+  assert.equal(
+    sessions.map((asked) => asked.length),
+    [3 * 3, 2 * 3],
+  );
+});
+
 test('a turn records where it came from and hangs on the turn before it', async () => {
   const { trajectories } = await hold(1);
   const [first, second] = trajectories[0]!.turns;

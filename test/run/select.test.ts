@@ -6,8 +6,8 @@ import type { RewardWeights } from '../../src/domain/reward.ts';
 import type { Outcome, Trajectory } from '../../src/domain/transcript.ts';
 import {
   edgeCasesOf,
-  type RankOptions,
   type RankedTrajectory,
+  type RankOptions,
   rankTrajectories,
 } from '../../src/run/rank.ts';
 import { selectTrajectories } from '../../src/run/select.ts';

@@ -1,8 +1,8 @@
 // Small random decoders for tests, with weights large enough that their logits lie well apart.
 import type { GenerationRequest, Sampling } from '../../src/domain/model.ts';
 import { createRng } from '../../src/domain/rng.ts';
-import { createPolicy, type LlamaOptions, type LlamaPolicy } from '../../src/models/llama/index.ts';
 import type { LlamaConfigInput } from '../../src/models/llama/config.ts';
+import { createPolicy, type LlamaOptions, type LlamaPolicy } from '../../src/models/llama/index.ts';
 import { tf } from '../../src/tensor/index.ts';
 import { lettersTokenizer } from './letters.ts';
 

@@ -6,9 +6,9 @@ import {
   type SnapshotFrom,
   transition,
 } from 'xstate';
-import type { DialogueMessage } from '../../src/domain/messages.ts';
 import type { PolicyHash } from '../../src/domain/ids.ts';
 import { dialogueId, taskId, turnId } from '../../src/domain/ids.ts';
+import type { DialogueMessage } from '../../src/domain/messages.ts';
 import type { Turn } from '../../src/domain/transcript.ts';
 
 export const dialogue = dialogueId('test', taskId('train', 0), 0);

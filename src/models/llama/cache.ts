@@ -1,16 +1,25 @@
 // The key/value cache: reads prompts, decodes one token for every row at a time, and rearranges rows as they
 // join and leave. generate.ts decides when; this file knows how.
 //
-// A layer's cache has two parts. `packed` [b, kv, s, dh] is written once; row i fills its first lengths[i] slots
-// and a bias hides the rest. `recent` [b, kv, r, dh] gets one slot a step, which is real in every row and needs
+// A layer's cache has two parts. `packed` [b, kv, s, dh] is written once; row i fills lengths[i] slots from starts[i]
+// on and a bias hides the rest. `recent` [b, kv, r, dh] gets one slot a step, which is real in every row and needs
 // no mask. A step therefore copies only the short recent part; `mergeCaches` moves it into a new packed part.
 import { embed, linear, rmsNorm, rotary, tf } from '../../tensor/index.ts';
-import { computeHidden, computeLayer, type Decoder, type KeysValues, masked, project } from './forward.ts';
+import {
+  computeHidden,
+  computeLayer,
+  type Decoder,
+  type KeysValues,
+  masked,
+  type Past,
+  project,
+} from './forward.ts';
 import { padSequences } from './groups.ts';
 
 export interface KeyValueCache {
-  /** Filled slots of each row's packed part. */
+  /** Filled slots of each row's packed part, and the first of them. */
   readonly lengths: readonly number[];
+  readonly starts: readonly number[];
   /** One entry per layer. */
   readonly packed: readonly KeysValues[];
   /** [b, 1, 1, s]: hides the slots behind a row's length. */
@@ -33,24 +42,47 @@ function disposeLayers(layers: readonly KeysValues[] | null): void {
 }
 
 /**
- * Reads prompts, one row each. Returns their cache and the logits [rows, vocab] of each prompt's next token;
- * the caller disposes both.
+ * Reads prompts, one row each; those of `past` are read from where it ends, and it is disposed. Returns their cache
+ * and the logits [rows, vocab] of each prompt's next token; the caller disposes both.
  */
 export function createCache(
   decoder: Decoder,
   prompts: readonly (readonly number[])[],
+  past?: Past,
 ): { cache: KeyValueCache; logits: tf.Tensor2D } {
-  const lengths = prompts.map((prompt) => prompt.length);
-  const time = Math.max(...lengths);
-  const { packed, logits } = tf.tidy(() => {
-    const layers: KeysValues[] = [];
-    const hidden = computeHidden(decoder, padSequences(prompts), (layer) => layers.push(layer)); // [rows·time, d]
-    const last = lengths.map((length, row) => row * time + length - 1);
-    return { packed: layers, logits: project(decoder, hidden, tf.tensor1d(last, 'int32')) };
-  });
+  const known = past?.lengths ?? prompts.map(() => 0);
+  const unread = prompts.map((prompt, row) => prompt.slice(known[row]));
+  const time = Math.max(...unread.map((ids) => ids.length));
+  try {
+    const { packed, logits } = tf.tidy(() => {
+      const layers: KeysValues[] = [];
+      const onLayer = (layer: KeysValues) => layers.push(layer);
+      const hidden = computeHidden(decoder, padSequences(unread), { past, onLayer }); // [rows·time, d]
+      const last = unread.map((ids, row) => row * time + ids.length - 1);
+      return { packed: layers, logits: project(decoder, hidden, tf.tensor1d(last, 'int32')) };
+    });
+    const slots = packed[0]!.keys.shape[2];
+    const starts = known.map((length) => slots - time - length);
+    const lengths = prompts.map((prompt) => prompt.length);
+    return { cache: createKeyValueCache(packed, starts, lengths), logits };
+  } finally {
+    disposeLayers(past?.layers ?? null);
+  }
+}
+
+function createKeyValueCache(
+  packed: readonly KeysValues[],
+  starts: readonly number[],
+  lengths: readonly number[],
+): KeyValueCache {
+  const slots = packed[0]!.keys.shape[2];
   return {
-    cache: { lengths, packed, bias: createBias(lengths, time), recent: null, recentLength: 0 },
-    logits,
+    lengths,
+    starts,
+    packed,
+    bias: createBias(starts, lengths, slots),
+    recent: null,
+    recentLength: 0,
   };
 }
 
@@ -63,7 +95,10 @@ export function decodeStep(decoder: Decoder, cache: KeyValueCache, ids: readonly
   const { head_dim: dh, num_key_value_heads: kv, num_attention_heads: h, rms_norm_eps: eps } = config;
   const b = ids.length;
   const result = tf.tidy(() => {
-    const { cos, sin } = decoder.rotary.forPositions(cache.lengths.map((n) => n + cache.recentLength));
+    const { cos, sin } = decoder.rotary.forSpans(
+      cache.lengths.map((n) => n + cache.recentLength),
+      1,
+    );
     const recent: KeysValues[] = [];
     let x = embed(weights.embedding, tf.tensor1d(ids as number[], 'int32')); // [b, d]
     weights.layers.forEach((layer, index) => {
@@ -121,13 +156,17 @@ export interface CacheRows {
  * Puts the chosen rows of several caches into one, each row's slots packed to the left. Takes the caches over:
  * they are disposed. At least one row must be chosen.
  */
-export function mergeCaches({ config }: Decoder, all: readonly CacheRows[]): KeyValueCache {
-  for (const { cache, rows } of all) if (rows.length === 0) disposeCache(cache);
-  const parts = all.filter(({ rows }) => rows.length > 0);
-  const [first, second] = parts as [CacheRows, CacheRows?];
-  const isPacked = first.cache.recent === null && first.rows.length === first.cache.lengths.length;
-  if (second === undefined && isPacked) return first.cache;
+export function mergeCaches(decoder: Decoder, all: readonly CacheRows[]): KeyValueCache {
+  const [only, ...others] = all.filter(({ rows }) => rows.length > 0) as [CacheRows, ...CacheRows[]];
+  const isWhole = only.cache.recent === null && only.rows.length === only.cache.lengths.length;
+  const merged = others.length === 0 && isWhole ? only.cache : gatherRows(decoder, all);
+  for (const { cache } of all) if (cache !== merged) disposeCache(cache);
+  return merged;
+}
 
+/** Copies the chosen rows of several caches into a new one, as `mergeCaches` does. */
+export function gatherRows({ config }: Decoder, all: readonly CacheRows[]): KeyValueCache {
+  const parts = all.filter(({ rows }) => rows.length > 0);
   const kv = config.num_key_value_heads;
   const dh = config.head_dim;
   const lengths = parts.flatMap(({ cache, rows }) =>
@@ -149,7 +188,7 @@ export function mergeCaches({ config }: Decoder, all: readonly CacheRows[]): Key
       const filled = cache.lengths[source]!;
       for (let head = 0; head < kv; head++) {
         const target = (row * kv + head) * time;
-        const from = base + (source * kv + head) * s;
+        const from = base + (source * kv + head) * s + cache.starts[source]!;
         const recentFrom = recentBase + (source * kv + head) * r;
         for (let i = 0; i < filled; i++) slots[target + i] = from + i;
         for (let i = 0; i < r; i++) slots[target + filled + i] = recentFrom + i;
@@ -159,34 +198,35 @@ export function mergeCaches({ config }: Decoder, all: readonly CacheRows[]): Key
     base = recentBase + cache.lengths.length * kv * r;
   }
 
-  const index = tf.tensor1d(slots, 'int32');
-  const gatherSlots = (sources: tf.Tensor4D[]): tf.Tensor4D => {
-    const merged = tf.tidy(() => {
-      const table = tf.concat(sources.map((source) => tf.reshape(source, [-1, dh]) as tf.Tensor2D));
-      return tf.reshape(embed(table, index), [b, kv, time, dh]) as tf.Tensor4D;
-    });
-    tf.dispose(sources);
-    return merged;
-  };
-  const packed = Array.from({ length: config.num_hidden_layers }, (_, layer): KeysValues => {
-    const sources = parts.flatMap(({ cache }) => [
-      cache.packed[layer]!,
-      ...(cache.recent ? [cache.recent[layer]!] : []),
-    ]);
-    return {
-      keys: gatherSlots(sources.map(({ keys }) => keys)),
-      values: gatherSlots(sources.map(({ values }) => values)),
-    };
+  const packed = tf.tidy(() => {
+    const index = tf.tensor1d(slots, 'int32');
+    const gatherSlots = (part: 'keys' | 'values', layer: number) =>
+      tf.tidy(() => {
+        const sources = parts.flatMap(({ cache }) => [
+          cache.packed[layer]![part],
+          ...(cache.recent ? [cache.recent[layer]![part]] : []),
+        ]);
+        const table = tf.concat(sources.map((source) => tf.reshape(source, [-1, dh]) as tf.Tensor2D));
+        return tf.reshape(embed(table, index), [b, kv, time, dh]) as tf.Tensor4D;
+      });
+    return Array.from(
+      { length: config.num_hidden_layers },
+      (_, layer): KeysValues => ({ keys: gatherSlots('keys', layer), values: gatherSlots('values', layer) }),
+    );
   });
-  tf.dispose([index, ...parts.map(({ cache }) => cache.bias)]);
-  return { lengths, packed, bias: createBias(lengths, time), recent: null, recentLength: 0 };
+  return createKeyValueCache(
+    packed,
+    lengths.map(() => 0),
+    lengths,
+  );
 }
 
-/** [rows, 1, 1, time]: 0 within a row's length, `masked` behind it. */
-function createBias(lengths: readonly number[], time: number): tf.Tensor4D {
-  const bias = new Float32Array(lengths.length * time);
+/** [rows, 1, 1, slots]: 0 where a row's slots are filled, else `masked`. */
+function createBias(starts: readonly number[], lengths: readonly number[], slots: number): tf.Tensor4D {
+  const bias = new Float32Array(lengths.length * slots).fill(masked);
   lengths.forEach((length, row) => {
-    bias.fill(masked, row * time + length, (row + 1) * time);
+    const first = row * slots + starts[row]!;
+    bias.fill(0, first, first + length);
   });
-  return tf.tensor4d(bias, [lengths.length, 1, 1, time]);
+  return tf.tensor4d(bias, [lengths.length, 1, 1, slots]);
 }

@@ -2,7 +2,7 @@
 // by token (cache.ts) runs the same layers with another attention.
 import { attention, embed, linear, rmsNorm, rotary, swiglu, tf } from '../../tensor/index.ts';
 import type { LlamaConfig } from './config.ts';
-import type { Rotation, RotaryTable } from './rotary.ts';
+import type { RotaryTable, Rotation } from './rotary.ts';
 import type { DecoderWeights, LayerWeights } from './weights.ts';
 
 /** What every pass needs: the architecture, the weights and the rotary angles. */
@@ -14,6 +14,14 @@ export interface Decoder {
 
 /** Keys (rotated) and values of one layer: [b, kv, s, dh] each. A type, not an interface, so that tidy takes it. */
 export type KeysValues = { readonly keys: tf.Tensor4D; readonly values: tf.Tensor4D };
+
+/** What stands before the tokens of a pass. */
+export interface Past {
+  /** Tokens of each row. */
+  readonly lengths: readonly number[];
+  /** For each layer [b, kv, p, dh]; a row fills the last slots. */
+  readonly layers: readonly KeysValues[];
+}
 
 /** Mixes tokens: queries [n, heads·dh], keys and values [n, kv·dh] → [n, heads·dh]. */
 export type Attend = (queries: tf.Tensor2D, keys: tf.Tensor2D, values: tf.Tensor2D) => tf.Tensor2D;
@@ -28,33 +36,46 @@ export function computeLayer(x: tf.Tensor2D, layer: LayerWeights, eps: number, a
   return tf.add(attended, linear(gated, layer.down));
 }
 
+export interface HiddenOptions {
+  readonly past?: Past | undefined;
+  /** Receives each layer's keys and values, past ones first; they belong to the surrounding tidy. */
+  readonly onLayer?: (layer: KeysValues) => void;
+}
+
 /**
  * The final hidden states, normed and ready for `project`: ids int32 [b, t], right-padded → [b·t, d].
- * Tokens see themselves and what stands before them, so padding at the right changes no real token. Where
- * `onLayer` is given, it receives each layer's keys and values, which belong to the surrounding tidy.
+ * Tokens see what is past, what stands before them, and themselves, so padding at the right changes no real token.
  * Differentiable with respect to the weights.
  */
 export function computeHidden(
   { config, weights, rotary: table }: Decoder,
   ids: tf.Tensor2D,
-  onLayer?: (layer: KeysValues) => void,
+  { past, onLayer }: HiddenOptions = {},
 ): tf.Tensor2D {
   const [b, t] = ids.shape;
-  const rotation = table.forTime(t);
-  const bias = causalBias(t);
+  const rotation = table.forSpans(past?.lengths ?? [0], t);
+  const bias = past === undefined ? causalBias(t) : causalBias(t, past);
   let x = embed(weights.embedding, tf.reshape(ids, [b * t])); // [b·t, d]
-  for (const layer of weights.layers) {
+  weights.layers.forEach((layer, index) => {
     x = computeLayer(x, layer, config.rms_norm_eps, (queries, keys, values) => {
       const rotated = rotateHeads(queries, [b, t, config.num_attention_heads], rotation); // [b, h, t, dh]
-      const cached: KeysValues = {
+      const fresh: KeysValues = {
         keys: rotateHeads(keys, [b, t, config.num_key_value_heads], rotation), // [b, kv, t, dh]
         values: splitHeads(values, [b, t, config.num_key_value_heads]), // [b, kv, t, dh]
       };
-      onLayer?.(cached);
-      const mixed = attention(rotated, cached.keys, cached.values, bias); // [b, h, t, dh]
+      const before = past?.layers[index];
+      const seen: KeysValues =
+        before === undefined
+          ? fresh
+          : {
+              keys: tf.concat([before.keys, fresh.keys], 2), // [b, kv, p + t, dh]
+              values: tf.concat([before.values, fresh.values], 2),
+            };
+      onLayer?.(seen);
+      const mixed = attention(rotated, seen.keys, seen.values, bias); // [b, h, t, dh]
       return tf.reshape(tf.transpose(mixed, [0, 2, 1, 3]), [b * t, -1]); // [b·t, h·dh]
     });
-  }
+  });
   return rmsNorm(x, weights.norm, config.rms_norm_eps);
 }
 
@@ -79,9 +100,18 @@ function rotateHeads(
 /** Added to a score that must not count; large enough that its softmax weight is exactly 0 in float32. */
 export const masked = -1e9;
 
-/** [1, 1, t, t]: token i sees tokens 0 … i. */
-function causalBias(t: number): tf.Tensor4D {
-  const bias = new Float32Array(t * t);
-  for (let i = 0; i < t; i++) bias.fill(masked, i * t + i + 1, (i + 1) * t);
-  return tf.tensor4d(bias, [1, 1, t, t]);
+/** [1, 1, t, t], or with a past [b, 1, t, p + t]: token i sees its row's past and tokens 0 … i. */
+function causalBias(t: number, past?: Past): tf.Tensor4D {
+  const p = past === undefined ? 0 : past.layers[0]!.keys.shape[2];
+  const lengths = past?.lengths ?? [0];
+  const width = p + t;
+  const bias = new Float32Array(lengths.length * t * width);
+  lengths.forEach((length, row) => {
+    for (let i = 0; i < t; i++) {
+      const start = (row * t + i) * width;
+      bias.fill(masked, start, start + p - length);
+      bias.fill(masked, start + p + i + 1, start + width);
+    }
+  });
+  return tf.tensor4d(bias, [lengths.length, 1, t, width]);
 }

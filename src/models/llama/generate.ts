@@ -5,9 +5,17 @@ import { OptimaError } from '../../domain/errors.ts';
 import { RequestsRefused, type Sampling } from '../../domain/model.ts';
 import { createRng, type Rng } from '../../domain/rng.ts';
 import type { tf } from '../../tensor/index.ts';
-import { createCache, decodeStep, disposeCache, type KeyValueCache, mergeCaches } from './cache.ts';
+import {
+  createCache,
+  decodeStep,
+  disposeCache,
+  gatherRows,
+  type KeyValueCache,
+  mergeCaches,
+} from './cache.ts';
 import type { Decoder } from './forward.ts';
 import { groupByLength } from './groups.ts';
+import { type PrefixMemory, unreadTokens } from './prefixes.ts';
 import { sampleToken } from './sampler.ts';
 
 /** A request in token space. */
@@ -34,6 +42,8 @@ export interface GenerationLimits {
   readonly maxRows: number;
   /** Most prompt tokens, padding included, that are read in one pass. */
   readonly tokenBudget: number;
+  /** What is known of the prompts; what is read and written here joins it. */
+  readonly prefixes: PrefixMemory;
   readonly signal?: AbortSignal | undefined;
 }
 
@@ -78,15 +88,8 @@ export async function generateTokens(
     for (;;) {
       const decoding = batches.reduce((sum, batch) => sum + batch.rows.filter(isUnfinished).length, 0);
       const newcomers = waiting.splice(0, limits.maxRows - decoding);
-      for (const group of groupByLength(newcomers, ({ job }) => job.promptIds.length, limits.tokenBudget)) {
-        await breathe(limits.signal);
-        const { cache, logits } = createCache(
-          decoder,
-          group.map(({ job }) => job.promptIds),
-        );
-        batches.push({ cache, rows: group });
-        await extendRows(group, logits, limits.stopIds);
-      }
+      await readPrompts(decoder, newcomers, batches, limits);
+      rememberFinished(decoder, batches, limits.prefixes);
       const batch = mergeBatches(decoder, batches);
       batches = batch === null ? [] : [batch];
       if (batch !== null) await decodeUntilRearranged(decoder, batch, limits);
@@ -96,6 +99,61 @@ export async function generateTokens(
     for (const { cache } of batches) disposeCache(cache);
   }
   return rows.map(({ tokenIds, logprobs, finish }) => ({ tokenIds, logprobs, finish: finish! }));
+}
+
+/** Reads the rows' prompts and draws their first tokens; every group of rows becomes one of the batches. */
+async function readPrompts(
+  decoder: Decoder,
+  rows: readonly Row[],
+  batches: Batch[],
+  { prefixes, tokenBudget, stopIds, signal }: GenerationLimits,
+): Promise<void> {
+  let unread = rows;
+  while (unread.length > 0) {
+    // The last token is always read: its logits are what comes next.
+    const { now, later } = prefixes.plan(
+      unread,
+      ({ job }) => job.promptIds,
+      ({ job }) => job.promptIds.length - 1,
+    );
+    for (const group of groupByLength(now, ({ reading }) => unreadTokens(reading), tokenBudget)) {
+      await breathe(signal);
+      const { cache, logits } = createCache(
+        decoder,
+        group.map(({ reading }) => reading.ids),
+        prefixes.past(group.map(({ reading }) => reading)),
+      );
+      batches.push({ cache, rows: group.map(({ item }) => item) });
+      prefixes.store(
+        cache.packed,
+        group.map(({ reading }, row) => ({ ids: reading.ids, row, start: cache.starts[row]! })),
+      );
+      await extendRows(
+        group.map(({ item }) => item),
+        logits,
+        stopIds,
+      );
+    }
+    unread = later;
+  }
+}
+
+/** Keeps what finished rows wrote: in a dialogue it is the beginning of their next prompt. */
+function rememberFinished(decoder: Decoder, batches: readonly Batch[], prefixes: PrefixMemory): void {
+  // The last token was drawn, but never read.
+  const readIds = ({ job, tokenIds }: Row) => [...job.promptIds, ...tokenIds.slice(0, -1)];
+  for (const { cache, rows } of batches) {
+    const leaving = rows.flatMap((row, index) =>
+      !isUnfinished(row) && prefixes.lacks(readIds(row)) ? [index] : [],
+    );
+    if (leaving.length === 0) continue;
+    const gathered = gatherRows(decoder, [{ cache, rows: leaving }]);
+    prefixes.store(
+      gathered.packed,
+      leaving.map((index, row) => ({ ids: readIds(rows[index]!), row, start: gathered.starts[row]! })),
+    );
+    disposeCache(gathered);
+  }
 }
 
 /** A row for every job; throws `RequestsRefused` with all the jobs that cannot have one. */
@@ -170,6 +228,7 @@ async function decodeUntilRearranged(
       cache,
       rows.map((row) => row.tokenIds.at(-1)!),
     );
+    limits.prefixes.count(rows.length);
     await extendRows(rows, logits, limits.stopIds);
     finished = rows.length - rows.filter(isUnfinished).length;
   }

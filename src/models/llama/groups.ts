@@ -1,8 +1,9 @@
 // Groups sequences of similar length, so that right-padded batches waste little. Used by generate.ts and score.ts.
 import { tf } from '../../tensor/index.ts';
 
-/** No sequence of a group is longer than this many times its shortest. */
+/** No sequence of a group is longer than this many times its shortest and a few tokens, for which no pass pays. */
 const maxLengthRatio = 1.25;
+const slackTokens = 16;
 
 /**
  * Splits items into groups, shortest first; items of one length keep their order. A group holds at most
@@ -18,7 +19,7 @@ export function groupByLength<T>(
   for (const item of items.toSorted((a, b) => lengthOf(a) - lengthOf(b))) {
     const length = lengthOf(item);
     const tooMany = (group.length + 1) * length > tokenBudget;
-    if (group.length === 0 || tooMany || length > maxLengthRatio * lengthOf(group[0]!)) {
+    if (group.length === 0 || tooMany || length > maxLengthRatio * lengthOf(group[0]!) + slackTokens) {
       group = [];
       groups.push(group);
     }

@@ -6,6 +6,7 @@ import type {
   ChatMessage,
   Generation,
   GenerationRequest,
+  LanguageModel,
   ScoreRequest,
   ScoreResult,
   TrainablePolicy,
@@ -18,6 +19,7 @@ import { readCheckpoint, writeCheckpoint } from './checkpoint.ts';
 import { canonicalConfig, type LlamaConfig, type LlamaConfigInput, parseLlamaConfig } from './config.ts';
 import { computeHidden, type Decoder, project } from './forward.ts';
 import { generateTokens } from './generate.ts';
+import { PrefixMemory, type PrefixStatistics } from './prefixes.ts';
 import { RotaryTable } from './rotary.ts';
 import { scoreTokens } from './score.ts';
 import { arrangeWeights, hashWeights, initialWeights, type NamedArray } from './weights.ts';
@@ -27,6 +29,11 @@ export interface LlamaOptions {
   readonly maxRows?: number;
   /** Most tokens, padding included, of one pass over whole sequences. Default 8192. */
   readonly tokenBudget?: number;
+}
+
+/** A policy that remembers, with the tokens it had to read so far. */
+export interface LlamaSession extends LanguageModel {
+  readonly statistics: PrefixStatistics;
 }
 
 /** A Llama-family decoder with its tokenizer. Made by `createPolicy` or `loadPolicy`; the owner disposes it. */
@@ -75,8 +82,39 @@ export class LlamaPolicy implements TrainablePolicy {
     return this.#hash;
   }
 
-  async generate(
+  generate(requests: readonly GenerationRequest[], options?: CallOptions): Promise<readonly Generation[]> {
+    return this.openSession().generate(requests, options);
+  }
+
+  score(requests: readonly ScoreRequest[], options?: CallOptions): Promise<readonly ScoreResult[]> {
+    return this.openSession().score(requests, options);
+  }
+
+  openSession(): LlamaSession {
+    const prefixes = new PrefixMemory(this.config);
+    const hash = this.#hash;
+    const requireSameWeights = () => {
+      if (this.#hash !== hash) throw new Error(`The session of policy ${hash} outlived its weights.`);
+    };
+    return {
+      hash,
+      generate: async (requests, options) => {
+        requireSameWeights();
+        return this.#generate(requests, prefixes, options);
+      },
+      score: async (requests, options) => {
+        requireSameWeights();
+        return this.#score(requests, prefixes, options);
+      },
+      get statistics() {
+        return prefixes.statistics;
+      },
+    };
+  }
+
+  async #generate(
     requests: readonly GenerationRequest[],
+    prefixes: PrefixMemory,
     { signal }: CallOptions = {},
   ): Promise<readonly Generation[]> {
     const jobs = requests.map(({ id, messages, sampling, seed }) => ({
@@ -89,6 +127,7 @@ export class LlamaPolicy implements TrainablePolicy {
       stopIds: new Set([this.tokenizer.endOfTurnId, ...[this.config.eos_token_id ?? []].flat()]),
       maxRows: this.#maxRows,
       tokenBudget: this.#tokenBudget,
+      prefixes,
       signal,
     });
     return completions.map((completion, index) => ({
@@ -98,8 +137,9 @@ export class LlamaPolicy implements TrainablePolicy {
     }));
   }
 
-  async score(
+  async #score(
     requests: readonly ScoreRequest[],
+    prefixes: PrefixMemory,
     { signal }: CallOptions = {},
   ): Promise<readonly ScoreResult[]> {
     const views = requests.map(({ id, messages }) => {
@@ -116,7 +156,11 @@ export class LlamaPolicy implements TrainablePolicy {
       const positions = lossMask.flatMap((mask, position) => (mask === 1 ? [position] : []));
       return { tokenIds, positions, counts: countMessageTokens(id, messages, lossMask) };
     });
-    const logprobs = await scoreTokens(this.#decoder, views, { tokenBudget: this.#tokenBudget, signal });
+    const logprobs = await scoreTokens(this.#decoder, views, {
+      tokenBudget: this.#tokenBudget,
+      prefixes,
+      signal,
+    });
     return views.map(({ counts }, index) => {
       let start = 0;
       return counts.map((count) => {

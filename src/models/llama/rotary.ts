@@ -21,24 +21,16 @@ export class RotaryTable {
     );
   }
 
-  /** For sequences that all start at position 0: [1, 1, time, dh/2]. The caller disposes them. */
-  forTime(time: number): Rotation {
+  /** For sequences of `time` tokens, each beginning at its own position: [starts, 1, time, dh/2]. The caller disposes them. */
+  forSpans(starts: readonly number[], time: number): Rotation {
     const half = this.#frequencies.length;
-    this.#reach(time);
-    const tensor = (table: Float32Array) => tf.tensor4d(table.slice(0, time * half), [1, 1, time, half]);
-    return { cos: tensor(this.#cos), sin: tensor(this.#sin) };
-  }
-
-  /** For one token in each row, at the row's own position: [rows, 1, 1, dh/2]. The caller disposes them. */
-  forPositions(positions: readonly number[]): Rotation {
-    const half = this.#frequencies.length;
-    this.#reach(Math.max(...positions) + 1);
+    this.#reach(Math.max(...starts) + time);
     const tensor = (table: Float32Array) => {
-      const rows = new Float32Array(positions.length * half);
-      positions.forEach((position, row) => {
-        rows.set(table.subarray(position * half, (position + 1) * half), row * half);
+      const rows = new Float32Array(starts.length * time * half);
+      starts.forEach((start, row) => {
+        rows.set(table.subarray(start * half, (start + time) * half), row * time * half);
       });
-      return tf.tensor4d(rows, [positions.length, 1, 1, half]);
+      return tf.tensor4d(rows, [starts.length, 1, time, half]);
     };
     return { cos: tensor(this.#cos), sin: tensor(this.#sin) };
   }

@@ -1,7 +1,7 @@
 // The safetensors file format: reads F32, F16 and BF16 tensors as float32, writes F32. Used by checkpoint.ts.
 //
 // u64 header length | JSON header { name: { dtype, shape, data_offsets } } | tensor bytes, little-endian
-import { open, type FileHandle } from 'node:fs/promises';
+import { type FileHandle, open } from 'node:fs/promises';
 import { z } from 'zod';
 import { messageOf, OptimaError } from '../../domain/errors.ts';
 import type { NamedArray } from './weights.ts';

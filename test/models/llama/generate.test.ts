@@ -7,6 +7,7 @@ import { createCache, decodeStep, disposeCache, mergeCaches } from '../../../src
 import { computeHidden, type Decoder, project } from '../../../src/models/llama/forward.ts';
 import { generateTokens, type PromptJob } from '../../../src/models/llama/generate.ts';
 import type { LlamaPolicy } from '../../../src/models/llama/index.ts';
+import { PrefixMemory } from '../../../src/models/llama/prefixes.ts';
 import { RotaryTable } from '../../../src/models/llama/rotary.ts';
 import { arrangeWeights } from '../../../src/models/llama/weights.ts';
 import { startEngine, tf } from '../../../src/tensor/index.ts';
@@ -182,7 +183,12 @@ test('the end of the context ends the message, and a prompt that fills it is ref
     sampling: { ...greedy, maxTokens: 50 },
     seed: 1,
   }));
-  const limits = { stopIds: new Set<number>(), maxRows: 4, tokenBudget: 512 };
+  const limits = {
+    stopIds: new Set<number>(),
+    maxRows: 4,
+    tokenBudget: 512,
+    prefixes: new PrefixMemory(policy.config),
+  };
   const [first, second] = await generateTokens(decoderOf(policy), jobs, limits);
   assert.is(first!.tokenIds.length, 4);
   assert.is(first!.finish, 'length');

@@ -13,7 +13,7 @@ import { padBatch } from '../../../src/training/batches.ts';
 import { defaultSftConfig, sftExamples, trainSft } from '../../../src/training/sft/index.ts';
 import { computeSftLoss } from '../../../src/training/sft/loss.ts';
 import { takeSftStep } from '../../../src/training/sft/step.ts';
-import { warmup, defaultWarmupConfig } from '../../../src/training/warmup.ts';
+import { defaultWarmupConfig, warmup } from '../../../src/training/warmup.ts';
 import { createToyPolicy, type ToyPolicy } from '../toy-policy.ts';
 
 const codeOf = (running: Promise<unknown>): Promise<string> =>

@@ -1,0 +1,173 @@
+// Sharing of prefixes: what a session remembers changes the work, never the result.
+import { test } from 'uvu';
+import * as assert from 'uvu/assert';
+import type {
+  ChatMessage,
+  GenerationRequest,
+  LanguageModel,
+  ScoreResult,
+} from '../../../src/domain/model.ts';
+import { createRng } from '../../../src/domain/rng.ts';
+import { PrefixTree } from '../../../src/models/llama/prefix-tree.ts';
+import { startEngine, tf } from '../../../src/tensor/index.ts';
+import { createTinyPolicy, request } from '../../support/llama.ts';
+
+test.before(async () => {
+  await startEngine();
+});
+
+const range = (from: number, to: number) => Array.from({ length: to - from }, (_, i) => from + i);
+
+test('the tree finds the longest known prefix in whole blocks, and no more than was asked for', () => {
+  const tree = new PrefixTree<string>(4, 100);
+  let made = 0;
+  const create = () => `block ${made++}`;
+  assert.equal(tree.find(range(0, 20)), []);
+  assert.equal(
+    tree.grow(range(0, 11), create).map(({ index }) => index),
+    [0, 1],
+  );
+  assert.equal(tree.find(range(0, 20)), ['block 0', 'block 1']);
+  assert.equal(tree.find(range(0, 20), 7), ['block 0']);
+  assert.equal(tree.find(range(0, 3)), []);
+  assert.equal(tree.find([9, ...range(1, 20)]), []);
+  // A branch after the first block shares that block alone.
+  const branch = [...range(0, 4), ...range(50, 58)];
+  assert.equal(tree.grow(branch, create), [
+    { index: 1, block: 'block 2' },
+    { index: 2, block: 'block 3' },
+  ]);
+  assert.equal(tree.find(branch), ['block 0', 'block 2', 'block 3']);
+  assert.is(tree.size, 4);
+});
+
+test('a full tree forgets what was used longest ago, from its end', () => {
+  const tree = new PrefixTree<number>(1, 4);
+  let made = 0;
+  const create = () => made++;
+  tree.grow([1, 2], create); // blocks 0, 1
+  tree.grow([3, 4], create); // blocks 2, 3
+  tree.find([1]);
+  tree.grow([5], create);
+  assert.equal(tree.find([1, 2]), [0], 'the end of 1 2 was used longest ago');
+  assert.equal(tree.find([3, 4]), [2, 3]);
+  tree.grow([6, 7, 8, 9, 10], create);
+  assert.is(tree.size, 4);
+  assert.equal(tree.find([6, 7, 8, 9, 10]).length, 4, 'of a path that is too long its beginning stays');
+});
+
+const words = (n: number, label: string) => {
+  const draw = createRng(label);
+  return Array.from({ length: n }, () => draw.pick([...' abcdefghijklmnop'])).join('');
+};
+
+/** Four views with one beginning, two of them the same, and one of its own. */
+const shared = words(50, 'shared');
+const openings = ['', ' and more', ' and more', ` and ${words(40, 'tail')}`].map((tail) => shared + tail);
+const opening = [...openings, words(30, 'other')].map((content, i) =>
+  request(content, { temperature: 0.9, maxTokens: 24 }, i),
+);
+
+/** Three turns of every request, each answered by a stranger; the views with all turns. */
+async function converse(model: LanguageModel): Promise<{ views: ChatMessage[][]; logprobs: number[][] }> {
+  let requests: GenerationRequest[] = opening;
+  const logprobs: number[][] = requests.map(() => []);
+  for (let turn = 0; turn < 3; turn++) {
+    const answers = await model.generate(requests);
+    requests = requests.map((previous, i) => {
+      const { text, tokenIds } = answers[i]!;
+      logprobs[i]!.push(...answers[i]!.logprobs);
+      return {
+        ...previous,
+        seed: previous.seed + 100,
+        messages: [
+          ...previous.messages,
+          { role: 'assistant', content: text, tokenIds },
+          { role: 'user', content: words(9, `${i} ${turn}`) },
+        ],
+      };
+    });
+  }
+  return { views: requests.map(({ messages }) => [...messages]), logprobs };
+}
+
+/** A model that remembers nothing and reads one request at a time. */
+const forgetful = (model: LanguageModel): LanguageModel => ({
+  hash: model.hash,
+  generate: async (requests) => {
+    const answers = [];
+    for (const single of requests) answers.push(...(await model.generate([single])));
+    return answers;
+  },
+  score: (requests) => model.score(requests),
+});
+
+function assertNear(actual: readonly number[], expected: readonly number[]): void {
+  assert.is(actual.length, expected.length);
+  actual.forEach((value, i) => {
+    assert.ok(Math.abs(value - expected[i]!) < 1e-4, `${value} is not ${expected[i]}`);
+  });
+}
+
+test('a session says what a model without memory says, and reads far less', async () => {
+  const policy = createTinyPolicy({ num_key_value_heads: 2, max_position_embeddings: 512 });
+  const session = policy.openSession();
+  const remembered = await converse(session);
+  const { computed, reused } = session.statistics;
+  const alone = await converse(forgetful(policy));
+  assert.equal(remembered.views, alone.views);
+  for (const [i, logprobs] of remembered.logprobs.entries()) assertNear(logprobs, alone.logprobs[i]!);
+
+  // Later turns find all but what was said since, and less than one block.
+  assert.ok(reused > computed, `${reused} of ${reused + computed} tokens were reused`);
+  const again = await converse(session);
+  assert.equal(again.views, alone.views);
+  policy.dispose();
+});
+
+test('requests of one call share what they have in common', async () => {
+  const policy = createTinyPolicy();
+  const session = policy.openSession();
+  const siblings = Array.from({ length: 8 }, (_, i) => request(shared, { maxTokens: 1 }, i));
+  await session.generate(siblings);
+  const prompt = 50 + 3;
+  assert.is(session.statistics.reused, 7 * 48);
+  assert.is(session.statistics.computed, prompt + 7 * (prompt - 48));
+  policy.dispose();
+});
+
+test('scores with a known prefix are those without', async () => {
+  const policy = createTinyPolicy({ num_key_value_heads: 1, max_position_embeddings: 512 });
+  const { views } = await converse(policy.openSession());
+  const requests = views.map((messages, i) => ({ id: `${i}`, messages }));
+  const alone: ScoreResult[] = [];
+  for (const single of requests) alone.push(...(await policy.score([single])));
+  const session = policy.openSession();
+  for (let round = 0; round < 2; round++) {
+    const scores = await session.score(requests);
+    for (const [i, messages] of scores.entries()) {
+      for (const [k, logprobs] of messages.entries()) assertNear(logprobs, alone[i]![k]!);
+    }
+  }
+  assert.ok(session.statistics.reused > 0);
+  policy.dispose();
+});
+
+test('a session leaves no tensors behind, and ends when the weights change', async () => {
+  const policy = createTinyPolicy({ max_position_embeddings: 512 });
+  const before = tf.memory().numTensors;
+  const session = policy.openSession();
+  await converse(session);
+  assert.is(tf.memory().numTensors, before);
+  const [weight] = policy.parameters.values();
+  tf.tidy(() => weight!.assign(tf.mul(weight!, 2)));
+  policy.refreshHash();
+  let message = '';
+  await session.generate(opening).catch((error: Error) => {
+    message = error.message;
+  });
+  assert.match(message, 'outlived its weights');
+  policy.dispose();
+});
+
+test.run();
