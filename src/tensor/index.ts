@@ -8,4 +8,4 @@ export {
   heapBytes,
   startEngine,
 } from './engine.ts';
-export { attention, embed, linear, rmsNorm, rotary, swiglu, tokenNll } from './ops.ts';
+export { attention, decodeAttention, embed, linear, rmsNorm, rotary, swiglu, tokenNll } from './ops.ts';

@@ -98,7 +98,7 @@ function rotateHeads(
 }
 
 /** Added to a score that must not count; large enough that its softmax weight is exactly 0 in float32. */
-export const masked = -1e9;
+const masked = -1e9;
 
 /** [1, 1, t, t], or with a past [b, 1, t, p + t]: token i sees its row's past and tokens 0 … i. */
 function causalBias(t: number, past?: Past): tf.Tensor4D {

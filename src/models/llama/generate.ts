@@ -12,6 +12,7 @@ import {
   gatherRows,
   type KeyValueCache,
   mergeCaches,
+  stepsLeft,
 } from './cache.ts';
 import type { Decoder } from './forward.ts';
 import { groupByLength } from './groups.ts';
@@ -47,8 +48,6 @@ export interface GenerationLimits {
   readonly signal?: AbortSignal | undefined;
 }
 
-/** Steps before the recent part of the cache is packed: longer copies more each step, shorter packs more often. */
-const maxRecentLength = 32;
 /** Share of finished rows at which a batch is rearranged. */
 const finishedShare = 0.25;
 
@@ -125,7 +124,7 @@ async function readPrompts(
       );
       batches.push({ cache, rows: group.map(({ item }) => item) });
       prefixes.store(
-        cache.packed,
+        cache.layers,
         group.map(({ reading }, row) => ({ ids: reading.ids, row, start: cache.starts[row]! })),
       );
       await extendRows(
@@ -147,9 +146,9 @@ function rememberFinished(decoder: Decoder, batches: readonly Batch[], prefixes:
       !isUnfinished(row) && prefixes.lacks(readIds(row)) ? [index] : [],
     );
     if (leaving.length === 0) continue;
-    const gathered = gatherRows(decoder, [{ cache, rows: leaving }]);
+    const gathered = gatherRows(decoder, [{ cache, rows: leaving }], 0);
     prefixes.store(
-      gathered.packed,
+      gathered.layers,
       leaving.map((index, row) => ({ ids: readIds(rows[index]!), row, start: gathered.starts[row]! })),
     );
     disposeCache(gathered);
@@ -212,8 +211,8 @@ function mergeBatches(decoder: Decoder, batches: readonly Batch[]): Batch | null
 }
 
 /**
- * Decodes until enough rows are finished, or enough steps are taken, for rearranging to pay. Finished rows
- * decode along until then; their tokens are dropped.
+ * Decodes until enough rows are finished for rearranging to pay, or the cache is full. Finished rows decode along
+ * until then; their tokens are dropped.
  */
 async function decodeUntilRearranged(
   decoder: Decoder,
@@ -221,7 +220,7 @@ async function decodeUntilRearranged(
   limits: GenerationLimits,
 ): Promise<void> {
   let finished = 0;
-  while (finished < finishedShare * rows.length && cache.recentLength < maxRecentLength) {
+  while (finished < finishedShare * rows.length && stepsLeft(cache) > 0) {
     await breathe(limits.signal);
     const logits = decodeStep(
       decoder,

@@ -2,6 +2,7 @@
 import * as tf from '@tensorflow/tfjs';
 import type { Blas } from '../blas.ts';
 import { attention, attentionGrad } from './attention.ts';
+import { type DecodeInputs, decodeAttention } from './decode-attention.ts';
 import { Heap, type WasmBackend } from './heap.ts';
 import { batchMatMul, blasProduct, tiledProduct } from './product.ts';
 import { rmsNorm, rmsNormGrad } from './rms-norm.ts';
@@ -16,7 +17,8 @@ type Inputs = Record<
   | ('a' | 'b' | 'x' | 'dy' | 'weight' | 'segmentIds' | 'gate' | 'up' | 'cos' | 'sin')
   | ('indices' | 'q' | 'k' | 'v' | 'bias' | 'weights' | 'logits' | 'labels' | 'nll'),
   tf.TensorInfo
->;
+> &
+  DecodeInputs;
 interface Attributes {
   readonly transposeA: boolean;
   readonly transposeB: boolean;
@@ -43,7 +45,8 @@ function stock(heap: Heap, kernelName: string, inputs: Inputs, attributes: Attri
 export function installWasmKernels(blas: Blas | null): void {
   const heap = new Heap(tf.backend() as unknown as WasmBackend);
   const vectors = assembleVectors(heap.backend.wasm.asm.memory);
-  const product = blas ? blasProduct(heap, blas) : tiledProduct(heap);
+  const tiles = tiledProduct(heap);
+  const product = blas ? blasProduct(heap, blas) : tiles;
   const kernels: Record<string, Kernel> = {
     BatchMatMul: ({ a, b }, { transposeA, transposeB }) =>
       batchMatMul(heap, product, a, b, transposeA, transposeB),
@@ -62,6 +65,8 @@ export function installWasmKernels(blas: Blas | null): void {
     Rotary: ({ x, cos, sin }, { direction }) => rotary(heap, vectors, x, cos, sin, direction),
     Attention: ({ q, k, v, bias }) => attention(heap, vectors, product, q, k, v, bias),
     AttentionGrad: ({ dy, q, k, v, weights }) => attentionGrad(heap, vectors, product, dy, q, k, v, weights),
+    // Products of one row or two: a call into a BLAS takes longer than they do.
+    DecodeAttention: (inputs) => decodeAttention(heap, vectors, tiles, inputs),
     TokenNll: ({ logits, labels }) => tokenNll(heap, vectors, logits, labels),
     TokenNllGrad: ({ dy, logits, labels, nll }) => tokenNllGrad(heap, vectors, dy, logits, labels, nll),
   };

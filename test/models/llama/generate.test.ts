@@ -85,11 +85,13 @@ for (const [name, overrides] of [
     };
     const started = createCache(decoder, [prompt(0), prompt(1)]);
     assertSame(started.logits, [0, 1], [9, 4]);
-    for (let i = 0; i < 3; i++) step(started.cache, [0, 1]);
+    assert.throws(() => step(started.cache, [0, 1]), /no room/);
+    const both = mergeCaches(decoder, [{ cache: started.cache, rows: [0, 1] }]);
+    for (let i = 0; i < 3; i++) step(both, [0, 1]);
     const joining = createCache(decoder, [prompt(2)]);
     assertSame(joining.logits, [2], [13]);
     const three = mergeCaches(decoder, [
-      { cache: started.cache, rows: [0, 1] },
+      { cache: both, rows: [0, 1] },
       { cache: joining.cache, rows: [0] },
     ]);
     for (let i = 0; i < 4; i++) step(three, [0, 1, 2]);
