@@ -1,12 +1,9 @@
 // Decoding throughput of the embedded model: new tokens per second, with the reading of the prompts and without.
 // node --import tsx bench/decode.ts [rows…]   (OPTIMA_BACKEND and OPTIMA_BLAS choose the engine)
-import type { Decoder } from '../src/models/llama/forward.ts';
 import { generateTokens } from '../src/models/llama/generate.ts';
 import { PrefixMemory } from '../src/models/llama/prefixes.ts';
-import { RotaryTable } from '../src/models/llama/rotary.ts';
-import { arrangeWeights } from '../src/models/llama/weights.ts';
 import { startEngine } from '../src/tensor/index.ts';
-import { createBenchPolicy, randomIds, report, wholeNumber } from './shared.ts';
+import { createBenchPolicy, decoderOf, randomIds, report, wholeNumber } from './shared.ts';
 
 const promptTokens = 200;
 const newTokens = 64;
@@ -14,13 +11,7 @@ const batches = process.argv.length > 2 ? process.argv.slice(2).map(wholeNumber)
 
 const engine = await startEngine();
 const { policy, rng } = createBenchPolicy();
-const { config, parameters } = policy;
-// Below `policy.generate`, which would stop where the random weights say so.
-const decoder: Decoder = {
-  config,
-  weights: arrangeWeights(config, parameters),
-  rotary: new RotaryTable(config),
-};
+const decoder = decoderOf(policy);
 
 /** Seconds that a batch takes to read its prompts and write `maxTokens` each. */
 async function measure(rows: number, maxTokens: number): Promise<number> {
@@ -35,7 +26,7 @@ async function measure(rows: number, maxTokens: number): Promise<number> {
     stopIds: new Set(),
     maxRows: rows,
     tokenBudget: 8192,
-    prefixes: new PrefixMemory(config),
+    prefixes: new PrefixMemory(policy.config),
   });
   return (performance.now() - startedAt) / 1000;
 }

@@ -45,6 +45,7 @@ for (const choice of choices) {
   // One step of plain JavaScript takes more than a minute, and has compiled itself by its end.
   const steps = choice === inJavaScript ? ['1', '1'] : [options.steps];
   lines.push(...measure('tensor-step.ts', steps, choice), ...measure('decode.ts', options.rows, choice));
+  if (choice !== inJavaScript) lines.push(...measure('tree.ts', [], choice));
 }
 lines.push(...measure('dialogues.ts', [options.dialogues]));
 
@@ -117,6 +118,7 @@ function isInstalled(name: string): boolean {
 
 function nameOf(line: Line): string {
   if (line.bench === 'tensor-step') return 'training step';
+  if (line.bench === 'tree') return `tree of ${line.leaves} leaves`;
   if (line.bench === 'decode') return `decoding, ${line.rows} ${line.rows === 1 ? 'row' : 'rows'}`;
   return 'dialogues, instant model';
 }
@@ -132,13 +134,17 @@ function figureOf(line: Line): string {
     return `${line.secondsPerStep.toFixed(3)} s, ${line.tokensPerSecond} tokens/s`;
   }
   if (line.bench === 'decode') return `${line.tokensPerSecond} tokens/s`;
+  if (line.bench === 'tree') {
+    const [fewer, faster] = [line.tokensWithout / line.tokensWith, line.secondsWithout / line.secondsWith];
+    return `${fewer.toFixed(1)} × fewer tokens, ${faster.toFixed(1)} × faster with memory`;
+  }
   return `${line.dialoguesPerSecond} dialogues/s, ${line.microsecondsPerTurn} µs/turn`;
 }
 
 /** How many times as fast as wasm without BLAS; null where that was not measured, or is the line itself. */
 function ratioOf(line: Line): number | null {
-  if (line.bench === 'dialogues' || engineOf(line) === 'wasm') return null;
+  if (line.bench === 'dialogues' || line.bench === 'tree' || engineOf(line) === 'wasm') return null;
   const plain = lines.find((other) => nameOf(other) === nameOf(line) && engineOf(other) === 'wasm');
-  if (plain === undefined || plain.bench === 'dialogues') return null;
+  if (plain === undefined || plain.bench === 'dialogues' || plain.bench === 'tree') return null;
   return rounded(line.tokensPerSecond / plain.tokensPerSecond, 3);
 }

@@ -1,6 +1,9 @@
 // What the benchmarks share: the decoder that they measure, and the line of JSON that each prints for run.ts.
 import { createRng, type Rng } from '../src/domain/rng.ts';
+import type { Decoder } from '../src/models/llama/forward.ts';
 import { createPolicy, type LlamaPolicy } from '../src/models/llama/index.ts';
+import { RotaryTable } from '../src/models/llama/rotary.ts';
+import { arrangeWeights } from '../src/models/llama/weights.ts';
 import type { Engine } from '../src/tensor/index.ts';
 import { lettersTokenizer } from '../test/support/letters.ts';
 
@@ -43,7 +46,22 @@ export interface DialogueFigures {
   readonly microsecondsPerTurn: number;
 }
 
-export type Figures = StepFigures | DecodeFigures | DialogueFigures;
+export interface TreeFigures {
+  readonly bench: 'tree';
+  readonly engine: Engine;
+  /** Messages that were written. */
+  readonly turns: number;
+  readonly leaves: number;
+  /** Tokens that went through the decoder when every prompt is read from its start, and with a session's memory. */
+  readonly tokensWithout: number;
+  readonly tokensWith: number;
+  readonly secondsWithout: number;
+  readonly secondsWith: number;
+  /** Share of the prompts' tokens that were known. */
+  readonly hitRate: number;
+}
+
+export type Figures = StepFigures | DecodeFigures | DialogueFigures | TreeFigures;
 /** A line of a benchmark's output. */
 export type Line = Figures & {
   /** Most memory that the process held up to here. */
@@ -68,6 +86,13 @@ export function createBenchPolicy(): { readonly policy: LlamaPolicy; readonly rn
   };
   return { policy: createPolicy(config, lettersTokenizer, rng.split('weights')), rng };
 }
+
+/** The decoder below a policy, which would stop where its random weights say so. */
+export const decoderOf = ({ config, parameters }: LlamaPolicy): Decoder => ({
+  config,
+  weights: arrangeWeights(config, parameters),
+  rotary: new RotaryTable(config),
+});
 
 /** Random token ids. */
 export const randomIds = (policy: LlamaPolicy, rng: Rng, length: number): number[] =>

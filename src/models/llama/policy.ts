@@ -29,6 +29,8 @@ export interface LlamaOptions {
   readonly maxRows?: number;
   /** Most tokens, padding included, of one pass over whole sequences. Default 8192. */
   readonly tokenBudget?: number;
+  /** Most bytes of keys and values that a session remembers; 0: none. Default 256 MiB. */
+  readonly memoryBytes?: number;
 }
 
 /** A policy that remembers, with the tokens it had to read so far. */
@@ -45,6 +47,7 @@ export class LlamaPolicy implements TrainablePolicy {
   readonly #decoder: Decoder;
   readonly #maxRows: number;
   readonly #tokenBudget: number;
+  readonly #memoryBytes: number;
   #hash: PolicyHash;
 
   /** Throws `tokenizer.mismatch` when the tokenizer knows more tokens than the embedding table has rows. */
@@ -52,7 +55,7 @@ export class LlamaPolicy implements TrainablePolicy {
     config: LlamaConfig,
     weights: ReadonlyMap<string, NamedArray>,
     tokenizer: ChatTokenizer,
-    { maxRows = 64, tokenBudget = 8192 }: LlamaOptions = {},
+    { maxRows = 64, tokenBudget = 8192, memoryBytes = 2 ** 28 }: LlamaOptions = {},
   ) {
     if (!(maxRows >= 1)) throw new RangeError(`LlamaPolicy: maxRows ${maxRows} is not 1 or more.`);
     requireFit(tokenizer, config);
@@ -60,6 +63,7 @@ export class LlamaPolicy implements TrainablePolicy {
     this.tokenizer = tokenizer;
     this.#maxRows = maxRows;
     this.#tokenBudget = tokenBudget;
+    this.#memoryBytes = memoryBytes;
     this.#hash = hashWeights(config, weights);
     this.parameters = new Map(
       [...weights].map(([name, { shape, values }]) => [name, createVariable(shape, values)]),
@@ -91,7 +95,7 @@ export class LlamaPolicy implements TrainablePolicy {
   }
 
   openSession(): LlamaSession {
-    const prefixes = new PrefixMemory(this.config);
+    const prefixes = new PrefixMemory(this.config, this.#memoryBytes);
     const hash = this.#hash;
     const requireSameWeights = () => {
       if (this.#hash !== hash) throw new Error(`The session of policy ${hash} outlived its weights.`);

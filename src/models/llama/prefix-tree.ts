@@ -19,14 +19,14 @@ export interface NewBlock<Block> {
 /** A bounded memory of prefixes. What was used longest ago is forgotten first, ends before beginnings. */
 export class PrefixTree<Block> {
   readonly blockTokens: number;
-  readonly #maxBlocks: number;
+  readonly maxBlocks: number;
   readonly #roots = new Map<string, Node<Block>>();
   /** All nodes, the one used longest ago first. A node stands before its parent, so the first is a leaf. */
   readonly #byUse = new Set<Node<Block>>();
 
   constructor(blockTokens: number, maxBlocks: number) {
     this.blockTokens = blockTokens;
-    this.#maxBlocks = maxBlocks;
+    this.maxBlocks = maxBlocks;
   }
 
   /** Blocks held. */
@@ -53,7 +53,7 @@ export class PrefixTree<Block> {
       made.push({ index, block: node.block });
     }
     this.#touch(path);
-    while (this.#byUse.size > this.#maxBlocks) this.#forgetOne();
+    while (this.#byUse.size > this.maxBlocks) this.#forgetOne();
     return made;
   }
 

@@ -11,9 +11,6 @@ export type Block = Float32Array;
 /** Tokens of one block: what two sequences share beyond the last whole block is computed for each. */
 export const blockTokens = 16;
 
-/** Most bytes a session remembers by default. */
-const defaultBytes = 256 * 2 ** 20;
-
 /** Tokens that a session's calls had to read, by how. */
 export interface PrefixStatistics {
   /** Tokens that went through the decoder. */
@@ -48,7 +45,8 @@ export class PrefixMemory {
   #computed = 0;
   #reused = 0;
 
-  constructor(config: LlamaConfig, maxBytes = defaultBytes) {
+  /** Holds at most `maxBytes` of keys and values; with 0 it shares nothing. */
+  constructor(config: LlamaConfig, maxBytes = 2 ** 28) {
     const { num_hidden_layers: layers, num_key_value_heads: kv, head_dim: dh } = config;
     this.#config = config;
     this.#blockFloats = layers * 2 * kv * blockTokens * dh;
@@ -75,7 +73,7 @@ export class PrefixMemory {
       const ids = idsOf(item);
       const known = this.#tree.find(ids, limitOf(item));
       const next = (known.length + 1) * blockTokens;
-      const claim = next <= limitOf(item) ? ids.slice(0, next).join(' ') : null;
+      const claim = this.#tree.maxBlocks > 0 && next <= limitOf(item) ? ids.slice(0, next).join(' ') : null;
       if (claim !== null && claimed.has(claim)) {
         later.push(item);
         continue;
@@ -125,11 +123,13 @@ export class PrefixMemory {
 
   /** Whether a sequence has whole blocks that are not known. */
   lacks(ids: readonly number[]): boolean {
-    return this.#tree.find(ids).length < Math.floor(ids.length / blockTokens);
+    const whole = Math.min(this.#tree.maxBlocks, Math.floor(ids.length / blockTokens));
+    return this.#tree.find(ids).length < whole;
   }
 
   /** Keeps the whole blocks of rows that are not known yet; `layers` holds [b, kv, s, dh] for each layer. */
   store(layers: readonly KeysValues[], rows: readonly StoredRow[]): void {
+    if (this.#tree.maxBlocks === 0) return;
     const made = rows.flatMap(({ ids, row, start }) =>
       this.#tree
         .grow(ids, () => new Float32Array(this.#blockFloats))

@@ -136,6 +136,21 @@ test('requests of one call share what they have in common', async () => {
   policy.dispose();
 });
 
+test('a memory that is too small, or none, costs time and nothing else', async () => {
+  const options = { num_key_value_heads: 1, max_position_embeddings: 512 };
+  const policy = createTinyPolicy(options);
+  const { views } = await converse(policy);
+  const blockBytes = 4 * 2 * 2 * 16 * 4; // layers, keys and values, tokens, dh
+  for (const memoryBytes of [0, 3 * blockBytes]) {
+    const forgetting = createTinyPolicy(options, { memoryBytes });
+    const session = forgetting.openSession();
+    assert.equal((await converse(session)).views, views);
+    if (memoryBytes === 0) assert.is(session.statistics.reused, 0);
+    forgetting.dispose();
+  }
+  policy.dispose();
+});
+
 test('scores with a known prefix are those without', async () => {
   const policy = createTinyPolicy({ num_key_value_heads: 1, max_position_embeddings: 512 });
   const { views } = await converse(policy.openSession());
