@@ -6,7 +6,7 @@ import { startEngine } from '../src/tensor/index.ts';
 import { createBenchPolicy, decoderOf, randomIds, report, wholeNumber } from './shared.ts';
 
 const promptTokens = 200;
-const newTokens = 64;
+const newTokens = 128;
 const batches = process.argv.length > 2 ? process.argv.slice(2).map(wholeNumber) : [1, 16, 64];
 
 const engine = await startEngine();

@@ -24,9 +24,13 @@ export function sampleToken(logits: Float32Array, sampling: Sampling, rng: Rng):
   return { id, logprob: logits[id]! - logPartition };
 }
 
+/** Reused, because a row needs as many weights for every token that it draws. */
+let scratch = new Float64Array(0);
+
 function drawToken(logits: Float32Array, highest: number, sampling: Sampling, rng: Rng): number {
   const { temperature, topP, topK } = sampling;
-  const weights = new Float64Array(logits.length);
+  if (scratch.length < logits.length) scratch = new Float64Array(logits.length);
+  const weights = scratch.subarray(0, logits.length);
   let total = 0;
   for (let id = 0; id < logits.length; id++) {
     weights[id] = Math.exp((logits[id]! - highest) / temperature);

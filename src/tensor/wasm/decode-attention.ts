@@ -3,6 +3,7 @@
 import type { TensorInfo } from '@tensorflow/tfjs';
 import type { Heap } from './heap.ts';
 import type { Product } from './product.ts';
+import type { Tiles } from './tiles.ts';
 import type { Vectors } from './vectors.ts';
 
 export type DecodeInputs = Readonly<
@@ -16,6 +17,7 @@ export type DecodeInputs = Readonly<
 export function decodeAttention(
   heap: Heap,
   vectors: Vectors,
+  tiles: Tiles,
   product: Product,
   inputs: DecodeInputs,
 ): TensorInfo {
@@ -47,7 +49,7 @@ export function decodeAttention(
       rotateHead(k + fresh, keys + cached + 4 * end * dh);
       copy(v + fresh, values + cached + 4 * end * dh, dh);
       const [first, mine] = [cached + 4 * start * dh, 4 * head * group * dh];
-      product(false, true, group, length, dh, queries + mine, keys + first, scores);
+      computeScores(tiles, group, length, dh, queries + mine, keys + first, scores);
       for (let i = 0; i < group; i++) {
         const shares = scores + 4 * i * length;
         scale(shares, 1 / exponentiate(shares, maximum(shares, length), length), length);
@@ -57,4 +59,23 @@ export function decodeAttention(
   }
   heap.free(scratch);
   return out;
+}
+
+/** scores [group, length] = q [group, dh] · kᵀ, with the keys [length, dh] walked along once for two queries. */
+function computeScores(
+  tiles: Tiles,
+  group: number,
+  length: number,
+  dh: number,
+  q: number,
+  k: number,
+  scores: number,
+): void {
+  const strips = length >> 2;
+  for (let i = 0; i < group; i += 2) {
+    const [tall, flat] = i + 1 < group ? [tiles.inner4x2, tiles.inner1x2] : [tiles.inner4x1, tiles.inner1x1];
+    const [query, to] = [q + 4 * i * dh, scores + 4 * i * length];
+    tall(k, 4 * dh, query, 4 * dh, to, 4, 4 * length, dh, strips);
+    flat(k + 16 * strips * dh, 4 * dh, query, 4 * dh, to + 16 * strips, 4, 4 * length, dh, length & 3);
+  }
 }

@@ -9,6 +9,7 @@ import { rmsNorm, rmsNormGrad } from './rms-norm.ts';
 import { rotary } from './rotary.ts';
 import { gatherRows, unsortedSegmentSum } from './rows.ts';
 import { swiglu, swigluGrad } from './swiglu.ts';
+import { assembleTiles } from './tiles.ts';
 import { tokenNll, tokenNllGrad } from './token-nll.ts';
 import { assembleVectors } from './vectors.ts';
 
@@ -45,8 +46,9 @@ function stock(heap: Heap, kernelName: string, inputs: Inputs, attributes: Attri
 export function installWasmKernels(blas: Blas | null): void {
   const heap = new Heap(tf.backend() as unknown as WasmBackend);
   const vectors = assembleVectors(heap.backend.wasm.asm.memory);
-  const tiles = tiledProduct(heap);
-  const product = blas ? blasProduct(heap, blas) : tiles;
+  const tiles = assembleTiles(heap.backend.wasm.asm.memory);
+  const tiled = tiledProduct(heap, tiles);
+  const product = blas ? blasProduct(heap, blas) : tiled;
   const kernels: Record<string, Kernel> = {
     BatchMatMul: ({ a, b }, { transposeA, transposeB }) =>
       batchMatMul(heap, product, a, b, transposeA, transposeB),
@@ -65,8 +67,8 @@ export function installWasmKernels(blas: Blas | null): void {
     Rotary: ({ x, cos, sin }, { direction }) => rotary(heap, vectors, x, cos, sin, direction),
     Attention: ({ q, k, v, bias }) => attention(heap, vectors, product, q, k, v, bias),
     AttentionGrad: ({ dy, q, k, v, weights }) => attentionGrad(heap, vectors, product, dy, q, k, v, weights),
-    // Products of one row or two: a call into a BLAS takes longer than they do.
-    DecodeAttention: (inputs) => decodeAttention(heap, vectors, tiles, inputs),
+    // Products of few rows: a call into a BLAS takes longer than they do.
+    DecodeAttention: (inputs) => decodeAttention(heap, vectors, tiles, tiled, inputs),
     TokenNll: ({ logits, labels }) => tokenNll(heap, vectors, logits, labels),
     TokenNllGrad: ({ dy, logits, labels, nll }) => tokenNllGrad(heap, vectors, dy, logits, labels, nll),
   };

@@ -3,7 +3,7 @@ import type { TensorInfo } from '@tensorflow/tfjs';
 import { broadcast_util, util } from '@tensorflow/tfjs';
 import type { Blas } from '../blas.ts';
 import type { Heap } from './heap.ts';
-import { assembleTiles } from './tiles.ts';
+import type { Tiles } from './tiles.ts';
 
 /**
  * c [m, n] = op(a)·op(b) for one pair of row-major matrices, given by their addresses on the heap; op(a) is
@@ -37,9 +37,7 @@ const [blockRows, blockInner] = [64, 256];
  * a decoder, where TF.js' kernel has 26 for plain 2-D matrices and 1.8 for transposed or batched ones. Each row
  * of the result is the same whatever rows stand beside it.
  */
-export function tiledProduct(heap: Heap): Product {
-  const tiles = assembleTiles(heap.backend.wasm.asm.memory);
-
+export function tiledProduct(heap: Heap, tiles: Tiles): Product {
   /** A·Bᵀ: both operands are read along their rows. */
   const inner = (m: number, n: number, k: number, a: number, b: number, c: number): void => {
     for (let i = 0; i < m; i += blockRows) {
@@ -49,8 +47,8 @@ export function tiledProduct(heap: Heap): Product {
         const [wide, narrow] =
           j + 1 < n ? [tiles.inner4x2, tiles.inner1x2] : [tiles.inner4x1, tiles.inner1x1];
         const [atA, atB, atC] = [a + 4 * i * k, b + 4 * j * k, c + 4 * (i * n + j)];
-        wide(atA, 4 * k, atB, 4 * k, atC, 4 * n, k, strips);
-        narrow(atA + 16 * strips * k, 4 * k, atB, 4 * k, atC + 16 * strips * n, 4 * n, k, rows & 3);
+        wide(atA, 4 * k, atB, 4 * k, atC, 4 * n, 4, k, strips);
+        narrow(atA + 16 * strips * k, 4 * k, atB, 4 * k, atC + 16 * strips * n, 4 * n, 4, k, rows & 3);
       }
     }
   };

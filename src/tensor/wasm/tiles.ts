@@ -74,14 +74,14 @@ function outerTiles(rows: number, columns: 8 | 4 | 1): FunctionBuilder {
 }
 
 /**
- * C = A·Bᵀ for `strips` tiles of `rows` by `columns`, one below the other. The rows of A, B and C are
- * contiguous, `rowA`, `rowB` and `rowC` bytes apart.
+ * C = A·Bᵀ for `strips` tiles of `rows` by `columns`, one below the other. The rows of A and B are contiguous, `rowA`
+ * and `rowB` bytes apart; C(i, j) lies `i · rowC + j · columnC` bytes behind c.
  */
 function innerTiles(rows: number, columns: number): FunctionBuilder {
-  const builder = withIntegers('a', 'rowA', 'b', 'rowB', 'c', 'rowC', 'k', 'strips');
-  const { a, rowA, b, rowB, c, rowC, k, strips } = builder.parameters;
+  const builder = withIntegers('a', 'rowA', 'b', 'rowB', 'c', 'rowC', 'columnC', 'k', 'strips');
+  const { a, rowA, b, rowB, c, rowC, columnC, k, strips } = builder.parameters;
   const [as, bs] = [builder.locals('i32', rows), builder.locals('i32', columns)];
-  const left = builder.local('i32');
+  const [left, target] = [builder.local('i32'), builder.local('i32')];
   const [number, numbers] = [builder.local('v128'), builder.locals('v128', columns)];
   const sums = range(rows).map(() => builder.locals('v128', columns));
 
@@ -110,13 +110,19 @@ function innerTiles(rows: number, columns: number): FunctionBuilder {
       turns(4),
       turns(1),
       range(rows).flatMap((row) => [
-        ...sums[row]!.flatMap((sum, column) => storeNumber(get(c), total(sum), 4 * column)),
+        ...set(target, get(c)),
+        ...sums[row]!.flatMap((sum) => [
+          ...storeNumber(get(target), total(sum)),
+          ...advance(target, get(columnC)),
+        ]),
         ...advance(a, get(rowA)),
         ...advance(c, get(rowC)),
       ]),
     ),
   );
 }
+
+export type Tiles = ReturnType<typeof assembleTiles>;
 
 /** Compiles the tiles over TF.js' memory. They are named by rows × columns; 4 × 8 and 4 × 2 fill the registers. */
 export function assembleTiles(memory: WasmMemory) {
