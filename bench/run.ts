@@ -45,6 +45,9 @@ for (const choice of choices) {
   // One step of plain JavaScript takes more than a minute, and has compiled itself by its end.
   const steps = choice === inJavaScript ? ['1', '1'] : [options.steps];
   lines.push(...measure('tensor-step.ts', steps, choice), ...measure('decode.ts', options.rows, choice));
+  if (choice === withBlas || choice === withoutBlas) {
+    lines.push(...measure('tensor-step.ts', [options.steps, '3', `${os.availableParallelism()}`], choice));
+  }
   if (choice !== inJavaScript) lines.push(...measure('tree.ts', [], choice));
 }
 lines.push(...measure('dialogues.ts', [options.dialogues]));
@@ -117,7 +120,9 @@ function isInstalled(name: string): boolean {
 }
 
 function nameOf(line: Line): string {
-  if (line.bench === 'tensor-step') return 'training step';
+  if (line.bench === 'tensor-step') {
+    return line.workers === 0 ? 'training step' : `training step, ${line.workers} workers`;
+  }
   if (line.bench === 'tree') return `tree of ${line.leaves} leaves`;
   if (line.bench === 'decode') return `decoding, ${line.rows} ${line.rows === 1 ? 'row' : 'rows'}`;
   return 'dialogues, instant model';

@@ -10,6 +10,8 @@ import { lettersTokenizer } from '../test/support/letters.ts';
 export interface StepFigures {
   readonly bench: 'tensor-step';
   readonly engine: Engine;
+  /** Threads that computed the gradients; 0: the main thread. */
+  readonly workers: number;
   readonly steps: number;
   readonly tokensPerStep: number;
   /** Median. */
@@ -98,7 +100,7 @@ export const decoderOf = ({ config, parameters }: LlamaPolicy): Decoder => ({
 export const randomIds = (policy: LlamaPolicy, rng: Rng, length: number): number[] =>
   Array.from({ length }, () => rng.int(policy.config.vocab_size));
 
-/** An argument of the command line as a whole number above 0. */
+/** An argument of the command line as a whole number, above 0 where it is given. */
 export function countArgument(index: number, initial: number): number {
   const text = process.argv[2 + index];
   return text === undefined ? initial : wholeNumber(text);

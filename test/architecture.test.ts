@@ -14,7 +14,8 @@ for (const side of [dialogueSide, learningSide]) {
     below[folder] = side.slice(0, rank);
   });
 }
-below.run = [...new Set([...dialogueSide, ...learningSide])];
+below.workers = learningSide;
+below.run = [...new Set([...dialogueSide, ...learningSide, 'workers'])];
 below.viewer = [...below.run, 'run'];
 below.cli = [...below.viewer, 'viewer'];
 below['.'] = Object.keys(below);
@@ -29,7 +30,7 @@ const owners: readonly [RegExp, readonly string[]][] = [
   [/^xstate(\/|$)/, ['machines', 'actors', 'run']],
   [/^rxjs(\/|$)/, ['actors', 'run', 'viewer', 'cli']],
   [/^(commander|cli-progress)$/, ['cli']],
-  [/^node:/, ['scenario', 'tensor', 'models', 'training', 'run', 'viewer', 'cli']],
+  [/^node:/, ['scenario', 'tensor', 'models', 'training', 'workers', 'run', 'viewer', 'cli']],
 ];
 
 const folderOf = (path: string) => (path.includes('/') ? path.split('/')[0]! : '.');

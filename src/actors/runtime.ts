@@ -2,7 +2,7 @@
 import { createActor, fromPromise } from 'xstate';
 import { OptimaError } from '../domain/errors.ts';
 import type { DialogueMessage } from '../domain/messages.ts';
-import type { LanguageModel, Sampling } from '../domain/model.ts';
+import type { LanguageModel, ModelSession, Sampling } from '../domain/model.ts';
 import type { Rng } from '../domain/rng.ts';
 import type { Provenance, Trajectory } from '../domain/transcript.ts';
 import { agentMachine, type SpeakInput, type Utterance } from '../machines/index.ts';
@@ -75,7 +75,7 @@ export async function runCohort(
   if (episodes.length === 0) return [];
 
   const pool = createGenerationPool();
-  const speakers = openSessions(options.speakers);
+  const { cast: speakers, close } = openSessions(options.speakers);
   const agent = agentMachine.provide({ actors: { speak: createSpeak(pool, { ...options, speakers }) } });
   const machine = dialogueMachine.provide({ actors: { agent } });
   const messages = await new Promise<readonly DialogueMessage[]>((resolve, reject) => {
@@ -110,7 +110,7 @@ export async function runCohort(
     });
     signal?.addEventListener('abort', interrupt, { once: true });
     for (const actor of actors) if (!halted) actor.start();
-  });
+  }).finally(close);
   return foldDialogues(messages);
 }
 
@@ -118,15 +118,19 @@ export async function runCohort(
  * The cast with a session for each model: turn after turn a dialogue's views grow by a message, and samples of a
  * task share theirs. A cohort is what a resumed run repeats as a whole, so nothing is remembered beyond it.
  */
-function openSessions(speakers: DialogueOptions['speakers']): DialogueOptions['speakers'] {
-  const sessions = new Map<LanguageModel, LanguageModel>();
-  return Object.fromEntries(
+function openSessions(speakers: DialogueOptions['speakers']) {
+  const sessions = new Map<LanguageModel, ModelSession>();
+  const cast = Object.fromEntries(
     Object.entries(speakers).map(([role, { model, provenance }]) => {
-      const session = sessions.get(model) ?? model.openSession?.() ?? model;
-      sessions.set(model, session);
-      return [role, { model: session, provenance }];
+      const session = sessions.get(model) ?? model.openSession?.();
+      if (session !== undefined) sessions.set(model, session);
+      return [role, { model: session ?? model, provenance }];
     }),
   );
+  const close = () => {
+    for (const session of sessions.values()) session.close();
+  };
+  return { cast, close };
 }
 
 function checkCast(episodes: readonly Episode[], { scenario, speakers }: DialogueOptions): void {

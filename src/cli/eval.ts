@@ -1,19 +1,22 @@
 // `optima eval <scenario>`: how well a team does with one model in every role, and at what cost.
+import path from 'node:path';
 import type { Command } from 'commander';
 import { createRng } from '../domain/rng.ts';
 import { presetRecipe } from '../run/presets.ts';
 import { loadScenario } from '../scenario/load.ts';
 import type { Split } from '../scenario/types.ts';
 import { interruptible } from './interrupt.ts';
-import { openEngine, openModel } from './model.ts';
+import { openModel, startEngines } from './model.ts';
 import {
   type Backend,
   backendOption,
+  defaultModel,
   jsonOption,
   modelOption,
   seedOption,
   splitOption,
   wholeNumber,
+  workersOption,
 } from './options.ts';
 import { withOutput } from './output.ts';
 import { sayMetrics, sayTranscripts, summaryMetrics } from './report.ts';
@@ -26,6 +29,7 @@ interface EvalOptions {
   readonly seed: number;
   readonly model?: string;
   readonly backend?: Backend;
+  readonly workers?: number;
   readonly json?: boolean;
 }
 
@@ -47,18 +51,20 @@ export function addEval(program: Command): void {
     .addOption(seedOption(defaults.seed))
     .addOption(modelOption())
     .addOption(backendOption())
+    .addOption(workersOption())
     .addOption(jsonOption())
     .action((name: string, options: EvalOptions) =>
       withOutput(options, (output) =>
         interruptible(output, async (signal) => {
           const { scenario } = await loadScenario(name);
-          await openEngine(options, output);
+          const { workers } = await startEngines(options, output);
           const model = await openModel(options);
           const { evaluateTeam } = await import('../run/evaluate.ts');
+          const folder = path.resolve(options.model ?? defaultModel);
           const { metrics, trajectories } = await evaluateTeam({
             phase: 'eval',
             scenario,
-            model,
+            models: workers?.modelsOf({ folder, hash: model.hash }) ?? [model],
             split: options.split,
             count: options.tasks,
             maxMessageTokens: options.maxTokens,
@@ -80,6 +86,7 @@ export function addEval(program: Command): void {
             policy: model.hash,
           });
           model.dispose();
+          await workers?.stop();
         }),
       ),
     );

@@ -66,6 +66,12 @@ export const backendOption = () =>
     `tensor backend: ${backends.join(', ')} (default: $OPTIMA_BACKEND or auto)`,
   ).argParser(oneOf('--backend', backends));
 
+export const workersOption = () =>
+  new Option(
+    '--workers <n>',
+    'worker threads, 0 for none; results do not depend on their number (default: one for each core, if several)',
+  ).argParser(wholeNumber('--workers', 0));
+
 export const splitOption = () =>
   new Option('--split <name>', `tasks of this split: ${splits.join(', ')}`)
     .argParser(oneOf('--split', splits))

@@ -13,7 +13,7 @@ import { applySettings, type Recipe, recipeKeys, recipeSchema } from '../run/rec
 import { hashTasks } from '../run/tasks.ts';
 import { type LoadedScenario, loadScenario } from '../scenario/load.ts';
 import { interruptible } from './interrupt.ts';
-import { openEngine, openModel } from './model.ts';
+import { openModel, startEngines } from './model.ts';
 import {
   type Backend,
   backendOption,
@@ -23,6 +23,7 @@ import {
   modelOption,
   packageFolder,
   seedOption,
+  workersOption,
 } from './options.ts';
 import { type Output, withOutput } from './output.ts';
 import { sayComparison, saySamples, summaryMetrics } from './report.ts';
@@ -35,6 +36,7 @@ interface TrainOptions {
   readonly resume?: string;
   readonly model?: string;
   readonly backend?: Backend;
+  readonly workers?: number;
   readonly json?: boolean;
 }
 
@@ -50,6 +52,7 @@ export function addTrain(program: Command): void {
     .option('--resume <folder>', 'continue a run where it stopped')
     .addOption(modelOption())
     .addOption(backendOption())
+    .addOption(workersOption())
     .addOption(jsonOption())
     .addHelpText('after', keyList)
     .action((scenario: string | undefined, options: TrainOptions) =>
@@ -77,7 +80,7 @@ async function start(
   const recipe = applySettings(presetRecipe(preset), [...seed, ...(options.set ?? [])]);
   const loaded = await loadScenario(name);
   const tasks = await hashTasks(loaded.scenario, recipe);
-  const engine = await openEngine(options, output);
+  const { engine, workers } = await startEngines(options, output);
   const base = await openModel(options);
   const id = createRunId(loaded.scenario.name, recipe.recipe, recipe.seed);
   const manifest: Manifest = {
@@ -95,7 +98,7 @@ async function start(
     phases: [],
   };
   const run = RunFolder.create(options.out ?? path.join('runs', id), manifest, systemClock);
-  await carryOut({ loaded, recipe, base, run }, output, signal);
+  await carryOut({ loaded, recipe, base, run, workers }, output, signal);
 }
 
 async function resume(
@@ -130,8 +133,8 @@ async function resume(
       },
     );
   }
-  const { name: engine } = await openEngine(options, output);
-  const setting = { engine, version: packageVersion(), node: process.version };
+  const { engine, workers } = await startEngines(options, output);
+  const setting = { engine: engine.name, version: packageVersion(), node: process.version };
   for (const part of ['engine', 'version', 'node'] as const) {
     if (setting[part] === manifest[part]) continue;
     output.say(
@@ -146,7 +149,7 @@ async function resume(
     });
   }
   const run = RunFolder.open(folder, systemClock);
-  await carryOut({ loaded, recipe, base, run }, output, signal);
+  await carryOut({ loaded, recipe, base, run, workers }, output, signal);
 }
 
 /** The recipe of a run; throws `run.version` when this version of the program knows another set of keys. */
@@ -168,16 +171,25 @@ interface Work {
   readonly recipe: Recipe;
   readonly base: Awaited<ReturnType<typeof openModel>>;
   readonly run: RunFolder;
+  readonly workers: Awaited<ReturnType<typeof startEngines>>['workers'];
 }
 
-async function carryOut({ loaded, recipe, base, run }: Work, output: Output, signal: AbortSignal) {
+async function carryOut({ loaded, recipe, base, run, workers }: Work, output: Output, signal: AbortSignal) {
   const { scenario } = loaded;
   const earlierSeconds = run.manifest.seconds;
   output.say(`run: ${run.path}`);
   output.emit({ event: 'run', run: run.path, scenario: scenario.name, seed: recipe.seed });
   const { trainTeam } = await import('../run/train.ts');
   try {
-    const result = await trainTeam({ scenario, recipe, base, run, progress: output.progress, signal });
+    const result = await trainTeam({
+      scenario,
+      recipe,
+      base,
+      run,
+      workers,
+      progress: output.progress,
+      signal,
+    });
     sayComparison(result, scenario, output);
     saySamples(result.samples, output);
     output.say(`\npolicy: ${run.checkpointFolder(result.policy)}`);
@@ -202,6 +214,7 @@ async function carryOut({ loaded, recipe, base, run }: Work, output: Output, sig
     throw error;
   } finally {
     run.close();
+    await workers?.stop();
   }
 }
 

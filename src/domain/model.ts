@@ -98,7 +98,13 @@ export interface LanguageModel {
    * The same model with a memory of its own: calls of a session may reuse what earlier ones have read, and their
    * results follow from the session's calls alone. A session ends with any change of the weights.
    */
-  openSession?(): LanguageModel;
+  openSession?(): ModelSession;
+}
+
+/** A model with a memory. */
+export interface ModelSession extends LanguageModel {
+  /** Frees the memory; the session is not used again. */
+  close(): void;
 }
 
 /** One training sequence: a view in token space. */

@@ -1,5 +1,5 @@
-// Holds the dialogues of a phase, cohort by cohort, and keeps them in the run's log. Cohorts that an earlier
-// process finished come from the log, with no model call.
+// Holds the dialogues of a phase and keeps them in the run's log. Cohorts that an earlier process finished come from
+// the log, with no model call; the others are held side by side, one with each model, and logged in their order.
 import { cohortsOf, type Episode, everyRole, foldDialogues, runCohort } from '../actors/index.ts';
 import { isDialogueMessage, type RunEvent } from '../domain/events.ts';
 import { dialogueId } from '../domain/ids.ts';
@@ -7,6 +7,7 @@ import type { LanguageModel } from '../domain/model.ts';
 import type { Rng } from '../domain/rng.ts';
 import type { Trajectory } from '../domain/transcript.ts';
 import type { FormatPrompt, Scenario } from '../scenario/types.ts';
+import { inLanes } from './lanes.ts';
 import type { EventLog } from './log.ts';
 import type { Progress } from './progress.ts';
 import type { NamedTask } from './tasks.ts';
@@ -21,8 +22,8 @@ export interface DialoguePlan {
   /** First part of the dialogues' ids; names their random draws too. */
   readonly phase: string;
   readonly scenario: Scenario;
-  /** Speaks for every role. */
-  readonly model: LanguageModel;
+  /** The model that speaks for every role: one and the same, as often as cohorts can run side by side. */
+  readonly models: readonly LanguageModel[];
   readonly tasks: readonly NamedTask[];
   readonly samplesPerTask: number;
   /** Drawn from uniformly for each dialogue; empty: every dialogue is plain. */
@@ -41,19 +42,31 @@ export interface DialoguePlan {
 
 /** The finished dialogues in the order tasks × samples. Rejects as `runCohort` does. */
 export async function holdDialogues(plan: DialoguePlan): Promise<Trajectory[]> {
-  const { phase, scenario, model, log, progress, signal, maxMessageTokens: maxTokens } = plan;
+  const { phase, scenario, log, progress, maxMessageTokens: maxTokens } = plan;
   const episodes = episodesOf(plan);
-  const trajectories: Trajectory[] = [];
+  const cohorts = cohortsOf(episodes, plan.concurrency);
   progress.begin(phase, episodes.length, 'dialogues');
-  for (const [cohort, members] of cohortsOf(episodes, plan.concurrency).entries()) {
+  const trajectories = cohorts.map((): readonly Trajectory[] => []);
+  let replayed = 0;
+  for (; replayed < cohorts.length; replayed++) {
     const isEnd = (event: RunEvent) =>
-      event.type === 'cohort.completed' && event.phase === phase && event.cohort === cohort;
-    const replayed = log?.replayThrough(isEnd);
-    if (replayed) {
-      trajectories.push(...foldDialogues(replayed.filter(isDialogueMessage)));
-    } else {
-      let closed = trajectories.length;
-      const held = await runCohort(members, {
+      event.type === 'cohort.completed' && event.phase === phase && event.cohort === replayed;
+    const events = log?.replayThrough(isEnd);
+    if (!events) break;
+    trajectories[replayed] = foldDialogues(events.filter(isDialogueMessage));
+  }
+
+  let closed = trajectories.flat().length;
+  progress.advance(closed);
+  const failure = new AbortController();
+  const signal = plan.signal === undefined ? failure.signal : AbortSignal.any([plan.signal, failure.signal]);
+  const logs = cohortLogs(log, replayed);
+  await inLanes(
+    plan.models,
+    cohorts.slice(replayed),
+    async (model, members, index) => {
+      const cohort = replayed + index;
+      trajectories[cohort] = await runCohort(members, {
         scenario,
         speakers: everyRole(scenario, model),
         sampling: { temperature: plan.temperature, topP: 1, topK: 0, maxTokens },
@@ -61,19 +74,45 @@ export async function holdDialogues(plan: DialoguePlan): Promise<Trajectory[]> {
         signal,
         turnTimeoutMs,
         sink: (message) => {
-          log?.append(message);
+          logs.append(cohort, message);
           if (message.type === 'dialogue.closed') progress.advance(++closed);
         },
       });
-      trajectories.push(...held);
-      log?.append({ type: 'cohort.completed', phase, cohort });
-    }
-    progress.advance(trajectories.length);
-  }
-  const failures = trajectories.flatMap(({ failure }) => failure ?? []);
+      logs.append(cohort, { type: 'cohort.completed', phase, cohort });
+      logs.end(cohort);
+    },
+    () => failure.abort(),
+  );
+  const held = trajectories.flat();
+  const failures = held.flatMap(({ failure }) => failure ?? []);
   const failed = failures.length > 0 ? `, ${failures.length} failed, the first with: ${failures[0]}` : '';
-  progress.end(`${trajectories.length} dialogues${failed}`);
-  return trajectories;
+  progress.end(`${held.length} dialogues${failed}`);
+  return held;
+}
+
+/**
+ * Logs cohorts that run side by side one after the other, from `first` on: what a later one says is kept until those
+ * before it have ended.
+ */
+function cohortLogs(log: EventLog | undefined, first: number) {
+  let current = first;
+  const waiting = new Map<number, RunEvent[]>();
+  const ended = new Set<number>();
+  return {
+    append(cohort: number, event: RunEvent): void {
+      if (cohort === current) log?.append(event);
+      else if (waiting.has(cohort)) waiting.get(cohort)!.push(event);
+      else waiting.set(cohort, [event]);
+    },
+    end(cohort: number): void {
+      ended.add(cohort);
+      while (ended.has(current)) {
+        current++;
+        for (const event of waiting.get(current) ?? []) log?.append(event);
+        waiting.delete(current);
+      }
+    },
+  };
 }
 
 function episodesOf({ phase, tasks, samplesPerTask, formats, rng }: DialoguePlan): Episode[] {

@@ -54,7 +54,7 @@ async function measure(
   const trajectories = await holdDialogues({
     phase,
     scenario,
-    model: policy,
+    models: [policy],
     tasks: await loadTasks(scenario, 'validation', { from: 0, count }, rng),
     samplesPerTask: 1,
     formats: format === null ? [] : [format],

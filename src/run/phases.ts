@@ -11,6 +11,7 @@ import type { GenerateOutput, IterationPlan, SelectOutput, TrainOutput } from '.
 import type { LlamaPolicy } from '../models/llama/index.ts';
 import type { Scenario, Split } from '../scenario/types.ts';
 import { sftExamples, trainSft } from '../training/sft/index.ts';
+import type { Workers } from '../workers/index.ts';
 import { type DialoguePlan, holdDialogues } from './dialogues.ts';
 import { evaluateTeam } from './evaluate.ts';
 import type { RunFolder } from './folder.ts';
@@ -38,6 +39,8 @@ export interface TrainingRun {
   readonly base: LlamaPolicy;
   /** A new run's folder, or one to continue. */
   readonly run: RunFolder;
+  /** What computes beside the main thread; without any, everything is computed there. The caller stops them. */
+  readonly workers?: Workers | undefined;
   readonly progress: Progress;
   /** Ends the run after the step under way; it can be resumed. */
   readonly signal?: AbortSignal;
@@ -68,7 +71,7 @@ export class Phases {
     return this.#carryOut(phase, async () => {
       const trajectories = await holdDialogues({
         ...this.#setting(phase, signal),
-        model: await this.#shelf.get(this.#policyBefore(iteration)),
+        models: await this.#shelf.modelsOf(this.#policyBefore(iteration)),
         tasks: await loadTasks(scenario, 'train', trainingTasks(recipe, iteration), this.#rng),
         samplesPerTask,
         formats: draws ? scenario.formats : [],
@@ -81,13 +84,14 @@ export class Phases {
 
   /** Computes the reward of every dialogue, readability under the frozen base. */
   rank(iteration: IterationPlan, signal: Signal): Promise<RankFigures> {
-    const { run, recipe, scenario, progress } = this.#training;
+    const { run, recipe, scenario, base, progress } = this.#training;
     const phase = phaseOf(iteration, 'rank');
     const { lambdaToken, lambdaLoss, lossFloor } = recipe.reward;
     return this.#carryOut(phase, async () => {
       const trajectories = this.dialoguesOf(phaseOf(iteration, 'generate'));
       progress.begin(phase, trajectories.length, 'dialogues');
-      const turnLogprobs = await scoreTurns(this.#shelf.base, trajectories, {
+      const bases = await this.#shelf.modelsOf(base.hash);
+      const turnLogprobs = await scoreTurns(bases, trajectories, {
         batchSize: recipe.concurrency,
         signal,
         onProgress: (scored) => progress.advance(scored),
@@ -147,11 +151,12 @@ export class Phases {
 
   /** Fine-tunes on the chosen dialogues, each agent's plain view of them. */
   train(iteration: IterationPlan, signal: Signal): Promise<TrainOutput> {
-    const { run, recipe, scenario, base, progress } = this.#training;
+    const { run, recipe, scenario, base, workers, progress } = this.#training;
     const phase = phaseOf(iteration, 'train');
     const fromBase = startsFromBase(iteration, recipe, scenario.kind);
     return this.#carryOut(phase, async () => {
-      const policy = await this.#shelf.load(fromBase ? base.hash : this.#policyBefore(iteration));
+      const start = fromBase ? base.hash : this.#policyBefore(iteration);
+      const policy = await this.#shelf.load(start);
       try {
         const sequences = this.#chosenDialogues(iteration).flatMap((chosen) => sftExamples(chosen, policy));
         const { steps, loss, skipped, truncated } = await trainSft(
@@ -161,6 +166,7 @@ export class Phases {
           this.#rng.split(phase),
           {
             signal,
+            computePasses: workers?.gradientsOf(this.#shelf.sourceOf(start), policy),
             onStart: (steps) => progress.begin(phase, steps, 'steps'),
             onStep: (report) => {
               run.log.append({ type: 'step.trained', phase, ...report });
@@ -193,8 +199,8 @@ export class Phases {
     signal: Signal,
   ): Promise<EvaluateFigures> {
     return this.#carryOut(phase, async () => {
-      const model = await this.#shelf.get(policy);
-      const { metrics } = await evaluateTeam({ ...this.#setting(phase, signal), model, split, count });
+      const models = await this.#shelf.modelsOf(policy);
+      const { metrics } = await evaluateTeam({ ...this.#setting(phase, signal), models, split, count });
       return { tasks: count, taskScore: metrics.f1, tokens: metrics.tokens, policy, metrics };
     });
   }

@@ -2,6 +2,7 @@
 import type { DialogueId } from '../domain/ids.ts';
 import type { LanguageModel, ScoreRequest } from '../domain/model.ts';
 import { type Trajectory, viewOf } from '../domain/transcript.ts';
+import { inLanes } from './lanes.ts';
 
 export interface ReadabilityOptions {
   /** Dialogues scored in one call. */
@@ -14,17 +15,21 @@ export interface ReadabilityOptions {
 /**
  * The base model's log-probabilities (nats) of each turn's tokens, by dialogue. A turn is scored in its
  * speaker's plain view, the one it would be trained in: never under a format prompt. Dialogues without a
- * verdict are left out.
+ * verdict are left out. `bases` is one model, as often as batches can be scored side by side.
  */
 export async function scoreTurns(
-  base: LanguageModel,
+  bases: readonly LanguageModel[],
   trajectories: readonly Trajectory[],
   { batchSize, signal, onProgress }: ReadabilityOptions,
 ): Promise<Map<DialogueId, (readonly number[])[]>> {
   const judged = trajectories.filter((trajectory) => trajectory.verdict !== null);
   const scores = new Map<DialogueId, (readonly number[])[]>();
-  for (let from = 0; from < judged.length; from += batchSize) {
-    const views = judged.slice(from, from + batchSize).flatMap(speakerViews);
+  const batches = Array.from({ length: Math.ceil(judged.length / batchSize) }, (_, batch) =>
+    judged.slice(batch * batchSize, (batch + 1) * batchSize),
+  );
+  let scored = 0;
+  await inLanes(bases, batches, async (base, batch) => {
+    const views = batch.flatMap(speakerViews);
     const results = await base.score(
       views.map((view) => view.request),
       { signal },
@@ -36,8 +41,9 @@ export async function scoreTurns(
       for (const [k, position] of positions.entries()) turns[position] = own[k]!;
       scores.set(trajectory.id, turns);
     }
-    onProgress?.(Math.min(from + batchSize, judged.length));
-  }
+    scored += batch.length;
+    onProgress?.(scored);
+  });
   return scores;
 }
 

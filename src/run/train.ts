@@ -45,8 +45,8 @@ const phaseTimeoutMs = 2 ** 31 - 1;
  * `run.diverged`, `io.write`, and with what the model throws. What was completed before stays completed.
  */
 export async function trainTeam(training: TrainingRun): Promise<TrainingResult> {
-  const { recipe, run, base, scenario, signal } = training;
-  const shelf = new PolicyShelf(base, run);
+  const { recipe, run, base, workers, scenario, signal } = training;
+  const shelf = new PolicyShelf(base, run, workers ?? null);
   try {
     if (run.log.position === 0) {
       const { seed } = recipe;

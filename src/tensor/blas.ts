@@ -43,9 +43,16 @@ function candidates(): readonly string[] {
 
 /**
  * The first BLAS that loads, or the reason why there is none. `path` names the one library to try. Found by
- * itself, a library counts only if it is OpenBLAS or Accelerate: the reference BLAS is slower than wasm.
+ * itself, a library counts only if it is OpenBLAS or Accelerate: the reference BLAS is slower than wasm. `threads` is
+ * for all of the process; without it the environment decides.
  */
-export function loadBlas(path?: string): Blas | string {
+export function loadBlas({
+  path,
+  threads: wanted,
+}: {
+  readonly path?: string | undefined;
+  readonly threads?: number | undefined;
+} = {}): Blas | string {
   let koffi: typeof import('koffi').default;
   try {
     koffi = createRequire(import.meta.url)('koffi');
@@ -71,7 +78,8 @@ export function loadBlas(path?: string): Blas | string {
       let coreType: string | null = null;
       if (openBlas) {
         const chosen = process.env.OPENBLAS_NUM_THREADS ?? process.env.OMP_NUM_THREADS;
-        if (!chosen) handle.func('void openblas_set_num_threads(int)')(availableParallelism());
+        const count = wanted ?? (chosen ? null : availableParallelism());
+        if (count !== null) handle.func('void openblas_set_num_threads(int)')(count);
         threads = handle.func('int openblas_get_num_threads()')() as number;
         coreType = handle.func('const char *openblas_get_corename()')() as string;
       }

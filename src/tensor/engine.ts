@@ -35,6 +35,8 @@ export interface EngineOptions {
    * else yes; any other value of OPTIMA_BLAS is the path of the library to use.
    */
   readonly blas?: boolean;
+  /** Threads of the BLAS. Default: OPENBLAS_NUM_THREADS where it is set, else one for each core. */
+  readonly blasThreads?: number;
 }
 
 /** What a backend reports once it runs. */
@@ -128,7 +130,7 @@ async function startWasm(options: EngineOptions): Promise<Started> {
       if (!before[i]!.has(listener)) process.removeListener(event, listener);
     }
   }
-  const blas = chooseBlas(options.blas);
+  const blas = chooseBlas(options);
   installWasmKernels(typeof blas === 'string' ? null : blas);
   if (typeof blas === 'string') return { blas: null, detail: `without BLAS (${blas})` };
   const core = blas.coreType === null ? '' : `${blas.coreType}, `;
@@ -147,12 +149,12 @@ async function activate(tfjsName: string): Promise<void> {
 }
 
 /** The library, or why there is none. */
-function chooseBlas(wanted: boolean | undefined): Blas | string {
+function chooseBlas({ blas: wanted, blasThreads: threads }: EngineOptions): Blas | string {
   const setting = process.env.OPTIMA_BLAS ?? '';
   if (wanted === false) return 'switched off';
   if (wanted === undefined && setting === 'off') return 'switched off by OPTIMA_BLAS';
   const path = setting === '' || setting === 'off' ? undefined : setting;
-  const blas = loadBlas(path);
+  const blas = loadBlas({ path, threads });
   if (typeof blas === 'string' && path !== undefined) {
     throw new OptimaError(
       'backend.unavailable',

@@ -35,11 +35,12 @@ export interface AdamW {
  * with θ a parameter, η the learning rate, λ the weight decay, t the step counted from 1. Agrees with
  * `torch.nn.utils.clip_grad_norm_` followed by `torch.optim.AdamW`.
  */
-export function createAdamW(parameters: Iterable<tf.Variable>, config: AdamWConfig): AdamW {
+export function createAdamW(parameters: ReadonlyMap<string, tf.Variable>, config: AdamWConfig): AdamW {
   const { beta1, beta2, epsilon, weightDecay, clipNorm } = config;
   // Plain arrays, not tensors: one fused loop is several times faster than a dozen element-wise kernels on the
   // wasm backend, and the same on every other.
-  const slots = Array.from(parameters, (parameter) => ({
+  const slots = Array.from(parameters, ([name, parameter]) => ({
+    name,
     parameter,
     mean: new Float32Array(parameter.size),
     square: new Float32Array(parameter.size),
@@ -54,8 +55,8 @@ export function createAdamW(parameters: Iterable<tf.Variable>, config: AdamWConf
       step++;
       const rate = learningRate / (1 - beta1 ** step);
       const squareCorrection = 1 - beta2 ** step;
-      for (const { parameter, mean, square, decay } of slots) {
-        const gradient = gradients.get(parameter.name);
+      for (const { name, parameter, mean, square, decay } of slots) {
+        const gradient = gradients.get(name);
         if (gradient === undefined) continue;
         const current = parameter.dataSync();
         // A fresh array: some backends hand out their own memory, which other tensors may share.

@@ -52,8 +52,8 @@ export interface TrainingPlan {
   readonly steps: number;
   readonly schedule: Schedule;
   readonly optimizer: AdamWConfig;
-  /** Carries out step `index`, synchronously: computes gradients and applies them. */
-  takeStep(optimizer: AdamW, index: number, learningRate: number): StepResult;
+  /** Carries out step `index`: computes gradients and applies them. */
+  takeStep(optimizer: AdamW, index: number, learningRate: number): Promise<StepResult>;
 }
 
 /**
@@ -69,7 +69,7 @@ export async function runTraining(
   const { steps, schedule } = plan;
   const variables = [...policy.parameters.values()];
   const before = variables.map((variable) => tf.clone(variable));
-  const optimizer = createAdamW(variables, plan.optimizer);
+  const optimizer = createAdamW(policy.parameters, plan.optimizer);
   const reports: StepReport[] = [];
   try {
     onStart?.(steps);
@@ -79,7 +79,7 @@ export async function runTraining(
         throw new OptimaError('interrupted', `Training was interrupted after step ${step} of ${steps}.`);
       }
       const learningRate = schedule(step);
-      const report = { step, steps, learningRate, ...plan.takeStep(optimizer, step, learningRate) };
+      const report = { step, steps, learningRate, ...(await plan.takeStep(optimizer, step, learningRate)) };
       if (!Number.isFinite(report.loss) || !Number.isFinite(report.gradNorm)) {
         variables.forEach((variable, i) => {
           variable.assign(before[i]!);

@@ -53,7 +53,7 @@ export function warmup(
       steps,
       schedule: warmupCosine({ peak, floor: peak * floorFraction, warmupSteps, steps }),
       optimizer: config,
-      takeStep(optimizer, index, learningRate) {
+      async takeStep(optimizer, index, learningRate) {
         const batch = stream(index)
           .map((sequence) => trimSequence(sequence, maxSequenceTokens))
           .filter((sequence) => sequence !== null);

@@ -82,18 +82,20 @@ test('each cohort talks through one session of each model', async () => {
     openSession() {
       const asked: string[] = [];
       sessions.push(asked);
-      return modelWith((requests, options) => {
+      const session = modelWith((requests, options) => {
         asked.push(...requests.map(({ id }) => id));
         return solver.generate(requests, options);
       });
+      return { ...session, close: () => asked.push('closed') };
     },
   };
   const { trajectories } = await hold(5, { model, concurrency: 3 });
   assert.ok(trajectories.every(({ outcome }) => outcome === 'agreed'));
   assert.equal(
     sessions.map((asked) => asked.length),
-    [3 * 3, 2 * 3],
+    [3 * 3 + 1, 2 * 3 + 1],
   );
+  assert.ok(sessions.every((asked) => asked.at(-1) === 'closed'));
 });
 
 test('a turn records where it came from and hangs on the turn before it', async () => {

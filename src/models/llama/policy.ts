@@ -6,7 +6,7 @@ import type {
   ChatMessage,
   Generation,
   GenerationRequest,
-  LanguageModel,
+  ModelSession,
   ScoreRequest,
   ScoreResult,
   TrainablePolicy,
@@ -34,7 +34,7 @@ export interface LlamaOptions {
 }
 
 /** A policy that remembers, with the tokens it had to read so far. */
-export interface LlamaSession extends LanguageModel {
+export interface LlamaSession extends ModelSession {
   readonly statistics: PrefixStatistics;
 }
 
@@ -113,6 +113,7 @@ export class LlamaPolicy implements TrainablePolicy {
       get statistics() {
         return prefixes.statistics;
       },
+      close: () => prefixes.forget(),
     };
   }
 

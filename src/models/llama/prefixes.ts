@@ -40,7 +40,7 @@ export interface StoredRow {
 /** Known prefixes under one set of weights. Changing the weights makes it worthless. */
 export class PrefixMemory {
   readonly #config: LlamaConfig;
-  readonly #tree: PrefixTree<Block>;
+  #tree: PrefixTree<Block>;
   readonly #blockFloats: number;
   #computed = 0;
   #reused = 0;
@@ -51,6 +51,10 @@ export class PrefixMemory {
     this.#config = config;
     this.#blockFloats = layers * 2 * kv * blockTokens * dh;
     this.#tree = new PrefixTree(blockTokens, Math.floor(maxBytes / (4 * this.#blockFloats)));
+  }
+
+  forget(): void {
+    this.#tree = new PrefixTree(blockTokens, this.#tree.maxBlocks);
   }
 
   get statistics(): PrefixStatistics {

@@ -6,7 +6,7 @@ import { shuffledBatches, trimSequence } from '../batches.ts';
 import { type DifferentiablePolicy, runTraining, type StepReport, type TrainingOptions } from '../loop.ts';
 import { warmupCosine } from '../schedule.ts';
 import type { SftConfig } from './config.ts';
-import { takeSftStep } from './step.ts';
+import { type SftStepOptions, takeSftStep } from './step.ts';
 
 export { defaultSftConfig, type SftConfig } from './config.ts';
 export { sftExamples } from './examples.ts';
@@ -32,7 +32,7 @@ export async function trainSft(
   sequences: readonly TrainingSequence[],
   config: SftConfig,
   rng: Rng,
-  options: TrainingOptions = {},
+  { computePasses, ...options }: TrainingOptions & Pick<SftStepOptions, 'computePasses'> = {},
 ): Promise<SftResult> {
   const { epochs, batchSize, learningRate: peak, maxSequenceTokens, tokensPerPass } = config;
   const examples = sequences
@@ -60,7 +60,7 @@ export async function trainSft(
       }),
       optimizer: config,
       takeStep: (optimizer, index, learningRate) =>
-        takeSftStep(policy, optimizer, batches[index]!, { learningRate, tokensPerPass }),
+        takeSftStep(policy, optimizer, batches[index]!, { learningRate, tokensPerPass, computePasses }),
     },
     options,
   );

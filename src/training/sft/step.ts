@@ -3,26 +3,53 @@ import type { TrainingSequence } from '../../domain/model.ts';
 import { tf } from '../../tensor/index.ts';
 import type { AdamW } from '../adamw.ts';
 import { countLossTokens, padBatch, planPasses } from '../batches.ts';
-import { sumGradients } from '../gradients.ts';
+import { computeGradients, type PassGradients, sumPasses } from '../gradients.ts';
 import type { DifferentiablePolicy, StepResult } from '../loop.ts';
 import { computeSftLoss } from './loss.ts';
 
 /**
- * Computes the loss and its gradient over the batch, pass by pass, and applies them. Synchronous; leaves no
- * tensor behind. Every sequence must hold a token that counts (`trimSequence`).
+ * Computes the passes of a batch in which `tokens` tokens count; results in the order of the passes, on whatever
+ * they are computed.
  */
-export function takeSftStep(
+export type ComputePasses = (
+  passes: readonly (readonly TrainingSequence[])[],
+  tokens: number,
+) => Promise<readonly PassGradients[]>;
+
+export interface SftStepOptions {
+  readonly learningRate: number;
+  readonly tokensPerPass: number;
+  /** Default: one pass after the other, on this thread. */
+  readonly computePasses?: ComputePasses | undefined;
+}
+
+/**
+ * Computes the loss and its gradient over the batch, pass by pass, and applies them. Leaves no tensor behind. Every
+ * sequence must hold a token that counts (`trimSequence`).
+ */
+export async function takeSftStep(
   policy: DifferentiablePolicy,
   optimizer: AdamW,
   batch: readonly TrainingSequence[],
-  options: { readonly learningRate: number; readonly tokensPerPass: number },
-): StepResult {
+  { learningRate, tokensPerPass, computePasses = onThisThread(policy) }: SftStepOptions,
+): Promise<StepResult> {
   const tokens = countLossTokens(batch);
-  const { loss, gradients } = sumGradients(
-    policy.parameters.values(),
-    planPasses(batch, options.tokensPerPass).map((pass) => () => computePassLoss(policy, pass, tokens)),
-  );
-  return { loss, gradNorm: optimizer.apply(gradients, options.learningRate), tokens };
+  const { loss, gradients } = sumPasses(await computePasses(planPasses(batch, tokensPerPass), tokens));
+  return { loss, gradNorm: optimizer.apply(gradients, learningRate), tokens };
+}
+
+const onThisThread =
+  (policy: DifferentiablePolicy): ComputePasses =>
+  async (passes, tokens) =>
+    passes.map((pass) => computePassGradients(policy, pass, tokens));
+
+/** The share of one pass in the loss of a batch in which `tokens` tokens count, and its gradient. */
+export function computePassGradients(
+  policy: DifferentiablePolicy,
+  pass: readonly TrainingSequence[],
+  tokens: number,
+): PassGradients {
+  return computeGradients(policy.parameters, () => computePassLoss(policy, pass, tokens));
 }
 
 function computePassLoss(

@@ -73,9 +73,9 @@ test('splitting a batch into passes does not change the step', async () => {
   const afterStep = async (tokensPerPass: number) => {
     let outcome: unknown;
     let weights: number[] = [];
-    await withPolicy((policy) => {
-      const optimizer = createAdamW(policy.parameters.values(), config);
-      outcome = takeSftStep(policy, optimizer, counting, { learningRate: 0.05, tokensPerPass });
+    await withPolicy(async (policy) => {
+      const optimizer = createAdamW(policy.parameters, config);
+      outcome = await takeSftStep(policy, optimizer, counting, { learningRate: 0.05, tokensPerPass });
       weights = policy.weights();
     });
     return { outcome: outcome as { loss: number; gradNorm: number; tokens: number }, weights };
@@ -92,12 +92,12 @@ test('splitting a batch into passes does not change the step', async () => {
 });
 
 test('a step leaves no tensor behind', () =>
-  withPolicy((policy) => {
-    const optimizer = createAdamW(policy.parameters.values(), config);
+  withPolicy(async (policy) => {
+    const optimizer = createAdamW(policy.parameters, config);
     const step = () => takeSftStep(policy, optimizer, counting, { learningRate: 0.01, tokensPerPass: 12 });
-    step();
+    await step();
     const after = tf.memory().numTensors;
-    step();
+    await step();
     assert.is(tf.memory().numTensors, after);
   }));
 

@@ -1,0 +1,2 @@
+export type { PolicySource } from './protocol.ts';
+export { Workers } from './workers.ts';

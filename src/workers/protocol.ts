@@ -1,0 +1,89 @@
+// What the main thread and its workers say to each other. Everything is plain data: structured clones cross over.
+import { type ErrorCode, messageOf, OptimaError } from '../domain/errors.ts';
+import type { PolicyHash } from '../domain/ids.ts';
+import {
+  type GenerationRequest,
+  RequestsRefused,
+  type ScoreRequest,
+  type TrainingSequence,
+} from '../domain/model.ts';
+import type { EngineOptions } from '../tensor/index.ts';
+
+/** Where a worker finds a policy. */
+export interface PolicySource {
+  readonly folder: string;
+  /** What the weights must be. */
+  readonly hash: PolicyHash;
+}
+
+/** Weights that change from step to step. */
+export interface TraineeWeights {
+  /** All weights, one after the other in the order of the policy's parameters. */
+  readonly values: Float32Array<SharedArrayBuffer>;
+  /** Names this training and step: a worker copies the weights when it has others. */
+  readonly version: string;
+}
+
+export type Command =
+  | {
+      readonly type: 'generate';
+      readonly policy: PolicySource;
+      readonly session: number;
+      readonly requests: readonly GenerationRequest[];
+    }
+  | {
+      readonly type: 'score';
+      readonly policy: PolicySource;
+      readonly session: number;
+      readonly requests: readonly ScoreRequest[];
+    }
+  | { readonly type: 'close'; readonly session: number }
+  | {
+      readonly type: 'gradients';
+      /** The checkpoint that training starts from. */
+      readonly policy: PolicySource;
+      readonly weights: TraineeWeights;
+      readonly pass: readonly TrainingSequence[];
+      /** Tokens that count in the whole batch. */
+      readonly tokens: number;
+    };
+
+/** To a worker: a command, or the wish to stop one. */
+export type ToWorker =
+  | { readonly id: number; readonly command: Command }
+  | { readonly id: number; readonly abort: true };
+
+/** From a worker: first that it is ready, then an answer to each command. */
+export type FromWorker =
+  | { readonly ready: true; readonly engine: string }
+  | { readonly failed: PlainError }
+  | { readonly id: number; readonly result: unknown }
+  | { readonly id: number; readonly error: PlainError };
+
+export interface WorkerSetting {
+  readonly engine: EngineOptions;
+}
+
+/** An error as plain data. */
+export interface PlainError {
+  /** Null for an error that is not ours. */
+  readonly code: ErrorCode | null;
+  readonly message: string;
+  readonly hint: string | undefined;
+  /** Of `RequestsRefused`. */
+  readonly reasons?: ReadonlyMap<string, PlainError>;
+}
+
+export function toPlain(error: unknown): PlainError {
+  if (!(error instanceof OptimaError)) return { code: null, message: messageOf(error), hint: undefined };
+  const { code, message, hint } = error;
+  if (!(error instanceof RequestsRefused)) return { code, message, hint };
+  return { code, message, hint, reasons: new Map([...error.reasons].map(([id, why]) => [id, toPlain(why)])) };
+}
+
+export function fromPlain({ code, message, hint, reasons }: PlainError): Error {
+  if (reasons !== undefined) {
+    return new RequestsRefused(new Map([...reasons].map(([id, why]) => [id, fromPlain(why) as OptimaError])));
+  }
+  return code === null ? new Error(message) : new OptimaError(code, message, { hint });
+}

@@ -1,0 +1,118 @@
+// A worker thread: an engine of its own that generates, scores and computes gradients as it is told.
+import { parentPort, workerData } from 'node:worker_threads';
+import { OptimaError } from '../domain/errors.ts';
+import type { PolicyHash } from '../domain/ids.ts';
+import type { ModelSession } from '../domain/model.ts';
+import { type LlamaPolicy, loadPolicy } from '../models/llama/index.ts';
+import { startEngine, tf } from '../tensor/index.ts';
+import { computePassGradients } from '../training/sft/step.ts';
+import {
+  type Command,
+  type FromWorker,
+  type PolicySource,
+  type ToWorker,
+  type TraineeWeights,
+  toPlain,
+  type WorkerSetting,
+} from './protocol.ts';
+
+const port = parentPort!;
+const say = (message: FromWorker) => port.postMessage(message);
+
+/** The frozen base and the policy under way. */
+const maxPolicies = 2;
+/** The one used longest ago first. */
+const policies = new Map<PolicyHash, Promise<LlamaPolicy>>();
+const sessions = new Map<number, ModelSession>();
+const running = new Map<number, AbortController>();
+/** The policy whose weights follow the main thread's, and which weights it has. */
+let trainee: { readonly folder: string; readonly policy: LlamaPolicy; version: string } | null = null;
+
+async function loadChecked({ folder, hash }: PolicySource): Promise<LlamaPolicy> {
+  const policy = await loadPolicy(folder);
+  if (policy.hash === hash) return policy;
+  policy.dispose();
+  throw new OptimaError(
+    'checkpoint.invalid',
+    `${folder}: its weights have the hash ${policy.hash}, not ${hash}.`,
+  );
+}
+
+function policyOf(source: PolicySource): Promise<LlamaPolicy> {
+  const policy = policies.get(source.hash) ?? loadChecked(source);
+  policies.delete(source.hash);
+  policies.set(source.hash, policy);
+  policy.catch(() => policies.delete(source.hash));
+  while (policies.size > maxPolicies) {
+    const [hash, oldest] = [...policies][0]!;
+    policies.delete(hash);
+    void oldest.then((unused) => unused.dispose());
+  }
+  return policy;
+}
+
+async function sessionOf(source: PolicySource, id: number): Promise<ModelSession> {
+  const session = sessions.get(id) ?? (await policyOf(source)).openSession();
+  sessions.set(id, session);
+  return session;
+}
+
+/** The policy in training with the weights of this step. */
+async function traineeOf(source: PolicySource, { values, version }: TraineeWeights): Promise<LlamaPolicy> {
+  if (trainee?.folder !== source.folder) {
+    trainee?.policy.dispose();
+    trainee = null;
+    trainee = { folder: source.folder, policy: await loadPolicy(source.folder), version: '' };
+  }
+  const { policy } = trainee;
+  if (trainee.version === version) return policy;
+  let start = 0;
+  for (const variable of policy.parameters.values()) {
+    // A copy: a tensor may keep the array that it is made of, and this one changes.
+    const own = values.slice(start, start + variable.size);
+    tf.tidy(() => variable.assign(tf.tensor(own, variable.shape)));
+    start += variable.size;
+  }
+  trainee.version = version;
+  return policy;
+}
+
+async function carryOut(command: Command, signal: AbortSignal): Promise<unknown> {
+  switch (command.type) {
+    case 'generate':
+      return (await sessionOf(command.policy, command.session)).generate(command.requests, { signal });
+    case 'score':
+      return (await sessionOf(command.policy, command.session)).score(command.requests, { signal });
+    case 'close':
+      sessions.get(command.session)?.close();
+      sessions.delete(command.session);
+      return null;
+    case 'gradients': {
+      const policy = await traineeOf(command.policy, command.weights);
+      return computePassGradients(policy, command.pass, command.tokens);
+    }
+  }
+}
+
+async function answer(id: number, command: Command): Promise<void> {
+  const controller = new AbortController();
+  running.set(id, controller);
+  try {
+    say({ id, result: await carryOut(command, controller.signal) });
+  } catch (error) {
+    say({ id, error: toPlain(error) });
+  } finally {
+    running.delete(id);
+  }
+}
+
+try {
+  const engine = await startEngine((workerData as WorkerSetting).engine);
+  port.on('message', (message: ToWorker) => {
+    if ('abort' in message) running.get(message.id)?.abort();
+    else void answer(message.id, message.command);
+  });
+  say({ ready: true, engine: engine.name });
+} catch (error) {
+  say({ failed: toPlain(error) });
+}

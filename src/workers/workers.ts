@@ -1,0 +1,251 @@
+// Worker threads with an engine each: models that generate and score off the main thread, and gradients by the pass.
+// A worker that dies is replaced, and what it was doing is done again with the same result.
+import { Worker } from 'node:worker_threads';
+import { OptimaError } from '../domain/errors.ts';
+import type {
+  CallOptions,
+  Generation,
+  GenerationRequest,
+  LanguageModel,
+  ModelSession,
+  ScoreRequest,
+  ScoreResult,
+} from '../domain/model.ts';
+import type { EngineOptions } from '../tensor/index.ts';
+import type { PassGradients } from '../training/gradients.ts';
+import type { DifferentiablePolicy } from '../training/loop.ts';
+import type { ComputePasses } from '../training/sft/step.ts';
+import {
+  type Command,
+  type FromWorker,
+  fromPlain,
+  type PolicySource,
+  type ToWorker,
+  type WorkerSetting,
+} from './protocol.ts';
+
+/** A worker went away in the middle of a command. */
+class WorkerDied extends Error {}
+
+/** Times that a command is tried before its worker's deaths are taken for its fault. */
+const maxAttempts = 3;
+
+interface Call {
+  readonly resolve: (result: unknown) => void;
+  readonly reject: (error: Error) => void;
+}
+
+/** The main thread's end of one worker. */
+class Thread {
+  readonly #setting: WorkerSetting;
+  #worker: Worker | null = null;
+  #ready: Promise<string> | null = null;
+  #calls = new Map<number, Call>();
+  #nextCall = 0;
+
+  constructor(setting: WorkerSetting) {
+    this.#setting = setting;
+  }
+
+  /** Starts the worker unless it runs; resolves with the name of its engine. */
+  start(): Promise<string> {
+    this.#ready ??= new Promise((resolve, reject) => {
+      // Where tests run under `--import tsx`, the worker must not inherit it: it has a launcher of its own.
+      const launcher = new URL('../../bin/worker.js', import.meta.url);
+      const worker = new Worker(launcher, { workerData: this.#setting, execArgv: [] });
+      this.#worker = worker;
+      const calls = this.#calls;
+      let reason = '';
+      worker.on('message', (message: FromWorker) => {
+        if ('ready' in message) {
+          // An idle worker must not keep the process alive.
+          worker.unref();
+          return resolve(message.engine);
+        }
+        if ('failed' in message) return reject(fromPlain(message.failed));
+        const call = calls.get(message.id);
+        calls.delete(message.id);
+        if ('error' in message) call?.reject(fromPlain(message.error));
+        else call?.resolve(message.result);
+      });
+      worker.on('error', (error) => {
+        reason = `: ${error.message}`;
+      });
+      worker.on('exit', () => {
+        if (this.#worker === worker) {
+          this.#worker = null;
+          this.#ready = null;
+          this.#calls = new Map();
+        }
+        const died = new WorkerDied(`A worker thread died${reason}.`);
+        reject(died);
+        for (const call of calls.values()) call.reject(died);
+      });
+    });
+    return this.#ready;
+  }
+
+  /** Carries out a command. Rejects with `WorkerDied` when the worker goes away before it has answered. */
+  async call(command: Command, signal?: AbortSignal): Promise<unknown> {
+    await this.start();
+    const worker = this.#worker;
+    if (worker === null) throw new WorkerDied('A worker thread died.');
+    const id = this.#nextCall++;
+    const post = (message: ToWorker) => worker.postMessage(message);
+    const abort = () => post({ id, abort: true });
+    worker.ref();
+    try {
+      return await new Promise((resolve, reject) => {
+        this.#calls.set(id, { resolve, reject });
+        signal?.addEventListener('abort', abort, { once: true });
+        post({ id, command });
+        if (signal?.aborted) abort();
+      });
+    } finally {
+      signal?.removeEventListener('abort', abort);
+      if (this.#calls.size === 0) worker.unref();
+    }
+  }
+
+  /** As `call`, in a new worker when the old one dies; `before` comes first in each new one. */
+  async insist(command: Command, signal?: AbortSignal, before: readonly Command[] = []): Promise<unknown> {
+    for (let attempt = 1; ; attempt++) {
+      try {
+        if (attempt > 1) for (const earlier of before) await this.call(earlier, signal);
+        return await this.call(command, signal);
+      } catch (error) {
+        if (!(error instanceof WorkerDied)) throw error;
+        if (attempt < maxAttempts) continue;
+        throw new OptimaError('model.failed', `${error.message} It was tried ${attempt} times.`, {
+          cause: error,
+        });
+      }
+    }
+  }
+
+  tell(command: Command): void {
+    if (this.#worker !== null) this.call(command).catch(() => {});
+  }
+
+  async stop(): Promise<void> {
+    await this.#worker?.terminate();
+  }
+}
+
+/** A policy in one worker. Each of its calls and sessions goes there. */
+class WorkerModel implements LanguageModel {
+  readonly hash;
+  readonly #thread: Thread;
+  readonly #policy: PolicySource;
+  readonly #newSession: () => number;
+
+  constructor(thread: Thread, policy: PolicySource, newSession: () => number) {
+    this.hash = policy.hash;
+    this.#thread = thread;
+    this.#policy = policy;
+    this.#newSession = newSession;
+  }
+
+  generate(requests: readonly GenerationRequest[], options?: CallOptions): Promise<readonly Generation[]> {
+    return this.#once((session) => session.generate(requests, options));
+  }
+
+  score(requests: readonly ScoreRequest[], options?: CallOptions): Promise<readonly ScoreResult[]> {
+    return this.#once((session) => session.score(requests, options));
+  }
+
+  openSession(): ModelSession {
+    const thread = this.#thread;
+    const common = { policy: this.#policy, session: this.#newSession() };
+    // What the session remembers follows from its calls: a new worker repeats them to remember the same.
+    const past: Command[] = [];
+    const ask = async (command: Command, signal?: AbortSignal) => {
+      const result = await thread.insist(command, signal, past);
+      past.push(command);
+      return result;
+    };
+    return {
+      hash: this.hash,
+      generate: async (requests, { signal } = {}) =>
+        (await ask({ ...common, type: 'generate', requests }, signal)) as readonly Generation[],
+      score: async (requests, { signal } = {}) =>
+        (await ask({ ...common, type: 'score', requests }, signal)) as readonly ScoreResult[],
+      close: () => thread.tell({ type: 'close', session: common.session }),
+    };
+  }
+
+  async #once<T>(use: (session: ModelSession) => Promise<T>): Promise<T> {
+    const session = this.openSession();
+    try {
+      return await use(session);
+    } finally {
+      session.close();
+    }
+  }
+}
+
+/** A set of worker threads. The owner stops them. */
+export class Workers {
+  /** What computes in each. */
+  readonly engine: string;
+  readonly #threads: readonly Thread[];
+  #sessions = 0;
+  #trainings = 0;
+
+  private constructor(threads: readonly Thread[], engine: string) {
+    this.#threads = threads;
+    this.engine = engine;
+  }
+
+  /** Starts `count` workers, each with one core's share of the engine. Rejects as `startEngine` does. */
+  static async start(count: number, engine: EngineOptions = {}): Promise<Workers> {
+    const setting = { engine: { ...engine, blasThreads: 1 } };
+    const threads = Array.from({ length: count }, () => new Thread(setting));
+    const [name] = await Promise.all(threads.map((thread) => thread.start()));
+    return new Workers(threads, name!);
+  }
+
+  get count(): number {
+    return this.#threads.length;
+  }
+
+  /** The policy as one model in each worker. All give the same results. */
+  modelsOf(policy: PolicySource): readonly LanguageModel[] {
+    return this.#threads.map((thread) => new WorkerModel(thread, policy, () => this.#sessions++));
+  }
+
+  /**
+   * Computes gradients of a policy in training, which started from `source`: each pass in the next worker that is
+   * free. What comes out follows from the passes alone.
+   */
+  gradientsOf(source: PolicySource, policy: DifferentiablePolicy): ComputePasses {
+    const variables = [...policy.parameters.values()];
+    const size = variables.reduce((sum, variable) => sum + variable.size, 0);
+    const values = new Float32Array(new SharedArrayBuffer(4 * size));
+    const training = this.#trainings++;
+    let step = 0;
+    return async (passes, tokens) => {
+      let start = 0;
+      for (const variable of variables) {
+        values.set(variable.dataSync(), start);
+        start += variable.size;
+      }
+      const weights = { values, version: `${training}/${step++}` };
+      const results: PassGradients[] = [];
+      const queue = passes.entries();
+      const work = async (thread: Thread) => {
+        for (const [index, pass] of queue) {
+          const command = { type: 'gradients', policy: source, weights, pass, tokens } as const;
+          results[index] = (await thread.insist(command)) as PassGradients;
+        }
+      };
+      await Promise.all(this.#threads.map(work));
+      return results;
+    };
+  }
+
+  /** Ends all workers; for tests, one of them as if it had crashed. */
+  async stop(): Promise<void> {
+    await Promise.all(this.#threads.map((thread) => thread.stop()));
+  }
+}
