@@ -33,7 +33,7 @@ export function addWarmup(program: Command): void {
     .argument('<scenario...>', 'scenarios with a demonstrator')
     .description("make a base checkpoint from scratch from the scenarios' demonstrations")
     .requiredOption('--out <folder>', 'folder of the checkpoint')
-    .option('--steps <n>', 'optimizer steps', wholeNumber('--steps', 1), 4200)
+    .option('--steps <n>', 'optimizer steps', wholeNumber('--steps', 1), 10_000)
     .option('--dialogues <n>', 'dialogues of one step', wholeNumber('--dialogues', 1), 10)
     .option('--echo-steps <n>', 'most steps spent on learning to copy', wholeNumber('--echo-steps', 0), 800)
     .option('--learning-rate <x>', 'peak learning rate', positiveNumber('--learning-rate'), 2e-3)

@@ -117,7 +117,8 @@ ${rows
 ## Training log
 
 Loss in nats per token of the agents' own messages; held out: demonstrations on validation tasks. In the first steps
-(echo) the model only learns to copy. The whole log is in \`training.json\`.
+(echo) the model only learns to copy; from then on one lesson in looking lines up stands beside every dialogue. The
+whole log is in \`training.json\`.
 
 | step | learning rate | loss | held out | |
 |---|---|---|---|---|

@@ -43,5 +43,6 @@ export const defaultSftConfig: SftConfig = {
   beta2: 0.95,
   epsilon: 1e-8,
   maxSequenceTokens: 1024,
-  tokensPerPass: 4096,
+  // About four passes of a batch: work for as many threads.
+  tokensPerPass: 1024,
 };
