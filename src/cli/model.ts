@@ -6,8 +6,8 @@ import type { Workers } from '../workers/index.ts';
 import { type Backend, defaultModel } from './options.ts';
 import type { Output } from './output.ts';
 
-/** More than these were never measured; each takes memory for an engine of its own. */
-const mostWorkers = 8;
+/** By default no more than these: each takes 0.4 GB for an engine of its own. */
+const mostWorkers = 4;
 
 export interface ModelOptions {
   /** Worker threads; 0: compute on the main thread. Default: one for each core, if there are several. */

@@ -69,7 +69,7 @@ export const backendOption = () =>
 export const workersOption = () =>
   new Option(
     '--workers <n>',
-    'worker threads, 0 for none; results do not depend on their number (default: one for each core, if several)',
+    'worker threads, 0 for none; results do not depend on their number (default: one for each core, at most 4)',
   ).argParser(wholeNumber('--workers', 0));
 
 export const splitOption = () =>

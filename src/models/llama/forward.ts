@@ -57,24 +57,23 @@ export function computeHidden(
   const bias = past === undefined ? causalBias(t) : causalBias(t, past);
   let x = embed(weights.embedding, tf.reshape(ids, [b * t])); // [b·t, d]
   weights.layers.forEach((layer, index) => {
-    x = computeLayer(x, layer, config.rms_norm_eps, (queries, keys, values) => {
-      const rotated = rotateHeads(queries, [b, t, config.num_attention_heads], rotation); // [b, h, t, dh]
-      const fresh: KeysValues = {
-        keys: rotateHeads(keys, [b, t, config.num_key_value_heads], rotation), // [b, kv, t, dh]
-        values: splitHeads(values, [b, t, config.num_key_value_heads]), // [b, kv, t, dh]
-      };
-      const before = past?.layers[index];
-      const seen: KeysValues =
-        before === undefined
-          ? fresh
-          : {
-              keys: tf.concat([before.keys, fresh.keys], 2), // [b, kv, p + t, dh]
-              values: tf.concat([before.values, fresh.values], 2),
-            };
-      onLayer?.(seen);
-      const mixed = attention(rotated, seen.keys, seen.values, bias); // [b, h, t, dh]
-      return tf.reshape(tf.transpose(mixed, [0, 2, 1, 3]), [b * t, -1]); // [b·t, h·dh]
+    // What a layer leaves behind is freed at its end; what its gradient needs, TF.js keeps by itself.
+    const { out, keys, values } = tf.tidy(() => {
+      let seen: KeysValues | undefined;
+      const out = computeLayer(x, layer, config.rms_norm_eps, (queries, keys, values) => {
+        const rotated = rotateHeads(queries, [b, t, config.num_attention_heads], rotation); // [b, h, t, dh]
+        const fresh: KeysValues = {
+          keys: rotateHeads(keys, [b, t, config.num_key_value_heads], rotation), // [b, kv, t, dh]
+          values: splitHeads(values, [b, t, config.num_key_value_heads]), // [b, kv, t, dh]
+        };
+        seen = past === undefined ? fresh : joinTime(past.layers[index]!, fresh); // [b, kv, p + t, dh]
+        const mixed = attention(rotated, seen.keys, seen.values, bias); // [b, h, t, dh]
+        return tf.reshape(tf.transpose(mixed, [0, 2, 1, 3]), [b * t, -1]); // [b·t, h·dh]
+      });
+      return { out, ...(onLayer === undefined ? {} : seen) };
     });
+    x = out;
+    if (keys !== undefined && values !== undefined) onLayer?.({ keys, values });
   });
   return rmsNorm(x, weights.norm, config.rms_norm_eps);
 }
@@ -83,6 +82,11 @@ export function computeHidden(
 export function project({ weights }: Decoder, hidden: tf.Tensor2D, rows?: tf.Tensor1D): tf.Tensor2D {
   return linear(rows === undefined ? hidden : embed(hidden, rows), weights.head);
 }
+
+const joinTime = (before: KeysValues, after: KeysValues): KeysValues => ({
+  keys: tf.concat([before.keys, after.keys], 2),
+  values: tf.concat([before.values, after.values], 2),
+});
 
 /** [b·t, n·dh] → [b, n, t, dh] */
 function splitHeads(x: tf.Tensor2D, [b, t, n]: readonly [number, number, number]): tf.Tensor4D {
