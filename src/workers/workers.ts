@@ -42,6 +42,8 @@ class Thread {
   #ready: Promise<string> | null = null;
   #calls = new Map<number, Call>();
   #nextCall = 0;
+  /** Once it is stopped nothing starts it again, and the process stays until it has ended. */
+  #stopped = false;
 
   constructor(setting: WorkerSetting) {
     this.#setting = setting;
@@ -85,8 +87,9 @@ class Thread {
     return this.#ready;
   }
 
-  /** Carries out a command. Rejects with `WorkerDied` when the worker goes away before it has answered. */
+  /** Carries out a command. Rejects with `WorkerDied` when the worker goes away before it has answered or is stopped. */
   async call(command: Command, signal?: AbortSignal): Promise<unknown> {
+    if (this.#stopped) throw new WorkerDied('The worker thread was stopped.');
     await this.start();
     const worker = this.#worker;
     if (worker === null) throw new WorkerDied('A worker thread died.');
@@ -103,7 +106,7 @@ class Thread {
       });
     } finally {
       signal?.removeEventListener('abort', abort);
-      if (this.#calls.size === 0) worker.unref();
+      if (this.#calls.size === 0 && !this.#stopped) worker.unref();
     }
   }
 
@@ -115,7 +118,7 @@ class Thread {
         return await this.call(command, signal);
       } catch (error) {
         if (!(error instanceof WorkerDied)) throw error;
-        if (attempt < maxAttempts) continue;
+        if (attempt < maxAttempts && !this.#stopped) continue;
         throw new OptimaError('model.failed', `${error.message} It was tried ${attempt} times.`, {
           cause: error,
         });
@@ -128,6 +131,8 @@ class Thread {
   }
 
   async stop(): Promise<void> {
+    this.#stopped = true;
+    this.#worker?.ref();
     await this.#worker?.terminate();
   }
 }
@@ -244,7 +249,7 @@ export class Workers {
     };
   }
 
-  /** Ends all workers; for tests, one of them as if it had crashed. */
+  /** Ends all workers. */
   async stop(): Promise<void> {
     await Promise.all(this.#threads.map((thread) => thread.stop()));
   }

@@ -181,4 +181,15 @@ test('a worker that dies while training changes nothing', async () => {
   assert.equal(result, expected);
 });
 
+test('what is stopped stays stopped, and says so to those who wait', async () => {
+  const pair = await Workers.start(2, engine);
+  const [model] = pair.modelsOf(source);
+  const waiting = model!.generate(requests).catch((error: unknown) => error);
+  const before = started.length;
+  await pair.stop();
+  assert.instance(await waiting, OptimaError);
+  assert.instance(await model!.generate(requests).catch((error: unknown) => error), OptimaError);
+  assert.is(started.length, before);
+});
+
 test.run();
