@@ -121,8 +121,10 @@ export const add = binary(0xe4);
 export const sub = binary(0xe5);
 export const mul = binary(0xe6);
 export const div = binary(0xe7);
-export const min = binary(0xe8);
-export const max = binary(0xe9);
+/** b where it is less than a, else a: one instruction on x86, where IEEE's minimum is several. */
+export const min = binary(0xea);
+/** b where it is greater than a, else a. */
+export const max = binary(0xeb);
 export const neg = unary(0xe1);
 export const lessThan = binary(0x43);
 /** a where the mask is clear, 0 where it is set. */

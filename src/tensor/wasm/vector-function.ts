@@ -24,6 +24,8 @@ export interface Step<Name extends string> {
   readonly read: Readonly<Record<Name, Code>>;
   /** Evaluates an expression once, for several uses. */
   readonly keep: (value: Code) => Code;
+  /** A number in every lane, put there once for all turns of the loop. */
+  readonly constant: (value: number) => Code;
   /** Writes to the vector's element; reads in the same step still see the old one. */
   readonly store: (vector: Name, value: Code) => void;
 }
@@ -57,6 +59,7 @@ export function vectorFunction<const Name extends string>({
   // first lane counts.
   const [wide, narrow] = [builder.local('v128'), builder.local('v128')];
   const combine = reduce === 'max' ? max : add;
+  const constants = new Map<number, number>();
 
   const turns = (width: Width): Code => {
     const accumulator = width === 4 ? wide : narrow;
@@ -74,6 +77,11 @@ export function vectorFunction<const Name extends string>({
         kept.push(set(local, value));
         return get(local);
       },
+      constant: (value) => {
+        const local = constants.get(value) ?? builder.local('v128');
+        constants.set(value, local);
+        return get(local);
+      },
       store: (vector, value) => void stores.push(store(width, get(addressOf(vector)), value)),
     });
     const loads = vectors.flatMap((name) =>
@@ -89,5 +97,7 @@ export function vectorFunction<const Name extends string>({
   const splats = scalars.map((name) => set(values.get(name)!, splat(get(builder.parameters[name]!))));
   const lanes = [narrow, wide, wide, wide, wide].map((local, i) => ({ local, lane: Math.max(0, i - 1) }));
   const result = reduce ? combineLanes(reduce, lanes) : [];
-  return builder.body(...splats, start, turns(4), turns(1), result);
+  const loops = [turns(4), turns(1)];
+  const hoisted = [...constants].map(([value, local]) => set(local, constant(value)));
+  return builder.body(...splats, ...hoisted, start, ...loops, result);
 }

@@ -3,7 +3,6 @@ import {
   add,
   assemble,
   type Code,
-  constant,
   div,
   lessThan,
   min,
@@ -20,7 +19,7 @@ import { type Step, vectorFunction } from './vector-function.ts';
  * e^x = 2^n · e^r with n = round(x / ln 2) and the polynomial of Cephes' expf for e^r: within 2 ulp. Below
  * -87.3 the result is 0, above 88.3 it stays at e^88.3; NaN stays NaN.
  */
-function exp(keep: Step<never>['keep'], x: Code): Code {
+function exp({ keep, constant }: Step<never>, x: Code): Code {
   const within = keep(min(x, constant(88.3)));
   // Added to this number a float loses its fraction, and its low bits become n + 127, the exponent of 2^n.
   const rounding = constant(1.5 * 2 ** 23 + 127);
@@ -35,8 +34,10 @@ function exp(keep: Step<never>['keep'], x: Code): Code {
   return unless(mul(power, shiftLeft(rounded, 23)), lessThan(x, constant(-87.3)));
 }
 
-const sigmoid = (keep: Step<never>['keep'], x: Code): Code =>
-  div(constant(1), add(constant(1), exp(keep, neg(x))));
+const sigmoid = (step: Step<never>, x: Code): Code => {
+  const one = step.constant(1);
+  return div(one, add(one, exp(step, neg(x))));
+};
 
 const functions = {
   /** Σ x · y */
@@ -51,7 +52,7 @@ const functions = {
     reduce: 'sum',
     each: ({ read }) => mul(mul(read.x, read.y), read.z),
   }),
-  /** max x */
+  /** max x; passes over NaN */
   maximum: vectorFunction({ vectors: ['x'], reduce: 'max', each: ({ read }) => read.x }),
   /** out = x, of any 4-byte type */
   copy: vectorFunction({
@@ -101,8 +102,9 @@ const functions = {
     vectors: ['x'],
     scalars: ['shift'],
     reduce: 'sum',
-    each: ({ read, keep, store }) => {
-      const power = keep(exp(keep, keep(sub(read.x, read.shift))));
+    each: (step) => {
+      const { read, keep, store } = step;
+      const power = keep(exp(step, keep(sub(read.x, read.shift))));
       store('x', power);
       return power;
     },
@@ -112,13 +114,17 @@ const functions = {
     vectors: ['x'],
     scalars: ['shift'],
     reduce: 'sum',
-    each: ({ read, keep }) => exp(keep, keep(sub(read.x, read.shift))),
+    each: (step) => exp(step, step.keep(sub(step.read.x, step.read.shift))),
   }),
   /** out = exp(x − shift) · s */
   scaledExp: vectorFunction({
     vectors: ['x', 'out'],
     scalars: ['shift', 's'],
-    each: ({ read, keep, store }) => void store('out', mul(exp(keep, keep(sub(read.x, read.shift))), read.s)),
+    each: (step) => {
+      const { read, keep, store } = step;
+      store('out', mul(exp(step, keep(sub(read.x, read.shift))), read.s));
+      return undefined;
+    },
   }),
   /** dp = p · (dp − mean) · s */
   softmaxBackward: vectorFunction({
@@ -129,15 +135,19 @@ const functions = {
   /** out = gate · σ(gate) · up */
   swiglu: vectorFunction({
     vectors: ['gate', 'up', 'out'],
-    each: ({ read, keep, store }) =>
-      void store('out', mul(mul(read.gate, sigmoid(keep, read.gate)), read.up)),
+    each: (step) => {
+      const { read, store } = step;
+      store('out', mul(mul(read.gate, sigmoid(step, read.gate)), read.up));
+      return undefined;
+    },
   }),
   /** dgate = dy · up · σ · (1 + gate · (1 − σ)), dup = dy · gate · σ */
   swigluBackward: vectorFunction({
     vectors: ['dy', 'gate', 'up', 'dgate', 'dup'],
-    each: ({ read, keep, store }) => {
+    each: (step) => {
+      const { read, keep, store, constant } = step;
       const one = constant(1);
-      const sigma = keep(sigmoid(keep, read.gate));
+      const sigma = keep(sigmoid(step, read.gate));
       const through = keep(mul(read.dy, sigma));
       store('dgate', mul(mul(through, read.up), add(one, mul(read.gate, sub(one, sigma)))));
       store('dup', mul(through, read.gate));
