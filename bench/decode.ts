@@ -1,9 +1,8 @@
 // Decoding throughput of the embedded model: new tokens per second, with the reading of the prompts and without.
 // node --import tsx bench/decode.ts [rows…]   (OPTIMA_BACKEND and OPTIMA_BLAS choose the engine)
 import { generateTokens } from '../src/models/llama/generate.ts';
-import { PrefixMemory } from '../src/models/llama/prefixes.ts';
 import { startEngine } from '../src/tensor/index.ts';
-import { createBenchPolicy, decoderOf, randomIds, report, wholeNumber } from './shared.ts';
+import { createBenchPolicy, createMemory, randomIds, report, wholeNumber } from './shared.ts';
 
 const promptTokens = 200;
 const newTokens = 128;
@@ -11,7 +10,7 @@ const batches = process.argv.length > 2 ? process.argv.slice(2).map(wholeNumber)
 
 const engine = await startEngine();
 const { policy, rng } = createBenchPolicy();
-const decoder = decoderOf(policy);
+const memory = createMemory(policy);
 
 /** Seconds that a batch takes to read its prompts and write `maxTokens` each. */
 async function measure(rows: number, maxTokens: number): Promise<number> {
@@ -22,12 +21,14 @@ async function measure(rows: number, maxTokens: number): Promise<number> {
     seed: row,
   }));
   const startedAt = performance.now();
-  await generateTokens(decoder, jobs, {
+  await generateTokens(jobs, {
     stopIds: new Set(),
     maxRows: rows,
-    tokenBudget: 8192,
-    prefixes: new PrefixMemory(policy.config),
+    tokenBudget: 1024,
+    context: policy.config.max_position_embeddings,
+    memory,
   });
+  memory.forget();
   return (performance.now() - startedAt) / 1000;
 }
 

@@ -1,7 +1,8 @@
 // What the benchmarks share: the decoder that they measure, and the line of JSON that each prints for run.ts.
 import { createRng, type Rng } from '../src/domain/rng.ts';
-import type { Decoder } from '../src/models/llama/forward.ts';
+import { createBlockDecoder } from '../src/models/llama/block-decoder.ts';
 import { createPolicy, type LlamaPolicy } from '../src/models/llama/index.ts';
+import { Memory } from '../src/models/llama/memory.ts';
 import { RotaryTable } from '../src/models/llama/rotary.ts';
 import { arrangeWeights } from '../src/models/llama/weights.ts';
 import type { Engine } from '../src/tensor/index.ts';
@@ -89,12 +90,11 @@ export function createBenchPolicy(): { readonly policy: LlamaPolicy; readonly rn
   return { policy: createPolicy(config, lettersTokenizer, rng.split('weights')), rng };
 }
 
-/** The decoder below a policy, which would stop where its random weights say so. */
-export const decoderOf = ({ config, parameters }: LlamaPolicy): Decoder => ({
-  config,
-  weights: arrangeWeights(config, parameters),
-  rotary: new RotaryTable(config),
-});
+/** A memory of the decoder below a policy, which itself would stop where its random weights say so. */
+export function createMemory({ config, parameters }: LlamaPolicy, maxBytes?: number): Memory {
+  const weights = arrangeWeights(config, parameters);
+  return new Memory(createBlockDecoder({ config, weights, rotary: new RotaryTable(config) }), maxBytes);
+}
 
 /** Random token ids. */
 export const randomIds = (policy: LlamaPolicy, rng: Rng, length: number): number[] =>

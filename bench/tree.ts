@@ -4,34 +4,34 @@
 // node --import tsx bench/tree.ts   (OPTIMA_BACKEND and OPTIMA_BLAS choose the engine)
 import { createRng } from '../src/domain/rng.ts';
 import { generateTokens } from '../src/models/llama/generate.ts';
-import { PrefixMemory } from '../src/models/llama/prefixes.ts';
+import type { Memory } from '../src/models/llama/memory.ts';
 import { startEngine } from '../src/tensor/index.ts';
-import { createBenchPolicy, decoderOf, randomIds, report, rounded } from './shared.ts';
+import { createBenchPolicy, createMemory, randomIds, report, rounded } from './shared.ts';
 
 const [contextTokens, messageTokens, depth, expansions, branches] = [512, 50, 6, 8, 3];
 
 const engine = await startEngine();
 const { policy, rng } = createBenchPolicy();
-const decoder = decoderOf(policy);
+const { max_position_embeddings: context } = policy.config;
 const contexts = [randomIds(policy, rng, contextTokens), randomIds(policy, rng, contextTokens)];
 
 /** Messages of one branch, from the first turn on. */
 type Branch = readonly (readonly number[])[];
 
 /** Writes the next message of each branch; its speaker reads its own context and all messages. */
-async function extend(open: readonly Branch[], prefixes: PrefixMemory): Promise<Branch[]> {
+async function extend(open: readonly Branch[], memory: Memory): Promise<Branch[]> {
   const jobs = open.map((messages, i) => ({
     id: `${i}`,
     promptIds: [...contexts[messages.length % 2]!, ...messages.flat()],
     sampling: { temperature: 0.7, topP: 1, topK: 0, maxTokens: messageTokens },
     seed: messages.length * branches + i,
   }));
-  const limits = { stopIds: new Set<number>(), maxRows: 64, tokenBudget: 8192, prefixes };
-  const completions = await generateTokens(decoder, jobs, limits);
+  const limits = { stopIds: new Set<number>(), maxRows: 64, tokenBudget: 1024, context, memory };
+  const completions = await generateTokens(jobs, limits);
   return open.map((messages, i) => [...messages, completions[i]!.tokenIds]);
 }
 
-async function growTree(prefixes: PrefixMemory) {
+async function growTree(memory: Memory) {
   const draw = createRng('tree');
   const nodes: Branch[] = [[]];
   let turns = 0;
@@ -40,19 +40,19 @@ async function growTree(prefixes: PrefixMemory) {
     const from = draw.pick(nodes.filter((messages) => messages.length < depth));
     let open: readonly Branch[] = Array.from({ length: branches }, () => from);
     while (open[0]!.length < depth) {
-      open = await extend(open, prefixes);
+      open = await extend(open, memory);
       turns += open.length;
       nodes.push(...open);
     }
   }
   const seconds = (performance.now() - startedAt) / 1000;
   const leaves = nodes.filter((messages) => messages.length === depth).length;
-  return { turns, leaves, seconds, ...prefixes.statistics };
+  return { turns, leaves, seconds, ...memory.statistics };
 }
 
-await growTree(new PrefixMemory(policy.config));
-const without = await growTree(new PrefixMemory(policy.config, 0));
-const memory = await growTree(new PrefixMemory(policy.config));
+await growTree(createMemory(policy));
+const without = await growTree(createMemory(policy, 0));
+const memory = await growTree(createMemory(policy));
 report({
   bench: 'tree',
   engine,

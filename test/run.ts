@@ -4,7 +4,7 @@ import { spawn } from 'node:child_process';
 import { readdirSync } from 'node:fs';
 
 const parallel = 2;
-const fileLimitMs = Number(process.env.TEST_FILE_LIMIT_MS ?? 120_000);
+const fileLimitMs = Number(process.env.TEST_FILE_LIMIT_MS ?? 240_000);
 
 interface Totals {
   readonly passed: number;

@@ -1,5 +1,17 @@
 // The one door to TF.js: the engine's choice, and the decoder's operations. Nothing else imports TF.js itself.
+
 export * as tf from '@tensorflow/tfjs';
+export {
+  type BlockDecoder,
+  blockTokens,
+  type DecoderShape,
+  type DecoderWeights,
+  type LayerWeights,
+  type LogitsRow,
+  plainLogits,
+  type RotaryAngles,
+  type Span,
+} from './decoder.ts';
 export {
   type BackendName,
   backendNames,
@@ -8,4 +20,5 @@ export {
   heapBytes,
   startEngine,
 } from './engine.ts';
-export { attention, decodeAttention, embed, linear, rmsNorm, rotary, swiglu, tokenNll } from './ops.ts';
+export { attention, embed, linear, rmsNorm, rotary, swiglu, tokenNll } from './ops.ts';
+export { createHeapDecoder } from './wasm/install.ts';

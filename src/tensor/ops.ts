@@ -115,65 +115,6 @@ export function attention(q: tf.Tensor4D, k: tf.Tensor4D, v: tf.Tensor4D, bias: 
   return tf.reshape(tf.matMul(tf.reshape(weights, [b, kv, (h / kv) * t, s]), v), [b, h, t, dh]);
 }
 
-export interface DecodeAttentionInputs {
-  /** Of the newest token of each row, not yet rotated: [b, h·dh]. */
-  readonly queries: tf.Tensor2D;
-  /** [b, kv·dh] each, the keys not yet rotated. */
-  readonly keys: tf.Tensor2D;
-  readonly values: tf.Tensor2D;
-  /** The new token's rotation: [b, 1, 1, dh/2] each. */
-  readonly cos: tf.Tensor4D;
-  readonly sin: tf.Tensor4D;
-  /** int32 [b] each: the slot of a row's first token, and the slot for the new one. */
-  readonly starts: tf.Tensor1D;
-  readonly ends: tf.Tensor1D;
-  /** [b, kv, slots, dh] each, keys rotated. Used up: go on with the cache that is returned. */
-  readonly cache: { readonly keys: tf.Tensor4D; readonly values: tf.Tensor4D };
-}
-
-/**
- * One decoding step of `attention`: puts each row's new key and value into its slot and lets its queries see the
- * row's slots up to there. Without gradient. Returns what was mixed, [b, h·dh], and the cache, which on wasm is the
- * one given, written in place.
- */
-export function decodeAttention(inputs: DecodeAttentionInputs): {
-  mixed: tf.Tensor2D;
-  cache: DecodeAttentionInputs['cache'];
-} {
-  const { queries, keys, values, cos, sin, starts, ends, cache } = inputs;
-  if (hasKernel('DecodeAttention')) {
-    const tensors = {
-      q: queries,
-      k: keys,
-      v: values,
-      cos,
-      sin,
-      starts,
-      ends,
-      keys: cache.keys,
-      values: cache.values,
-    };
-    return { mixed: run<tf.Tensor2D>('DecodeAttention', tensors), cache };
-  }
-  const [b, kv, slots, dh] = cache.keys.shape;
-  const h = queries.shape[1] / dh;
-  const positions = tf.reshape(tf.range(0, slots, 1, 'int32'), [1, 1, slots, 1]);
-  const own = tf.equal(positions, tf.reshape(ends, [b, 1, 1, 1])); // [b, 1, slots, 1]
-  const place = (fresh: tf.Tensor, before: tf.Tensor4D) =>
-    tf.where(own, tf.reshape(fresh, [b, kv, 1, dh]), before) as tf.Tensor4D;
-  const next = {
-    keys: place(rotary(tf.reshape(keys, [b, kv, 1, dh]), cos, sin), cache.keys),
-    values: place(values, cache.values),
-  };
-  const open = tf.logicalAnd(
-    tf.greaterEqual(positions, tf.reshape(starts, [b, 1, 1, 1])),
-    tf.lessEqual(positions, tf.reshape(ends, [b, 1, 1, 1])),
-  );
-  const bias = tf.reshape(tf.mul(tf.sub(tf.cast(open, 'float32'), 1), 1e9), [b, 1, 1, slots]) as tf.Tensor4D;
-  const rotated = rotary(tf.reshape(queries, [b, h, 1, dh]), cos, sin);
-  return { mixed: tf.reshape(attention(rotated, next.keys, next.values, bias), [b, h * dh]), cache: next };
-}
-
 /** Rows of a table: weight [v, d], ids int32 [n] → [n, d]. */
 export function embed(weight: tf.Tensor2D, ids: tf.Tensor1D): tf.Tensor2D {
   return tf.gather(weight, ids);

@@ -8,7 +8,7 @@ import { lettersTokenizer } from './letters.ts';
 
 export const tinyConfig = {
   vocab_size: 40,
-  hidden_size: 16,
+  hidden_size: 32,
   intermediate_size: 24,
   num_hidden_layers: 2,
   num_attention_heads: 4,

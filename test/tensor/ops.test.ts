@@ -3,7 +3,6 @@ import * as assert from 'uvu/assert';
 import { createRng } from '../../src/domain/rng.ts';
 import {
   attention,
-  decodeAttention,
   embed,
   heapBytes,
   linear,
@@ -112,46 +111,6 @@ for (const [name, create] of Object.entries(cases)) {
     }
   });
 }
-
-test('decodeAttention on wasm equals the composed operation on cpu, and both leave the same cache', async () => {
-  for (let i = 0; i < 10; i++) {
-    const [b, kv, group, slots, half] = [size(3), size(3), size(3), size(40), size(5)];
-    const dh = 2 * half;
-    const ends = Int32Array.from({ length: b }, () => rng.int(slots));
-    const starts = ends.map((end) => rng.int(end + 1));
-    const angles = uniform(rng, [b, 1, 1, half], 3);
-    const inputs: Input[] = [
-      uniform(rng, [b, kv * group * dh], 2),
-      uniform(rng, [b, kv * dh], 2),
-      uniform(rng, [b, kv * dh]),
-      { ...angles, values: angles.values.map(Math.cos) },
-      { ...angles, values: angles.values.map(Math.sin) },
-      { shape: [b], values: starts },
-      { shape: [b], values: ends },
-      uniform(rng, [b, kv, slots, dh], 2),
-      uniform(rng, [b, kv, slots, dh]),
-    ];
-    const parts = ['mixed', 'keys', 'values'] as const;
-    for (const part of parts) {
-      const operation: Operation = (
-        queries,
-        keys,
-        values,
-        cos,
-        sin,
-        starts,
-        ends,
-        cacheKeys,
-        cacheValues,
-      ) => {
-        const cache = { keys: cacheKeys, values: cacheValues };
-        const step = decodeAttention({ queries, keys, values, cos, sin, starts, ends, cache });
-        return { ...step.cache, mixed: step.mixed }[part];
-      };
-      await assertAgrees(operation, inputs, { gradients: false });
-    }
-  }
-});
 
 test('a fully masked tail costs no accuracy: the first position attends to itself alone', async () => {
   const v = uniform(rng, [1, 1, 5, 4]);

@@ -1,9 +1,18 @@
-// The decoder's forward pass over whole sequences: training, scoring and the reading of prompts. Decoding token
-// by token (cache.ts) runs the same layers with another attention.
-import { attention, embed, linear, rmsNorm, rotary, swiglu, tf } from '../../tensor/index.ts';
+// The decoder's forward pass over whole sequences with tensors: what training differentiates, and what reads where the
+// backend is not wasm (tensor-decoder.ts).
+import {
+  attention,
+  type DecoderWeights,
+  embed,
+  type LayerWeights,
+  linear,
+  rmsNorm,
+  rotary,
+  swiglu,
+  tf,
+} from '../../tensor/index.ts';
 import type { LlamaConfig } from './config.ts';
 import type { RotaryTable, Rotation } from './rotary.ts';
-import type { DecoderWeights, LayerWeights } from './weights.ts';
 
 /** What every pass needs: the architecture, the weights and the rotary angles. */
 export interface Decoder {

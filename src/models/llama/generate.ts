@@ -1,22 +1,11 @@
-// Batched generation: rows decode in lockstep, finished ones leave, waiting ones join in the order of the requests.
-// Called by policy.ts; cache.ts holds the mathematics, sampler.ts the draws.
+// Continuous batching: all running rows write one token in each step, finished ones leave at once, and waiting ones join
+// in the order of the requests. Called by policy.ts; memory.ts knows what has been read, sampler.ts draws.
 import { setImmediate as nextMacrotask } from 'node:timers/promises';
 import { OptimaError } from '../../domain/errors.ts';
 import { RequestsRefused, type Sampling } from '../../domain/model.ts';
 import { createRng, type Rng } from '../../domain/rng.ts';
-import type { tf } from '../../tensor/index.ts';
-import {
-  createCache,
-  decodeStep,
-  disposeCache,
-  gatherRows,
-  type KeyValueCache,
-  mergeCaches,
-  stepsLeft,
-} from './cache.ts';
-import type { Decoder } from './forward.ts';
-import { groupByLength } from './groups.ts';
-import { type PrefixMemory, unreadTokens } from './prefixes.ts';
+import type { LogitsRow } from '../../tensor/index.ts';
+import { type Memory, passesOf, type Sequence } from './memory.ts';
 import { sampleToken } from './sampler.ts';
 
 /** A request in token space. */
@@ -41,15 +30,14 @@ export interface GenerationLimits {
   readonly stopIds: ReadonlySet<number>;
   /** Most rows that decode together. */
   readonly maxRows: number;
-  /** Most prompt tokens, padding included, that are read in one pass. */
+  /** Most prompt tokens that are read in one pass. */
   readonly tokenBudget: number;
+  /** Most tokens of a sequence. */
+  readonly context: number;
   /** What is known of the prompts; what is read and written here joins it. */
-  readonly prefixes: PrefixMemory;
+  readonly memory: Memory;
   readonly signal?: AbortSignal | undefined;
 }
-
-/** Share of finished rows at which a batch is rearranged. */
-const finishedShare = 0.25;
 
 /** A job while it decodes. */
 interface Row {
@@ -60,99 +48,94 @@ interface Row {
   readonly tokenIds: number[];
   readonly logprobs: number[];
   finish: Completion['finish'] | null;
-}
-
-/** A cache and the rows it belongs to, in its order. */
-interface Batch {
-  readonly cache: KeyValueCache;
-  readonly rows: readonly Row[];
+  /** Null before it is read and after it has finished. */
+  sequence: Sequence | null;
 }
 
 /**
  * Completes every prompt; results come in the order of the jobs and follow from the jobs alone. Rejects with
  * `RequestsRefused` before any work when prompts or sampling settings are impossible, with `model.failed` when
- * logits are not finite and with `interrupted` when `signal` aborts; nothing stays allocated.
+ * logits are not finite and with `interrupted` when `signal` aborts; no sequence stays open.
  */
 export async function generateTokens(
-  decoder: Decoder,
   jobs: readonly PromptJob[],
   limits: GenerationLimits,
 ): Promise<Completion[]> {
-  const context = decoder.config.max_position_embeddings;
-  const rows = createRows(jobs, context);
+  const { memory, signal } = limits;
+  const rows = createRows(jobs, limits.context);
   const waiting = [...rows];
-  // Everything allocated is in here whenever control leaves this function.
-  let batches: Batch[] = [];
+  let running: Row[] = [];
   try {
-    for (;;) {
-      const decoding = batches.reduce((sum, batch) => sum + batch.rows.filter(isUnfinished).length, 0);
-      const newcomers = waiting.splice(0, limits.maxRows - decoding);
-      await readPrompts(decoder, newcomers, batches, limits);
-      rememberFinished(decoder, batches, limits.prefixes);
-      const batch = mergeBatches(decoder, batches);
-      batches = batch === null ? [] : [batch];
-      if (batch !== null) await decodeUntilRearranged(decoder, batch, limits);
-      else if (waiting.length === 0) break;
+    while (waiting.length > 0 || running.length > 0) {
+      const newcomers = admit(waiting, running, limits);
+      running.push(...newcomers);
+      await readPrompts(newcomers, limits);
+      running = stillRunning(running, memory);
+      if (running.length === 0) continue;
+      await breathe(signal);
+      memory.read(running.map((row) => ({ sequence: row.sequence!, ids: row.tokenIds.slice(-1) })));
+      drawTokens(running, memory.decoder.logits(running.map((_, index) => index)), limits.stopIds);
+      running = stillRunning(running, memory);
     }
   } finally {
-    for (const { cache } of batches) disposeCache(cache);
+    for (const row of rows) if (row.sequence !== null) memory.close(row.sequence);
   }
   return rows.map(({ tokenIds, logprobs, finish }) => ({ tokenIds, logprobs, finish: finish! }));
 }
 
-/** Reads the rows' prompts and draws their first tokens; every group of rows becomes one of the batches. */
+/** Takes the next rows out of `waiting`: as many as there are places, and room for the longest they can become. */
+function admit(waiting: Row[], running: readonly Row[], { maxRows, memory }: GenerationLimits): Row[] {
+  const blocksOf = ({ job, limit }: Row) => memory.blocksFor(job.promptIds.length + limit);
+  let blocks = running.reduce((sum, row) => sum + blocksOf(row), 0);
+  let count = 0;
+  for (const row of waiting.slice(0, maxRows - running.length)) {
+    blocks += blocksOf(row);
+    // A single row is let in however long it is.
+    if (blocks > memory.maxBlocks && memory.maxBlocks > 0 && running.length + count > 0) break;
+    count++;
+  }
+  return waiting.splice(0, count);
+}
+
+/** Opens the rows' sequences, reads their prompts and draws their first tokens. */
 async function readPrompts(
-  decoder: Decoder,
   rows: readonly Row[],
-  batches: Batch[],
-  { prefixes, tokenBudget, stopIds, signal }: GenerationLimits,
+  { memory, tokenBudget, stopIds, signal }: GenerationLimits,
 ): Promise<void> {
   let unread = rows;
   while (unread.length > 0) {
     // The last token is always read: its logits are what comes next.
-    const { now, later } = prefixes.plan(
+    const { now, later } = memory.plan(
       unread,
       ({ job }) => job.promptIds,
       ({ job }) => job.promptIds.length - 1,
     );
-    for (const group of groupByLength(now, ({ reading }) => unreadTokens(reading), tokenBudget)) {
+    for (const { item: row, sequence } of now) row.sequence = sequence;
+    const unreadOf = ({ job, sequence }: Row) => job.promptIds.slice(sequence!.ids.length);
+    const opened = now.map(({ item }) => item);
+    for (const pass of passesOf(opened, (row) => unreadOf(row).length, tokenBudget)) {
       await breathe(signal);
-      const { cache, logits } = createCache(
-        decoder,
-        group.map(({ reading }) => reading.ids),
-        prefixes.past(group.map(({ reading }) => reading)),
-      );
-      batches.push({ cache, rows: group.map(({ item }) => item) });
-      prefixes.store(
-        cache.layers,
-        group.map(({ reading }, row) => ({ ids: reading.ids, row, start: cache.starts[row]! })),
-      );
-      await extendRows(
-        group.map(({ item }) => item),
-        logits,
-        stopIds,
-      );
+      const pieces = pass.map((row) => ({ sequence: row.sequence!, ids: unreadOf(row) }));
+      memory.read(pieces);
+      let end = 0;
+      const last = pieces.map(({ ids }) => {
+        end += ids.length;
+        return end - 1;
+      });
+      drawTokens(pass, memory.decoder.logits(last), stopIds);
     }
     unread = later;
   }
 }
 
-/** Keeps what finished rows wrote: in a dialogue it is the beginning of their next prompt. */
-function rememberFinished(decoder: Decoder, batches: readonly Batch[], prefixes: PrefixMemory): void {
-  // The last token was drawn, but never read.
-  const readIds = ({ job, tokenIds }: Row) => [...job.promptIds, ...tokenIds.slice(0, -1)];
-  for (const { cache, rows } of batches) {
-    const leaving = rows.flatMap((row, index) =>
-      !isUnfinished(row) && prefixes.lacks(readIds(row)) ? [index] : [],
-    );
-    if (leaving.length === 0) continue;
-    const gathered = gatherRows(decoder, [{ cache, rows: leaving }], 0);
-    prefixes.store(
-      gathered.layers,
-      leaving.map((index, row) => ({ ids: readIds(rows[index]!), row, start: gathered.starts[row]! })),
-    );
-    disposeCache(gathered);
-  }
+/** The rows that go on; the sequences of the others are closed. */
+function stillRunning(rows: readonly Row[], memory: Memory): Row[] {
+  return rows.filter((row) => {
+    if (row.finish === null) return true;
+    memory.close(row.sequence!);
+    row.sequence = null;
+    return false;
+  });
 }
 
 /** A row for every job; throws `RequestsRefused` with all the jobs that cannot have one. */
@@ -191,60 +174,13 @@ function createRow(job: PromptJob, context: number): Row {
   if (!(Number.isInteger(maxTokens) && maxTokens > 0))
     refuse(`maxTokens ${maxTokens} is not a positive integer`);
   const limit = Math.min(maxTokens, context - promptIds.length);
-  return { job, rng: createRng(seed), limit, tokenIds: [], logprobs: [], finish: null };
+  return { job, rng: createRng(seed), limit, tokenIds: [], logprobs: [], finish: null, sequence: null };
 }
 
-const isUnfinished = (row: Row): boolean => row.finish === null;
-
-/** One batch of all unfinished rows, or null when there are none. Takes the batches' caches over. */
-function mergeBatches(decoder: Decoder, batches: readonly Batch[]): Batch | null {
-  const rows = batches.flatMap((batch) => batch.rows.filter(isUnfinished));
-  if (rows.length === 0) {
-    for (const { cache } of batches) disposeCache(cache);
-    return null;
-  }
-  const parts = batches.map((batch) => ({
-    cache: batch.cache,
-    rows: batch.rows.flatMap((row, index) => (isUnfinished(row) ? [index] : [])),
-  }));
-  return { cache: mergeCaches(decoder, parts), rows };
-}
-
-/**
- * Decodes until enough rows are finished for rearranging to pay, or the cache is full. Finished rows decode along
- * until then; their tokens are dropped.
- */
-async function decodeUntilRearranged(
-  decoder: Decoder,
-  { cache, rows }: Batch,
-  limits: GenerationLimits,
-): Promise<void> {
-  let finished = 0;
-  while (finished < finishedShare * rows.length && stepsLeft(cache) > 0) {
-    await breathe(limits.signal);
-    const logits = decodeStep(
-      decoder,
-      cache,
-      rows.map((row) => row.tokenIds.at(-1)!),
-    );
-    limits.prefixes.count(rows.length);
-    await extendRows(rows, logits, limits.stopIds);
-    finished = rows.length - rows.filter(isUnfinished).length;
-  }
-}
-
-/** Draws the next token of every unfinished row from its logits [rows, vocab], and disposes them. */
-async function extendRows(
-  rows: readonly Row[],
-  logits: tf.Tensor2D,
-  stopIds: ReadonlySet<number>,
-): Promise<void> {
-  const vocab = logits.shape[1];
-  const values = (await logits.data()) as Float32Array;
-  logits.dispose();
+/** Draws the next token of every row from its logits. */
+function drawTokens(rows: readonly Row[], logits: readonly LogitsRow[], stopIds: ReadonlySet<number>): void {
   rows.forEach((row, index) => {
-    if (!isUnfinished(row)) return;
-    const draw = sampleToken(values.subarray(index * vocab, (index + 1) * vocab), row.job.sampling, row.rng);
+    const draw = sampleToken(logits[index]!, row.job.sampling, row.rng);
     if (!Number.isFinite(draw.logprob)) {
       throw new OptimaError('model.failed', `Request "${row.job.id}": the model's logits are not finite.`, {
         hint: 'The weights have diverged; lower the learning rate or use an earlier checkpoint.',

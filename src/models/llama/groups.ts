@@ -1,25 +1,17 @@
-// Groups sequences of similar length, so that right-padded batches waste little. Used by generate.ts and score.ts.
+// Groups sequences of similar length, so that right-padded batches waste little. Used by tensor-decoder.ts.
 import { tf } from '../../tensor/index.ts';
 
 /** No sequence of a group is longer than this many times its shortest and a few tokens, for which no pass pays. */
 const maxLengthRatio = 1.25;
 const slackTokens = 16;
 
-/**
- * Splits items into groups, shortest first; items of one length keep their order. A group holds at most
- * `tokenBudget` tokens, padding included, but always at least one item.
- */
-export function groupByLength<T>(
-  items: readonly T[],
-  lengthOf: (item: T) => number,
-  tokenBudget: number,
-): T[][] {
+/** Splits items into groups, shortest first; items of one length keep their order. */
+export function groupByLength<T>(items: readonly T[], lengthOf: (item: T) => number): T[][] {
   const groups: T[][] = [];
   let group: T[] = [];
   for (const item of items.toSorted((a, b) => lengthOf(a) - lengthOf(b))) {
     const length = lengthOf(item);
-    const tooMany = (group.length + 1) * length > tokenBudget;
-    if (group.length === 0 || tooMany || length > maxLengthRatio * lengthOf(group[0]!) + slackTokens) {
+    if (group.length === 0 || length > maxLengthRatio * lengthOf(group[0]!) + slackTokens) {
       group = [];
       groups.push(group);
     }

@@ -13,23 +13,24 @@ import type {
   TrainingSequence,
 } from '../../domain/model.ts';
 import type { Rng } from '../../domain/rng.ts';
-import { tf } from '../../tensor/index.ts';
+import { type BlockDecoder, tf } from '../../tensor/index.ts';
 import { type ChatTokenizer, loadTokenizer } from '../tokenizer/index.ts';
+import { createBlockDecoder } from './block-decoder.ts';
 import { readCheckpoint, writeCheckpoint } from './checkpoint.ts';
 import { canonicalConfig, type LlamaConfig, type LlamaConfigInput, parseLlamaConfig } from './config.ts';
 import { computeHidden, type Decoder, project } from './forward.ts';
 import { generateTokens } from './generate.ts';
-import { PrefixMemory, type PrefixStatistics } from './prefixes.ts';
+import { Memory, type PrefixStatistics } from './memory.ts';
 import { RotaryTable } from './rotary.ts';
 import { scoreTokens } from './score.ts';
 import { arrangeWeights, hashWeights, initialWeights, type NamedArray } from './weights.ts';
 
 export interface LlamaOptions {
-  /** Most dialogues that decode together. Default 64; throughput hardly grows beyond. */
+  /** Most requests that decode together. Default 128; throughput hardly grows beyond. */
   readonly maxRows?: number;
-  /** Most tokens, padding included, of one pass over whole sequences. Default 8192. */
+  /** Most tokens of one pass over prompts or given texts. Default 1024: their states fit the processor's cache. */
   readonly tokenBudget?: number;
-  /** Most bytes of keys and values that a session remembers; 0: none. Default 256 MiB. */
+  /** Most bytes of keys and values that a session holds; 0: nothing is shared. Default 256 MiB. */
   readonly memoryBytes?: number;
 }
 
@@ -48,6 +49,7 @@ export class LlamaPolicy implements TrainablePolicy {
   readonly #maxRows: number;
   readonly #tokenBudget: number;
   readonly #memoryBytes: number;
+  readonly #blocks: BlockDecoder;
   #hash: PolicyHash;
 
   /** Throws `tokenizer.mismatch` when the tokenizer knows more tokens than the embedding table has rows. */
@@ -55,7 +57,7 @@ export class LlamaPolicy implements TrainablePolicy {
     config: LlamaConfig,
     weights: ReadonlyMap<string, NamedArray>,
     tokenizer: ChatTokenizer,
-    { maxRows = 64, tokenBudget = 8192, memoryBytes = 2 ** 28 }: LlamaOptions = {},
+    { maxRows = 128, tokenBudget = 1024, memoryBytes = 2 ** 28 }: LlamaOptions = {},
   ) {
     if (!(maxRows >= 1)) throw new RangeError(`LlamaPolicy: maxRows ${maxRows} is not 1 or more.`);
     requireFit(tokenizer, config);
@@ -73,6 +75,7 @@ export class LlamaPolicy implements TrainablePolicy {
       weights: arrangeWeights(config, this.parameters),
       rotary: new RotaryTable(config),
     };
+    this.#blocks = createBlockDecoder(this.#decoder);
   }
 
   /** Content hash of the weights as of construction, or of the last `refreshHash`, `save` or `copyWeightsFrom`. */
@@ -87,15 +90,15 @@ export class LlamaPolicy implements TrainablePolicy {
   }
 
   generate(requests: readonly GenerationRequest[], options?: CallOptions): Promise<readonly Generation[]> {
-    return this.openSession().generate(requests, options);
+    return this.#once((session) => session.generate(requests, options));
   }
 
   score(requests: readonly ScoreRequest[], options?: CallOptions): Promise<readonly ScoreResult[]> {
-    return this.openSession().score(requests, options);
+    return this.#once((session) => session.score(requests, options));
   }
 
   openSession(): LlamaSession {
-    const prefixes = new PrefixMemory(this.config, this.#memoryBytes);
+    const memory = new Memory(this.#blocks, this.#memoryBytes);
     const hash = this.#hash;
     const requireSameWeights = () => {
       if (this.#hash !== hash) throw new Error(`The session of policy ${hash} outlived its weights.`);
@@ -104,22 +107,31 @@ export class LlamaPolicy implements TrainablePolicy {
       hash,
       generate: async (requests, options) => {
         requireSameWeights();
-        return this.#generate(requests, prefixes, options);
+        return this.#generate(requests, memory, options);
       },
       score: async (requests, options) => {
         requireSameWeights();
-        return this.#score(requests, prefixes, options);
+        return this.#score(requests, memory, options);
       },
       get statistics() {
-        return prefixes.statistics;
+        return memory.statistics;
       },
-      close: () => prefixes.forget(),
+      close: () => memory.forget(),
     };
+  }
+
+  async #once<T>(use: (session: LlamaSession) => Promise<T>): Promise<T> {
+    const session = this.openSession();
+    try {
+      return await use(session);
+    } finally {
+      session.close();
+    }
   }
 
   async #generate(
     requests: readonly GenerationRequest[],
-    prefixes: PrefixMemory,
+    memory: Memory,
     { signal }: CallOptions = {},
   ): Promise<readonly Generation[]> {
     const jobs = requests.map(({ id, messages, sampling, seed }) => ({
@@ -128,11 +140,12 @@ export class LlamaPolicy implements TrainablePolicy {
       sampling,
       seed,
     }));
-    const completions = await generateTokens(this.#decoder, jobs, {
+    const completions = await generateTokens(jobs, {
       stopIds: new Set([this.tokenizer.endOfTurnId, ...[this.config.eos_token_id ?? []].flat()]),
       maxRows: this.#maxRows,
+      context: this.config.max_position_embeddings,
       tokenBudget: this.#tokenBudget,
-      prefixes,
+      memory,
       signal,
     });
     return completions.map((completion, index) => ({
@@ -144,7 +157,7 @@ export class LlamaPolicy implements TrainablePolicy {
 
   async #score(
     requests: readonly ScoreRequest[],
-    prefixes: PrefixMemory,
+    memory: Memory,
     { signal }: CallOptions = {},
   ): Promise<readonly ScoreResult[]> {
     const views = requests.map(({ id, messages }) => {
@@ -161,9 +174,9 @@ export class LlamaPolicy implements TrainablePolicy {
       const positions = lossMask.flatMap((mask, position) => (mask === 1 ? [position] : []));
       return { tokenIds, positions, counts: countMessageTokens(id, messages, lossMask) };
     });
-    const logprobs = await scoreTokens(this.#decoder, views, {
+    const logprobs = await scoreTokens(views, {
       tokenBudget: this.#tokenBudget,
-      prefixes,
+      memory,
       signal,
     });
     return views.map(({ counts }, index) => {
@@ -220,6 +233,7 @@ export class LlamaPolicy implements TrainablePolicy {
   }
 
   dispose(): void {
+    this.#blocks.dispose();
     for (const variable of this.parameters.values()) variable.dispose();
   }
 

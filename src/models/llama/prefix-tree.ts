@@ -1,72 +1,37 @@
-// Which prefixes of token ids have been read before: a radix tree whose edges are blocks of equally many tokens,
-// so that sequences with the same beginning share what was computed for it. Pure; blocks.ts fills the blocks.
+// Which prefixes of token ids have been read: a radix tree whose edges are blocks of equally many tokens, so that
+// sequences with the same beginning share its blocks. Pure; memory.ts owns the blocks.
+import { blockTokens } from '../../tensor/index.ts';
 
-interface Node<Block> {
-  readonly parent: Node<Block> | null;
+export interface PrefixNode {
+  readonly parent: PrefixNode | null;
   /** The token ids of its edge, joined. */
   readonly key: string;
-  readonly block: Block;
-  readonly children: Map<string, Node<Block>>;
+  readonly block: number;
+  readonly children: Map<string, PrefixNode>;
+  /** Sequences that stand on it or behind it. */
+  users: number;
 }
 
-/** A block that was made just now and holds nothing yet. */
-export interface NewBlock<Block> {
-  /** It stands for the tokens from `index · blockTokens` on. */
-  readonly index: number;
-  readonly block: Block;
-}
+/** Names the ids of one block. */
+const keyOf = (ids: readonly number[], index: number): string =>
+  ids.slice(index * blockTokens, (index + 1) * blockTokens).join(' ');
 
-/** A bounded memory of prefixes. What was used longest ago is forgotten first, ends before beginnings. */
-export class PrefixTree<Block> {
-  readonly blockTokens: number;
-  readonly maxBlocks: number;
-  readonly #roots = new Map<string, Node<Block>>();
-  /** All nodes, the one used longest ago first. A node stands before its parent, so the first is a leaf. */
-  readonly #byUse = new Set<Node<Block>>();
+export class PrefixTree {
+  readonly #roots = new Map<string, PrefixNode>();
+  /** Nodes without users, the one used longest ago first. A node stands before its parent: the first is a leaf. */
+  readonly #idle = new Set<PrefixNode>();
 
-  constructor(blockTokens: number, maxBlocks: number) {
-    this.blockTokens = blockTokens;
-    this.maxBlocks = maxBlocks;
+  /** Blocks that nobody uses. */
+  get idle(): number {
+    return this.#idle.size;
   }
 
-  /** Blocks held. */
-  get size(): number {
-    return this.#byUse.size;
-  }
-
-  /** The blocks of the longest known prefix within the first `limit` ids. Counts as use. */
-  find(ids: readonly number[], limit = ids.length): Block[] {
-    const path = this.#walk(ids, limit);
-    this.#touch(path);
-    return path.map(({ block }) => block);
-  }
-
-  /** Makes a block for every whole block of `ids` that is not known yet; the caller fills them. */
-  grow(ids: readonly number[], create: () => Block): NewBlock<Block>[] {
-    const path = this.#walk(ids, ids.length);
-    const made: NewBlock<Block>[] = [];
-    for (let index = path.length; (index + 1) * this.blockTokens <= ids.length; index++) {
-      const parent = path.at(-1) ?? null;
-      const node = { parent, key: this.keyOf(ids, index), block: create(), children: new Map() };
-      (parent?.children ?? this.#roots).set(node.key, node);
-      path.push(node);
-      made.push({ index, block: node.block });
-    }
-    this.#touch(path);
-    while (this.#byUse.size > this.maxBlocks) this.#forgetOne();
-    return made;
-  }
-
-  /** Names the ids of one block. */
-  keyOf(ids: readonly number[], index: number): string {
-    return ids.slice(index * this.blockTokens, (index + 1) * this.blockTokens).join(' ');
-  }
-
-  #walk(ids: readonly number[], limit: number): Node<Block>[] {
-    const path: Node<Block>[] = [];
+  /** The nodes of the longest known prefix within the first `limit` ids. */
+  find(ids: readonly number[], limit = ids.length): PrefixNode[] {
+    const path: PrefixNode[] = [];
     let children = this.#roots;
-    for (let index = 0; (index + 1) * this.blockTokens <= limit; index++) {
-      const node = children.get(this.keyOf(ids, index));
+    for (let index = 0; (index + 1) * blockTokens <= limit; index++) {
+      const node = children.get(keyOf(ids, index));
       if (node === undefined) break;
       path.push(node);
       children = node.children;
@@ -74,16 +39,43 @@ export class PrefixTree<Block> {
     return path;
   }
 
-  #touch(path: readonly Node<Block>[]): void {
-    for (const node of path.toReversed()) {
-      this.#byUse.delete(node);
-      this.#byUse.add(node);
+  /** Takes a path into use. */
+  hold(path: readonly PrefixNode[]): void {
+    for (const node of path) {
+      node.users++;
+      this.#idle.delete(node);
     }
   }
 
-  #forgetOne(): void {
-    const [node] = this.#byUse as Iterable<Node<Block>> as [Node<Block>];
-    this.#byUse.delete(node);
-    (node.parent?.children ?? this.#roots).delete(node.key);
+  /** Ends a use of a path. */
+  release(path: readonly PrefixNode[]): void {
+    for (const node of path.toReversed()) if (--node.users === 0) this.#idle.add(node);
+  }
+
+  /**
+   * Adds the node of block `index` of `ids` behind `parent`, in use once; where there is one, takes that into use and
+   * leaves `block` alone.
+   */
+  extend(parent: PrefixNode | null, ids: readonly number[], index: number, block: number): PrefixNode {
+    const children = parent?.children ?? this.#roots;
+    const key = keyOf(ids, index);
+    const known = children.get(key);
+    if (known !== undefined) {
+      this.hold([known]);
+      return known;
+    }
+    const node: PrefixNode = { parent, key, block, children: new Map(), users: 1 };
+    children.set(key, node);
+    return node;
+  }
+
+  /** Forgets the node that was used longest ago and returns its block; null when all are in use. */
+  forgetOne(): number | null {
+    for (const node of this.#idle) {
+      this.#idle.delete(node);
+      (node.parent?.children ?? this.#roots).delete(node.key);
+      return node.block;
+    }
+    return null;
   }
 }

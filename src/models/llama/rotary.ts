@@ -35,6 +35,12 @@ export class RotaryTable {
     return { cos: tensor(this.#cos), sin: tensor(this.#sin) };
   }
 
+  /** The tables [time, dh/2] themselves, for positions 0 … time − 1 or more. */
+  angles(time: number): { readonly cos: Float32Array; readonly sin: Float32Array } {
+    this.#reach(time);
+    return { cos: this.#cos, sin: this.#sin };
+  }
+
   #reach(time: number): void {
     const half = this.#frequencies.length;
     if (this.#cos.length >= time * half) return;

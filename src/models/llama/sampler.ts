@@ -1,6 +1,7 @@
-// Draws one token from one row of logits. Pure; runs on the CPU between the decoding steps of generate.ts.
+// Draws one token from one row of logits. Pure; runs between the decoding steps of generate.ts.
 import type { Sampling } from '../../domain/model.ts';
 import type { Rng } from '../../domain/rng.ts';
+import type { LogitsRow } from '../../tensor/index.ts';
 
 export interface Draw {
   readonly id: number;
@@ -9,43 +10,33 @@ export interface Draw {
 }
 
 /**
- * Draws a token id from logits [vocab]. Temperature 0 takes the most likely id (the lowest on a tie) and
+ * Draws a token id from a row of logits. Temperature 0 takes the most likely id (the lowest on a tie) and
  * draws nothing from `rng`; otherwise one number is drawn. Filters apply in the order temperature, top-k,
  * top-p, as in Transformers; among equally likely tokens the lowest ids are kept.
  * Linear in the vocabulary, plus m·log(vocab) for the m tokens that a filter keeps.
  */
-export function sampleToken(logits: Float32Array, sampling: Sampling, rng: Rng): Draw {
-  let best = 0;
-  for (let id = 1; id < logits.length; id++) if (logits[id]! > logits[best]!) best = id;
-  let sum = 0;
-  for (let id = 0; id < logits.length; id++) sum += Math.exp(logits[id]! - logits[best]!);
-  const logPartition = logits[best]! + Math.log(sum);
-  const id = sampling.temperature === 0 ? best : drawToken(logits, logits[best]!, sampling, rng);
-  return { id, logprob: logits[id]! - logPartition };
+export function sampleToken(logits: LogitsRow, sampling: Sampling, rng: Rng): Draw {
+  const { values } = logits;
+  const highest = logits.maximum();
+  const logPartition = highest + Math.log(logits.sumExp(highest));
+  const id = sampling.temperature === 0 ? values.indexOf(highest) : drawToken(logits, highest, sampling, rng);
+  return { id, logprob: values[id]! - logPartition };
 }
 
-/** Reused, because a row needs as many weights for every token that it draws. */
-let scratch = new Float64Array(0);
-
-function drawToken(logits: Float32Array, highest: number, sampling: Sampling, rng: Rng): number {
+function drawToken(logits: LogitsRow, highest: number, sampling: Sampling, rng: Rng): number {
   const { temperature, topP, topK } = sampling;
-  if (scratch.length < logits.length) scratch = new Float64Array(logits.length);
-  const weights = scratch.subarray(0, logits.length);
-  let total = 0;
-  for (let id = 0; id < logits.length; id++) {
-    weights[id] = Math.exp((logits[id]! - highest) / temperature);
-    total += weights[id]!;
-  }
-  const limit = topK === 0 ? logits.length : Math.min(topK, logits.length);
-  if (limit === logits.length && topP >= 1) {
-    return walk(weights, total * rng.next(), (i) => i, logits.length);
+  const { weights, sum } = logits.exponentials(highest, 1 / temperature);
+  let total = sum;
+  const limit = topK === 0 ? weights.length : Math.min(topK, weights.length);
+  if (limit === weights.length && topP >= 1) {
+    return walk(weights, total * rng.next(), (i) => i, weights.length);
   }
   // Tokens below this weight together have less than 1 − p, so the nucleus is complete without them.
-  const floor = limit === logits.length ? ((1 - topP) * total) / logits.length : 0;
+  const floor = limit === weights.length ? ((1 - topP) * total) / weights.length : 0;
   const heap = createHeap(weights, floor);
   const kept: number[] = [];
   let mass = 0;
-  if (limit < logits.length) {
+  if (limit < weights.length) {
     while (kept.length < limit) kept.push(heap.pop()!);
     total = kept.reduce((partial, id) => partial + weights[id]!, 0);
   }
@@ -65,7 +56,7 @@ function drawToken(logits: Float32Array, highest: number, sampling: Sampling, rn
 
 /** The first of `count` candidates at which the running sum of weights exceeds `target`. */
 function walk(
-  weights: Float64Array,
+  weights: Float32Array,
   target: number,
   candidate: (i: number) => number,
   count: number,
@@ -87,7 +78,7 @@ function walk(
  * A binary heap of the ids that weigh at least `floor`, heaviest first, lower ids first among equals: built in
  * O(n), popped in O(log n).
  */
-function createHeap(weights: Float64Array, floor: number): { pop(): number | undefined } {
+function createHeap(weights: Float32Array, floor: number): { pop(): number | undefined } {
   const ids = new Int32Array(weights.length);
   let size = 0;
   for (let id = 0; id < weights.length; id++) if (weights[id]! >= floor) ids[size++] = id;

@@ -3,46 +3,13 @@
 import { createHash } from 'node:crypto';
 import type { PolicyHash } from '../../domain/ids.ts';
 import type { Rng } from '../../domain/rng.ts';
-import type { tf } from '../../tensor/index.ts';
+import type { DecoderWeights, LayerWeights, tf } from '../../tensor/index.ts';
 import { canonicalConfig, type LlamaConfig } from './config.ts';
 
 /** Values of one weight, row-major. */
 export interface NamedArray {
   readonly shape: readonly number[];
   readonly values: Float32Array;
-}
-
-/** Weights of one decoder layer, as the forward pass reads them; matrices are [out, in]. */
-export interface LayerWeights {
-  /** [d] */
-  readonly inputNorm: tf.Tensor1D;
-  /** [heads·dh, d] */
-  readonly query: tf.Tensor2D;
-  /** [kv·dh, d] */
-  readonly key: tf.Tensor2D;
-  /** [kv·dh, d] */
-  readonly value: tf.Tensor2D;
-  /** [d, heads·dh] */
-  readonly output: tf.Tensor2D;
-  /** [d] */
-  readonly postNorm: tf.Tensor1D;
-  /** [f, d] */
-  readonly gate: tf.Tensor2D;
-  /** [f, d] */
-  readonly up: tf.Tensor2D;
-  /** [d, f] */
-  readonly down: tf.Tensor2D;
-}
-
-/** All weights of a decoder. With tied embeddings `head` is the embedding table itself. */
-export interface DecoderWeights {
-  /** [vocab, d] */
-  readonly embedding: tf.Tensor2D;
-  readonly layers: readonly LayerWeights[];
-  /** [d] */
-  readonly norm: tf.Tensor1D;
-  /** [vocab, d] */
-  readonly head: tf.Tensor2D;
 }
 
 const layerNames: Readonly<Record<keyof LayerWeights, string>> = {

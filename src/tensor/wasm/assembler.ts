@@ -97,7 +97,7 @@ export const get = (local: number): Code => [0x20, ...unsigned(local)];
 export const set = (local: number, value: Code): Code => [...value, 0x21, ...unsigned(local)];
 export const integer = (value: number): Code => [0x41, ...signed(value)];
 /** Adds an integer expression to an integer local. */
-export const advance = (local: number, by: Code): Code => set(local, [...get(local), ...by, 0x6a]);
+export const advance = (local: number, by: Code): Code => set(local, addIntegers(get(local), by));
 /** Repeats the body while the local is at least `amount`, and takes `amount` off it after every turn. */
 export const countDown = (local: number, amount: number, ...body: Code[]): Code => [
   ...[0x02, 0x40, 0x03, 0x40], // block, loop
@@ -148,7 +148,15 @@ export const load = (width: Width, address: Code, byteOffset = 0): Code => [
   ...unaligned(byteOffset),
 ];
 /** Loads one number into all lanes. */
-export const loadSplat = (address: Code): Code => [...address, ...simd(0x09), ...unaligned(0)];
+export const loadSplat = (address: Code, byteOffset = 0): Code => [
+  ...address,
+  ...simd(0x09),
+  ...unaligned(byteOffset),
+];
+/** Loads an integer. */
+export const loadInteger = (address: Code): Code => [...address, 0x28, ...unaligned(0)];
+/** The sum of two integer expressions. */
+export const addIntegers = (a: Code, b: Code): Code => [...a, ...b, 0x6a];
 /** Stores four numbers, or the first lane. */
 export const store = (width: Width, address: Code, value: Code, byteOffset = 0): Code => [
   ...address,

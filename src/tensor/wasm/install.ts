@@ -1,9 +1,11 @@
 // Puts our kernels into TF.js' registry for the wasm backend: replacements of its own, and the fused ones.
 import * as tf from '@tensorflow/tfjs';
 import type { Blas } from '../blas.ts';
+import type { BlockDecoder, DecoderShape, DecoderWeights, RotaryAngles } from '../decoder.ts';
 import { attention, attentionGrad } from './attention.ts';
-import { type DecodeInputs, decodeAttention } from './decode-attention.ts';
 import { Heap, type WasmBackend } from './heap.ts';
+import { HeapDecoder, type HeapKit } from './heap-decoder.ts';
+import { fitsPaging } from './paged-attention.ts';
 import { batchMatMul, blasProduct, tiledProduct } from './product.ts';
 import { rmsNorm, rmsNormGrad } from './rms-norm.ts';
 import { rotary } from './rotary.ts';
@@ -18,8 +20,7 @@ type Inputs = Record<
   | ('a' | 'b' | 'x' | 'dy' | 'weight' | 'segmentIds' | 'gate' | 'up' | 'cos' | 'sin')
   | ('indices' | 'q' | 'k' | 'v' | 'bias' | 'weights' | 'logits' | 'labels' | 'nll'),
   tf.TensorInfo
-> &
-  DecodeInputs;
+>;
 interface Attributes {
   readonly transposeA: boolean;
   readonly transposeB: boolean;
@@ -30,6 +31,18 @@ interface Attributes {
   readonly direction: number;
 }
 type Kernel = (inputs: Inputs, attributes: Attributes) => tf.TensorInfo | tf.TensorInfo[];
+
+let kit: HeapKit | null = null;
+
+/** A decoder that reads on the wasm heap itself; null where that is not the backend, or the heads have an odd size. */
+export function createHeapDecoder(
+  shape: DecoderShape,
+  weights: DecoderWeights,
+  angles: RotaryAngles,
+): BlockDecoder | null {
+  if (kit === null || tf.getBackend() !== 'wasm' || !fitsPaging(shape.headSize)) return null;
+  return new HeapDecoder(kit, shape, weights, angles);
+}
 
 /** TF.js' own kernels, as they were before ours took their names. */
 const originals = new Map<string, tf.KernelConfig>();
@@ -48,7 +61,8 @@ export function installWasmKernels(blas: Blas | null): void {
   const vectors = assembleVectors(heap.backend.wasm.asm.memory);
   const tiles = assembleTiles(heap.backend.wasm.asm.memory);
   const tiled = tiledProduct(heap, tiles);
-  const product = blas ? blasProduct(heap, blas) : tiled;
+  const product = blas ? blasProduct(heap, blas, tiled) : tiled;
+  kit = { heap, vectors, product };
   const kernels: Record<string, Kernel> = {
     BatchMatMul: ({ a, b }, { transposeA, transposeB }) =>
       batchMatMul(heap, product, a, b, transposeA, transposeB),
@@ -67,8 +81,6 @@ export function installWasmKernels(blas: Blas | null): void {
     Rotary: ({ x, cos, sin }, { direction }) => rotary(heap, vectors, x, cos, sin, direction),
     Attention: ({ q, k, v, bias }) => attention(heap, vectors, product, q, k, v, bias),
     AttentionGrad: ({ dy, q, k, v, weights }) => attentionGrad(heap, vectors, product, dy, q, k, v, weights),
-    // Products of few rows: a call into a BLAS takes longer than they do.
-    DecodeAttention: (inputs) => decodeAttention(heap, vectors, tiles, tiled, inputs),
     TokenNll: ({ logits, labels }) => tokenNll(heap, vectors, logits, labels),
     TokenNllGrad: ({ dy, logits, labels, nll }) => tokenNllGrad(heap, vectors, dy, logits, labels, nll),
   };

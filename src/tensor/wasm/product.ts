@@ -20,9 +20,13 @@ export type Product = (
   c: number,
 ) => void;
 
-/** Products through `cblas_sgemm`, in place. */
-export function blasProduct(heap: Heap, blas: Blas): Product {
+/** Below so many rows a call into a BLAS takes two to three times as long as our tiles. */
+const fewRows = 4;
+
+/** Products through `cblas_sgemm`, in place, and `tiled` where that is faster. */
+export function blasProduct(heap: Heap, blas: Blas, tiled: Product): Product {
   return (transposeA, transposeB, m, n, k, a, b, c) => {
+    if (m < fewRows && transposeB && !transposeA) return tiled(false, true, m, n, k, a, b, c);
     const base = blas.addressOf(heap.buffer);
     const [lda, ldb] = [transposeA ? m : k, transposeB ? k : n];
     blas.sgemm(transposeA, transposeB, m, n, k, base + a, lda, base + b, ldb, base + c, n);
@@ -43,12 +47,17 @@ export function tiledProduct(heap: Heap, tiles: Tiles): Product {
     for (let i = 0; i < m; i += blockRows) {
       const rows = Math.min(blockRows, m - i);
       const strips = rows >> 2;
-      for (let j = 0; j < n; j += 2) {
-        const [wide, narrow] =
-          j + 1 < n ? [tiles.inner4x2, tiles.inner1x2] : [tiles.inner4x1, tiles.inner1x1];
-        const [atA, atB, atC] = [a + 4 * i * k, b + 4 * j * k, c + 4 * (i * n + j)];
-        wide(atA, 4 * k, atB, 4 * k, atC, 4 * n, 4, k, strips);
-        narrow(atA + 16 * strips * k, 4 * k, atB, 4 * k, atC + 16 * strips * n, 4 * n, 4, k, rows & 3);
+      for (let j = 0; strips > 0 && j < n; j += 2) {
+        const wide = j + 1 < n ? tiles.inner4x2 : tiles.inner4x1;
+        wide(a + 4 * i * k, 4 * k, b + 4 * j * k, 4 * k, c + 4 * (i * n + j), 4 * n, 4, k, strips);
+      }
+      // Of the few rows below, two at a time meet B in tiles that stand on their side: B is read once for both.
+      for (let row = i + 4 * strips; row < i + rows; row += 2) {
+        const pair = row + 1 < i + rows;
+        const [tall, flat] = pair ? [tiles.inner4x2, tiles.inner1x2] : [tiles.inner4x1, tiles.inner1x1];
+        const [atA, atC, below] = [a + 4 * row * k, c + 4 * row * n, n & ~3];
+        tall(b, 4 * k, atA, 4 * k, atC, 4, 4 * n, k, n >> 2);
+        flat(b + 4 * below * k, 4 * k, atA, 4 * k, atC + 4 * below, 4, 4 * n, k, n & 3);
       }
     }
   };

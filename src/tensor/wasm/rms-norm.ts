@@ -3,21 +3,33 @@ import type { TensorInfo } from '@tensorflow/tfjs';
 import type { Heap } from './heap.ts';
 import type { Vectors } from './vectors.ts';
 
+/** As `rmsNorm`, for `n` rows at an address. */
+export function normRows(
+  { dot, scaledProduct }: Vectors,
+  x: number,
+  weight: number,
+  out: number,
+  n: number,
+  d: number,
+  eps: number,
+): void {
+  for (let row = 0; row < 4 * n * d; row += 4 * d) {
+    const s = 1 / Math.sqrt(dot(x + row, x + row, d) / d + eps);
+    scaledProduct(x + row, weight, out + row, s, d);
+  }
+}
+
 /** y = x · s · w with s = 1 / √(mean(x²) + eps): x [n, d], weight [d] → [n, d]. */
 export function rmsNorm(
   heap: Heap,
-  { dot, scaledProduct }: Vectors,
+  vectors: Vectors,
   x: TensorInfo,
   weight: TensorInfo,
   eps: number,
 ): TensorInfo {
   const [n, d] = x.shape as [number, number];
   const out = heap.allocate([n, d]);
-  const [xs, w, outs] = [heap.addressOf(x), heap.addressOf(weight), heap.addressOf(out)];
-  for (let row = 0; row < 4 * n * d; row += 4 * d) {
-    const s = 1 / Math.sqrt(dot(xs + row, xs + row, d) / d + eps);
-    scaledProduct(xs + row, w, outs + row, s, d);
-  }
+  normRows(vectors, heap.addressOf(x), heap.addressOf(weight), heap.addressOf(out), n, d, eps);
   return out;
 }
 

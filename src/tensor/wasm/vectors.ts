@@ -59,6 +59,12 @@ const functions = {
     vectors: ['x', 'out'],
     each: ({ read, store }) => void store('out', read.x),
   }),
+  /** out = s */
+  fill: vectorFunction({
+    vectors: ['out'],
+    scalars: ['s'],
+    each: ({ read, store }) => void store('out', read.s),
+  }),
   /** sum += x */
   accumulate: vectorFunction({
     vectors: ['x', 'sum'],
@@ -124,6 +130,18 @@ const functions = {
       const { read, keep, store } = step;
       store('out', mul(exp(step, keep(sub(read.x, read.shift))), read.s));
       return undefined;
+    },
+  }),
+  /** out = exp((x − shift) · s); returns Σ out */
+  temperedExp: vectorFunction({
+    vectors: ['x', 'out'],
+    scalars: ['shift', 's'],
+    reduce: 'sum',
+    each: (step) => {
+      const { read, keep, store } = step;
+      const power = keep(exp(step, keep(mul(sub(read.x, read.shift), read.s))));
+      store('out', power);
+      return power;
     },
   }),
   /** dp = p · (dp − mean) · s */

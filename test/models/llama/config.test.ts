@@ -21,7 +21,7 @@ test('what a config leaves out takes the defaults of Transformers', () => {
   const { num_key_value_heads: _, ...rest } = tinyConfig;
   const config = parseLlamaConfig({ ...rest, rms_norm_eps: undefined });
   assert.is(config.num_key_value_heads, 4);
-  assert.is(config.head_dim, 4);
+  assert.is(config.head_dim, 8);
   assert.is(config.rms_norm_eps, 1e-6);
   assert.is(config.rope_theta, 10_000);
   assert.is(config.tie_word_embeddings, false);

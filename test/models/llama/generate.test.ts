@@ -3,11 +3,11 @@ import * as assert from 'uvu/assert';
 import type { OptimaError } from '../../../src/domain/errors.ts';
 import { type Generation, RequestsRefused } from '../../../src/domain/model.ts';
 import { createRng } from '../../../src/domain/rng.ts';
-import { createCache, decodeStep, disposeCache, mergeCaches } from '../../../src/models/llama/cache.ts';
+import { createBlockDecoder } from '../../../src/models/llama/block-decoder.ts';
 import { computeHidden, type Decoder, project } from '../../../src/models/llama/forward.ts';
 import { generateTokens, type PromptJob } from '../../../src/models/llama/generate.ts';
 import type { LlamaPolicy } from '../../../src/models/llama/index.ts';
-import { PrefixMemory } from '../../../src/models/llama/prefixes.ts';
+import { Memory } from '../../../src/models/llama/memory.ts';
 import { RotaryTable } from '../../../src/models/llama/rotary.ts';
 import { arrangeWeights } from '../../../src/models/llama/weights.ts';
 import { startEngine, tf } from '../../../src/tensor/index.ts';
@@ -46,6 +46,7 @@ for (const [name, overrides] of [
   ['as many key/value heads as heads', { num_key_value_heads: 4 }],
   ['grouped-query attention', { num_key_value_heads: 2 }],
   ['one key/value head and tied embeddings', { num_key_value_heads: 1, tie_word_embeddings: true }],
+  ['heads of a size that only tensors take', { hidden_size: 16 }],
 ] as const) {
   test(`cached decoding gives the logits of the full pass: ${name}`, () => {
     const policy = createTinyPolicy(overrides);
@@ -56,48 +57,42 @@ for (const [name, overrides] of [
         project(decoder, computeHidden(decoder, tf.tensor2d([ids], [1, ids.length], 'int32'))).arraySync(),
       );
     const full = sequences.map(fullLogits);
-    const assertSame = (logits: tf.Tensor2D, rows: number[], positions: number[]) => {
-      const actual = logits.arraySync();
-      logits.dispose();
+    const memory = new Memory(createBlockDecoder(decoder));
+    const lengths = [0, 0, 0];
+    const opened = sequences.map(
+      (_, row) =>
+        memory.plan(
+          [row],
+          () => [],
+          () => 0,
+        ).now[0]!.sequence,
+    );
+    /** Reads the next tokens of some rows and compares what comes after them. */
+    const read = (rows: number[], count: number) => {
+      memory.read(
+        rows.map((row) => ({
+          sequence: opened[row]!,
+          ids: sequences[row]!.slice(lengths[row], lengths[row]! + count),
+        })),
+      );
+      const logits = memory.decoder.logits(rows.map((_, i) => (i + 1) * count - 1));
       rows.forEach((row, i) => {
-        const expected = full[row]![positions[i]! - 1]!;
-        actual[i]!.forEach((value, id) => {
-          assert.ok(Math.abs(value - expected[id]!) < 1e-4, `row ${row}, position ${positions[i]}`);
+        lengths[row]! += count;
+        const expected = full[row]![lengths[row]! - 1]!;
+        logits[i]!.values.forEach((value, id) => {
+          assert.ok(Math.abs(value - expected[id]!) < 1e-4, `row ${row}, position ${lengths[row]}`);
         });
       });
     };
-
-    // Rows 0 and 1 start, decode three steps, row 2 joins, all decode, row 1 leaves, the others go on.
-    const lengths = [9, 4, 13];
-    const prompt = (row: number) => sequences[row]!.slice(0, lengths[row]);
-    const step = (cache: Parameters<typeof decodeStep>[1], rows: number[]) => {
-      const logits = decodeStep(
-        decoder,
-        cache,
-        rows.map((row) => sequences[row]![lengths[row]!]!),
-      );
-      for (const row of rows) lengths[row]!++;
-      assertSame(
-        logits,
-        rows,
-        rows.map((row) => lengths[row]!),
-      );
-    };
-    const started = createCache(decoder, [prompt(0), prompt(1)]);
-    assertSame(started.logits, [0, 1], [9, 4]);
-    assert.throws(() => step(started.cache, [0, 1]), /no room/);
-    const both = mergeCaches(decoder, [{ cache: started.cache, rows: [0, 1] }]);
-    for (let i = 0; i < 3; i++) step(both, [0, 1]);
-    const joining = createCache(decoder, [prompt(2)]);
-    assertSame(joining.logits, [2], [13]);
-    const three = mergeCaches(decoder, [
-      { cache: both, rows: [0, 1] },
-      { cache: joining.cache, rows: [0] },
-    ]);
-    for (let i = 0; i < 4; i++) step(three, [0, 1, 2]);
-    const two = mergeCaches(decoder, [{ cache: three, rows: [2, 0] }]);
-    for (let i = 0; i < 4; i++) step(two, [2, 0]);
-    disposeCache(two);
+    // Rows 0 and 1 start and go on by single tokens, row 2 joins with its prompt, row 1 leaves.
+    read([0, 1], 4);
+    for (let i = 0; i < 3; i++) read([0, 1], 1);
+    read([2], 13);
+    for (let i = 0; i < 4; i++) read([0, 1, 2], 1);
+    memory.close(opened[1]!);
+    for (let i = 0; i < 12; i++) read([2, 0], 1);
+    memory.forget();
+    memory.decoder.dispose();
     policy.dispose();
   });
 }
@@ -189,9 +184,10 @@ test('the end of the context ends the message, and a prompt that fills it is ref
     stopIds: new Set<number>(),
     maxRows: 4,
     tokenBudget: 512,
-    prefixes: new PrefixMemory(policy.config),
+    context: 32,
+    memory: new Memory(createBlockDecoder(decoderOf(policy))),
   };
-  const [first, second] = await generateTokens(decoderOf(policy), jobs, limits);
+  const [first, second] = await generateTokens(jobs, limits);
   assert.is(first!.tokenIds.length, 4);
   assert.is(first!.finish, 'length');
   assert.is(second!.tokenIds.length, 1);
@@ -226,7 +222,7 @@ test('sampling settings that mean nothing are refused by name', async () => {
 test('weights that have diverged are reported, not sampled from', async () => {
   const policy = createTinyPolicy();
   const norm = policy.parameters.get('model.norm.weight')!;
-  tf.tidy(() => norm.assign(tf.fill([16], Number.NaN)));
+  tf.tidy(() => norm.assign(tf.fill(norm.shape, Number.NaN)));
   await rejectsWith(policy.generate([request('abc')]), 'model.failed', /Request "abc": .* not finite/);
   policy.dispose();
 });

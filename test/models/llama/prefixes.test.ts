@@ -8,52 +8,11 @@ import type {
   ScoreResult,
 } from '../../../src/domain/model.ts';
 import { createRng } from '../../../src/domain/rng.ts';
-import { PrefixTree } from '../../../src/models/llama/prefix-tree.ts';
 import { startEngine, tf } from '../../../src/tensor/index.ts';
 import { createTinyPolicy, request } from '../../support/llama.ts';
 
 test.before(async () => {
   await startEngine();
-});
-
-const range = (from: number, to: number) => Array.from({ length: to - from }, (_, i) => from + i);
-
-test('the tree finds the longest known prefix in whole blocks, and no more than was asked for', () => {
-  const tree = new PrefixTree<string>(4, 100);
-  let made = 0;
-  const create = () => `block ${made++}`;
-  assert.equal(tree.find(range(0, 20)), []);
-  assert.equal(
-    tree.grow(range(0, 11), create).map(({ index }) => index),
-    [0, 1],
-  );
-  assert.equal(tree.find(range(0, 20)), ['block 0', 'block 1']);
-  assert.equal(tree.find(range(0, 20), 7), ['block 0']);
-  assert.equal(tree.find(range(0, 3)), []);
-  assert.equal(tree.find([9, ...range(1, 20)]), []);
-  // A branch after the first block shares that block alone.
-  const branch = [...range(0, 4), ...range(50, 58)];
-  assert.equal(tree.grow(branch, create), [
-    { index: 1, block: 'block 2' },
-    { index: 2, block: 'block 3' },
-  ]);
-  assert.equal(tree.find(branch), ['block 0', 'block 2', 'block 3']);
-  assert.is(tree.size, 4);
-});
-
-test('a full tree forgets what was used longest ago, from its end', () => {
-  const tree = new PrefixTree<number>(1, 4);
-  let made = 0;
-  const create = () => made++;
-  tree.grow([1, 2], create); // blocks 0, 1
-  tree.grow([3, 4], create); // blocks 2, 3
-  tree.find([1]);
-  tree.grow([5], create);
-  assert.equal(tree.find([1, 2]), [0], 'the end of 1 2 was used longest ago');
-  assert.equal(tree.find([3, 4]), [2, 3]);
-  tree.grow([6, 7, 8, 9, 10], create);
-  assert.is(tree.size, 4);
-  assert.equal(tree.find([6, 7, 8, 9, 10]).length, 4, 'of a path that is too long its beginning stays');
 });
 
 const words = (n: number, label: string) => {
@@ -140,7 +99,7 @@ test('a memory that is too small, or none, costs time and nothing else', async (
   const options = { num_key_value_heads: 1, max_position_embeddings: 512 };
   const policy = createTinyPolicy(options);
   const { views } = await converse(policy);
-  const blockBytes = 4 * 2 * 2 * 16 * 4; // layers, keys and values, tokens, dh
+  const blockBytes = 4 * 2 * 2 * 16 * 8; // layers, keys and values, tokens, dh
   for (const memoryBytes of [0, 3 * blockBytes]) {
     const forgetting = createTinyPolicy(options, { memoryBytes });
     const session = forgetting.openSession();

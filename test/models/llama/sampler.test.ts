@@ -1,8 +1,12 @@
 import { test } from 'uvu';
 import * as assert from 'uvu/assert';
 import type { Sampling } from '../../../src/domain/model.ts';
-import { createRng } from '../../../src/domain/rng.ts';
-import { sampleToken } from '../../../src/models/llama/sampler.ts';
+import { createRng, type Rng } from '../../../src/domain/rng.ts';
+import { type Draw, sampleToken as sampleRow } from '../../../src/models/llama/sampler.ts';
+import { plainLogits } from '../../../src/tensor/index.ts';
+
+const sampleToken = (logits: Float32Array, sampling: Sampling, rng: Rng): Draw =>
+  sampleRow(plainLogits(logits), sampling, rng);
 
 const plain: Sampling = { temperature: 1, topP: 1, topK: 0, maxTokens: 1 };
 const logitsOf = (probabilities: number[]) => Float32Array.from(probabilities, Math.log);

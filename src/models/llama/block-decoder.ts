@@ -1,0 +1,20 @@
+// Who reads tokens into blocks of keys and values: the heap decoder where the backend is wasm, else the one of tensors.
+import { type BlockDecoder, createHeapDecoder } from '../../tensor/index.ts';
+import type { Decoder } from './forward.ts';
+import { TensorDecoder } from './tensor-decoder.ts';
+
+/** A block decoder over the weights of `decoder`, as they are at each read. */
+export function createBlockDecoder(decoder: Decoder): BlockDecoder {
+  const { config, weights, rotary } = decoder;
+  const shape = {
+    hiddenSize: config.hidden_size,
+    feedForwardSize: config.intermediate_size,
+    layers: config.num_hidden_layers,
+    heads: config.num_attention_heads,
+    keyValueHeads: config.num_key_value_heads,
+    headSize: config.head_dim,
+    vocabSize: config.vocab_size,
+    eps: config.rms_norm_eps,
+  };
+  return createHeapDecoder(shape, weights, (time) => rotary.angles(time)) ?? new TensorDecoder(decoder);
+}

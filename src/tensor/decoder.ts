@@ -1,0 +1,120 @@
+// A Llama decoder that only reads: what it needs, and what it gives. Keys and values stay in blocks of tokens that any
+// number of sequences may share.
+import type * as tf from '@tensorflow/tfjs';
+
+/** Sizes of a decoder. */
+export interface DecoderShape {
+  readonly hiddenSize: number;
+  readonly feedForwardSize: number;
+  readonly layers: number;
+  readonly heads: number;
+  readonly keyValueHeads: number;
+  readonly headSize: number;
+  readonly vocabSize: number;
+  readonly eps: number;
+}
+
+/** Weights of one decoder layer, as the forward pass reads them; matrices are [out, in]. */
+export interface LayerWeights {
+  /** [d] */
+  readonly inputNorm: tf.Tensor1D;
+  /** [heads·dh, d] */
+  readonly query: tf.Tensor2D;
+  /** [kv·dh, d] */
+  readonly key: tf.Tensor2D;
+  /** [kv·dh, d] */
+  readonly value: tf.Tensor2D;
+  /** [d, heads·dh] */
+  readonly output: tf.Tensor2D;
+  /** [d] */
+  readonly postNorm: tf.Tensor1D;
+  /** [f, d] */
+  readonly gate: tf.Tensor2D;
+  /** [f, d] */
+  readonly up: tf.Tensor2D;
+  /** [d, f] */
+  readonly down: tf.Tensor2D;
+}
+
+/** All weights of a decoder. With tied embeddings `head` is the embedding table itself. */
+export interface DecoderWeights {
+  /** [vocab, d] */
+  readonly embedding: tf.Tensor2D;
+  readonly layers: readonly LayerWeights[];
+  /** [d] */
+  readonly norm: tf.Tensor1D;
+  /** [vocab, d] */
+  readonly head: tf.Tensor2D;
+}
+
+/** Angles of the rotary embedding: cosines and sines [time, dh/2] for positions 0 … time − 1, at least. */
+export type RotaryAngles = (time: number) => { readonly cos: Float32Array; readonly sin: Float32Array };
+
+/** Tokens of one block. */
+export const blockTokens = 16;
+
+/** Neighbouring tokens of one sequence that are read together. */
+export interface Span {
+  readonly ids: readonly number[];
+  /** Position of the first one; all tokens before it have been read. */
+  readonly start: number;
+  /** The sequence's blocks, from position 0 to the span's end. */
+  readonly blocks: readonly number[];
+}
+
+/** The logits of one token. Results are valid until the next call of anything. */
+export interface LogitsRow {
+  /** [vocab] */
+  readonly values: Float32Array;
+  /** The highest logit; passes over NaN. */
+  maximum(): number;
+  /** Σ exp(logit − shift); NaN where a logit is. */
+  sumExp(shift: number): number;
+  /** exp((logit − shift) · factor) for each, and their sum. */
+  exponentials(shift: number, factor: number): { readonly weights: Float32Array; readonly sum: number };
+}
+
+/**
+ * Reads spans in one pass. A block is a number; whoever allocates it frees it. Everything is synchronous, and what a
+ * sequence gets does not depend on what is read beside it, but for the rounding of a BLAS.
+ */
+export interface BlockDecoder {
+  /** Bytes of one block. */
+  readonly blockBytes: number;
+  allocate(): number;
+  free(block: number): void;
+  /**
+   * Reads spans of different sequences: their keys and values go to their blocks. The spans must not share blocks that
+   * they write to.
+   */
+  read(spans: readonly Span[]): void;
+  /**
+   * Logits after tokens of the last `read`, by their index among all tokens of its spans; valid until the next call.
+   */
+  logits(rows: readonly number[]): readonly LogitsRow[];
+  /** Log-probabilities, in nats, of `labels` after tokens of the last `read`. */
+  logprobs(rows: readonly number[], labels: readonly number[]): Float32Array;
+  /** Frees all blocks. */
+  dispose(): void;
+}
+
+/** A row of logits without an engine behind it. */
+export function plainLogits(values: Float32Array): LogitsRow {
+  return {
+    values,
+    maximum() {
+      let highest = Number.NEGATIVE_INFINITY;
+      for (let id = 0; id < values.length; id++) if (values[id]! > highest) highest = values[id]!;
+      return highest;
+    },
+    sumExp(shift) {
+      let sum = 0;
+      for (let id = 0; id < values.length; id++) sum += Math.exp(values[id]! - shift);
+      return sum;
+    },
+    exponentials(shift, factor) {
+      const weights = values.map((logit) => Math.exp((logit - shift) * factor));
+      return { weights, sum: weights.reduce((sum, weight) => sum + weight, 0) };
+    },
+  };
+}

@@ -1,0 +1,358 @@
+// The decoder's pass on the wasm heap, from token ids to logits, without a tensor for each intermediate result. Spans of
+// any length stand one after the other, without padding.
+import type { Tensor, TensorInfo } from '@tensorflow/tfjs';
+import {
+  type BlockDecoder,
+  blockTokens,
+  type DecoderShape,
+  type DecoderWeights,
+  type LogitsRow,
+  type RotaryAngles,
+  type Span,
+} from '../decoder.ts';
+import type { Heap } from './heap.ts';
+import { assemblePaging, attendPaged } from './paged-attention.ts';
+import type { Product } from './product.ts';
+import { normRows } from './rms-norm.ts';
+import type { Vectors } from './vectors.ts';
+
+/** Blocks that are taken from the heap at once. */
+const slabBlocks = 32;
+/** Most logits that are computed at a time. */
+const maxLogits = 2 ** 22;
+
+/** Where the query of a head and token stands when those of a key/value head are brought together. */
+const packedIndex = (head: number, token: number, tokens: number, group: number): number =>
+  (Math.floor(head / group) * tokens + token) * group + (head % group);
+
+/** A span, its first row among all tokens, and its blocks: their addresses and the int32 table of them. */
+interface PlacedSpan extends Span {
+  readonly row: number;
+  readonly table: number;
+}
+
+export interface HeapKit {
+  readonly heap: Heap;
+  readonly vectors: Vectors;
+  readonly product: Product;
+}
+
+/** Bytes of `count` numbers. */
+const bytes = (count: number): number => 4 * count;
+
+/** A piece of the heap that grows and is used again and again: fresh memory is slow at first touch. */
+class Scratch {
+  readonly #heap: Heap;
+  #tensor: TensorInfo | null = null;
+
+  constructor(heap: Heap) {
+    this.#heap = heap;
+  }
+
+  /** Address of `count` numbers with undefined content; the piece before is gone. */
+  reserve(count: number): number {
+    if (this.#tensor === null || this.#tensor.shape[0]! < count) {
+      this.free();
+      this.#tensor = this.#heap.allocate([count]);
+    }
+    return this.#heap.addressOf(this.#tensor);
+  }
+
+  free(): void {
+    if (this.#tensor !== null) this.#heap.free(this.#tensor);
+    this.#tensor = null;
+  }
+}
+
+/** A row of logits on the heap, which stays there. */
+class HeapLogits implements LogitsRow {
+  readonly #heap: Heap;
+  readonly #vectors: Vectors;
+  readonly #at: number;
+  readonly #spare: number;
+  readonly #vocab: number;
+
+  /** At address `at`, with as much room at `spare`. */
+  constructor(heap: Heap, vectors: Vectors, at: number, spare: number, vocab: number) {
+    this.#heap = heap;
+    this.#vectors = vectors;
+    this.#at = at;
+    this.#spare = spare;
+    this.#vocab = vocab;
+  }
+
+  get values(): Float32Array {
+    return this.#heap.floats(this.#at, this.#vocab);
+  }
+
+  maximum(): number {
+    return this.#vectors.maximum(this.#at, this.#vocab);
+  }
+
+  sumExp(shift: number): number {
+    return this.#vectors.sumExp(this.#at, shift, this.#vocab);
+  }
+
+  exponentials(shift: number, factor: number) {
+    const sum = this.#vectors.temperedExp(this.#at, this.#spare, shift, factor, this.#vocab);
+    return { weights: this.#heap.floats(this.#spare, this.#vocab), sum };
+  }
+}
+
+export class HeapDecoder implements BlockDecoder {
+  readonly blockBytes: number;
+  readonly #kit: HeapKit;
+  readonly #shape: DecoderShape;
+  readonly #weights: DecoderWeights;
+  readonly #angles: RotaryAngles;
+  readonly #paging: ReturnType<typeof assemblePaging>;
+  /** Blocks lie in slabs, which stay until no block is in use. */
+  #slabs: TensorInfo[] = [];
+  #free: number[] = [];
+  #used = 0;
+  /** What a pass works with, and what becomes of its result. */
+  readonly #work: Scratch;
+  readonly #output: Scratch;
+  /** Cosines and sines [time, dh/2] each. */
+  readonly #rotation: Scratch;
+  #rotationTime = 0;
+  /** Where the hidden states [n, d] of the last read are. */
+  #hidden = 0;
+
+  /** `weights` may be assigned to between two reads; blocks that were read before are worthless then. */
+  constructor(kit: HeapKit, shape: DecoderShape, weights: DecoderWeights, angles: RotaryAngles) {
+    this.#kit = kit;
+    this.#shape = shape;
+    this.#weights = weights;
+    this.#angles = angles;
+    this.#work = new Scratch(kit.heap);
+    this.#output = new Scratch(kit.heap);
+    this.#rotation = new Scratch(kit.heap);
+    this.#paging = assemblePaging(kit.heap.backend.wasm.asm.memory, shape.headSize);
+    this.blockBytes = bytes(shape.layers * shape.keyValueHeads * 2 * shape.headSize * blockTokens);
+  }
+
+  allocate(): number {
+    if (this.#free.length === 0) {
+      const slab = this.#kit.heap.allocate([(slabBlocks * this.blockBytes) / 4]);
+      const start = this.#kit.heap.addressOf(slab);
+      // What lies behind a sequence's end is computed with, times 0: it must be finite.
+      this.#kit.vectors.fill(start, 0, (slabBlocks * this.blockBytes) / 4);
+      this.#slabs.push(slab);
+      for (let i = slabBlocks - 1; i >= 0; i--) this.#free.push(start + i * this.blockBytes);
+    }
+    this.#used++;
+    return this.#free.pop()!;
+  }
+
+  free(block: number): void {
+    this.#free.push(block);
+    if (--this.#used === 0) this.#releaseSlabs();
+  }
+
+  read(spans: readonly Span[]): void {
+    const { vectors, product, heap } = this.#kit;
+    const { hiddenSize: d, feedForwardSize: f, heads, keyValueHeads: kv, headSize: dh, eps } = this.#shape;
+    const n = spans.reduce((sum, { ids }) => sum + ids.length, 0);
+    const mostBlocks = Math.max(...spans.map(({ blocks }) => blocks.length));
+    const at = this.#reserve({
+      x: n * d,
+      normed: n * Math.max(d, heads * dh),
+      q: n * heads * dh,
+      packed: n * heads * dh,
+      k: n * kv * dh,
+      v: n * kv * dh,
+      gate: n * f,
+      up: n * f,
+      scores: 4 * mostBlocks * blockTokens,
+      tables: spans.reduce((sum, { blocks }) => sum + blocks.length, 0),
+    });
+    const rotation = this.#rotationFor(Math.max(...spans.map(({ start, ids }) => start + ids.length)));
+    const placed = this.#place(spans, at.tables);
+    const address = (tensor: Tensor) => heap.addressOf(tensor);
+
+    const embedding = address(this.#weights.embedding);
+    placed.forEach(({ ids, row }) => {
+      ids.forEach((id, i) => {
+        vectors.copy(embedding + bytes(id * d), at.x + bytes((row + i) * d), d);
+      });
+    });
+    const linear = (from: number, weight: Tensor, to: number, width: number, inner: number) =>
+      product(false, true, n, width, inner, from, address(weight), to);
+    this.#weights.layers.forEach((layer, index) => {
+      normRows(vectors, at.x, address(layer.inputNorm), at.normed, n, d, eps);
+      linear(at.normed, layer.query, at.q, heads * dh, d);
+      linear(at.normed, layer.key, at.k, kv * dh, d);
+      linear(at.normed, layer.value, at.v, kv * dh, d);
+      for (const span of placed) this.#attend(span, index, at, rotation);
+      linear(at.q, layer.output, at.normed, d, heads * dh);
+      vectors.accumulate(at.normed, at.x, n * d);
+      normRows(vectors, at.x, address(layer.postNorm), at.normed, n, d, eps);
+      linear(at.normed, layer.gate, at.gate, f, d);
+      linear(at.normed, layer.up, at.up, f, d);
+      vectors.swiglu(at.gate, at.up, at.gate, n * f);
+      linear(at.gate, layer.down, at.normed, d, f);
+      vectors.accumulate(at.normed, at.x, n * d);
+    });
+    this.#hidden = at.x;
+  }
+
+  logits(rows: readonly number[]): LogitsRow[] {
+    const { vocabSize: v } = this.#shape;
+    const { heap, vectors } = this.#kit;
+    // One row more, for exponentials.
+    const start = this.#project(rows, 1);
+    const spare = start + bytes(rows.length * v);
+    return rows.map((_, i) => new HeapLogits(heap, vectors, start + bytes(i * v), spare, v));
+  }
+
+  logprobs(rows: readonly number[], labels: readonly number[]): Float32Array {
+    const { vocabSize: v } = this.#shape;
+    const { maximum, sumExp } = this.#kit.vectors;
+    const results = new Float32Array(rows.length);
+    const chunk = Math.max(1, Math.floor(maxLogits / v));
+    for (let start = 0; start < rows.length; start += chunk) {
+      const part = rows.slice(start, start + chunk);
+      const logits = this.#project(part);
+      const values = this.#kit.heap.floats(logits, part.length * v);
+      for (let i = 0; i < part.length; i++) {
+        const max = maximum(logits + bytes(i * v), v);
+        const label = values[i * v + labels[start + i]!]!;
+        results[start + i] = label - max - Math.log(sumExp(logits + bytes(i * v), max, v));
+      }
+    }
+    return results;
+  }
+
+  dispose(): void {
+    this.#releaseSlabs();
+    this.#used = 0;
+    for (const scratch of [this.#work, this.#output, this.#rotation]) scratch.free();
+    this.#rotationTime = 0;
+  }
+
+  /** Attention of one span in one layer: from its rows of q, k and v to its rows of q, where the results go. */
+  #attend(
+    { ids, start, row, blocks, table }: PlacedSpan,
+    layer: number,
+    at: Readonly<Record<'q' | 'k' | 'v' | 'packed' | 'scores', number>>,
+    rotation: { readonly cos: number; readonly sin: number },
+  ): void {
+    const { vectors } = this.#kit;
+    const { heads, keyValueHeads: kv, headSize: dh } = this.#shape;
+    const [half, group, t] = [dh / 2, heads / kv, ids.length];
+    const factor = 1 / Math.sqrt(dh);
+    const q = at.q + bytes(row * heads * dh);
+    const packed = at.packed + bytes(row * heads * dh);
+    // A key/value head's queries are brought together: [kv, t, group, dh]. Here and below no closures: they cost more
+    // than what they would do.
+    for (let i = 0; i < t; i++) {
+      const angle = bytes((start + i) * half);
+      for (let head = 0; head < heads; head++) {
+        const from = q + bytes((i * heads + head) * dh);
+        const to = packed + bytes(packedIndex(head, i, t, group) * dh);
+        this.#rotate(from, to, rotation.cos + angle, rotation.sin + angle);
+      }
+    }
+    vectors.scale(packed, factor, t * heads * dh);
+    for (let head = 0; head < kv; head++) {
+      const offset = bytes((layer * kv + head) * 2 * dh * blockTokens);
+      for (let i = 0; i < t; i++) {
+        const [fresh, position] = [bytes(((row + i) * kv + head) * dh), start + i];
+        const block = blocks[Math.floor(position / blockTokens)]! + offset;
+        const slot = position % blockTokens;
+        const angle = bytes(position * half);
+        this.#rotate(at.k + fresh, at.k + fresh, rotation.cos + angle, rotation.sin + angle);
+        this.#paging.writeColumn(at.k + fresh, block + bytes(slot), dh);
+        vectors.copy(at.v + fresh, block + bytes((blockTokens + slot) * dh), dh);
+      }
+      const mine = bytes(head * t * group * dh);
+      attendPaged(this.#paging, vectors, dh, {
+        q: packed + mine,
+        // Of a single token the order is the same.
+        out: (t === 1 ? q : packed) + mine,
+        scratch: at.scores,
+        count: t * group,
+        group,
+        visible: start + 1,
+        table,
+        offset,
+      });
+    }
+    if (t === 1) return;
+    for (let i = 0; i < t; i++) {
+      for (let head = 0; head < heads; head++) {
+        const from = packed + bytes(packedIndex(head, i, t, group) * dh);
+        vectors.copy(from, q + bytes((i * heads + head) * dh), dh);
+      }
+    }
+  }
+
+  /** Rotates a head by the angle at `cos` and `sin`; `to` may be `from`. */
+  #rotate(from: number, to: number, cos: number, sin: number): void {
+    const half = this.#shape.headSize / 2;
+    this.#kit.vectors.rotate(from, from + bytes(half), cos, sin, to, to + bytes(half), 1, half);
+  }
+
+  /** Address of the logits [rows + spare, vocab] after the given tokens. */
+  #project(rows: readonly number[], spare = 0): number {
+    const { vectors, product, heap } = this.#kit;
+    const { hiddenSize: d, vocabSize, eps } = this.#shape;
+    const m = rows.length;
+    const scratch = this.#output.reserve(m * 2 * d + (m + spare) * vocabSize);
+    const [chosen, normed, logits] = [scratch, scratch + bytes(m * d), scratch + bytes(2 * m * d)];
+    rows.forEach((row, i) => {
+      vectors.copy(this.#hidden + bytes(row * d), chosen + bytes(i * d), d);
+    });
+    normRows(vectors, chosen, heap.addressOf(this.#weights.norm), normed, m, d, eps);
+    product(false, true, m, vocabSize, d, normed, heap.addressOf(this.#weights.head), logits);
+    return logits;
+  }
+
+  /** The addresses of the named parts, which hold so many numbers each. */
+  #reserve<Name extends string>(sizes: Readonly<Record<Name, number>>): Record<Name, number> {
+    const entries = Object.entries<number>(sizes);
+    let next = this.#work.reserve(entries.reduce((sum, [, size]) => sum + size, 0));
+    const addresses: Record<string, number> = {};
+    for (const [name, size] of entries) {
+      addresses[name] = next;
+      next += bytes(size);
+    }
+    return addresses as Record<Name, number>;
+  }
+
+  /** Writes the spans' tables from address `tables` on. */
+  #place(spans: readonly Span[], tables: number): PlacedSpan[] {
+    let [row, table] = [0, tables];
+    return spans.map((span) => {
+      const placed = { ...span, row, table };
+      this.#kit.heap.ints(table, span.blocks.length).set(span.blocks);
+      row += span.ids.length;
+      table += bytes(span.blocks.length);
+      return placed;
+    });
+  }
+
+  /** Addresses of the cosines and sines for positions up to `time`. */
+  #rotationFor(time: number): { readonly cos: number; readonly sin: number } {
+    const half = this.#shape.headSize / 2;
+    if (this.#rotationTime < time) {
+      // Doubling keeps the cost of growing one position at a time linear.
+      this.#rotationTime = Math.max(time, 2 * this.#rotationTime);
+      const size = this.#rotationTime * half;
+      const { cos, sin } = this.#angles(this.#rotationTime);
+      const address = this.#rotation.reserve(2 * size);
+      const table = this.#kit.heap.floats(address, 2 * size);
+      table.set(cos.subarray(0, size));
+      table.set(sin.subarray(0, size), size);
+    }
+    const cos = this.#rotation.reserve(2 * this.#rotationTime * half);
+    return { cos, sin: cos + bytes(this.#rotationTime * half) };
+  }
+
+  #releaseSlabs(): void {
+    for (const slab of this.#slabs) this.#kit.heap.free(slab);
+    this.#slabs = [];
+    this.#free = [];
+  }
+}
