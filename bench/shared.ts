@@ -1,16 +1,25 @@
-// What the benchmarks share: the decoder that they measure, and the line of JSON that each prints for run.ts.
+// What the benchmarks share: the decoders that they measure, and the line of JSON that each prints for run.ts.
+import fs from 'node:fs';
+import os from 'node:os';
+import path from 'node:path';
+import { fileURLToPath } from 'node:url';
+import type { TrainingSequence } from '../src/domain/model.ts';
 import { createRng, type Rng } from '../src/domain/rng.ts';
 import { createBlockDecoder } from '../src/models/llama/block-decoder.ts';
-import { createPolicy, type LlamaPolicy } from '../src/models/llama/index.ts';
+import { createPolicy, type LlamaPolicy, loadPolicy } from '../src/models/llama/index.ts';
 import { Memory } from '../src/models/llama/memory.ts';
 import { RotaryTable } from '../src/models/llama/rotary.ts';
 import { arrangeWeights } from '../src/models/llama/weights.ts';
+import { tokenizerFrom, trainTokenizer } from '../src/models/tokenizer/index.ts';
+import { demonstrateDialogues, viewsOf } from '../src/run/demonstrations.ts';
+import { loadScenario } from '../src/scenario/load.ts';
 import type { Engine } from '../src/tensor/index.ts';
-import { lettersTokenizer } from '../test/support/letters.ts';
+import type { PolicySource } from '../src/workers/index.ts';
 
 export interface StepFigures {
   readonly bench: 'tensor-step';
   readonly engine: Engine;
+  readonly shape: Shape;
   /** Threads that computed the gradients; 0: the main thread. */
   readonly workers: number;
   readonly steps: number;
@@ -31,6 +40,9 @@ export interface StepFigures {
 export interface DecodeFigures {
   readonly bench: 'decode';
   readonly engine: Engine;
+  readonly shape: Shape;
+  /** Threads that decoded, each its share of the rows; 0: the main thread. */
+  readonly workers: number;
   readonly rows: number;
   readonly promptTokens: number;
   readonly newTokens: number;
@@ -77,17 +89,62 @@ export function report(figures: Figures): void {
   console.log(JSON.stringify({ ...figures, peakMiB } satisfies Line));
 }
 
-/** A randomly initialized decoder of 0.94 million weights, near the tiny model in size. Needs a started engine. */
-export function createBenchPolicy(): { readonly policy: LlamaPolicy; readonly rng: Rng } {
+/**
+ * `reference`: the shape that the design's figures are for, with random weights. `tiny`: the model that ships, on
+ * dialogues of two-hop-qa.
+ */
+export type Shape = 'reference' | 'tiny';
+
+export interface Subject {
+  readonly shape: Shape;
+  readonly policy: LlamaPolicy;
+  /** Where workers find the policy. */
+  readonly source: PolicySource;
+  readonly rng: Rng;
+}
+
+const packageFolder = fileURLToPath(new URL('..', import.meta.url));
+
+/** The policy of a shape, as a checkpoint too. Needs a started engine; the process removes the folder at its end. */
+export async function openSubject(shape: Shape): Promise<Subject> {
   const rng = createRng(1);
+  if (shape === 'tiny') {
+    const folder = path.join(packageFolder, 'models/tiny');
+    const policy = await loadPolicy(folder);
+    return { shape, policy, source: { folder, hash: policy.hash }, rng };
+  }
+  const folder = fs.mkdtempSync(path.join(os.tmpdir(), 'optima-bench-'));
+  process.on('exit', () => fs.rmSync(folder, { recursive: true }));
+  const policy = createReferencePolicy(rng.split('weights'));
+  return { shape, policy, source: { folder, hash: await policy.save(folder) }, rng };
+}
+
+/** A randomly initialized decoder of 0.94 million weights. */
+export function createReferencePolicy(rng: Rng): LlamaPolicy {
+  const text = fs.readFileSync(path.join(packageFolder, 'ARCHITECTURE.md'), 'utf8');
+  const { tokenizerJson, tokenizerConfig } = trainTokenizer([text], { vocabSize: 512 });
   const config = {
     vocab_size: 512,
     hidden_size: 128,
     intermediate_size: 400,
     num_hidden_layers: 4,
     num_attention_heads: 4,
+    max_position_embeddings: 1024,
+    tie_word_embeddings: true,
   };
-  return { policy: createPolicy(config, lettersTokenizer, rng.split('weights')), rng };
+  return createPolicy(config, tokenizerFrom(tokenizerJson, tokenizerConfig), rng);
+}
+
+/** A batch to train on: 32 random sequences of 128 tokens that all count, or both views of 16 real dialogues. */
+export async function trainingBatch({ shape, policy, rng }: Subject): Promise<TrainingSequence[]> {
+  if (shape === 'tiny') {
+    const { scenario } = await loadScenario('two-hop-qa');
+    const dialogues = await demonstrateDialogues([scenario], 'train', 16, rng.split('dialogues'));
+    return dialogues.flatMap(viewsOf).map((view) => policy.encode(view));
+  }
+  // The last token of a sequence is only predicted, the first one only read.
+  const lossMask = Array.from({ length: 129 }, () => 1 as const);
+  return Array.from({ length: 32 }, () => ({ tokenIds: randomIds(policy, rng, 129), lossMask }));
 }
 
 /** A memory of the decoder below a policy, which itself would stop where its random weights say so. */
@@ -100,7 +157,7 @@ export function createMemory({ config, parameters }: LlamaPolicy, maxBytes?: num
 export const randomIds = (policy: LlamaPolicy, rng: Rng, length: number): number[] =>
   Array.from({ length }, () => rng.int(policy.config.vocab_size));
 
-/** An argument of the command line as a whole number, above 0 where it is given. */
+/** An argument of the command line as a whole number. */
 export function countArgument(index: number, initial: number): number {
   const text = process.argv[2 + index];
   return text === undefined ? initial : wholeNumber(text);
@@ -108,8 +165,14 @@ export function countArgument(index: number, initial: number): number {
 
 export function wholeNumber(text: string): number {
   const value = Number(text);
-  if (Number.isInteger(value) && value > 0) return value;
-  throw new RangeError(`"${text}" is not a whole number above 0.`);
+  if (Number.isInteger(value) && value >= 0) return value;
+  throw new RangeError(`"${text}" is not a whole number.`);
+}
+
+export function shapeArgument(index: number): Shape {
+  const text = process.argv[2 + index] ?? 'reference';
+  if (text === 'reference' || text === 'tiny') return text;
+  throw new RangeError(`"${text}" is neither reference nor tiny.`);
 }
 
 export const rounded = (value: number, digits: number): number => Number(value.toFixed(digits));

@@ -1,36 +1,31 @@
-// Seconds of one training step, as src/training/sft takes it: forward and backward pass of a small decoder over
-// 32 sequences of 128 tokens, and AdamW.
-// node --import tsx bench/tensor-step.ts [steps] [steps before] [workers]
+// Seconds of one training step, as src/training/sft takes it: forward and backward pass over a batch, and AdamW.
+// node --import tsx bench/tensor-step.ts [reference|tiny] [workers] [steps] [steps before]
 // OPTIMA_BACKEND and OPTIMA_BLAS choose the engine; without workers the main thread computes the batch in one pass.
-import fs from 'node:fs';
-import os from 'node:os';
-import path from 'node:path';
 import { heapBytes, startEngine } from '../src/tensor/index.ts';
 import { createAdamW } from '../src/training/adamw.ts';
 import { defaultSftConfig } from '../src/training/sft/index.ts';
 import { takeSftStep } from '../src/training/sft/step.ts';
 import { Workers } from '../src/workers/index.ts';
-import { countArgument, createBenchPolicy, randomIds, report, rounded } from './shared.ts';
+import { countArgument, openSubject, report, rounded, shapeArgument, trainingBatch } from './shared.ts';
 
-const [rows, time] = [32, 128];
-const steps = countArgument(0, 5);
+const shape = shapeArgument(0);
+const workerCount = countArgument(1, 0);
+const steps = countArgument(2, 5);
 // Until V8 has compiled what runs often.
-const stepsBefore = countArgument(1, 3);
-const workerCount = countArgument(2, 0);
+const stepsBefore = countArgument(3, 3);
 
 const engine = await startEngine(workerCount > 0 ? { blasThreads: 1 } : {});
-const { policy, rng } = createBenchPolicy();
+const subject = await openSubject(shape);
+const { policy, source } = subject;
 const optimizer = createAdamW(policy.parameters, defaultSftConfig);
-// The last token of a sequence is only predicted, the first one only read.
-const lossMask = Array.from({ length: time + 1 }, () => 1 as const);
-const batch = Array.from({ length: rows }, () => ({ tokenIds: randomIds(policy, rng, time + 1), lossMask }));
+const batch = await trainingBatch(subject);
+const tokens = batch.reduce((sum, { tokenIds }) => sum + tokenIds.length - 1, 0);
 const workers = workerCount > 0 ? await Workers.start(workerCount, { backend: engine.backend }) : null;
-const folder = fs.mkdtempSync(path.join(os.tmpdir(), 'optima-bench-'));
-const hash = await policy.save(folder);
 const options = {
   learningRate: 1e-4,
-  tokensPerPass: (rows * (time + 1)) / Math.max(1, workerCount),
-  computePasses: workers?.gradientsOf({ folder, hash }, policy),
+  // With workers as a run does it; else all at once.
+  tokensPerPass: workers === null ? Number.POSITIVE_INFINITY : defaultSftConfig.tokensPerPass,
+  computePasses: workers?.gradientsOf(source, policy),
 };
 const step = () => takeSftStep(policy, optimizer, batch, options);
 
@@ -49,15 +44,15 @@ const median = seconds[steps >> 1]!;
 report({
   bench: 'tensor-step',
   engine,
+  shape,
   workers: workerCount,
   steps,
-  tokensPerStep: rows * time,
+  tokensPerStep: tokens,
   secondsPerStep: rounded(median, 4),
   bestSeconds: rounded(seconds[0]!, 4),
   cpuSeconds: rounded((cpu.user + cpu.system) / 1e6 / steps, 4),
-  tokensPerSecond: Math.round((rows * time) / median),
+  tokensPerSecond: Math.round(tokens / median),
   heapMiB: Math.round(heapBytes() / 2 ** 20),
   loss: rounded(loss, 5),
 });
 await workers?.stop();
-fs.rmSync(folder, { recursive: true });

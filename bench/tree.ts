@@ -6,12 +6,14 @@ import { createRng } from '../src/domain/rng.ts';
 import { generateTokens } from '../src/models/llama/generate.ts';
 import type { Memory } from '../src/models/llama/memory.ts';
 import { startEngine } from '../src/tensor/index.ts';
-import { createBenchPolicy, createMemory, randomIds, report, rounded } from './shared.ts';
+import { createMemory, createReferencePolicy, randomIds, report, rounded } from './shared.ts';
 
 const [contextTokens, messageTokens, depth, expansions, branches] = [512, 50, 6, 8, 3];
 
-const engine = await startEngine();
-const { policy, rng } = createBenchPolicy();
+// One thread, as in a worker.
+const engine = await startEngine({ blasThreads: 1 });
+const rng = createRng(1);
+const policy = createReferencePolicy(rng.split('weights'));
 const { max_position_embeddings: context } = policy.config;
 const contexts = [randomIds(policy, rng, contextTokens), randomIds(policy, rng, contextTokens)];
 

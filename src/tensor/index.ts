@@ -20,5 +20,17 @@ export {
   heapBytes,
   startEngine,
 } from './engine.ts';
-export { attention, embed, linear, rmsNorm, rotary, swiglu, tokenNll } from './ops.ts';
+export {
+  adamWStep,
+  attention,
+  type CausalShape,
+  causalAttention,
+  embed,
+  linear,
+  maskedScore,
+  rmsNorm,
+  rotary,
+  swiglu,
+  tokenNll,
+} from './ops.ts';
 export { createHeapDecoder } from './wasm/install.ts';

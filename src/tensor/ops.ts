@@ -69,16 +69,6 @@ export function swiglu(gate: tf.Tensor2D, up: tf.Tensor2D): tf.Tensor2D {
  * j + dh/2. x [b, h, t, dh], cos and sin [b or 1, 1, t, dh/2] (they get no gradient) → as x.
  */
 export function rotary(x: tf.Tensor4D, cos: tf.Tensor4D, sin: tf.Tensor4D): tf.Tensor4D {
-  if (hasKernel('Rotary')) {
-    return differentiable(
-      [x],
-      (save) => {
-        save([cos, sin]);
-        return run<tf.Tensor4D>('Rotary', { x, cos, sin }, { direction: 1 });
-      },
-      (dy, [cos, sin]) => run<tf.Tensor>('Rotary', { x: dy, cos: cos!, sin: sin! }, { direction: -1 }),
-    );
-  }
   const [left, right] = tf.split(x, 2, 3) as [tf.Tensor4D, tf.Tensor4D]; // each [b, h, t, dh/2]
   return tf.concat(
     [
@@ -95,24 +85,65 @@ export function rotary(x: tf.Tensor4D, cos: tf.Tensor4D, sin: tf.Tensor4D): tf.T
  * (it gets no gradient) → [b, h, t, dh]. Every row of the bias must leave at least one position open.
  */
 export function attention(q: tf.Tensor4D, k: tf.Tensor4D, v: tf.Tensor4D, bias: tf.Tensor4D): tf.Tensor4D {
-  if (hasKernel('Attention')) {
-    return differentiable(
-      [q, k, v],
-      (save) => {
-        const [out, weights] = run<tf.Tensor[]>('Attention', { q, k, v, bias });
-        save([q, k, v, weights!]);
-        return out as tf.Tensor4D;
-      },
-      (dy, [q, k, v, weights]) =>
-        run<tf.Tensor[]>('AttentionGrad', { dy, q: q!, k: k!, v: v!, weights: weights! }),
-    );
-  }
   const [b, h, t, dh] = q.shape;
   const [, kv, s] = k.shape;
   const grouped = tf.reshape(q, [b, kv, (h / kv) * t, dh]);
   const scores = tf.reshape(tf.matMul(grouped, k, false, true), [b, h, t, s]);
   const weights = tf.softmax(tf.add(tf.mul(scores, 1 / Math.sqrt(dh)), bias)); // [b, h, t, s]
   return tf.reshape(tf.matMul(tf.reshape(weights, [b, kv, (h / kv) * t, s]), v), [b, h, t, dh]);
+}
+
+/** Sizes of causal attention: b sequences of t tokens, h query heads and kv key/value heads of dh numbers. */
+export interface CausalShape {
+  readonly b: number;
+  readonly t: number;
+  readonly h: number;
+  readonly kv: number;
+  readonly dh: number;
+}
+
+/** What a token's score in the softmax gets added where it must not count: its weight is exactly 0 in float32. */
+export const maskedScore = -1e9;
+
+/**
+ * `attention` of rotated queries and keys in which each token sees those before it and itself, on flat tokens:
+ * q [b·t, h·dh], k and v [b·t, kv·dh], cos and sin [1, 1, t, dh/2] (they get no gradient) → [b·t, h·dh].
+ */
+export function causalAttention(
+  q: tf.Tensor2D,
+  k: tf.Tensor2D,
+  v: tf.Tensor2D,
+  cos: tf.Tensor4D,
+  sin: tf.Tensor4D,
+  shape: CausalShape,
+): tf.Tensor2D {
+  const { b, t, h, kv, dh } = shape;
+  if (hasKernel('CausalAttention')) {
+    const attrs = { ...shape };
+    return differentiable(
+      [q, k, v],
+      (save) => {
+        const [out, weights] = run<tf.Tensor[]>('CausalAttention', { q, k, v, cos, sin }, attrs);
+        save([q, k, v, cos, sin, weights!]);
+        return out as tf.Tensor2D;
+      },
+      (dy, [q, k, v, cos, sin, weights]) => {
+        const inputs = { dy, q: q!, k: k!, v: v!, cos: cos!, sin: sin!, weights: weights! };
+        return run<tf.Tensor[]>('CausalAttentionGrad', inputs, attrs);
+      },
+    );
+  }
+  const split = (x: tf.Tensor2D, heads: number) =>
+    tf.transpose(tf.reshape(x, [b, t, heads, dh]), [0, 2, 1, 3]) as tf.Tensor4D;
+  const bias = new Float32Array(t * t);
+  for (let i = 0; i < t; i++) bias.fill(maskedScore, i * t + i + 1, (i + 1) * t);
+  const mixed = attention(
+    rotary(split(q, h), cos, sin),
+    rotary(split(k, kv), cos, sin),
+    split(v, kv),
+    tf.tensor4d(bias, [1, 1, t, t]),
+  ); // [b, h, t, dh]
+  return tf.reshape(tf.transpose(mixed, [0, 2, 1, 3]), [b * t, h * dh]);
 }
 
 /** Rows of a table: weight [v, d], ids int32 [n] → [n, d]. */
@@ -137,4 +168,53 @@ export function tokenNll(logits: tf.Tensor2D, labels: tf.Tensor1D): tf.Tensor1D 
   const vocabulary = tf.range(0, logits.shape[1], 1, 'int32');
   const chosen = tf.cast(tf.equal(tf.expandDims(labels, 1), vocabulary), 'float32'); // [n, v]
   return tf.sub(tf.logSumExp(logits, 1), tf.sum(tf.mul(logits, chosen), 1));
+}
+
+/** The numbers of one step of AdamW, the same for all elements of a parameter. */
+export interface AdamWStep {
+  readonly beta1: number;
+  /** (1 − β₁) times what clipping leaves of a gradient. */
+  readonly gradientShare: number;
+  readonly beta2: number;
+  /** (1 − β₂) times the square of what clipping leaves of a gradient. */
+  readonly squareShare: number;
+  /** 1 − η·λ */
+  readonly keepShare: number;
+  /** η / (1 − β₁ᵗ) */
+  readonly rate: number;
+  /** 1 / (1 − β₂ᵗ) */
+  readonly correction: number;
+  readonly epsilon: number;
+}
+
+/** A parameter and its moments, which a step replaces. */
+export interface AdamWState {
+  readonly parameter: tf.Variable;
+  readonly mean: tf.Variable;
+  readonly square: tf.Variable;
+}
+
+/**
+ * Moves a parameter one step of AdamW against its gradient (as many numbers) and updates its moments: see
+ * `createAdamW` in src/training. Leaves no tensor behind.
+ */
+export function adamWStep(
+  { parameter, mean, square }: AdamWState,
+  gradient: Float32Array,
+  step: AdamWStep,
+): void {
+  tf.tidy(() => {
+    const g = tf.tensor(gradient, parameter.shape);
+    if (hasKernel('AdamW')) {
+      const attrs = { ...step };
+      // The moments are nobody else's: the kernel writes into them.
+      parameter.assign(run<tf.Tensor>('AdamW', { x: parameter, dy: g, mean, square }, attrs));
+      return;
+    }
+    mean.assign(tf.add(tf.mul(mean, step.beta1), tf.mul(g, step.gradientShare)));
+    square.assign(tf.add(tf.mul(square, step.beta2), tf.mul(tf.square(g), step.squareShare)));
+    const width = tf.add(tf.sqrt(tf.mul(square, step.correction)), step.epsilon);
+    const move = tf.div(tf.mul(mean, step.rate), width);
+    parameter.assign(tf.sub(tf.mul(parameter, step.keepShare), move));
+  });
 }

@@ -1,5 +1,5 @@
 // AdamW with gradient clipping: the optimizer of every training algorithm here.
-import { tf } from '../tensor/index.ts';
+import { adamWStep, tf } from '../tensor/index.ts';
 
 export interface AdamWConfig {
   /** Decay rate of the mean gradient. */
@@ -23,6 +23,8 @@ export interface AdamW {
    * the gradients before clipping.
    */
   apply(gradients: Gradients, learningRate: number): number;
+  /** Frees the moments. */
+  dispose(): void;
 }
 
 /**
@@ -37,13 +39,10 @@ export interface AdamW {
  */
 export function createAdamW(parameters: ReadonlyMap<string, tf.Variable>, config: AdamWConfig): AdamW {
   const { beta1, beta2, epsilon, weightDecay, clipNorm } = config;
-  // Plain arrays, not tensors: one fused loop is several times faster than a dozen element-wise kernels on the
-  // wasm backend, and the same on every other.
+  const zeros = (shape: number[]) => tf.tidy(() => tf.variable(tf.zeros(shape), false));
   const slots = Array.from(parameters, ([name, parameter]) => ({
     name,
-    parameter,
-    mean: new Float32Array(parameter.size),
-    square: new Float32Array(parameter.size),
+    state: { parameter, mean: zeros(parameter.shape), square: zeros(parameter.shape) },
     decay: parameter.rank > 1 ? weightDecay : 0,
   }));
   let step = 0;
@@ -53,27 +52,25 @@ export function createAdamW(parameters: ReadonlyMap<string, tf.Variable>, config
       const norm = globalNorm(gradients.values());
       const scale = Math.min(1, clipNorm / (norm + 1e-6));
       step++;
-      const rate = learningRate / (1 - beta1 ** step);
-      const squareCorrection = 1 - beta2 ** step;
-      for (const { name, parameter, mean, square, decay } of slots) {
+      const common = {
+        beta1,
+        gradientShare: (1 - beta1) * scale,
+        beta2,
+        squareShare: (1 - beta2) * scale * scale,
+        rate: learningRate / (1 - beta1 ** step),
+        correction: 1 / (1 - beta2 ** step),
+        epsilon,
+      };
+      for (const { name, state, decay } of slots) {
         const gradient = gradients.get(name);
-        if (gradient === undefined) continue;
-        const current = parameter.dataSync();
-        // A fresh array: some backends hand out their own memory, which other tensors may share.
-        const next = new Float32Array(current.length);
-        for (let i = 0; i < next.length; i++) {
-          const g = gradient[i]! * scale;
-          const m = beta1 * mean[i]! + (1 - beta1) * g;
-          const v = beta2 * square[i]! + (1 - beta2) * g * g;
-          mean[i] = m;
-          square[i] = v;
-          next[i] =
-            current[i]! * (1 - learningRate * decay) -
-            (rate * m) / (Math.sqrt(v / squareCorrection) + epsilon);
+        if (gradient !== undefined) {
+          adamWStep(state, gradient, { ...common, keepShare: 1 - learningRate * decay });
         }
-        tf.tidy(() => parameter.assign(tf.tensor(next, parameter.shape)));
       }
       return norm;
+    },
+    dispose() {
+      for (const { state } of slots) tf.dispose([state.mean, state.square]);
     },
   };
 }

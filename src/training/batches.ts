@@ -49,6 +49,9 @@ export function shuffledBatches<T>(items: readonly T[], batchSize: number, rng: 
   );
 }
 
+/** Passes come in multiples of this, as equal in size as can be, so that as many threads end together. */
+const passMultiple = 4;
+
 /**
  * Splits one batch into forward passes of at most `tokensPerPass` padded tokens (a longer sequence gets a
  * pass of its own). Sequences of like length share a pass, so little is computed on padding; gradients of the
@@ -59,6 +62,21 @@ export function planPasses(
   tokensPerPass: number,
 ): (readonly TrainingSequence[])[] {
   const longestFirst = batch.toSorted((a, b) => b.tokenIds.length - a.tokenIds.length);
+  const fewest = fillPasses(longestFirst, tokensPerPass);
+  if (fewest.length <= 1) return fewest;
+  // The smallest size with which the same number of passes, rounded up, is enough.
+  const count = Math.ceil(fewest.length / passMultiple) * passMultiple;
+  let [low, high] = [0, tokensPerPass];
+  while (high - low > 1) {
+    const middle = Math.floor((low + high) / 2);
+    if (fillPasses(longestFirst, middle).length <= count) high = middle;
+    else low = middle;
+  }
+  return fillPasses(longestFirst, high);
+}
+
+/** Fills one pass after the other up to the limit. */
+function fillPasses(longestFirst: readonly TrainingSequence[], tokensPerPass: number): TrainingSequence[][] {
   const passes: TrainingSequence[][] = [];
   for (const sequence of longestFirst) {
     const pass = passes.at(-1);

@@ -94,6 +94,7 @@ export async function runTraining(
       await onStep?.(report);
     }
   } finally {
+    optimizer.dispose();
     tf.dispose(before);
     await policy.refreshHash();
   }

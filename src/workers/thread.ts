@@ -5,6 +5,7 @@ import type { PolicyHash } from '../domain/ids.ts';
 import type { ModelSession } from '../domain/model.ts';
 import { type LlamaPolicy, loadPolicy } from '../models/llama/index.ts';
 import { startEngine, tf } from '../tensor/index.ts';
+import type { PassGradients } from '../training/gradients.ts';
 import { computePassGradients } from '../training/sft/step.ts';
 import {
   type Command,
@@ -17,7 +18,8 @@ import {
 } from './protocol.ts';
 
 const port = parentPort!;
-const say = (message: FromWorker) => port.postMessage(message);
+const say = (message: FromWorker, transfer: readonly ArrayBuffer[] = []) =>
+  port.postMessage(message, transfer);
 
 /** The frozen base and the policy under way. */
 const maxPolicies = 2;
@@ -98,7 +100,13 @@ async function answer(id: number, command: Command): Promise<void> {
   const controller = new AbortController();
   running.set(id, controller);
   try {
-    say({ id, result: await carryOut(command, controller.signal) });
+    const result = await carryOut(command, controller.signal);
+    // Gradients are large, and this thread needs them no more.
+    const gradients = command.type === 'gradients' ? (result as PassGradients).gradients.values() : [];
+    say(
+      { id, result },
+      Array.from(gradients, ({ buffer }) => buffer as ArrayBuffer),
+    );
   } catch (error) {
     say({ id, error: toPlain(error) });
   } finally {

@@ -2,10 +2,12 @@
 // backend is not wasm (tensor-decoder.ts).
 import {
   attention,
+  causalAttention,
   type DecoderWeights,
   embed,
   type LayerWeights,
   linear,
+  maskedScore,
   rmsNorm,
   rotary,
   swiglu,
@@ -62,21 +64,25 @@ export function computeHidden(
   { past, onLayer }: HiddenOptions = {},
 ): tf.Tensor2D {
   const [b, t] = ids.shape;
+  const { num_attention_heads: h, num_key_value_heads: kv, head_dim: dh } = config;
   const rotation = table.forSpans(past?.lengths ?? [0], t);
-  const bias = past === undefined ? causalBias(t) : causalBias(t, past);
+  const bias = past === undefined ? null : pastBias(t, past);
   let x = embed(weights.embedding, tf.reshape(ids, [b * t])); // [b·t, d]
   weights.layers.forEach((layer, index) => {
     // What a layer leaves behind is freed at its end; what its gradient needs, TF.js keeps by itself.
     const { out, keys, values } = tf.tidy(() => {
       let seen: KeysValues | undefined;
       const out = computeLayer(x, layer, config.rms_norm_eps, (queries, keys, values) => {
-        const rotated = rotateHeads(queries, [b, t, config.num_attention_heads], rotation); // [b, h, t, dh]
+        if (onLayer === undefined && bias === null) {
+          return causalAttention(queries, keys, values, rotation.cos, rotation.sin, { b, t, h, kv, dh });
+        }
+        const rotated = rotateHeads(queries, [b, t, h], rotation); // [b, h, t, dh]
         const fresh: KeysValues = {
-          keys: rotateHeads(keys, [b, t, config.num_key_value_heads], rotation), // [b, kv, t, dh]
-          values: splitHeads(values, [b, t, config.num_key_value_heads]), // [b, kv, t, dh]
+          keys: rotateHeads(keys, [b, t, kv], rotation), // [b, kv, t, dh]
+          values: splitHeads(values, [b, t, kv]), // [b, kv, t, dh]
         };
         seen = past === undefined ? fresh : joinTime(past.layers[index]!, fresh); // [b, kv, p + t, dh]
-        const mixed = attention(rotated, seen.keys, seen.values, bias); // [b, h, t, dh]
+        const mixed = attention(rotated, seen.keys, seen.values, bias ?? pastBias(t)); // [b, h, t, dh]
         return tf.reshape(tf.transpose(mixed, [0, 2, 1, 3]), [b * t, -1]); // [b·t, h·dh]
       });
       return { out, ...(onLayer === undefined ? {} : seen) };
@@ -110,11 +116,8 @@ function rotateHeads(
   return rotary(splitHeads(x, shape), cos, sin);
 }
 
-/** Added to a score that must not count; large enough that its softmax weight is exactly 0 in float32. */
-const masked = -1e9;
-
 /** [1, 1, t, t], or with a past [b, 1, t, p + t]: token i sees its row's past and tokens 0 … i. */
-function causalBias(t: number, past?: Past): tf.Tensor4D {
+function pastBias(t: number, past?: Past): tf.Tensor4D {
   const p = past === undefined ? 0 : past.layers[0]!.keys.shape[2];
   const lengths = past?.lengths ?? [0];
   const width = p + t;
@@ -122,8 +125,8 @@ function causalBias(t: number, past?: Past): tf.Tensor4D {
   lengths.forEach((length, row) => {
     for (let i = 0; i < t; i++) {
       const start = (row * t + i) * width;
-      bias.fill(masked, start, start + p - length);
-      bias.fill(masked, start + p + i + 1, start + width);
+      bias.fill(maskedScore, start, start + p - length);
+      bias.fill(maskedScore, start + p + i + 1, start + width);
     }
   });
   return tf.tensor4d(bias, [lengths.length, 1, t, width]);

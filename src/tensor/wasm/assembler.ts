@@ -126,6 +126,7 @@ export const min = binary(0xea);
 /** b where it is greater than a, else a. */
 export const max = binary(0xeb);
 export const neg = unary(0xe1);
+export const sqrt = unary(0xe3);
 export const lessThan = binary(0x43);
 /** a where the mask is clear, 0 where it is set. */
 export const unless = binary(0x4f);

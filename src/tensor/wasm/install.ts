@@ -2,14 +2,16 @@
 import * as tf from '@tensorflow/tfjs';
 import type { Blas } from '../blas.ts';
 import type { BlockDecoder, DecoderShape, DecoderWeights, RotaryAngles } from '../decoder.ts';
-import { attention, attentionGrad } from './attention.ts';
+import type { AdamWStep, CausalShape } from '../ops.ts';
+import { adamW } from './adamw.ts';
+import { causalAttention, causalAttentionGrad } from './causal-attention.ts';
 import { Heap, type WasmBackend } from './heap.ts';
 import { HeapDecoder, type HeapKit } from './heap-decoder.ts';
 import { fitsPaging } from './paged-attention.ts';
 import { batchMatMul, blasProduct, tiledProduct } from './product.ts';
 import { rmsNorm, rmsNormGrad } from './rms-norm.ts';
-import { rotary } from './rotary.ts';
 import { gatherRows, unsortedSegmentSum } from './rows.ts';
+import { assembleStrided } from './strided.ts';
 import { swiglu, swigluGrad } from './swiglu.ts';
 import { assembleTiles } from './tiles.ts';
 import { tokenNll, tokenNllGrad } from './token-nll.ts';
@@ -18,17 +20,16 @@ import { assembleVectors } from './vectors.ts';
 /** Every input and attribute by name; a kernel reads those that its operation passes. */
 type Inputs = Record<
   | ('a' | 'b' | 'x' | 'dy' | 'weight' | 'segmentIds' | 'gate' | 'up' | 'cos' | 'sin')
-  | ('indices' | 'q' | 'k' | 'v' | 'bias' | 'weights' | 'logits' | 'labels' | 'nll'),
+  | ('mean' | 'square' | 'indices' | 'q' | 'k' | 'v' | 'weights' | 'logits' | 'labels' | 'nll'),
   tf.TensorInfo
 >;
-interface Attributes {
+interface Attributes extends AdamWStep, CausalShape {
   readonly transposeA: boolean;
   readonly transposeB: boolean;
   readonly axis: number;
   readonly batchDims: number;
   readonly numSegments: number;
   readonly eps: number;
-  readonly direction: number;
 }
 type Kernel = (inputs: Inputs, attributes: Attributes) => tf.TensorInfo | tf.TensorInfo[];
 
@@ -62,6 +63,8 @@ export function installWasmKernels(blas: Blas | null): void {
   const tiles = assembleTiles(heap.backend.wasm.asm.memory);
   const tiled = tiledProduct(heap, tiles);
   const product = blas ? blasProduct(heap, blas, tiled) : tiled;
+  const strided = assembleStrided(heap.backend.wasm.asm.memory);
+  const attentionKit = { heap, vectors, strided, product };
   kit = { heap, vectors, product };
   const kernels: Record<string, Kernel> = {
     BatchMatMul: ({ a, b }, { transposeA, transposeB }) =>
@@ -78,9 +81,9 @@ export function installWasmKernels(blas: Blas | null): void {
     RmsNormGrad: ({ dy, x, weight }, { eps }) => rmsNormGrad(heap, vectors, dy, x, weight, eps),
     Swiglu: ({ gate, up }) => swiglu(heap, vectors, gate, up),
     SwigluGrad: ({ dy, gate, up }) => swigluGrad(heap, vectors, dy, gate, up),
-    Rotary: ({ x, cos, sin }, { direction }) => rotary(heap, vectors, x, cos, sin, direction),
-    Attention: ({ q, k, v, bias }) => attention(heap, vectors, product, q, k, v, bias),
-    AttentionGrad: ({ dy, q, k, v, weights }) => attentionGrad(heap, vectors, product, dy, q, k, v, weights),
+    CausalAttention: (inputs, shape) => causalAttention(attentionKit, inputs, shape),
+    CausalAttentionGrad: (inputs, shape) => causalAttentionGrad(attentionKit, inputs, shape),
+    AdamW: ({ x, dy, mean, square }, step) => adamW(heap, vectors, x, dy, mean, square, step),
     TokenNll: ({ logits, labels }) => tokenNll(heap, vectors, logits, labels),
     TokenNllGrad: ({ dy, logits, labels, nll }) => tokenNllGrad(heap, vectors, dy, logits, labels, nll),
   };

@@ -9,6 +9,7 @@ import {
   mul,
   neg,
   shiftLeft,
+  sqrt,
   sub,
   unless,
   type WasmMemory,
@@ -149,6 +150,23 @@ const functions = {
     vectors: ['p', 'dp'],
     scalars: ['mean', 's'],
     each: ({ read, store }) => void store('dp', mul(mul(read.p, sub(read.dp, read.mean)), read.s)),
+  }),
+  /**
+   * mean = β₁ · mean + a₁ · g, square = β₂ · square + a₂ · g²,
+   * out = keepShare · x − rate · mean / (√(square · correction) + ε)
+   */
+  adamW: vectorFunction({
+    vectors: ['x', 'g', 'mean', 'square', 'out'],
+    scalars: ['beta1', 'a1', 'beta2', 'a2', 'keepShare', 'rate', 'correction', 'epsilon'],
+    each: ({ read, keep, store }) => {
+      const mean = keep(add(mul(read.beta1, read.mean), mul(read.a1, read.g)));
+      const square = keep(add(mul(read.beta2, read.square), mul(read.a2, mul(read.g, read.g))));
+      store('mean', mean);
+      store('square', square);
+      const width = add(sqrt(mul(square, read.correction)), read.epsilon);
+      store('out', sub(mul(read.keepShare, read.x), div(mul(read.rate, mean), width)));
+      return undefined;
+    },
   }),
   /** out = gate · σ(gate) · up */
   swiglu: vectorFunction({

@@ -43,6 +43,6 @@ export const defaultSftConfig: SftConfig = {
   beta2: 0.95,
   epsilon: 1e-8,
   maxSequenceTokens: 1024,
-  // About four passes of a batch: work for as many threads.
-  tokensPerPass: 1024,
+  // Four passes of a usual batch: work for as many threads.
+  tokensPerPass: 2048,
 };
