@@ -25,17 +25,32 @@ export function computeGradients(
   return { loss, gradients };
 }
 
-/** The sum over the passes, in their order, so that it does not depend on who computed them when. */
-export function sumPasses(passes: readonly PassGradients[]): PassGradients {
-  const gradients = new Map<string, Float32Array>();
-  let loss = 0;
-  for (const pass of passes) {
-    loss += pass.loss;
-    for (const [name, values] of pass.gradients) {
-      const sum = gradients.get(name);
-      if (sum === undefined) gradients.set(name, values.slice());
-      else for (let i = 0; i < sum.length; i++) sum[i]! += values[i]!;
+/**
+ * Adds passes up in their order, whichever is done first, so that the sum does not depend on who computed them when.
+ * Each is added as soon as those before it have been, while others are still computed. Takes the arrays over.
+ */
+export class PassSum {
+  readonly #gradients = new Map<string, Float32Array>();
+  readonly #early = new Map<number, PassGradients>();
+  #loss = 0;
+  #next = 0;
+
+  /** Takes the result of pass `index`. */
+  add(index: number, pass: PassGradients): void {
+    this.#early.set(index, pass);
+    for (let ready = this.#early.get(this.#next); ready; ready = this.#early.get(this.#next)) {
+      this.#early.delete(this.#next++);
+      this.#loss += ready.loss;
+      for (const [name, values] of ready.gradients) {
+        const sum = this.#gradients.get(name);
+        if (sum === undefined) this.#gradients.set(name, values);
+        else for (let i = 0; i < sum.length; i++) sum[i]! += values[i]!;
+      }
     }
   }
-  return { loss, gradients };
+
+  /** The sum of all that was added. */
+  get total(): PassGradients {
+    return { loss: this.#loss, gradients: this.#gradients };
+  }
 }

@@ -12,7 +12,7 @@ import type {
   ScoreResult,
 } from '../domain/model.ts';
 import type { EngineOptions } from '../tensor/index.ts';
-import type { PassGradients } from '../training/gradients.ts';
+import { type PassGradients, PassSum } from '../training/gradients.ts';
 import type { DifferentiablePolicy } from '../training/loop.ts';
 import type { ComputePasses } from '../training/sft/step.ts';
 import {
@@ -236,16 +236,16 @@ export class Workers {
         start += variable.size;
       }
       const weights = { values, version: `${training}/${step++}` };
-      const results: PassGradients[] = [];
+      const sum = new PassSum();
       const queue = passes.entries();
       const work = async (thread: Thread) => {
         for (const [index, pass] of queue) {
           const command = { type: 'gradients', policy: source, weights, pass, tokens } as const;
-          results[index] = (await thread.insist(command)) as PassGradients;
+          sum.add(index, (await thread.insist(command)) as PassGradients);
         }
       };
       await Promise.all(this.#threads.map(work));
-      return results;
+      return sum.total;
     };
   }
 

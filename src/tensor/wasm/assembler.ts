@@ -107,6 +107,21 @@ export const countDown = (local: number, amount: number, ...body: Code[]): Code 
   ...[0x0c, 0x00, end, end],
 ];
 
+/** Calls a function of the same module, by its place in the list given to `assemble`. */
+export const call = (index: number, ...values: Code[]): Code => [...values.flat(), 0x10, ...unsigned(index)];
+
+// Single float32 numbers
+
+const float =
+  (opcode: number) =>
+  (a: Code, b: Code): Code => [...a, ...b, opcode];
+export const addNumbers = float(0x92);
+export const multiplyNumbers = float(0x94);
+export const divideNumbers = float(0x95);
+export const squareRoot = (a: Code): Code => [...a, 0x91];
+export const toFloat = (value: Code): Code => [...value, 0xb2];
+export const number = (value: number): Code => [0x43, ...new Uint8Array(Float32Array.of(value).buffer)];
+
 // Vectors of four float32 lanes
 
 const simd = (opcode: number): Code => [0xfd, ...unsigned(opcode)];
@@ -135,8 +150,7 @@ export const shiftLeft = (a: Code, bits: number): Code => [...a, ...integer(bits
 
 /** A float32 expression in all four lanes. */
 export const splat = unary(0x13);
-export const constant = (value: number): Code =>
-  splat([0x43, ...new Uint8Array(Float32Array.of(value).buffer)]);
+export const constant = (value: number): Code => splat(number(value));
 
 /** How many float32 numbers a load or store moves: four, or one that goes through the first lane. */
 export type Width = 4 | 1;
@@ -158,6 +172,8 @@ export const loadSplat = (address: Code, byteOffset = 0): Code => [
 export const loadInteger = (address: Code): Code => [...address, 0x28, ...unaligned(0)];
 /** The sum of two integer expressions. */
 export const addIntegers = (a: Code, b: Code): Code => [...a, ...b, 0x6a];
+export const subtractIntegers = (a: Code, b: Code): Code => [...a, ...b, 0x6b];
+export const multiplyIntegers = (a: Code, b: Code): Code => [...a, ...b, 0x6c];
 /** Stores four numbers, or the first lane. */
 export const store = (width: Width, address: Code, value: Code, byteOffset = 0): Code => [
   ...address,

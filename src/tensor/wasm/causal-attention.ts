@@ -63,12 +63,7 @@ export function causalAttention(
       let w = ws + bytes((sequence * h + j) * share);
       for (const { row: first, rows, columns } of strips) {
         product(false, true, rows, columns, dh, queries + bytes(first * dh), keys, w);
-        for (let r = 0; r < rows; r++) {
-          const [line, seen] = [w + bytes(r * columns), first + r + 1];
-          const sum = vectors.exponentiate(line, vectors.maximum(line, seen), seen);
-          vectors.scale(line, 1 / sum, seen);
-          vectors.fill(line + bytes(seen), 0, columns - seen);
-        }
+        vectors.softmaxRows(w, rows, columns, first + 1, 1);
         product(false, false, rows, dh, columns, w, values, mixed + bytes(first * dh));
         w += bytes(rows * columns);
       }
@@ -120,10 +115,7 @@ export function causalAttentionGrad(
       for (const { row: first, rows, columns } of strips) {
         const [query, dout] = [queries + bytes(first * dh), upstream + bytes(first * dh)];
         product(false, true, rows, columns, dh, dout, values, scores);
-        for (let r = 0; r < rows; r++) {
-          const [line, ds] = [w + bytes(r * columns), scores + bytes(r * columns)];
-          vectors.softmaxBackward(line, ds, vectors.dot(line, ds, columns), 1, columns);
-        }
+        vectors.softmaxBackwardRows(w, scores, rows, columns);
         product(false, false, rows, dh, columns, scores, keys, queryGrad + bytes(first * dh));
         product(true, false, columns, dh, rows, scores, query, added);
         vectors.accumulate(added, keyGrad, columns * dh);

@@ -13,7 +13,6 @@ import {
 import type { Heap } from './heap.ts';
 import { assemblePaging, attendPaged } from './paged-attention.ts';
 import type { Product } from './product.ts';
-import { normRows } from './rms-norm.ts';
 import type { Vectors } from './vectors.ts';
 
 /** Blocks that are taken from the heap at once. */
@@ -180,14 +179,14 @@ export class HeapDecoder implements BlockDecoder {
     const linear = (from: number, weight: Tensor, to: number, width: number, inner: number) =>
       product(false, true, n, width, inner, from, address(weight), to);
     this.#weights.layers.forEach((layer, index) => {
-      normRows(vectors, at.x, address(layer.inputNorm), at.normed, n, d, eps);
+      vectors.normRows(at.x, address(layer.inputNorm), at.normed, n, d, eps);
       linear(at.normed, layer.query, at.q, heads * dh, d);
       linear(at.normed, layer.key, at.k, kv * dh, d);
       linear(at.normed, layer.value, at.v, kv * dh, d);
       for (const span of placed) this.#attend(span, index, at, rotation);
       linear(at.q, layer.output, at.normed, d, heads * dh);
       vectors.accumulate(at.normed, at.x, n * d);
-      normRows(vectors, at.x, address(layer.postNorm), at.normed, n, d, eps);
+      vectors.normRows(at.x, address(layer.postNorm), at.normed, n, d, eps);
       linear(at.normed, layer.gate, at.gate, f, d);
       linear(at.normed, layer.up, at.up, f, d);
       vectors.swiglu(at.gate, at.up, at.gate, n * f);
@@ -304,7 +303,7 @@ export class HeapDecoder implements BlockDecoder {
     rows.forEach((row, i) => {
       vectors.copy(this.#hidden + bytes(row * d), chosen + bytes(i * d), d);
     });
-    normRows(vectors, chosen, heap.addressOf(this.#weights.norm), normed, m, d, eps);
+    vectors.normRows(chosen, heap.addressOf(this.#weights.norm), normed, m, d, eps);
     product(false, true, m, vocabSize, d, normed, heap.addressOf(this.#weights.head), logits);
     return logits;
   }

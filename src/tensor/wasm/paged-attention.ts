@@ -180,7 +180,7 @@ export interface PagedQueries {
 /** softmax(q·Kᵀ)·V, causal. What a query gets does not depend on which others stand beside it. */
 export function attendPaged(
   paging: ReturnType<typeof assemblePaging>,
-  { maximum, exponentiate, scale, fill }: Vectors,
+  { softmaxRows }: Vectors,
   dh: number,
   { q, out, scratch, count, group, visible, table, offset }: PagedQueries,
 ): void {
@@ -190,11 +190,13 @@ export function attendPaged(
     const blocks = Math.ceil((visible + Math.floor((first + size - 1) / group)) / blockTokens);
     const row = 4 * blocks * blockTokens;
     paging[`score${size}`](q + 4 * first * dh, table, blocks, offset, scratch, row);
-    for (let i = 0; i < size; i++) {
-      const at = scratch + i * row;
-      const seen = visible + Math.floor((first + i) / group);
-      scale(at, 1 / exponentiate(at, maximum(at, seen), seen), seen);
-      fill(at + 4 * seen, 0, blocks * blockTokens - seen);
+    const seen = visible + Math.floor(first / group);
+    if (group === 1 || group >= count) {
+      softmaxRows(scratch, size, blocks * blockTokens, seen, group === 1 ? 1 : 0);
+    } else {
+      for (let i = 0; i < size; i++) {
+        softmaxRows(scratch + i * row, 1, blocks * blockTokens, visible + Math.floor((first + i) / group), 0);
+      }
     }
     paging[`mix${size}`](scratch, row, table, blocks, values, out + 4 * first * dh);
   }

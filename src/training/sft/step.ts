@@ -3,18 +3,15 @@ import type { TrainingSequence } from '../../domain/model.ts';
 import { tf } from '../../tensor/index.ts';
 import type { AdamW } from '../adamw.ts';
 import { countLossTokens, padBatch, planPasses } from '../batches.ts';
-import { computeGradients, type PassGradients, sumPasses } from '../gradients.ts';
+import { computeGradients, type PassGradients, PassSum } from '../gradients.ts';
 import type { DifferentiablePolicy, StepResult } from '../loop.ts';
 import { computeSftLoss } from './loss.ts';
 
-/**
- * Computes the passes of a batch in which `tokens` tokens count; results in the order of the passes, on whatever
- * they are computed.
- */
+/** Computes the sum over the passes of a batch in which `tokens` tokens count, the same wherever they are computed. */
 export type ComputePasses = (
   passes: readonly (readonly TrainingSequence[])[],
   tokens: number,
-) => Promise<readonly PassGradients[]>;
+) => Promise<PassGradients>;
 
 export interface SftStepOptions {
   readonly learningRate: number;
@@ -34,14 +31,19 @@ export async function takeSftStep(
   { learningRate, tokensPerPass, computePasses = onThisThread(policy) }: SftStepOptions,
 ): Promise<StepResult> {
   const tokens = countLossTokens(batch);
-  const { loss, gradients } = sumPasses(await computePasses(planPasses(batch, tokensPerPass), tokens));
+  const { loss, gradients } = await computePasses(planPasses(batch, tokensPerPass), tokens);
   return { loss, gradNorm: optimizer.apply(gradients, learningRate), tokens };
 }
 
 const onThisThread =
   (policy: DifferentiablePolicy): ComputePasses =>
-  async (passes, tokens) =>
-    passes.map((pass) => computePassGradients(policy, pass, tokens));
+  async (passes, tokens) => {
+    const sum = new PassSum();
+    passes.forEach((pass, index) => {
+      sum.add(index, computePassGradients(policy, pass, tokens));
+    });
+    return sum.total;
+  };
 
 /** The share of one pass in the loss of a batch in which `tokens` tokens count, and its gradient. */
 export function computePassGradients(
