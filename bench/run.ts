@@ -1,7 +1,6 @@
 // `npm run bench`: runs every benchmark in a process of its own, one after another, prints one table and writes
 // bench/results/<machine>.json. Figures drift from machine to machine; the ratios of one run are what to compare.
-// Options: --all (the cpu backend too: minutes; tensorflow where it is installed), --steps n, --rows n (repeatable),
-// --dialogues n, --date text.
+// Options: --all (the cpu backend too: minutes; tensorflow where it is installed), --steps n, --dialogues n, --date text.
 import { spawnSync } from 'node:child_process';
 import fs from 'node:fs';
 import { createRequire } from 'node:module';
@@ -16,8 +15,7 @@ import { type Line, rounded } from './shared.ts';
 const { values: options } = parseArgs({
   options: {
     all: { type: 'boolean', default: false },
-    steps: { type: 'string', default: '5' },
-    rows: { type: 'string', multiple: true, default: ['1', '16', '64'] },
+    steps: { type: 'string', default: '9' },
     dialogues: { type: 'string', default: '2000' },
     date: { type: 'string', default: new Date().toISOString() },
   },
@@ -42,13 +40,22 @@ for (const choice of choices) {
   // Where no library was found, the first choice has measured this engine already.
   if (choice === withoutBlas && !lines.some((line) => line.bench !== 'dialogues' && line.engine.blas))
     continue;
-  // One step of plain JavaScript takes more than a minute, and has compiled itself by its end.
-  const steps = choice === inJavaScript ? ['1', '1'] : [options.steps];
-  lines.push(...measure('tensor-step.ts', steps, choice), ...measure('decode.ts', options.rows, choice));
-  if (choice === withBlas || choice === withoutBlas) {
-    lines.push(...measure('tensor-step.ts', [options.steps, '3', `${os.availableParallelism()}`], choice));
+  if (choice === inJavaScript) {
+    // One step takes more than a minute, and has compiled itself by its end.
+    lines.push(...measure('tensor-step.ts', ['reference', '0', '1', '1'], choice));
+    continue;
   }
-  if (choice !== inJavaScript) lines.push(...measure('tree.ts', [], choice));
+  for (const shape of ['reference', 'tiny']) {
+    for (const workers of ['0', ...workerCounts(choice)]) {
+      lines.push(...measure('tensor-step.ts', [shape, workers, options.steps], choice));
+    }
+    lines.push(...measure('decode.ts', [shape, '0', '16', '1', '16', '64', '256'], choice));
+    for (const workers of workerCounts(choice).slice(-1)) {
+      lines.push(...measure('decode.ts', [shape, workers, '16', '64', '256'], choice));
+      lines.push(...measure('decode.ts', [shape, workers, '200', '64'], choice));
+    }
+  }
+  lines.push(...measure('tree.ts', [], choice));
 }
 lines.push(...measure('dialogues.ts', [options.dialogues]));
 
@@ -90,6 +97,11 @@ const rows = lines.map((line) => {
 console.log(`${cpu}, ${cores} cores, Node ${process.version}\n\n${formatTable([header, ...rows])}\n`);
 console.log(`wrote ${path.relative('', file)}`);
 
+/** Numbers of workers to compare; TensorFlow has threads of its own. */
+function workerCounts(choice: EngineChoice): string[] {
+  return choice === inTensorFlow ? [] : [...new Set(['1', `${os.availableParallelism()}`])];
+}
+
 /** Runs a benchmark and reads its lines; ends this process with the child's code when it fails. */
 function measure(script: string, args: readonly string[], choice?: EngineChoice): Line[] {
   const setting = Object.entries(choice ?? {}).map(([name, value]) => `${name}=${value}`);
@@ -120,12 +132,12 @@ function isInstalled(name: string): boolean {
 }
 
 function nameOf(line: Line): string {
-  if (line.bench === 'tensor-step') {
-    return line.workers === 0 ? 'training step' : `training step, ${line.workers} workers`;
-  }
+  if (line.bench === 'dialogues') return 'dialogues, instant model';
   if (line.bench === 'tree') return `tree of ${line.leaves} leaves`;
-  if (line.bench === 'decode') return `decoding, ${line.rows} ${line.rows === 1 ? 'row' : 'rows'}`;
-  return 'dialogues, instant model';
+  const workers = line.workers === 0 ? '' : `, ${line.workers} ${line.workers === 1 ? 'worker' : 'workers'}`;
+  if (line.bench === 'tensor-step') return `training step, ${line.shape}${workers}`;
+  const rows = `${line.rows} ${line.rows === 1 ? 'row' : 'rows'}`;
+  return `decoding, ${line.shape}, ${rows} after ${line.promptTokens}${workers}`;
 }
 
 function engineOf(line: Line): string {
@@ -138,7 +150,9 @@ function figureOf(line: Line): string {
   if (line.bench === 'tensor-step') {
     return `${line.secondsPerStep.toFixed(3)} s, ${line.tokensPerSecond} tokens/s`;
   }
-  if (line.bench === 'decode') return `${line.tokensPerSecond} tokens/s`;
+  if (line.bench === 'decode') {
+    return `${line.tokensPerSecond} tokens/s, prompts ${line.promptTokensPerSecond} tokens/s`;
+  }
   if (line.bench === 'tree') {
     const [fewer, faster] = [line.tokensWithout / line.tokensWith, line.secondsWithout / line.secondsWith];
     return `${fewer.toFixed(1)} × fewer tokens, ${faster.toFixed(1)} × faster with memory`;

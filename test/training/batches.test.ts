@@ -56,6 +56,19 @@ test('passes hold each sequence once and keep to the token budget, unless one se
   assert.equal(planPasses(batch, 64), passes);
 });
 
+test('several passes are of about one size, and as many as two or four threads end together', () => {
+  for (const count of [17, 32, 40]) {
+    const passes = planPasses(
+      Array.from({ length: count }, () => ofLength(100)),
+      900,
+    );
+    assert.is(passes.length % 4, 0);
+    const sizes = passes.map((pass) => pass.length);
+    assert.ok(Math.max(...sizes) <= Math.ceil(count / passes.length), `${sizes} for ${count}`);
+  }
+  assert.is(planPasses([ofLength(100), ofLength(50)], 900).length, 1);
+});
+
 test('a padded batch predicts each counting token from the position before it', () => {
   const batch = padBatch([sequence([11, 12, 13], '011'), sequence([21, 22, 23, 24, 25], '10010')], 9);
   assert.is(batch.rows, 2);

@@ -95,4 +95,33 @@ test('every weight of the decoder moves', async () => {
   }
 });
 
+test('the losses of twenty steps are those of the cpu backend', async () => {
+  const rng = createRng('sequences');
+  // One of them longer than the strips in which attention is computed.
+  const sequences = [9, 14, 70, 11].map((length) => ({
+    tokenIds: Array.from({ length }, () => rng.int(tokenizer.vocabSize)),
+    lossMask: Array.from({ length }, (_, i): 0 | 1 => (i % 5 === 0 ? 0 : 1)),
+  }));
+  const config = { ...defaultSftConfig, learningRate: 3e-3, epochs: 20, batchSize: 4, tokensPerPass: 60 };
+  const chosen = tf.getBackend();
+  const curves: number[][] = [];
+  for (const backend of [chosen, 'cpu']) {
+    await tf.setBackend(backend);
+    const trainee = createTiny();
+    const losses: number[] = [];
+    await trainSft(trainee, sequences, config, createRng(2), {
+      onStep: ({ loss }) => void losses.push(loss),
+    });
+    trainee.dispose();
+    curves.push(losses);
+  }
+  await tf.setBackend(chosen);
+  const [own, cpu] = curves as [number[], number[]];
+  assert.is(own.length, 20);
+  assert.ok(own[19]! < own[0]! - 0.1, 'it should have learnt something');
+  own.forEach((loss, step) => {
+    assert.ok(Math.abs(loss - cpu[step]!) < 1e-4, `step ${step}: ${loss} is not ${cpu[step]}`);
+  });
+});
+
 test.run();
