@@ -20,7 +20,7 @@ import transformers
 from transformers import LlamaForCausalLM
 
 ROWS, TIME = 32, 128
-PROMPT, NEW = 200, 128
+NEW = 128
 THREADS = 2
 
 
@@ -58,10 +58,10 @@ def time_training(folder, name, prepare, steps=10, steps_before=3):
     report(bench="tensor-step", engine=name, secondsPerStep=round(median, 4), tokensPerSecond=round(ROWS * TIME / median))
 
 
-def time_generation(folder, rows):
+def time_generation(folder, rows, prompt):
     model = load(folder)
     model.eval()
-    ids = torch.randint(0, model.config.vocab_size, (rows, PROMPT))
+    ids = torch.randint(0, model.config.vocab_size, (rows, prompt))
 
     def seconds(new_tokens):
         started_at = time.perf_counter()
@@ -85,10 +85,10 @@ def time_generation(folder, rows):
         bench="decode",
         engine="generate",
         rows=rows,
-        promptTokens=PROMPT,
+        promptTokens=prompt,
         newTokens=NEW,
         tokensPerSecond=round(rows * NEW / (whole - prompts)),
-        promptTokensPerSecond=round(rows * PROMPT / prompts),
+        promptTokensPerSecond=round(rows * prompt / prompts),
     )
 
 
@@ -101,8 +101,9 @@ def main():
         time_training(folder, "torch.compile", torch.compile)
     except Exception as error:  # no C++ compiler on this machine, say
         print(f"torch.compile does not work here: {type(error).__name__}: {str(error).splitlines()[0]}", file=sys.stderr)
-    for rows in (1, 16, 64):
-        time_generation(folder, rows)
+    for prompt in (16, 200):
+        for rows in (1, 16, 64):
+            time_generation(folder, rows, prompt)
 
 
 if __name__ == "__main__":

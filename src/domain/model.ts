@@ -103,7 +103,7 @@ export interface LanguageModel {
 
 /** A model with a memory. */
 export interface ModelSession extends LanguageModel {
-  /** Frees the memory; the session is not used again. */
+  /** Frees the memory; the session is not used again, and a call under way is interrupted. */
   close(): void;
 }
 

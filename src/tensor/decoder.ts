@@ -75,13 +75,15 @@ export interface LogitsRow {
 }
 
 /**
- * Reads spans in one pass. A block is a number; whoever allocates it frees it. Everything is synchronous, and what a
- * sequence gets does not depend on what is read beside it, but for the rounding of a BLAS.
+ * Reads spans in one pass. A block is a number; whoever allocates it frees it. Everything is synchronous. What a
+ * sequence gets depends on what is read beside it by no more than rounding; on the wasm heap without a BLAS not at all.
  */
 export interface BlockDecoder {
   /** Bytes of one block. */
   readonly blockBytes: number;
+  /** A block with nothing in it. Throws `model.failed` when memory is full. */
   allocate(): number;
+  /** Gives a block back; without effect after `dispose`. */
   free(block: number): void;
   /**
    * Reads spans of different sequences: their keys and values go to their blocks. The spans must not share blocks that
@@ -94,7 +96,7 @@ export interface BlockDecoder {
   logits(rows: readonly number[]): readonly LogitsRow[];
   /** Log-probabilities, in nats, of `labels` after tokens of the last `read`. */
   logprobs(rows: readonly number[], labels: readonly number[]): Float32Array;
-  /** Frees all blocks. */
+  /** Frees all blocks, which nobody may read then. */
   dispose(): void;
 }
 

@@ -187,7 +187,7 @@ export interface AdamWStep {
   readonly epsilon: number;
 }
 
-/** A parameter and its moments, which a step replaces. */
+/** A parameter and its moments, which no other tensor may share data with: a step may write into them. */
 export interface AdamWState {
   readonly parameter: tf.Variable;
   readonly mean: tf.Variable;

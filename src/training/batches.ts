@@ -49,7 +49,7 @@ export function shuffledBatches<T>(items: readonly T[], batchSize: number, rng: 
   );
 }
 
-/** Passes come in multiples of this, as equal in size as can be, so that as many threads end together. */
+/** Several passes come in about a multiple of this, equal in size as can be, so that as many threads end together. */
 const passMultiple = 4;
 
 /**
@@ -64,7 +64,7 @@ export function planPasses(
   const longestFirst = batch.toSorted((a, b) => b.tokenIds.length - a.tokenIds.length);
   const fewest = fillPasses(longestFirst, tokensPerPass);
   if (fewest.length <= 1) return fewest;
-  // The smallest size with which the same number of passes, rounded up, is enough.
+  // The smallest size with which their number, rounded up, is enough.
   const count = Math.ceil(fewest.length / passMultiple) * passMultiple;
   let [low, high] = [0, tokensPerPass];
   while (high - low > 1) {

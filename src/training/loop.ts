@@ -69,9 +69,10 @@ export async function runTraining(
   const { steps, schedule } = plan;
   const variables = [...policy.parameters.values()];
   const before = variables.map((variable) => tf.clone(variable));
-  const optimizer = createAdamW(policy.parameters, plan.optimizer);
   const reports: StepReport[] = [];
+  let optimizer: AdamW | null = null;
   try {
+    optimizer = createAdamW(policy.parameters, plan.optimizer);
     onStart?.(steps);
     for (let step = 0; step < steps; step++) {
       await nextTick();
@@ -94,7 +95,7 @@ export async function runTraining(
       await onStep?.(report);
     }
   } finally {
-    optimizer.dispose();
+    optimizer?.dispose();
     tf.dispose(before);
     await policy.refreshHash();
   }

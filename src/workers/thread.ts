@@ -25,7 +25,7 @@ const say = (message: FromWorker, transfer: readonly ArrayBuffer[] = []) =>
 const maxPolicies = 2;
 /** The one used longest ago first. */
 const policies = new Map<PolicyHash, Promise<LlamaPolicy>>();
-const sessions = new Map<number, ModelSession>();
+const sessions = new Map<number, Promise<ModelSession>>();
 const running = new Map<number, AbortController>();
 /** The policy whose weights follow the main thread's, and which weights it has. */
 let trainee: { readonly folder: string; readonly policy: LlamaPolicy; version: string } | null = null;
@@ -53,9 +53,10 @@ function policyOf(source: PolicySource): Promise<LlamaPolicy> {
   return policy;
 }
 
-async function sessionOf(source: PolicySource, id: number): Promise<ModelSession> {
-  const session = sessions.get(id) ?? (await policyOf(source)).openSession();
+function sessionOf(source: PolicySource, id: number): Promise<ModelSession> {
+  const session = sessions.get(id) ?? policyOf(source).then((policy) => policy.openSession());
   sessions.set(id, session);
+  session.catch(() => sessions.delete(id));
   return session;
 }
 
@@ -86,7 +87,7 @@ async function carryOut(command: Command, signal: AbortSignal): Promise<unknown>
     case 'score':
       return (await sessionOf(command.policy, command.session)).score(command.requests, { signal });
     case 'close':
-      sessions.get(command.session)?.close();
+      void sessions.get(command.session)?.then((session) => session.close());
       sessions.delete(command.session);
       return null;
     case 'gradients': {

@@ -1,4 +1,5 @@
-// Who reads tokens into blocks of keys and values: the heap decoder where the backend is wasm, else the one of tensors.
+// Who reads tokens into blocks of keys and values: the heap decoder where the backend is wasm and the
+// heads' size a multiple of 8, else the one of tensors.
 import { type BlockDecoder, createHeapDecoder } from '../../tensor/index.ts';
 import type { Decoder } from './forward.ts';
 import { TensorDecoder } from './tensor-decoder.ts';

@@ -1,5 +1,5 @@
-// The decoder's forward pass over whole sequences with tensors: what training differentiates, and what reads where the
-// backend is not wasm (tensor-decoder.ts).
+// The decoder's forward pass over whole sequences with tensors: what training differentiates, and what
+// tensor-decoder.ts reads with.
 import {
   attention,
   causalAttention,
@@ -35,10 +35,10 @@ export interface Past {
 }
 
 /** Mixes tokens: queries [n, heads·dh], keys and values [n, kv·dh] → [n, heads·dh]. */
-export type Attend = (queries: tf.Tensor2D, keys: tf.Tensor2D, values: tf.Tensor2D) => tf.Tensor2D;
+type Attend = (queries: tf.Tensor2D, keys: tf.Tensor2D, values: tf.Tensor2D) => tf.Tensor2D;
 
 /** One decoder layer on flat tokens [n, d]; `attend` says what each token sees. */
-export function computeLayer(x: tf.Tensor2D, layer: LayerWeights, eps: number, attend: Attend): tf.Tensor2D {
+function computeLayer(x: tf.Tensor2D, layer: LayerWeights, eps: number, attend: Attend): tf.Tensor2D {
   const normed = rmsNorm(x, layer.inputNorm, eps);
   const mixed = attend(linear(normed, layer.query), linear(normed, layer.key), linear(normed, layer.value)); // [n, heads·dh]
   const attended = tf.add(x, linear(mixed, layer.output)) as tf.Tensor2D; // [n, d]
@@ -47,7 +47,7 @@ export function computeLayer(x: tf.Tensor2D, layer: LayerWeights, eps: number, a
   return tf.add(attended, linear(gated, layer.down));
 }
 
-export interface HiddenOptions {
+interface HiddenOptions {
   readonly past?: Past | undefined;
   /** Receives each layer's keys and values, past ones first; they belong to the surrounding tidy. */
   readonly onLayer?: (layer: KeysValues) => void;

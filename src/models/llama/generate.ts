@@ -25,12 +25,13 @@ export interface Completion {
   readonly finish: 'stop' | 'length';
 }
 
+/** What bounds a call, and what it goes on from. */
 export interface GenerationLimits {
   /** Tokens that end a message. */
   readonly stopIds: ReadonlySet<number>;
   /** Most rows that decode together. */
   readonly maxRows: number;
-  /** Most prompt tokens that are read in one pass. */
+  /** Most prompt tokens that are read in one pass; a longer prompt has a pass of its own. */
   readonly tokenBudget: number;
   /** Most tokens of a sequence. */
   readonly context: number;

@@ -1,5 +1,6 @@
 // The memory of a session: sequences that read on, with their keys and values in blocks. What one sequence has read, a
 // later one with the same beginning shares. generate.ts and score.ts ask; a block decoder computes.
+import { OptimaError } from '../../domain/errors.ts';
 import { type BlockDecoder, blockTokens } from '../../tensor/index.ts';
 import { type PrefixNode, PrefixTree } from './prefix-tree.ts';
 
@@ -11,7 +12,7 @@ export interface PrefixStatistics {
   readonly reused: number;
 }
 
-/** A sequence under way. Made by `Memory.open`; whoever opened it closes it. */
+/** A sequence under way. Opened by `Memory.plan`; whoever called that closes it. */
 export interface Sequence {
   /** Tokens that have been read. */
   readonly ids: readonly number[];
@@ -32,7 +33,7 @@ export interface Unread {
 
 /** Known prefixes under one set of weights. Changing the weights makes it worthless. */
 export class Memory {
-  /** Most blocks, those of open sequences included; with 0 nothing is shared. */
+  /** Most blocks, those of open sequences included; 0: see the constructor. */
   readonly maxBlocks: number;
   readonly decoder: BlockDecoder;
   readonly #tree = new PrefixTree();
@@ -41,10 +42,13 @@ export class Memory {
   #computed = 0;
   #reused = 0;
 
-  /** Keeps at most `maxBytes` of keys and values; open sequences may go beyond when they have to. */
+  /**
+   * Keeps at most `maxBytes` of keys and values, and one block at least; open sequences may go beyond when they have to.
+   * With 0 nothing is shared and nothing bounded.
+   */
   constructor(decoder: BlockDecoder, maxBytes = 2 ** 28) {
     this.decoder = decoder;
-    this.maxBlocks = Math.floor(maxBytes / decoder.blockBytes);
+    this.maxBlocks = maxBytes === 0 ? 0 : Math.max(1, Math.floor(maxBytes / decoder.blockBytes));
   }
 
   get statistics(): PrefixStatistics {
@@ -87,6 +91,9 @@ export class Memory {
   /** Reads tokens of different sequences in one pass; `decoder` then knows what comes after each of them. */
   read(unread: readonly Unread[]): void {
     const sequences = unread.map(({ sequence }) => sequence as OpenSequence);
+    if (!sequences.every((sequence) => this.#open.has(sequence))) {
+      throw new OptimaError('interrupted', 'The session was closed while it was read from.');
+    }
     sequences.forEach(({ ids, blocks }, i) => {
       const needed = this.blocksFor(ids.length + unread[i]!.ids.length);
       while (blocks.length < needed) blocks.push(this.#allocate());
@@ -139,8 +146,9 @@ export class Memory {
 
   #allocate(): number {
     if (this.#held >= this.maxBlocks) this.#forgetOne();
+    const block = this.decoder.allocate();
     this.#held++;
-    return this.decoder.allocate();
+    return block;
   }
 
   #free(block: number): void {

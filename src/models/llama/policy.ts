@@ -28,7 +28,7 @@ import { arrangeWeights, hashWeights, initialWeights, type NamedArray } from './
 export interface LlamaOptions {
   /** Most requests that decode together. Default 128; throughput hardly grows beyond. */
   readonly maxRows?: number;
-  /** Most tokens of one pass over prompts or given texts. Default 1024: their states fit the processor's cache. */
+  /** Most tokens of one pass over prompts or given texts; a longer one has a pass of its own. Default 1024. */
   readonly tokenBudget?: number;
   /** Most bytes of keys and values that a session holds; 0: nothing is shared. Default 256 MiB. */
   readonly memoryBytes?: number;

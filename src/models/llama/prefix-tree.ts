@@ -2,6 +2,7 @@
 // sequences with the same beginning share its blocks. Pure; memory.ts owns the blocks.
 import { blockTokens } from '../../tensor/index.ts';
 
+/** A block of a known prefix. */
 export interface PrefixNode {
   readonly parent: PrefixNode | null;
   /** The token ids of its edge, joined. */
@@ -16,18 +17,14 @@ export interface PrefixNode {
 const keyOf = (ids: readonly number[], index: number): string =>
   ids.slice(index * blockTokens, (index + 1) * blockTokens).join(' ');
 
+/** Known prefixes, and who uses them. */
 export class PrefixTree {
   readonly #roots = new Map<string, PrefixNode>();
   /** Nodes without users, the one used longest ago first. A node stands before its parent: the first is a leaf. */
   readonly #idle = new Set<PrefixNode>();
 
-  /** Blocks that nobody uses. */
-  get idle(): number {
-    return this.#idle.size;
-  }
-
   /** The nodes of the longest known prefix within the first `limit` ids. */
-  find(ids: readonly number[], limit = ids.length): PrefixNode[] {
+  find(ids: readonly number[], limit: number): PrefixNode[] {
     const path: PrefixNode[] = [];
     let children = this.#roots;
     for (let index = 0; (index + 1) * blockTokens <= limit; index++) {

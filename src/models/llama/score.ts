@@ -8,8 +8,9 @@ export interface ScoreJob {
   readonly positions: readonly number[];
 }
 
+/** What bounds a call, and what it goes on from. */
 export interface ScoreLimits {
-  /** Most tokens that are read in one pass. */
+  /** Most tokens that are read in one pass; a longer text has a pass of its own. */
   readonly tokenBudget: number;
   /** What is known of the sequences; what is read here joins it. */
   readonly memory: Memory;

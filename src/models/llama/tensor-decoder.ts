@@ -1,4 +1,4 @@
-// A block decoder of tensors, for every backend that has none of its own: blocks lie in plain arrays and are put
+// A block decoder of tensors, for what the heap decoder does not take, other backends above all: blocks lie in plain arrays and are put
 // together for each pass.
 import {
   type BlockDecoder,
@@ -15,6 +15,10 @@ import { groupByLength, padSequences } from './groups.ts';
 /** Keys and values of one block: [layer, keys or values, kv, token, dh]. */
 type Block = Float32Array;
 
+/** Most logits at a time, so that a vocabulary of 100,000 and more does not fill the memory. */
+const maxLogits = 2 ** 24;
+
+/** Reads with tensors. Every pass uploads what is past and downloads what is new: simple, not fast. */
 export class TensorDecoder implements BlockDecoder {
   readonly blockBytes: number;
   readonly #decoder: Decoder;
@@ -66,10 +70,17 @@ export class TensorDecoder implements BlockDecoder {
   }
 
   logprobs(rows: readonly number[], labels: readonly number[]): Float32Array {
-    return tf.tidy(() => {
-      const nll = tokenNll(project(this.#decoder, this.#hiddenOf(rows)), tf.tensor1d([...labels], 'int32'));
-      return tf.neg(nll).dataSync<'float32'>();
-    });
+    const results = new Float32Array(rows.length);
+    const chunk = Math.max(1, Math.floor(maxLogits / this.#decoder.config.vocab_size));
+    for (let start = 0; start < rows.length; start += chunk) {
+      const part = (all: readonly number[]) => all.slice(start, start + chunk);
+      tf.tidy(() => {
+        const logits = project(this.#decoder, this.#hiddenOf(part(rows)));
+        const nll = tokenNll(logits, tf.tensor1d(part(labels), 'int32'));
+        results.set(tf.neg(nll).dataSync<'float32'>(), start);
+      });
+    }
+    return results;
   }
 
   dispose(): void {
@@ -130,13 +141,14 @@ export class TensorDecoder implements BlockDecoder {
     const { num_key_value_heads: kv, head_dim: dh } = this.#decoder.config;
     const past = Math.max(...spans.map(({ start }) => start));
     layers.forEach(({ keys, values }, layer) => {
-      const slots = keys.shape[2];
+      const time = keys.shape[2] - past;
       for (const [which, tensor] of [keys, values].entries()) {
-        const source = tensor.dataSync<'float32'>();
+        const fresh = tf.slice(tensor, [0, 0, past, 0], [-1, -1, time, -1]);
+        const source = fresh.dataSync<'float32'>();
         spans.forEach(({ ids, start, blocks }, row) => {
           for (let head = 0; head < kv; head++) {
             for (let i = 0; i < ids.length; i++) {
-              const from = ((row * kv + head) * slots + past + i) * dh;
+              const from = ((row * kv + head) * time + i) * dh;
               const block = blocks[Math.floor((start + i) / blockTokens)]!;
               const slot = (start + i) % blockTokens;
               this.#slice(block, layer, which as 0 | 1, head).set(

@@ -30,6 +30,7 @@ interface PlacedSpan extends Span {
   readonly table: number;
 }
 
+/** What works on addresses of the heap. */
 export interface HeapKit {
   readonly heap: Heap;
   readonly vectors: Vectors;
@@ -98,6 +99,7 @@ class HeapLogits implements LogitsRow {
   }
 }
 
+/** Reads on TF.js' wasm heap. Heads must be of a size that `fitsPaging` takes. */
 export class HeapDecoder implements BlockDecoder {
   readonly blockBytes: number;
   readonly #kit: HeapKit;
@@ -135,16 +137,18 @@ export class HeapDecoder implements BlockDecoder {
     if (this.#free.length === 0) {
       const slab = this.#kit.heap.allocate([(slabBlocks * this.blockBytes) / 4]);
       const start = this.#kit.heap.addressOf(slab);
-      // What lies behind a sequence's end is computed with, times 0: it must be finite.
-      this.#kit.vectors.fill(start, 0, (slabBlocks * this.blockBytes) / 4);
       this.#slabs.push(slab);
       for (let i = slabBlocks - 1; i >= 0; i--) this.#free.push(start + i * this.blockBytes);
     }
     this.#used++;
-    return this.#free.pop()!;
+    const block = this.#free.pop()!;
+    // What lies behind a sequence's end is computed with, times 0: it must be finite.
+    this.#kit.vectors.fill(block, 0, this.blockBytes / 4);
+    return block;
   }
 
   free(block: number): void {
+    if (this.#slabs.length === 0) return; // disposed meanwhile, and the block with it
     this.#free.push(block);
     if (--this.#used === 0) this.#releaseSlabs();
   }
@@ -337,13 +341,15 @@ export class HeapDecoder implements BlockDecoder {
     const half = this.#shape.headSize / 2;
     if (this.#rotationTime < time) {
       // Doubling keeps the cost of growing one position at a time linear.
-      this.#rotationTime = Math.max(time, 2 * this.#rotationTime);
-      const size = this.#rotationTime * half;
-      const { cos, sin } = this.#angles(this.#rotationTime);
+      const longest = Math.max(time, 2 * this.#rotationTime);
+      this.#rotationTime = 0; // until the table is there: the heap may be full
+      const size = longest * half;
+      const { cos, sin } = this.#angles(longest);
       const address = this.#rotation.reserve(2 * size);
       const table = this.#kit.heap.floats(address, 2 * size);
       table.set(cos.subarray(0, size));
       table.set(sin.subarray(0, size), size);
+      this.#rotationTime = longest;
     }
     const cos = this.#rotation.reserve(2 * this.#rotationTime * half);
     return { cos, sin: cos + bytes(this.#rotationTime * half) };

@@ -9,18 +9,8 @@ export interface WasmBackend {
     /** Replaced whenever the heap grows. */
     readonly HEAPU8: Uint8Array<ArrayBuffer>;
     readonly asm: { readonly memory: WasmMemory };
-    readonly tfjs: {
-      registerTensor(id: number, size: number, address: number): void;
-      disposeData(id: number): void;
-    };
-    cwrap(
-      name: string,
-      returns: null,
-      parameters: readonly ('number' | 'array')[],
-    ): (...args: unknown[]) => void;
   };
   readonly dataIdMap: { get(dataId: object): { readonly memoryOffset: number } };
-  dataIdNextNumber: number;
   incRef(dataId: object): void;
   makeOutput(shape: number[], dtype: DataType): TensorInfo;
   disposeData(dataId: object): boolean;
@@ -57,6 +47,7 @@ export class Heap {
   allocate(shape: readonly number[], dtype: DataType = 'float32'): TensorInfo {
     const tensor = this.backend.makeOutput([...shape], dtype);
     if (this.addressOf(tensor) === 0 && !shape.includes(0)) {
+      this.free(tensor);
       throw new OptimaError('model.failed', `The wasm heap has no room for a tensor [${shape.join(', ')}].`, {
         hint: 'Use a smaller batch or shorter sequences.',
       });

@@ -35,7 +35,7 @@ type Kernel = (inputs: Inputs, attributes: Attributes) => tf.TensorInfo | tf.Ten
 
 let kit: HeapKit | null = null;
 
-/** A decoder that reads on the wasm heap itself; null where that is not the backend, or the heads have an odd size. */
+/** A decoder that reads on the wasm heap itself; null where that is not the backend, or the heads' size no multiple of 8. */
 export function createHeapDecoder(
   shape: DecoderShape,
   weights: DecoderWeights,

@@ -109,17 +109,6 @@ const vectorFunctions = {
       return undefined;
     },
   }),
-  /** x = x · s + bias; returns max x */
-  scaleAndBias: vectorFunction({
-    vectors: ['x', 'bias'],
-    scalars: ['s'],
-    reduce: 'max',
-    each: ({ read, keep, store }) => {
-      const score = keep(add(mul(read.x, read.s), read.bias));
-      store('x', score);
-      return score;
-    },
-  }),
   /** x = exp(x − shift); returns Σ x */
   exponentiate: vectorFunction({
     vectors: ['x'],

@@ -7,7 +7,7 @@ import type { LlamaPolicy } from '../../../src/models/llama/index.ts';
 import { RotaryTable } from '../../../src/models/llama/rotary.ts';
 import { TensorDecoder } from '../../../src/models/llama/tensor-decoder.ts';
 import { arrangeWeights } from '../../../src/models/llama/weights.ts';
-import { type BlockDecoder, heapBytes, startEngine } from '../../../src/tensor/index.ts';
+import { type BlockDecoder, heapBytes, startEngine, tf } from '../../../src/tensor/index.ts';
 import { createTinyPolicy } from '../../support/llama.ts';
 
 await startEngine({ backend: 'wasm' });
@@ -124,6 +124,32 @@ test('a sequence gets the same, to the bit, whatever is read beside it', () => {
   // A BLAS may round another way for other numbers of rows; our own products do not.
   if (process.env.OPTIMA_BLAS === 'off') assert.equal(together, alone);
   else assertNear(together, alone, 'logits');
+  policy.dispose();
+});
+
+test('what a block held before does not matter, be it not a number', () => {
+  const policy = createTinyPolicy();
+  const { heap } = decodersOf(policy);
+  const held = heap.allocate(); // keeps the blocks from being given back to the heap
+  const ids = Array.from({ length: 21 }, () => rng.int(40));
+  const read = () => {
+    const reader = new Reader(heap);
+    reader.read([{ row: 0, ids }]);
+    const values = [...heap.logits([20])[0]!.values];
+    reader.free();
+    return values;
+  };
+  const expected = read();
+  const [weight] = policy.parameters.values();
+  const sound = weight!.dataSync().slice();
+  tf.tidy(() => weight!.assign(tf.fill(weight!.shape, Number.NaN)));
+  assert.ok(read().every(Number.isNaN));
+  tf.tidy(() => weight!.assign(tf.tensor(sound, weight!.shape)));
+  assert.equal(read(), expected);
+  heap.dispose();
+  heap.free(held);
+  assert.equal(read(), expected, 'after dispose it begins anew');
+  heap.dispose();
   policy.dispose();
 });
 

@@ -1,6 +1,7 @@
 // Sharing of prefixes: what a session remembers changes the work, never the result.
 import { test } from 'uvu';
 import * as assert from 'uvu/assert';
+import type { OptimaError } from '../../../src/domain/errors.ts';
 import type {
   ChatMessage,
   GenerationRequest,
@@ -125,6 +126,24 @@ test('scores with a known prefix are those without', async () => {
   }
   assert.ok(session.statistics.reused > 0);
   policy.dispose();
+});
+
+test('a session that is closed interrupts its call and leaves other sessions alone', async () => {
+  const policy = createTinyPolicy({ max_position_embeddings: 512 });
+  const expected = await policy.generate(opening);
+  const closed = policy.openSession();
+  let code = '';
+  const call = closed.generate(opening).catch((error: OptimaError) => {
+    code = error.code;
+  });
+  await new Promise((resolve) => setImmediate(resolve));
+  closed.close();
+  const other = policy.openSession();
+  assert.equal(await other.generate(opening), expected);
+  await call;
+  assert.is(code, 'interrupted');
+  policy.dispose();
+  other.close();
 });
 
 test('a session leaves no tensors behind, and ends when the weights change', async () => {
