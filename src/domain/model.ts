@@ -107,6 +107,19 @@ export interface ModelSession extends LanguageModel {
   close(): void;
 }
 
+/** One call in a session of its own. */
+export async function inOwnSession<Session extends ModelSession, Result>(
+  model: { openSession(): Session },
+  use: (session: Session) => Promise<Result>,
+): Promise<Result> {
+  const session = model.openSession();
+  try {
+    return await use(session);
+  } finally {
+    session.close();
+  }
+}
+
 /** One training sequence: a view in token space. */
 export interface TrainingSequence {
   /** Token ids of the whole view. */

@@ -23,7 +23,6 @@ export {
 export {
   adamWStep,
   attention,
-  type CausalShape,
   causalAttention,
   embed,
   linear,

@@ -2,14 +2,15 @@
 // A worker that dies is replaced, and what it was doing is done again with the same result.
 import { Worker } from 'node:worker_threads';
 import { OptimaError } from '../domain/errors.ts';
-import type {
-  CallOptions,
-  Generation,
-  GenerationRequest,
-  LanguageModel,
-  ModelSession,
-  ScoreRequest,
-  ScoreResult,
+import {
+  type CallOptions,
+  type Generation,
+  type GenerationRequest,
+  inOwnSession,
+  type LanguageModel,
+  type ModelSession,
+  type ScoreRequest,
+  type ScoreResult,
 } from '../domain/model.ts';
 import type { EngineOptions } from '../tensor/index.ts';
 import { type PassGradients, PassSum } from '../training/gradients.ts';
@@ -152,11 +153,11 @@ class WorkerModel implements LanguageModel {
   }
 
   generate(requests: readonly GenerationRequest[], options?: CallOptions): Promise<readonly Generation[]> {
-    return this.#once((session) => session.generate(requests, options));
+    return inOwnSession(this, (session) => session.generate(requests, options));
   }
 
   score(requests: readonly ScoreRequest[], options?: CallOptions): Promise<readonly ScoreResult[]> {
-    return this.#once((session) => session.score(requests, options));
+    return inOwnSession(this, (session) => session.score(requests, options));
   }
 
   openSession(): ModelSession {
@@ -177,15 +178,6 @@ class WorkerModel implements LanguageModel {
         (await ask({ ...common, type: 'score', requests }, signal)) as readonly ScoreResult[],
       close: () => thread.tell({ type: 'close', session: common.session }),
     };
-  }
-
-  async #once<T>(use: (session: ModelSession) => Promise<T>): Promise<T> {
-    const session = this.openSession();
-    try {
-      return await use(session);
-    } finally {
-      session.close();
-    }
   }
 }
 

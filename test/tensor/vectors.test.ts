@@ -3,12 +3,14 @@ import * as assert from 'uvu/assert';
 import { createRng } from '../../src/domain/rng.ts';
 import { startEngine, tf } from '../../src/tensor/index.ts';
 import { Heap, type WasmBackend } from '../../src/tensor/wasm/heap.ts';
+import { assembleStrided } from '../../src/tensor/wasm/strided.ts';
 import { assembleVectors } from '../../src/tensor/wasm/vectors.ts';
 import { assertClose } from './compare.ts';
 
 await startEngine({ backend: 'wasm', blas: false });
 const heap = new Heap(tf.backend() as unknown as WasmBackend);
 const vectors = assembleVectors(heap.backend.wasm.asm.memory);
+const strided = assembleStrided(heap.backend.wasm.asm.memory);
 const rng = createRng('vectors');
 
 const guard = 12345;
@@ -85,20 +87,48 @@ test('stores write the vector and nothing behind it', () => {
 });
 
 test('a step reads the old values of what it stores', () => {
-  withVectors(9, 4, ([left, right, cos, sin], read) => {
-    const [ls, rs, cs, ss] = [read(0).slice(), read(1).slice(), read(2), read(3)];
-    vectors.rotate(left!, right!, cos!, sin!, left!, right!, -1, 9); // in place
-    assertClose(
-      read(0),
-      ls.map((l, i) => l * cs[i]! + rs[i]! * ss[i]!),
-      'left',
-    );
-    assertClose(
-      read(1),
-      rs.map((r, i) => r * cs[i]! - ls[i]! * ss[i]!),
-      'right',
-    );
-  });
+  for (const length of lengths) {
+    withVectors(length, 2, ([gate, up], read) => {
+      const [gates, ups] = [[...read(0)], [...read(1)]];
+      vectors.swiglu(gate!, up!, gate!, length);
+      assertClose(
+        read(0),
+        gates.map((x, i) => (x / (1 + Math.exp(-x))) * ups[i]!),
+        `swiglu of ${length} in place`,
+      );
+    });
+  }
+});
+
+test('rows are copied and rotated from one distance to another, or in place', () => {
+  for (const half of [1, 2, 4, 5, 8, 16]) {
+    const [rows, wide, dh] = [3, 2 * half + 3, 2 * half];
+    withVectors(rows * wide, 4, ([from, to, cos, sin], read) => {
+      const [x, c, s] = [[...read(0)], [...read(2)], [...read(3)]];
+      const rotated = (i: number, j: number) => {
+        const [k, angle] = [j % half, i * half + (j % half)];
+        const [a, b] = [x[i * wide + k]!, x[i * wide + k + half]!];
+        return 0.5 * (j < half ? a * c[angle]! + b * s[angle]! : b * c[angle]! - a * s[angle]!);
+      };
+      const each = (value: (i: number, j: number) => number) =>
+        Array.from({ length: rows * dh }, (_, n) => value(Math.floor(n / dh), n % dh));
+      strided.copyRows(from!, 4 * wide, to!, 4 * dh, dh, rows);
+      assert.equal(
+        [...read(1).slice(0, rows * dh)],
+        each((i, j) => x[i * wide + j]!),
+      );
+      strided.rotateRows(from!, 4 * wide, cos!, sin!, to!, 4 * dh, half, rows, -1, 0.5);
+      assertClose(read(1).slice(0, rows * dh), each(rotated), `rotated, half ${half}`);
+      strided.rotateRows(from!, 4 * wide, cos!, sin!, from!, 4 * wide, half, rows, -1, 0.5);
+      const inPlace = read(0);
+      assertClose(
+        each((i, j) => inPlace[i * wide + j]!),
+        each(rotated),
+        `in place, half ${half}`,
+      );
+      assert.is(inPlace[dh], x[dh], 'what lies between the rows stays');
+    });
+  }
 });
 
 test('the exponential is exact to two units in the last place, and 0 far below', () => {

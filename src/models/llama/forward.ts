@@ -66,14 +66,15 @@ export function computeHidden(
   const [b, t] = ids.shape;
   const { num_attention_heads: h, num_key_value_heads: kv, head_dim: dh } = config;
   const rotation = table.forSpans(past?.lengths ?? [0], t);
-  const bias = past === undefined ? null : pastBias(t, past);
+  // Where nobody asks for keys and values and nothing is past, one operation does it all.
+  const bias = past === undefined && onLayer === undefined ? null : causalBias(t, past);
   let x = embed(weights.embedding, tf.reshape(ids, [b * t])); // [b·t, d]
   weights.layers.forEach((layer, index) => {
     // What a layer leaves behind is freed at its end; what its gradient needs, TF.js keeps by itself.
     const { out, keys, values } = tf.tidy(() => {
       let seen: KeysValues | undefined;
       const out = computeLayer(x, layer, config.rms_norm_eps, (queries, keys, values) => {
-        if (onLayer === undefined && bias === null) {
+        if (bias === null) {
           return causalAttention(queries, keys, values, rotation.cos, rotation.sin, { b, t, h, kv, dh });
         }
         const rotated = rotateHeads(queries, [b, t, h], rotation); // [b, h, t, dh]
@@ -82,7 +83,7 @@ export function computeHidden(
           values: splitHeads(values, [b, t, kv]), // [b, kv, t, dh]
         };
         seen = past === undefined ? fresh : joinTime(past.layers[index]!, fresh); // [b, kv, p + t, dh]
-        const mixed = attention(rotated, seen.keys, seen.values, bias ?? pastBias(t)); // [b, h, t, dh]
+        const mixed = attention(rotated, seen.keys, seen.values, bias); // [b, h, t, dh]
         return tf.reshape(tf.transpose(mixed, [0, 2, 1, 3]), [b * t, -1]); // [b·t, h·dh]
       });
       return { out, ...(onLayer === undefined ? {} : seen) };
@@ -117,7 +118,7 @@ function rotateHeads(
 }
 
 /** [1, 1, t, t], or with a past [b, 1, t, p + t]: token i sees its row's past and tokens 0 … i. */
-function pastBias(t: number, past?: Past): tf.Tensor4D {
+function causalBias(t: number, past?: Past): tf.Tensor4D {
   const p = past === undefined ? 0 : past.layers[0]!.keys.shape[2];
   const lengths = past?.lengths ?? [0];
   const width = p + t;

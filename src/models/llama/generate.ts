@@ -17,6 +17,7 @@ export interface PromptJob {
   readonly seed: number;
 }
 
+/** What became of a job. */
 export interface Completion {
   /** The stop token last when `finish` is `stop`. */
   readonly tokenIds: readonly number[];

@@ -1,16 +1,17 @@
 // The in-process Llama behind the `TrainablePolicy` interface: messages in, tokens, log-probabilities and weights out.
 import { OptimaError } from '../../domain/errors.ts';
 import type { PolicyHash } from '../../domain/ids.ts';
-import type {
-  CallOptions,
-  ChatMessage,
-  Generation,
-  GenerationRequest,
-  ModelSession,
-  ScoreRequest,
-  ScoreResult,
-  TrainablePolicy,
-  TrainingSequence,
+import {
+  type CallOptions,
+  type ChatMessage,
+  type Generation,
+  type GenerationRequest,
+  inOwnSession,
+  type ModelSession,
+  type ScoreRequest,
+  type ScoreResult,
+  type TrainablePolicy,
+  type TrainingSequence,
 } from '../../domain/model.ts';
 import type { Rng } from '../../domain/rng.ts';
 import { type BlockDecoder, tf } from '../../tensor/index.ts';
@@ -90,11 +91,11 @@ export class LlamaPolicy implements TrainablePolicy {
   }
 
   generate(requests: readonly GenerationRequest[], options?: CallOptions): Promise<readonly Generation[]> {
-    return this.#once((session) => session.generate(requests, options));
+    return inOwnSession(this, (session) => session.generate(requests, options));
   }
 
   score(requests: readonly ScoreRequest[], options?: CallOptions): Promise<readonly ScoreResult[]> {
-    return this.#once((session) => session.score(requests, options));
+    return inOwnSession(this, (session) => session.score(requests, options));
   }
 
   openSession(): LlamaSession {
@@ -118,15 +119,6 @@ export class LlamaPolicy implements TrainablePolicy {
       },
       close: () => memory.forget(),
     };
-  }
-
-  async #once<T>(use: (session: LlamaSession) => Promise<T>): Promise<T> {
-    const session = this.openSession();
-    try {
-      return await use(session);
-    } finally {
-      session.close();
-    }
   }
 
   async #generate(

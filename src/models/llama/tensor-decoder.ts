@@ -1,5 +1,5 @@
-// A block decoder of tensors, for what the heap decoder does not take, other backends above all: blocks lie in plain arrays and are put
-// together for each pass.
+// A block decoder of tensors, for what the heap decoder does not take, other backends above all: blocks lie in plain
+// arrays and are put together for each pass.
 import {
   type BlockDecoder,
   blockTokens,

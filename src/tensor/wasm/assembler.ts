@@ -50,6 +50,13 @@ export class FunctionBuilder<Parameter extends string = string> {
   }
 }
 
+/** A function whose parameters are all integers. */
+export const withIntegers = <Name extends string>(...names: Name[]) =>
+  new FunctionBuilder(Object.fromEntries(names.map((name) => [name, 'i32'])) as Record<Name, 'i32'>);
+
+/** 0 … n − 1, to unroll over. */
+export const range = (n: number): number[] => Array.from({ length: n }, (_, i) => i);
+
 /** Another module's memory. */
 export interface WasmMemory {
   readonly buffer: ArrayBuffer;

@@ -1,22 +1,13 @@
 // Causal attention with rotary embedding on the wasm heap, forward and backward: one head of one sequence after the
 // other, brought together so that its products stay in cache. A strip of rows multiplies only with the columns that
-// its last row sees, so a third of the work of the full square is left out.
+// its last row sees, so up to half of the work of the full square is left out.
 import type { TensorInfo } from '@tensorflow/tfjs';
 import type { CausalShape } from '../ops.ts';
-import type { Heap } from './heap.ts';
-import type { Product } from './product.ts';
-import type { Strided } from './strided.ts';
-import type { Vectors } from './vectors.ts';
+import { bytes } from './heap.ts';
+import type { HeapKit } from './kit.ts';
 
 /** Rows of a strip. */
 const stripRows = 64;
-
-export interface AttentionKit {
-  readonly heap: Heap;
-  readonly vectors: Vectors;
-  readonly strided: Strided;
-  readonly product: Product;
-}
 
 /** Strips of t rows: the first row, how many, and the columns they see. */
 function stripsOf(t: number): { row: number; rows: number; columns: number }[] {
@@ -31,14 +22,12 @@ function stripsOf(t: number): { row: number; rows: number; columns: number }[] {
 const weightsOf = (t: number): number =>
   stripsOf(t).reduce((sum, { rows, columns }) => sum + rows * columns, 0);
 
-const bytes = (count: number): number => 4 * count;
-
 /**
  * softmax(rot(q)·rot(k)ᵀ/√dh, causal)·v for b sequences of t tokens: q [b·t, h·dh], k and v [b·t, kv·dh], cos and sin
  * [t, dh/2]. Returns [out [b·t, h·dh], the softmax weights by strips [b·h, weightsOf(t)]].
  */
 export function causalAttention(
-  { heap, vectors, strided, product }: AttentionKit,
+  { heap, vectors, strided, product }: HeapKit,
   { q, k, v, cos, sin }: Readonly<Record<'q' | 'k' | 'v' | 'cos' | 'sin', TensorInfo>>,
   { b, t, h, kv, dh }: CausalShape,
 ): TensorInfo[] {
@@ -82,7 +71,7 @@ type Four = [number, number, number, number];
  * dS = P ∘ (dP − rowsum(dP ∘ P)), dq̂ = dS·k̂, dk̂ = dSᵀ·q̂, dv = Pᵀ·dy; dq and dk are turned back. Returns [dq, dk, dv].
  */
 export function causalAttentionGrad(
-  { heap, vectors, strided, product }: AttentionKit,
+  { heap, vectors, strided, product }: HeapKit,
   inputs: Readonly<Record<'dy' | 'q' | 'k' | 'v' | 'cos' | 'sin' | 'weights', TensorInfo>>,
   { b, t, h, kv, dh }: CausalShape,
 ): TensorInfo[] {

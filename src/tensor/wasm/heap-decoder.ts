@@ -10,9 +10,9 @@ import {
   type RotaryAngles,
   type Span,
 } from '../decoder.ts';
-import type { Heap } from './heap.ts';
+import { bytes, type Heap } from './heap.ts';
+import type { HeapKit } from './kit.ts';
 import { assemblePaging, attendPaged } from './paged-attention.ts';
-import type { Product } from './product.ts';
 import type { Vectors } from './vectors.ts';
 
 /** Blocks that are taken from the heap at once. */
@@ -20,25 +20,11 @@ const slabBlocks = 32;
 /** Most logits that are computed at a time. */
 const maxLogits = 2 ** 22;
 
-/** Where the query of a head and token stands when those of a key/value head are brought together. */
-const packedIndex = (head: number, token: number, tokens: number, group: number): number =>
-  (Math.floor(head / group) * tokens + token) * group + (head % group);
-
 /** A span, its first row among all tokens, and its blocks: their addresses and the int32 table of them. */
 interface PlacedSpan extends Span {
   readonly row: number;
   readonly table: number;
 }
-
-/** What works on addresses of the heap. */
-export interface HeapKit {
-  readonly heap: Heap;
-  readonly vectors: Vectors;
-  readonly product: Product;
-}
-
-/** Bytes of `count` numbers. */
-const bytes = (count: number): number => 4 * count;
 
 /** A piece of the heap that grows and is used again and again: fresh memory is slow at first touch. */
 class Scratch {
@@ -241,33 +227,29 @@ export class HeapDecoder implements BlockDecoder {
     at: Readonly<Record<'q' | 'k' | 'v' | 'packed' | 'scores', number>>,
     rotation: { readonly cos: number; readonly sin: number },
   ): void {
-    const { vectors } = this.#kit;
+    const { vectors, strided } = this.#kit;
     const { heads, keyValueHeads: kv, headSize: dh } = this.#shape;
     const [half, group, t] = [dh / 2, heads / kv, ids.length];
-    const factor = 1 / Math.sqrt(dh);
+    const [cos, sin] = [rotation.cos + bytes(start * half), rotation.sin + bytes(start * half)];
     const q = at.q + bytes(row * heads * dh);
     const packed = at.packed + bytes(row * heads * dh);
+    const [wide, narrow, together] = [bytes(heads * dh), bytes(kv * dh), bytes(group * dh)];
     // A key/value head's queries are brought together: [kv, t, group, dh]. Here and below no closures: they cost more
     // than what they would do.
-    for (let i = 0; i < t; i++) {
-      const angle = bytes((start + i) * half);
-      for (let head = 0; head < heads; head++) {
-        const from = q + bytes((i * heads + head) * dh);
-        const to = packed + bytes(packedIndex(head, i, t, group) * dh);
-        this.#rotate(from, to, rotation.cos + angle, rotation.sin + angle);
-      }
+    for (let head = 0; head < heads; head++) {
+      const to = packed + bytes((Math.floor(head / group) * t * group + (head % group)) * dh);
+      strided.rotateRows(q + bytes(head * dh), wide, cos, sin, to, together, half, t, 1, 1);
     }
-    vectors.scale(packed, factor, t * heads * dh);
+    vectors.scale(packed, 1 / Math.sqrt(dh), t * heads * dh);
     for (let head = 0; head < kv; head++) {
       const offset = bytes((layer * kv + head) * 2 * dh * blockTokens);
+      const fresh = bytes((row * kv + head) * dh);
+      strided.rotateRows(at.k + fresh, narrow, cos, sin, at.k + fresh, narrow, half, t, 1, 1);
       for (let i = 0; i < t; i++) {
-        const [fresh, position] = [bytes(((row + i) * kv + head) * dh), start + i];
-        const block = blocks[Math.floor(position / blockTokens)]! + offset;
-        const slot = position % blockTokens;
-        const angle = bytes(position * half);
-        this.#rotate(at.k + fresh, at.k + fresh, rotation.cos + angle, rotation.sin + angle);
-        this.#paging.writeColumn(at.k + fresh, block + bytes(slot), dh);
-        vectors.copy(at.v + fresh, block + bytes((blockTokens + slot) * dh), dh);
+        const block = blocks[Math.floor((start + i) / blockTokens)]! + offset;
+        const slot = (start + i) % blockTokens;
+        this.#paging.writeColumn(at.k + fresh + i * narrow, block + bytes(slot), dh);
+        vectors.copy(at.v + fresh + i * narrow, block + bytes((blockTokens + slot) * dh), dh);
       }
       const mine = bytes(head * t * group * dh);
       attendPaged(this.#paging, vectors, dh, {
@@ -283,18 +265,10 @@ export class HeapDecoder implements BlockDecoder {
       });
     }
     if (t === 1) return;
-    for (let i = 0; i < t; i++) {
-      for (let head = 0; head < heads; head++) {
-        const from = packed + bytes(packedIndex(head, i, t, group) * dh);
-        vectors.copy(from, q + bytes((i * heads + head) * dh), dh);
-      }
+    for (let head = 0; head < heads; head++) {
+      const from = packed + bytes((Math.floor(head / group) * t * group + (head % group)) * dh);
+      strided.copyRows(from, together, q + bytes(head * dh), wide, dh, t);
     }
-  }
-
-  /** Rotates a head by the angle at `cos` and `sin`; `to` may be `from`. */
-  #rotate(from: number, to: number, cos: number, sin: number): void {
-    const half = this.#shape.headSize / 2;
-    this.#kit.vectors.rotate(from, from + bytes(half), cos, sin, to, to + bytes(half), 1, half);
   }
 
   /** Address of the logits [rows + spare, vocab] after the given tokens. */

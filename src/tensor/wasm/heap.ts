@@ -16,6 +16,9 @@ export interface WasmBackend {
   disposeData(dataId: object): boolean;
 }
 
+/** Bytes of `count` numbers. */
+export const bytes = (count: number): number => 4 * count;
+
 /** Tensors on the heap. Addresses are in bytes from its start and stay valid while the tensor lives. */
 export class Heap {
   readonly backend: WasmBackend;

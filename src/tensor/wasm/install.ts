@@ -6,7 +6,8 @@ import type { AdamWStep, CausalShape } from '../ops.ts';
 import { adamW } from './adamw.ts';
 import { causalAttention, causalAttentionGrad } from './causal-attention.ts';
 import { Heap, type WasmBackend } from './heap.ts';
-import { HeapDecoder, type HeapKit } from './heap-decoder.ts';
+import { HeapDecoder } from './heap-decoder.ts';
+import type { HeapKit } from './kit.ts';
 import { fitsPaging } from './paged-attention.ts';
 import { batchMatMul, blasProduct, tiledProduct } from './product.ts';
 import { rmsNorm, rmsNormGrad } from './rms-norm.ts';
@@ -64,8 +65,8 @@ export function installWasmKernels(blas: Blas | null): void {
   const tiled = tiledProduct(heap, tiles);
   const product = blas ? blasProduct(heap, blas, tiled) : tiled;
   const strided = assembleStrided(heap.backend.wasm.asm.memory);
-  const attentionKit = { heap, vectors, strided, product };
-  kit = { heap, vectors, product };
+  const heapKit = { heap, vectors, strided, product };
+  kit = heapKit;
   const kernels: Record<string, Kernel> = {
     BatchMatMul: ({ a, b }, { transposeA, transposeB }) =>
       batchMatMul(heap, product, a, b, transposeA, transposeB),
@@ -81,8 +82,8 @@ export function installWasmKernels(blas: Blas | null): void {
     RmsNormGrad: ({ dy, x, weight }, { eps }) => rmsNormGrad(heap, vectors, dy, x, weight, eps),
     Swiglu: ({ gate, up }) => swiglu(heap, vectors, gate, up),
     SwigluGrad: ({ dy, gate, up }) => swigluGrad(heap, vectors, dy, gate, up),
-    CausalAttention: (inputs, shape) => causalAttention(attentionKit, inputs, shape),
-    CausalAttentionGrad: (inputs, shape) => causalAttentionGrad(attentionKit, inputs, shape),
+    CausalAttention: (inputs, shape) => causalAttention(heapKit, inputs, shape),
+    CausalAttentionGrad: (inputs, shape) => causalAttentionGrad(heapKit, inputs, shape),
     AdamW: ({ x, dy, mean, square }, step) => adamW(heap, vectors, x, dy, mean, square, step),
     TokenNll: ({ logits, labels }) => tokenNll(heap, vectors, logits, labels),
     TokenNllGrad: ({ dy, logits, labels, nll }) => tokenNllGrad(heap, vectors, dy, logits, labels, nll),

@@ -10,34 +10,30 @@ import {
   type Code,
   constant,
   countDown,
-  FunctionBuilder,
+  type FunctionBuilder,
   get,
   integer,
   load,
   loadInteger,
   loadSplat,
   mul,
+  range,
   set,
   store,
-  type Type,
   type WasmMemory,
+  withIntegers,
 } from './assembler.ts';
 import type { Vectors } from './vectors.ts';
 
 /** Queries that walk along the blocks together: as many as the registers take. */
 type Queries = 1 | 2 | 4;
 
-const range = (n: number): number[] => Array.from({ length: n }, (_, i) => i);
-
-const withParameters = <Name extends string>(...names: Name[]) =>
-  new FunctionBuilder(Object.fromEntries(names.map((name) => [name, 'i32'])) as Record<Name, Type>);
-
 /**
  * scores[i, s] = Σ_d q[i, d] · K[d, s] for all tokens of the blocks. The queries are contiguous, the rows of `scores`
  * `rowScores` bytes apart; `table` holds the blocks' addresses and `offset` where in them the keys are.
  */
 function scoreBlocks(queries: Queries, dh: number): FunctionBuilder {
-  const builder = withParameters('q', 'table', 'blocks', 'offset', 'scores', 'rowScores');
+  const builder = withIntegers('q', 'table', 'blocks', 'offset', 'scores', 'rowScores');
   const { q, table, blocks, offset, scores, rowScores } = builder.parameters;
   const parts = queries === 4 ? 2 : 4; // registers' worth of tokens at a time
   const [qs, outs] = [builder.locals('i32', queries), builder.locals('i32', queries)];
@@ -87,7 +83,7 @@ function scoreBlocks(queries: Queries, dh: number): FunctionBuilder {
  * apart and the queries' results contiguous.
  */
 function mixBlocks(queries: Queries, dh: number): FunctionBuilder {
-  const builder = withParameters('weights', 'rowWeights', 'table', 'blocks', 'offset', 'out');
+  const builder = withIntegers('weights', 'rowWeights', 'table', 'blocks', 'offset', 'out');
   const { weights, rowWeights, table, blocks, offset, out } = builder.parameters;
   const parts = Math.min(8 / queries, dh % 32 === 0 ? 8 : dh % 16 === 0 ? 4 : 2);
   const [ws, at] = [builder.locals('i32', queries), builder.local('i32')];
@@ -131,7 +127,7 @@ function mixBlocks(queries: Queries, dh: number): FunctionBuilder {
 
 /** Writes `length` contiguous numbers into a column of a block's keys. */
 function writeColumn(): FunctionBuilder {
-  const builder = withParameters('from', 'to', 'length');
+  const builder = withIntegers('from', 'to', 'length');
   const { from, to, length } = builder.parameters;
   return builder.body(
     countDown(

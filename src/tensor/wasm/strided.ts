@@ -17,19 +17,12 @@ import {
   sub,
   type WasmMemory,
   type Width,
+  withIntegers,
 } from './assembler.ts';
 
 /** to[i, j] = from[i, j] for `rows` rows of `length` numbers, the rows `rowFrom` and `rowTo` bytes apart. */
 function copyRows(): FunctionBuilder {
-  const i32 = 'i32' as const;
-  const builder = new FunctionBuilder({
-    from: i32,
-    rowFrom: i32,
-    to: i32,
-    rowTo: i32,
-    length: i32,
-    rows: i32,
-  });
+  const builder = withIntegers('from', 'rowFrom', 'to', 'rowTo', 'length', 'rows');
   const { from, rowFrom, to, rowTo, length, rows } = builder.parameters;
   const [source, target, left] = builder.locals('i32', 3) as [number, number, number];
   const turns = (width: Width): Code =>

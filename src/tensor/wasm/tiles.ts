@@ -7,23 +7,20 @@ import {
   combineLanes,
   constant,
   countDown,
-  FunctionBuilder,
+  type FunctionBuilder,
   get,
   integer,
   load,
   loadSplat,
   mul,
+  range,
   set,
   store,
   storeNumber,
   type WasmMemory,
   type Width,
+  withIntegers,
 } from './assembler.ts';
-
-const range = (n: number): number[] => Array.from({ length: n }, (_, i) => i);
-
-const withIntegers = <Name extends string>(...names: Name[]) =>
-  new FunctionBuilder(Object.fromEntries(names.map((name) => [name, 'i32'])) as Record<Name, 'i32'>);
 
 /** Sets the locals to `start`, `start` + `step`, `start` + 2 · `step` … */
 const setSeries = (locals: readonly number[], start: number, step: number): Code =>

@@ -195,17 +195,6 @@ const vectorFunctions = {
       return undefined;
     },
   }),
-  /** (outLeft, outRight) = (left, right) rotated by the angle of (cos, direction · sin) */
-  rotate: vectorFunction({
-    vectors: ['left', 'right', 'cos', 'sin', 'outLeft', 'outRight'],
-    scalars: ['direction'],
-    each: ({ read, keep, store }) => {
-      const sin = keep(mul(read.sin, read.direction));
-      store('outLeft', sub(mul(read.left, read.cos), mul(read.right, sin)));
-      store('outRight', add(mul(read.right, read.cos), mul(read.left, sin)));
-      return undefined;
-    },
-  }),
 };
 
 /** Calls one of the functions above; they come first in the module. */
