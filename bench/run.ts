@@ -16,7 +16,7 @@ const { values: options } = parseArgs({
   options: {
     all: { type: 'boolean', default: false },
     steps: { type: 'string', default: '9' },
-    dialogues: { type: 'string', default: '2000' },
+    dialogues: { type: 'string', default: '960' },
     date: { type: 'string', default: new Date().toISOString() },
   },
 });
@@ -157,7 +157,8 @@ function figureOf(line: Line): string {
     const [fewer, faster] = [line.tokensWithout / line.tokensWith, line.secondsWithout / line.secondsWith];
     return `${fewer.toFixed(1)} × fewer tokens, ${faster.toFixed(1)} × faster with memory`;
   }
-  return `${line.dialoguesPerSecond} dialogues/s, ${line.microsecondsPerTurn} µs/turn`;
+  const { dialoguesPerSecond, bestDialoguesPerSecond, microsecondsPerTurn } = line;
+  return `${dialoguesPerSecond} dialogues/s (best ${bestDialoguesPerSecond}), ${microsecondsPerTurn} µs/turn`;
 }
 
 /** How many times as fast as wasm without BLAS; null where that was not measured, or is the line itself. */

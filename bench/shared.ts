@@ -54,11 +54,17 @@ export interface DecodeFigures {
 
 export interface DialogueFigures {
   readonly bench: 'dialogues';
+  /** Dialogues of one run. */
   readonly dialogues: number;
+  readonly runs: number;
   readonly turnsPerDialogue: number;
   readonly messagesPerDialogue: number;
+  /** Of the median run, and of the best one. */
   readonly dialoguesPerSecond: number;
+  readonly bestDialoguesPerSecond: number;
   readonly microsecondsPerTurn: number;
+  /** What a dialogue costs in transitions of the smallest machine, measured beside it. */
+  readonly transitionsPerDialogue: number;
 }
 
 export interface TreeFigures {

@@ -1,6 +1,5 @@
 // The root actor of one dialogue: it starts an environment, an agent for each role and a judge, and wires them
 // to the dialogue's bus. talking → judging → ended, where the bus completes.
-import { filter } from 'rxjs';
 import { assertEvent, type ErrorActorEvent, sendTo, setup } from 'xstate';
 import { messageOf } from '../domain/errors.ts';
 import type { DialogueId, TaskId } from '../domain/ids.ts';
@@ -44,8 +43,6 @@ export interface DialogueInput {
   readonly scenario: Scenario;
   /** Completed by the dialogue when it ends. */
   readonly bus: MessageBus;
-  /** Longest time of one turn, and of the verdict, in ms. */
-  readonly turnTimeoutMs: number;
 }
 
 /** A dialogue has no result: all that happens in it is on its bus. */
@@ -79,17 +76,19 @@ export const dialogueMachine = setup({
   },
   actions: {
     connect: ({ context: { bus, members }, self }) => {
-      for (const { actor, hears } of members) {
-        bus.messages$.pipe(filter(hears)).subscribe((message) => actor.send(message as never));
-        actor.on('*', (message) => {
-          try {
-            bus.publish(message);
-          } catch (error) {
-            self.send({ type: 'message.rejected', reason: messageOf(error) });
-          }
-        });
-      }
-      bus.messages$.pipe(filter(endsPhase)).subscribe((message) => self.send(message));
+      const say = (message: DialogueMessage) => {
+        try {
+          bus.publish(message);
+        } catch (error) {
+          self.send({ type: 'message.rejected', reason: messageOf(error) });
+        }
+      };
+      for (const { actor } of members) actor.on('*', say);
+      bus.messages$.subscribe((message) => {
+        // The root first: a judge that breaks at the end of the dialogue must find it judging.
+        if (endsPhase(message)) self.send(message);
+        for (const { actor, hears } of members) if (hears(message)) actor.send(message as never);
+      });
     },
     openDialogue: sendTo('environment', { type: 'dialogue.open' }),
     closeAsFailed: ({ context, event }) => {
@@ -104,20 +103,20 @@ export const dialogueMachine = setup({
 }).createMachine({
   id: 'dialogue',
   options: { maxIterations: 100 },
-  context: ({ input: { episode, scenario, bus, turnTimeoutMs }, spawn }) => {
+  context: ({ input: { episode, scenario, bus }, spawn }) => {
     const { id: dialogueId, taskId, task, format } = episode;
     const environment = spawn('environment', {
       id: 'environment',
       input: { dialogueId, taskId, scenario, task, format },
     });
     const agents = Object.keys(scenario.roles).map((role) => ({
-      actor: spawn('agent', { id: `agent.${role}`, input: { role, dialogueId, turnTimeoutMs } }),
+      actor: spawn('agent', { id: `agent.${role}`, input: { role, dialogueId } }),
       hears: (message: DialogueMessage) =>
         message.type === 'turn.requested' ? message.speaker === role : agentHears(message),
     }));
     const judge = spawn('judge', {
       id: 'judge',
-      input: { dialogueId, scenario, task, verdictTimeoutMs: turnTimeoutMs },
+      input: { dialogueId, scenario, task },
     });
     const members = [
       { actor: environment, hears: environmentHears },

@@ -2,7 +2,7 @@
 export { createBus, type MessageBus } from './bus.ts';
 export { dialogueMachine, type Episode } from './dialogue.ts';
 export { createGenerationPool, type GenerationPool } from './pool.ts';
-export { createRecorder, foldDialogues, type Recorder } from './recorder.ts';
+export { createRecorder, Dialogues, foldDialogues, type Recorder } from './recorder.ts';
 export {
   cohortsOf,
   type DialogueOptions,

@@ -12,115 +12,138 @@ import {
 export interface GenerationPool {
   /** Adds a running dialogue. Dialogues are ordered as they were registered. */
   register(dialogue: DialogueId): void;
-  /** Takes out a dialogue that has ended: the others no longer wait for it. */
+  /**
+   * Takes out a dialogue that has ended: the others no longer wait for it. What it still waits for rejects with
+   * `interrupted`, and a call is aborted once nobody waits for any of its results.
+   */
   unregister(dialogue: DialogueId): void;
+  /** Takes out all dialogues at once. */
+  close(): void;
   /**
    * The next message of a registered dialogue, one at a time. Rejects with `model.failed` when the model refuses
-   * the request or the call it is part of fails, and with `interrupted` when `signal` aborts. The call itself is
-   * aborted once nobody waits for any of its results.
+   * the request, or the call it is part of fails or takes too long.
    */
-  generate(
-    dialogue: DialogueId,
-    model: LanguageModel,
-    request: GenerationRequest,
-    signal: AbortSignal,
-  ): Promise<Generation>;
+  generate(dialogue: DialogueId, model: LanguageModel, request: GenerationRequest): Promise<Generation>;
 }
 
 /** A dialogue's request, and what is to happen with its result. */
-interface Ticket {
+class Ticket {
   readonly model: LanguageModel;
   readonly request: GenerationRequest;
-  settle(result: Generation | OptimaError): void;
-  /** Set by the call the ticket is part of. */
-  onWithdrawn(): void;
+  readonly result: Promise<Generation>;
+  /** Set by the call that the ticket is part of. */
+  onWithdrawn: (() => void) | null = null;
+  settled = false;
+  #resolve!: (generation: Generation) => void;
+  #reject!: (error: OptimaError) => void;
+
+  constructor(model: LanguageModel, request: GenerationRequest) {
+    this.model = model;
+    this.request = request;
+    this.result = new Promise((resolve, reject) => {
+      this.#resolve = resolve;
+      this.#reject = reject;
+    });
+  }
+
+  settle(result: Generation | OptimaError): void {
+    this.settled = true;
+    if (result instanceof OptimaError) this.#reject(result);
+    else this.#resolve(result);
+  }
+
+  withdraw(): void {
+    if (this.settled) return;
+    this.onWithdrawn?.();
+    this.settle(new OptimaError('interrupted', `Request ${this.request.id} was withdrawn.`));
+  }
 }
 
 /**
  * A pool for any number of models. Each round calls `generate` once per distinct model object, its requests in
  * the order of their dialogues, and hands out all results in that order when the last call has ended: what the
- * dialogues do next does not depend on which model was faster.
+ * dialogues do next does not depend on which model was faster. A call that takes longer than `timeoutMs` (below 2^31)
+ * is aborted.
  */
-export function createGenerationPool(): GenerationPool {
-  const running = new Set<DialogueId>();
-  const waiting = new Map<DialogueId, Ticket>();
+export function createGenerationPool(timeoutMs: number): GenerationPool {
+  /** What each running dialogue last asked for; null before its first request. */
+  const running = new Map<DialogueId, Ticket | null>();
+  const waiting = new Set<DialogueId>();
 
   function playRoundWhenAllWait(): void {
     if (running.size === 0 || waiting.size < running.size) return;
-    const round = Array.from(running, (dialogue) => waiting.get(dialogue)!);
     waiting.clear();
-    void playRound(round);
+    void playRound([...running.values()] as Ticket[], timeoutMs);
   }
 
   return {
-    register: (dialogue) => void running.add(dialogue),
+    register: (dialogue) => void running.set(dialogue, null),
     unregister(dialogue) {
+      running.get(dialogue)?.withdraw();
       running.delete(dialogue);
       waiting.delete(dialogue);
       playRoundWhenAllWait();
     },
-    generate: (dialogue, model, request, signal) =>
-      new Promise((resolve, reject) => {
-        const withdrawn = () => new OptimaError('interrupted', `Request ${request.id} was withdrawn.`);
-        if (!running.has(dialogue)) throw new Error(`Dialogue ${dialogue} is not registered with the pool.`);
-        if (signal.aborted) throw withdrawn();
-        const withdraw = () => {
-          if (waiting.get(dialogue) === ticket) waiting.delete(dialogue);
-          ticket.onWithdrawn();
-          reject(withdrawn());
-        };
-        const ticket: Ticket = {
-          model,
-          request,
-          settle(result) {
-            signal.removeEventListener('abort', withdraw);
-            if (result instanceof OptimaError) reject(result);
-            else resolve(result);
-          },
-          onWithdrawn: () => {},
-        };
-        signal.addEventListener('abort', withdraw, { once: true });
-        waiting.set(dialogue, ticket);
-        playRoundWhenAllWait();
-      }),
+    close() {
+      for (const ticket of running.values()) ticket?.withdraw();
+      running.clear();
+      waiting.clear();
+    },
+    async generate(dialogue, model, request) {
+      if (!running.has(dialogue)) throw new Error(`Dialogue ${dialogue} is not registered with the pool.`);
+      const ticket = new Ticket(model, request);
+      running.set(dialogue, ticket);
+      waiting.add(dialogue);
+      playRoundWhenAllWait();
+      return ticket.result;
+    },
   };
 }
 
-async function playRound(round: readonly Ticket[]): Promise<void> {
+async function playRound(round: readonly Ticket[], timeoutMs: number): Promise<void> {
   const results = new Map<Ticket, Generation | OptimaError>();
   const play = async (model: LanguageModel) => {
     let batch = round.filter((ticket) => ticket.model === model);
     while (batch.length > 0) {
-      const answer = await callModel(model, batch);
+      const answer = await callModel(model, batch, timeoutMs);
       const refused = answer instanceof RequestsRefused ? answer.reasons : null;
       batch.forEach((ticket, row) => {
         const failure = answer instanceof OptimaError ? (refused?.get(ticket.request.id) ?? answer) : null;
         results.set(ticket, failure ?? (answer as readonly Generation[])[row]!);
       });
       // One dialogue's impossible request must not end the others of its round: these are asked for again.
-      const others = batch.filter(({ request }) => refused !== null && !refused.has(request.id));
+      const others = batch.filter(
+        ({ request, settled }) => refused !== null && !refused.has(request.id) && !settled,
+      );
       batch = others.length < batch.length ? others : [];
     }
   };
   await Promise.all([...new Set(round.map((ticket) => ticket.model))].map(play));
-  for (const ticket of round) ticket.settle(results.get(ticket)!);
+  for (const ticket of round) if (!ticket.settled) ticket.settle(results.get(ticket)!);
 }
 
-/** One call; resolves with its failure, too, and as soon as nobody waits for any of its results. */
+/** One call; resolves with its failure, too, and as soon as nobody waits for any of its results any longer. */
 async function callModel(
   model: LanguageModel,
   batch: readonly Ticket[],
+  timeoutMs: number,
 ): Promise<readonly Generation[] | OptimaError> {
   const abandonment = new AbortController();
+  let timer: NodeJS.Timeout | undefined;
   const abandoned = new Promise<OptimaError>((resolve) => {
+    const abandon = (reason: OptimaError) => {
+      abandonment.abort();
+      resolve(reason);
+    };
+    timer = setTimeout(() => {
+      abandon(new OptimaError('model.failed', `No message within ${timeoutMs} ms.`));
+    }, timeoutMs);
     let wanted = batch.length;
-    for (const ticket of batch) {
-      ticket.onWithdrawn = () => {
-        if (--wanted > 0) return;
-        abandonment.abort();
-        resolve(new OptimaError('interrupted', `All ${batch.length} requests of a call were withdrawn.`));
-      };
-    }
+    const withdrawn = () => {
+      if (--wanted > 0) return;
+      abandon(new OptimaError('interrupted', `All ${batch.length} requests of a call were withdrawn.`));
+    };
+    for (const ticket of batch) ticket.onWithdrawn = withdrawn;
   });
   try {
     const requests = batch.map((ticket) => ticket.request);
@@ -135,5 +158,7 @@ async function callModel(
     return new OptimaError('model.failed', `Model ${model.hash} failed: ${messageOf(error)}`, {
       cause: error,
     });
+  } finally {
+    clearTimeout(timer);
   }
 }

@@ -1,16 +1,28 @@
 // Holds dialogues: one root actor each, in cohorts that share a generation pool and a recorder.
-import { createActor, fromPromise } from 'xstate';
-import { OptimaError } from '../domain/errors.ts';
+import { assertEvent, createActor } from 'xstate';
+import { messageOf, OptimaError } from '../domain/errors.ts';
+import { turnId } from '../domain/ids.ts';
 import type { DialogueMessage } from '../domain/messages.ts';
 import type { LanguageModel, ModelSession, Sampling } from '../domain/model.ts';
 import type { Rng } from '../domain/rng.ts';
 import type { Provenance, Trajectory } from '../domain/transcript.ts';
-import { agentMachine, type SpeakInput, type Utterance } from '../machines/index.ts';
+import {
+  type AgentContext,
+  type AgentEvent,
+  agentMachine,
+  type ComposeAnswer,
+  computeVerdict,
+  type JudgeContext,
+  type JudgeEvent,
+  judgeMachine,
+  type ScoreAnswer,
+  type Utterance,
+} from '../machines/index.ts';
 import type { Scenario } from '../scenario/types.ts';
 import { createBus } from './bus.ts';
 import { dialogueMachine, type Episode } from './dialogue.ts';
 import { createGenerationPool, type GenerationPool } from './pool.ts';
-import { createRecorder, foldDialogues } from './recorder.ts';
+import { createRecorder, type Dialogues } from './recorder.ts';
 
 /** Who speaks for a role, and what its turns count as. */
 export interface Speaker {
@@ -30,7 +42,7 @@ export interface DialogueOptions {
   readonly signal?: AbortSignal;
   /** Dialogues of one cohort. Default 96. */
   readonly concurrency?: number;
-  /** Longest time of one turn, in ms; below 2^31. Default 10 minutes. */
+  /** Longest time of a model's call, in ms; below 2^31. Default 10 minutes. */
   readonly turnTimeoutMs?: number;
 }
 
@@ -74,27 +86,31 @@ export async function runCohort(
   if (signal?.aborted) throw interrupted();
   if (episodes.length === 0) return [];
 
-  const pool = createGenerationPool();
+  const pool = createGenerationPool(turnTimeoutMs);
   const { cast: speakers, close } = openSessions(options.speakers);
-  const agent = agentMachine.provide({ actors: { speak: createSpeak(pool, { ...options, speakers }) } });
-  const machine = dialogueMachine.provide({ actors: { agent } });
-  const messages = await new Promise<readonly DialogueMessage[]>((resolve, reject) => {
+  return new Promise<Trajectory[]>((resolve, reject) => {
     const running = new Set(episodes);
     let halted = false;
     const release = () => signal?.removeEventListener('abort', interrupt);
     const halt = (error: unknown) => {
       halted = true;
       for (const actor of actors) actor.stop();
+      pool.close();
       release();
       reject(error);
     };
     const interrupt = () => halt(interrupted());
     const recorder = createRecorder(sink, halt);
+    const { dialogues } = recorder;
+    const compose = createCompose(pool, dialogues, { ...options, speakers });
+    const agent = agentMachine.provide({ actions: { compose } });
+    const judge = judgeMachine.provide({ actions: { score: createScore(dialogues) } });
+    const machine = dialogueMachine.provide({ actors: { agent, judge } });
     const actors = episodes.map((episode) => {
       const bus = createBus();
       recorder.record(bus);
       pool.register(episode.id);
-      return createActor(machine, { input: { episode, scenario, bus, turnTimeoutMs } });
+      return createActor(machine, { input: { episode, scenario, bus } });
     });
     actors.forEach((actor, index) => {
       const complete = () => {
@@ -104,14 +120,13 @@ export async function runCohort(
         pool.unregister(episodes[index]!.id);
         if (running.size > 0) return;
         release();
-        resolve(recorder.messages);
+        resolve(dialogues.trajectories());
       };
       actor.subscribe({ complete, error: halt });
     });
     signal?.addEventListener('abort', interrupt, { once: true });
     for (const actor of actors) if (!halted) actor.start();
   }).finally(close);
-  return foldDialogues(messages);
 }
 
 /**
@@ -146,16 +161,49 @@ function checkCast(episodes: readonly Episode[], { scenario, speakers }: Dialogu
   }
 }
 
-/** How an agent speaks: one request to the pool, with the seed of its turn. */
-function createSpeak(pool: GenerationPool, { speakers, sampling, rng }: DialogueOptions) {
-  return fromPromise<Utterance, SpeakInput>(async ({ input, signal }) => {
-    const { id, dialogueId, index, role, messages } = input;
+/** How an agent composes a message: one request to the pool, with the seed of its turn. */
+function createCompose(
+  pool: GenerationPool,
+  dialogues: Dialogues,
+  { speakers, sampling, rng }: DialogueOptions,
+) {
+  const speak = async ({ dialogueId, role }: AgentContext, index: number): Promise<Utterance> => {
     const { model, provenance } = speakers[role]!;
+    const id = turnId(dialogueId, index);
+    const messages = dialogues.viewOf(dialogueId, role);
     const seed = rng.split(dialogueId).split(index).seed32();
-    const generation = await pool.generate(dialogueId, model, { id, messages, sampling, seed }, signal);
+    const generation = await pool.generate(dialogueId, model, { id, messages, sampling, seed });
     const logprobs = generation.logprobs.map(roundForLog);
     return { ...generation, logprobs, policyHash: model.hash, seed, provenance };
-  });
+  };
+  return ({ context, event, self }: Asked<AgentContext, AgentEvent, ComposeAnswer>): void => {
+    assertEvent(event, 'turn.requested');
+    const { index } = event;
+    speak(context, index).then(
+      (utterance) => self.send({ type: 'message.composed', index, utterance }),
+      (error) => self.send({ type: 'message.failed', index, reason: messageOf(error) }),
+    );
+  };
+}
+
+/** How the judge scores a dialogue: from what the recorder heard. */
+function createScore(dialogues: Dialogues) {
+  return ({ context, self }: Asked<JudgeContext, JudgeEvent, ScoreAnswer>): void => {
+    const { dialogueId, scenario, task } = context;
+    try {
+      const verdict = computeVerdict(scenario, task, dialogues.turnsOf(dialogueId));
+      self.send({ type: 'score.computed', verdict });
+    } catch (error) {
+      self.send({ type: 'score.failed', reason: messageOf(error) });
+    }
+  };
+}
+
+/** What a machine's action gives the world, and where the answer goes. */
+interface Asked<Context, Event, Answer> {
+  readonly context: Context;
+  readonly event: Event;
+  readonly self: { send(answer: Answer): void };
 }
 
 /** Six decimals are what the log keeps; adding 0 turns −0, which JSON does not know, into 0. */

@@ -23,7 +23,7 @@ type Key = readonly [number, number, number, number];
 
 /** The root generator of a seed. */
 export function createRng(seed: number | string): Rng {
-  return fromKey(hashKey([0x243f6a88, 0x85a308d3, 0x13198a2e, 0x03707344], `seed:${seed}`));
+  return new Xoshiro(hashKey([0x243f6a88, 0x85a308d3, 0x13198a2e, 0x03707344], `seed:${seed}`));
 }
 
 /** A 32-bit hash of a text, the same on every machine. */
@@ -31,39 +31,56 @@ export function hash32(text: string): number {
   return hashKey([0x9e3779b9, 0x7f4a7c15, 0xf39cc060, 0x5cedc834], text)[0];
 }
 
-function fromKey(key: Key): Rng {
-  // xoshiro128** 1.1 (Blackman and Vigna, 2018); the state is the key itself.
-  let [a, b, c, d] = key;
-  const draw = (): number => {
-    const scrambled = Math.imul(rotateLeft(Math.imul(b, 5), 7), 9) >>> 0;
-    const t = b << 9;
-    c ^= a;
-    d ^= b;
-    b ^= c;
-    a ^= d;
-    c ^= t;
-    d = rotateLeft(d, 11);
+/** xoshiro128** 1.1 (Blackman and Vigna, 2018); the state begins as the key itself. */
+class Xoshiro implements Rng {
+  readonly #key: Key;
+  #a: number;
+  #b: number;
+  #c: number;
+  #d: number;
+
+  constructor(key: Key) {
+    this.#key = key;
+    [this.#a, this.#b, this.#c, this.#d] = key;
+  }
+
+  seed32(): number {
+    const scrambled = Math.imul(rotateLeft(Math.imul(this.#b, 5), 7), 9) >>> 0;
+    const t = this.#b << 9;
+    this.#c ^= this.#a;
+    this.#d ^= this.#b;
+    this.#b ^= this.#c;
+    this.#a ^= this.#d;
+    this.#c ^= t;
+    this.#d = rotateLeft(this.#d, 11);
     return scrambled;
-  };
-  const rng: Rng = {
-    next: () => draw() / 0x1_0000_0000,
-    int: (n) => Math.floor((draw() / 0x1_0000_0000) * n),
-    seed32: draw,
-    pick: (items) => {
-      if (items.length === 0) throw new RangeError('Rng.pick: the list is empty.');
-      return items[rng.int(items.length)]!;
-    },
-    shuffle: (items) => {
-      const copy = [...items];
-      for (let i = copy.length - 1; i > 0; i--) {
-        const j = rng.int(i + 1);
-        [copy[i], copy[j]] = [copy[j]!, copy[i]!];
-      }
-      return copy;
-    },
-    split: (label) => fromKey(hashKey(key, `/${label}`)),
-  };
-  return rng;
+  }
+
+  next(): number {
+    return this.seed32() / 0x1_0000_0000;
+  }
+
+  int(n: number): number {
+    return Math.floor(this.next() * n);
+  }
+
+  pick<T>(items: readonly T[]): T {
+    if (items.length === 0) throw new RangeError('Rng.pick: the list is empty.');
+    return items[this.int(items.length)]!;
+  }
+
+  shuffle<T>(items: readonly T[]): T[] {
+    const copy = [...items];
+    for (let i = copy.length - 1; i > 0; i--) {
+      const j = this.int(i + 1);
+      [copy[i], copy[j]] = [copy[j]!, copy[i]!];
+    }
+    return copy;
+  }
+
+  split(label: string | number): Rng {
+    return new Xoshiro(hashKey(this.#key, `/${label}`));
+  }
 }
 
 function rotateLeft(x: number, k: number): number {
@@ -72,26 +89,27 @@ function rotateLeft(x: number, k: number): number {
 
 /** Four 32-bit lanes, each fed every UTF-16 unit and then finished with the murmur3 avalanche. */
 function hashKey(key: Key, text: string): Key {
-  const lanes = [...key] as [number, number, number, number];
-  const multipliers = [0x85ebca6b, 0xc2b2ae35, 0x27d4eb2f, 0x165667b1] as const;
+  let [a, b, c, d] = key;
   for (let i = 0; i < text.length; i++) {
     const unit = text.charCodeAt(i);
-    for (let lane = 0; lane < 4; lane++) {
-      lanes[lane] = Math.imul(
-        rotateLeft(lanes[lane]! ^ unit, 13) + lanes[(lane + 1) & 3]!,
-        multipliers[lane]!,
-      );
-    }
+    a = Math.imul(rotateLeft(a ^ unit, 13) + b, 0x85ebca6b);
+    b = Math.imul(rotateLeft(b ^ unit, 13) + c, 0xc2b2ae35);
+    c = Math.imul(rotateLeft(c ^ unit, 13) + d, 0x27d4eb2f);
+    d = Math.imul(rotateLeft(d ^ unit, 13) + a, 0x165667b1);
   }
   for (let round = 0; round < 2; round++) {
-    for (let lane = 0; lane < 4; lane++) {
-      let h = lanes[lane]! ^ Math.imul(lanes[(lane + 3) & 3]!, 0x9e3779b1) ^ text.length;
-      h = Math.imul(h ^ (h >>> 16), 0x85ebca6b);
-      h = Math.imul(h ^ (h >>> 13), 0xc2b2ae35);
-      lanes[lane] = (h ^ (h >>> 16)) >>> 0;
-    }
+    a = avalanche(a, d, text.length);
+    b = avalanche(b, a, text.length);
+    c = avalanche(c, b, text.length);
+    d = avalanche(d, c, text.length);
   }
   // xoshiro must not start at all zeros.
-  if ((lanes[0] | lanes[1] | lanes[2] | lanes[3]) === 0) lanes[0] = 1;
-  return lanes;
+  return (a | b | c | d) === 0 ? [1, 0, 0, 0] : [a, b, c, d];
+}
+
+function avalanche(lane: number, neighbour: number, length: number): number {
+  let h = lane ^ Math.imul(neighbour, 0x9e3779b1) ^ length;
+  h = Math.imul(h ^ (h >>> 16), 0x85ebca6b);
+  h = Math.imul(h ^ (h >>> 13), 0xc2b2ae35);
+  return (h ^ (h >>> 16)) >>> 0;
 }

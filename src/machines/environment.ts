@@ -1,7 +1,7 @@
 // The environment: deals each role its private view, gives the floor, keeps the transcript and the protocol,
 // and closes the dialogue. Code of the scenario that throws closes it as failed, with what was thrown.
-import { castDraft, produce } from 'immer';
-import { assertEvent, assign, emit, setup } from 'xstate';
+import { freeze } from 'immer';
+import { assertEvent, assign, emit, enqueueActions, setup } from 'xstate';
 import { messageOf } from '../domain/errors.ts';
 import type { DialogueId, TaskId } from '../domain/ids.ts';
 import type { MessageOf } from '../domain/messages.ts';
@@ -62,9 +62,7 @@ function dealViews({ scenario, task }: EnvironmentContext, format: FormatPrompt 
 }
 
 /** Whether the dialogue goes on, and with whom; or how it ends. */
-function rule({ scenario, turns, outcome, failure }: EnvironmentContext): Ruling {
-  if (outcome !== null) return { speaker: null, outcome, failure };
-  const { protocol, answer, roles } = scenario;
+function rule({ protocol, answer, roles }: Scenario, turns: readonly Turn[]): Ruling {
   try {
     if (turns.length > 0 && protocol.agreed(turns, answer)) {
       return { speaker: null, outcome: 'agreed', failure: null };
@@ -89,7 +87,7 @@ export const environmentMachine = setup({
     emitted: {} as EnvironmentEmitted,
   },
   guards: {
-    endsAs: ({ context }, params: { outcome: Outcome }) => context.outcome === params.outcome,
+    isOver: ({ context }) => context.outcome !== null,
     isExpected: ({ context, event }) => {
       assertEvent(event, 'turn.taken');
       return event.turn.index === context.turns.length && event.turn.speaker === context.speaker;
@@ -98,7 +96,9 @@ export const environmentMachine = setup({
   actions: {
     dealViews: assign(({ context }) => {
       try {
-        return { views: dealViews(context, context.format), plainViews: dealViews(context, null) };
+        const plainViews = dealViews(context, null);
+        const views = context.format === null ? plainViews : dealViews(context, context.format);
+        return { views, plainViews, ...rule(context.scenario, []) };
       } catch (error) {
         return failed(`Dealing the views failed: ${messageOf(error)}`);
       }
@@ -111,19 +111,14 @@ export const environmentMachine = setup({
       plainViews: context.plainViews,
       format: context.format?.name ?? null,
     })),
-    rule: assign(({ context }) => rule(context)),
-    giveFloor: emit(({ context }) => ({
-      type: 'turn.requested' as const,
-      dialogueId: context.dialogueId,
-      index: context.turns.length,
-      speaker: context.speaker!,
-    })),
+    giveFloor: enqueueActions(({ context: { dialogueId, turns, speaker }, enqueue }) => {
+      if (speaker === null) return;
+      enqueue.emit({ type: 'turn.requested' as const, dialogueId, index: turns.length, speaker });
+    }),
     appendTurn: assign(({ context, event }) => {
       assertEvent(event, 'turn.taken');
-      const turns = produce(context.turns, (draft) => {
-        draft.push(castDraft(event.turn));
-      });
-      return { turns };
+      const turns = freeze([...context.turns, event.turn]);
+      return { turns, ...rule(context.scenario, turns) };
     }),
     recordFailedTurn: assign(({ event }) => {
       assertEvent(event, 'turn.failed');
@@ -158,28 +153,20 @@ export const environmentMachine = setup({
   initial: 'opening',
   states: {
     opening: {
-      on: { 'dialogue.open': { target: 'checking', actions: ['dealViews', 'announceOpening'] } },
-    },
-    checking: {
-      entry: 'rule',
-      always: [
-        { guard: { type: 'endsAs', params: { outcome: 'agreed' } }, target: 'agreed' },
-        { guard: { type: 'endsAs', params: { outcome: 'turn-cap' } }, target: 'turnCapped' },
-        { guard: { type: 'endsAs', params: { outcome: 'failed' } }, target: 'failed' },
-        { target: 'awaitingTurn', actions: 'giveFloor' },
-      ],
-    },
-    awaitingTurn: {
       on: {
-        'turn.taken': [
-          { guard: 'isExpected', target: 'checking', actions: 'appendTurn' },
-          { target: 'failed', actions: 'recordStrayTurn' },
-        ],
-        'turn.failed': { target: 'failed', actions: 'recordFailedTurn' },
+        'dialogue.open': { target: 'awaitingTurn', actions: ['dealViews', 'announceOpening', 'giveFloor'] },
       },
     },
-    agreed: { type: 'final', entry: 'announceClosing' },
-    turnCapped: { type: 'final', entry: 'announceClosing' },
-    failed: { type: 'final', entry: 'announceClosing' },
+    awaitingTurn: {
+      always: { guard: 'isOver', target: 'closed' },
+      on: {
+        'turn.taken': [
+          { guard: 'isExpected', actions: ['appendTurn', 'giveFloor'] },
+          { actions: 'recordStrayTurn' },
+        ],
+        'turn.failed': { actions: 'recordFailedTurn' },
+      },
+    },
+    closed: { type: 'final', entry: 'announceClosing' },
   },
 });

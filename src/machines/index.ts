@@ -1,7 +1,21 @@
 // The statecharts: pure, started by src/actors and src/run, which provide their actors with the world.
-export { type AgentInput, agentMachine, type SpeakInput, type Utterance } from './agent.ts';
+export {
+  type AgentContext,
+  type AgentEvent,
+  type AgentInput,
+  agentMachine,
+  type ComposeAnswer,
+  type Utterance,
+} from './agent.ts';
 export { type EnvironmentInput, environmentMachine } from './environment.ts';
-export { computeVerdict, type JudgeInput, judgeMachine, type ScoreInput } from './judge.ts';
+export {
+  computeVerdict,
+  type JudgeContext,
+  type JudgeEvent,
+  type JudgeInput,
+  judgeMachine,
+  type ScoreAnswer,
+} from './judge.ts';
 export {
   type CompletedPhase,
   type EvaluateOutput,

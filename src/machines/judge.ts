@@ -1,44 +1,27 @@
-// The judge: hears a dialogue to its end and gives the verdict that ranking starts from.
-import {
-  assertEvent,
-  assign,
-  type DoneActorEvent,
-  type ErrorActorEvent,
-  emit,
-  fromPromise,
-  setup,
-} from 'xstate';
+// The judge: waits for a dialogue's end, has the world (src/actors) score what was said, and gives the verdict that
+// ranking starts from: dialogue.closed → score → score.computed → verdict.given.
+import { assertEvent, emit, setup } from 'xstate';
 import { messageOf, OptimaError } from '../domain/errors.ts';
 import type { DialogueId } from '../domain/ids.ts';
 import type { MessageOf } from '../domain/messages.ts';
 import type { Turn, Verdict } from '../domain/transcript.ts';
 import type { Scenario } from '../scenario/types.ts';
+import { unprovidedAction } from './unprovided.ts';
 
-/** What a verdict is computed from. */
-export interface ScoreInput {
-  readonly scenario: Scenario;
-  readonly task: unknown;
-  readonly turns: readonly Turn[];
-}
+/** The world's answer to `score`, one of the two. */
+export type ScoreAnswer =
+  | { readonly type: 'score.computed'; readonly verdict: Verdict }
+  | { readonly type: 'score.failed'; readonly reason: string };
 
-export interface JudgeContext extends ScoreInput {
-  readonly dialogueId: DialogueId;
-  readonly verdictTimeoutMs: number;
-}
-
-export type JudgeEvent =
-  | MessageOf<'turn.taken'>
-  | MessageOf<'dialogue.closed'>
-  | DoneActorEvent<Verdict, 'score'>
-  | ErrorActorEvent<unknown, 'score'>;
-
-export interface JudgeInput {
+export interface JudgeContext {
   readonly dialogueId: DialogueId;
   readonly scenario: Scenario;
   readonly task: unknown;
-  /** Longest time the verdict may take, in ms; below 2^31. */
-  readonly verdictTimeoutMs: number;
 }
+
+export type JudgeEvent = MessageOf<'dialogue.closed'> | ScoreAnswer;
+
+export type JudgeInput = JudgeContext;
 
 /** The judge has no result: all it does, it says on the bus. */
 export type JudgeOutput = undefined;
@@ -49,7 +32,7 @@ type JudgeEmitted = MessageOf<'verdict.given'> | MessageOf<'verdict.failed'>;
  * Scores the team's answer: the last one that any message stated, or null when none did, of which the metric
  * decides. Throws `metric.failed` when parser or metric throws, or the score is not a number in [0, 1].
  */
-export function computeVerdict({ scenario, task, turns }: ScoreInput): Verdict {
+export function computeVerdict(scenario: Scenario, task: unknown, turns: readonly Turn[]): Verdict {
   const { answer: parser, metric } = scenario;
   const fail = (problem: string, cause?: unknown) =>
     new OptimaError('metric.failed', `Scenario "${scenario.name}": metric ${metric.name} ${problem}.`, {
@@ -70,14 +53,6 @@ export function computeVerdict({ scenario, task, turns }: ScoreInput): Verdict {
   return { taskScore: score, exactMatch, answer };
 }
 
-const scoreInput = ({ context }: { context: JudgeContext }): ScoreInput => context;
-
-const verdictFailed = (context: JudgeContext, reason: string): MessageOf<'verdict.failed'> => ({
-  type: 'verdict.failed',
-  dialogueId: context.dialogueId,
-  reason,
-});
-
 /** Emits `verdict.given` or `verdict.failed` once, unless the dialogue was closed as failed: then nothing. */
 export const judgeMachine = setup({
   types: {
@@ -87,54 +62,41 @@ export const judgeMachine = setup({
     output: undefined as JudgeOutput,
     emitted: {} as JudgeEmitted,
   },
-  actors: {
-    score: fromPromise<Verdict, ScoreInput>(async ({ input }) => computeVerdict(input)),
-  },
   guards: {
     wasCompleted: ({ event }) => {
       assertEvent(event, 'dialogue.closed');
       return event.outcome !== 'failed';
     },
   },
-  delays: { verdictTimeout: ({ context }) => context.verdictTimeoutMs },
   actions: {
-    hearTurn: assign(({ context, event }) => {
-      assertEvent(event, 'turn.taken');
-      return { turns: [...context.turns, event.turn] };
+    /** Provided with the world, which sends a `ScoreAnswer`. */
+    score: unprovidedAction('score'),
+    announceVerdict: emit(({ context: { dialogueId }, event }) => {
+      assertEvent(event, 'score.computed');
+      return { type: 'verdict.given' as const, dialogueId, ...event.verdict };
     }),
-    announceVerdict: emit(({ context, event }) => {
-      assertEvent(event, 'xstate.done.actor.score');
-      return { type: 'verdict.given' as const, dialogueId: context.dialogueId, ...event.output };
+    announceFailure: emit(({ context: { dialogueId }, event }) => {
+      assertEvent(event, 'score.failed');
+      return { type: 'verdict.failed' as const, dialogueId, reason: event.reason };
     }),
-    announceFailure: emit(({ context, event }) => {
-      assertEvent(event, 'xstate.error.actor.score');
-      return verdictFailed(context, messageOf(event.error));
-    }),
-    announceTimeout: emit(({ context }) =>
-      verdictFailed(context, `No verdict within ${context.verdictTimeoutMs} ms.`),
-    ),
   },
 }).createMachine({
   id: 'judge',
   options: { maxIterations: 100 },
-  context: ({ input }) => ({ ...input, turns: [] }),
+  context: ({ input }) => input,
   initial: 'waiting',
   states: {
     waiting: {
       on: {
-        'turn.taken': { actions: 'hearTurn' },
         'dialogue.closed': [{ guard: 'wasCompleted', target: 'judging' }, { target: 'dismissed' }],
       },
     },
     judging: {
-      invoke: {
-        id: 'score',
-        src: 'score',
-        input: scoreInput,
-        onDone: { target: 'verdictGiven', actions: 'announceVerdict' },
-        onError: { target: 'verdictFailed', actions: 'announceFailure' },
+      entry: 'score',
+      on: {
+        'score.computed': { target: 'verdictGiven', actions: 'announceVerdict' },
+        'score.failed': { target: 'verdictFailed', actions: 'announceFailure' },
       },
-      after: { verdictTimeout: { target: 'verdictFailed', actions: 'announceTimeout' } },
     },
     // Not final: the verdict ends the dialogue, and with it this actor.
     verdictGiven: {},

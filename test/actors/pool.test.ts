@@ -1,5 +1,4 @@
 // The generation pool: when a round begins, what is in it, and what happens when a call fails or is given up.
-import { getEventListeners } from 'node:events';
 import { test } from 'uvu';
 import * as assert from 'uvu/assert';
 import { createGenerationPool } from '../../src/actors/index.ts';
@@ -13,7 +12,7 @@ import {
 } from '../../src/domain/model.ts';
 
 const [one, two, three] = ['one', 'two', 'three'] as unknown as [DialogueId, DialogueId, DialogueId];
-const forever = new AbortController().signal;
+const timeoutMs = 10_000;
 
 const request = (id: string): GenerationRequest => ({
   id,
@@ -53,15 +52,12 @@ const settled = () => new Promise((resolve) => setImmediate(resolve));
 
 test('a round begins when all wait, in the order of registration', async () => {
   const { model, calls } = manualModel();
-  const pool = createGenerationPool();
+  const pool = createGenerationPool(timeoutMs);
   for (const dialogue of [one, two, three]) pool.register(dialogue);
-  const results = [
-    pool.generate(three, model, request('c'), forever),
-    pool.generate(one, model, request('a'), forever),
-  ];
+  const results = [pool.generate(three, model, request('c')), pool.generate(one, model, request('a'))];
   await settled();
   assert.is(calls.length, 0);
-  results.push(pool.generate(two, model, request('b'), forever));
+  results.push(pool.generate(two, model, request('b')));
   assert.equal(calls[0]!.ids, ['a', 'b', 'c']);
   calls[0]!.end();
   assert.equal(
@@ -72,12 +68,12 @@ test('a round begins when all wait, in the order of registration', async () => {
 
 test('results are handed out in the order of the dialogues', async () => {
   const { model, calls } = manualModel();
-  const pool = createGenerationPool();
+  const pool = createGenerationPool(timeoutMs);
   for (const dialogue of [one, two]) pool.register(dialogue);
   const order: string[] = [];
   const waits = [
-    pool.generate(two, model, request('b'), forever).then(() => order.push('two')),
-    pool.generate(one, model, request('a'), forever).then(() => order.push('one')),
+    pool.generate(two, model, request('b')).then(() => order.push('two')),
+    pool.generate(one, model, request('a')).then(() => order.push('one')),
   ];
   calls[0]!.end();
   await Promise.all(waits);
@@ -86,24 +82,26 @@ test('results are handed out in the order of the dialogues', async () => {
 
 test('a dialogue that ends no longer holds the others up', async () => {
   const { model, calls } = manualModel();
-  const pool = createGenerationPool();
+  const pool = createGenerationPool(timeoutMs);
   for (const dialogue of [one, two]) pool.register(dialogue);
-  void pool.generate(one, model, request('a'), forever);
+  const answered = pool.generate(one, model, request('a'));
   assert.is(calls.length, 0);
   pool.unregister(two);
   assert.equal(calls[0]!.ids, ['a']);
+  calls[0]!.end();
+  await answered;
 });
 
 test('two models are called once each, and the faster one’s results wait', async () => {
   const fast = manualModel();
   const slow = manualModel();
-  const pool = createGenerationPool();
+  const pool = createGenerationPool(timeoutMs);
   for (const dialogue of [one, two, three]) pool.register(dialogue);
   let early = false;
   const waits = [
-    pool.generate(one, fast.model, request('a'), forever).then(() => (early = true)),
-    pool.generate(two, slow.model, request('b'), forever),
-    pool.generate(three, fast.model, request('c'), forever),
+    pool.generate(one, fast.model, request('a')).then(() => (early = true)),
+    pool.generate(two, slow.model, request('b')),
+    pool.generate(three, fast.model, request('c')),
   ];
   assert.equal(fast.calls[0]!.ids, ['a', 'c']);
   assert.equal(slow.calls[0]!.ids, ['b']);
@@ -127,13 +125,13 @@ async function rejection(promise: Promise<unknown>): Promise<OptimaError> {
 test('a call that fails fails every request in it, and no other', async () => {
   const good = manualModel();
   const bad = manualModel();
-  const pool = createGenerationPool();
+  const pool = createGenerationPool(timeoutMs);
   for (const dialogue of [one, two, three]) pool.register(dialogue);
   const failed = [
-    rejection(pool.generate(one, bad.model, request('a'), forever)),
-    rejection(pool.generate(two, bad.model, request('b'), forever)),
+    rejection(pool.generate(one, bad.model, request('a'))),
+    rejection(pool.generate(two, bad.model, request('b'))),
   ];
-  const fine = pool.generate(three, good.model, request('c'), forever);
+  const fine = pool.generate(three, good.model, request('c'));
   bad.calls[0]!.fail(new Error('out of memory'));
   good.calls[0]!.end();
   for (const error of await Promise.all(failed)) {
@@ -145,13 +143,10 @@ test('a call that fails fails every request in it, and no other', async () => {
 
 test('a request that the model refuses fails alone; the others of its round are asked for again', async () => {
   const { model, calls } = manualModel();
-  const pool = createGenerationPool();
+  const pool = createGenerationPool(timeoutMs);
   for (const dialogue of [one, two, three]) pool.register(dialogue);
-  const long = rejection(pool.generate(two, model, request('b'), forever));
-  const others = [
-    pool.generate(one, model, request('a'), forever),
-    pool.generate(three, model, request('c'), forever),
-  ];
+  const long = rejection(pool.generate(two, model, request('b')));
+  const others = [pool.generate(one, model, request('a')), pool.generate(three, model, request('c'))];
   calls[0]!.fail(new RequestsRefused(new Map([['b', new OptimaError('model.failed', 'b is too long.')]])));
   await settled();
   calls[1]!.end();
@@ -176,10 +171,10 @@ test('a model that throws at once, or answers too few, fails its requests', asyn
     [{ generate: async () => [] }, /gave 0 messages for 1 requests/],
   ];
   for (const [part, message] of models) {
-    const pool = createGenerationPool();
+    const pool = createGenerationPool(timeoutMs);
     pool.register(one);
     const model = { ...manualModel().model, ...part };
-    const error = await rejection(pool.generate(one, model, request('a'), forever));
+    const error = await rejection(pool.generate(one, model, request('a')));
     assert.is(error.code, 'model.failed');
     assert.match(error.message, message);
   }
@@ -187,72 +182,103 @@ test('a model that throws at once, or answers too few, fails its requests', asyn
 
 test('the call is aborted when nobody waits for it any more', async () => {
   const { model, calls } = manualModel();
-  const pool = createGenerationPool();
-  const first = new AbortController();
-  const second = new AbortController();
+  const pool = createGenerationPool(timeoutMs);
   for (const dialogue of [one, two]) pool.register(dialogue);
   const failures = [
-    rejection(pool.generate(one, model, request('a'), first.signal)),
-    rejection(pool.generate(two, model, request('b'), second.signal)),
+    rejection(pool.generate(one, model, request('a'))),
+    rejection(pool.generate(two, model, request('b'))),
   ];
-  first.abort();
+  pool.unregister(one);
   assert.not.ok(calls[0]!.signal.aborted);
-  second.abort();
+  pool.unregister(two);
   assert.ok(calls[0]!.signal.aborted);
   for (const { code } of await Promise.all(failures)) assert.is(code, 'interrupted');
 });
 
-test('a model that never answers does not keep the other model’s results', async () => {
+test('a request that was withdrawn during a call is not asked for again', async () => {
+  const { model, calls } = manualModel();
+  const pool = createGenerationPool(timeoutMs);
+  for (const dialogue of [one, two, three]) pool.register(dialogue);
+  const failures = [
+    rejection(pool.generate(one, model, request('a'))),
+    rejection(pool.generate(two, model, request('b'))),
+  ];
+  const last = rejection(pool.generate(three, model, request('c')));
+  pool.unregister(one);
+  calls[0]!.fail(new RequestsRefused(new Map([['b', new OptimaError('model.failed', 'b is too long.')]])));
+  await settled();
+  assert.equal(calls[1]!.ids, ['c']);
+  pool.unregister(three);
+  assert.ok(calls[1]!.signal.aborted);
+  assert.is((await last).code, 'interrupted');
+  await Promise.all(failures);
+});
+
+test('a model that takes too long fails its requests and does not keep the other model’s results', async () => {
   const good = manualModel();
   const hung = manualModel();
-  const pool = createGenerationPool();
-  const timeout = new AbortController();
+  const pool = createGenerationPool(20);
   for (const dialogue of [one, two]) pool.register(dialogue);
-  const lost = rejection(pool.generate(one, hung.model, request('a'), timeout.signal));
-  const fine = pool.generate(two, good.model, request('b'), forever);
+  const lost = rejection(pool.generate(one, hung.model, request('a')));
+  const fine = pool.generate(two, good.model, request('b'));
   good.calls[0]!.end();
-  timeout.abort();
-  assert.is((await lost).code, 'interrupted');
+  const { code, message } = await lost;
+  assert.is(code, 'model.failed');
+  assert.is(message, 'No message within 20 ms.');
+  assert.ok(hung.calls[0]!.signal.aborted);
+  assert.not.ok(good.calls[0]!.signal.aborted);
   assert.is((await fine).text, 'said b');
 });
 
-test('a request that was answered or failed no longer listens for its abort', async () => {
+test('a dialogue that ends before its round is not in it', async () => {
   const { model, calls } = manualModel();
-  const pool = createGenerationPool();
-  const { signal } = new AbortController();
-  pool.register(one);
-  const answered = pool.generate(one, model, request('a'), signal);
+  const pool = createGenerationPool(timeoutMs);
+  for (const dialogue of [one, two]) pool.register(dialogue);
+  const lost = rejection(pool.generate(one, model, request('a')));
+  pool.unregister(one);
+  assert.is((await lost).code, 'interrupted');
+  assert.is(calls.length, 0);
+  const answered = pool.generate(two, model, request('b'));
+  assert.equal(calls[0]!.ids, ['b']);
   calls[0]!.end();
   await answered;
-  assert.equal(getEventListeners(signal, 'abort'), []);
-  const failed = rejection(pool.generate(one, model, request('b'), signal));
-  calls[1]!.fail(new Error('x'));
-  await failed;
-  assert.equal(getEventListeners(signal, 'abort'), []);
 });
 
-test('a request withdrawn before its round is not in it', async () => {
+test('a dialogue that was answered may end without aborting the call of its round', async () => {
   const { model, calls } = manualModel();
-  const pool = createGenerationPool();
-  const withdrawal = new AbortController();
-  for (const dialogue of [one, two]) pool.register(dialogue);
-  const lost = rejection(pool.generate(one, model, request('a'), withdrawal.signal));
-  withdrawal.abort();
-  await lost;
-  void pool.generate(two, model, request('b'), forever);
-  assert.is(calls.length, 0);
-  pool.unregister(one);
-  assert.equal(calls[0]!.ids, ['b']);
-});
-
-test('requests of strangers and of the already aborted are refused', async () => {
-  const { model, calls } = manualModel();
-  const pool = createGenerationPool();
+  const pool = createGenerationPool(timeoutMs);
   pool.register(one);
-  const aborted = await rejection(pool.generate(one, model, request('a'), AbortSignal.abort()));
-  assert.is(aborted.code, 'interrupted');
+  const answered = pool.generate(one, model, request('a'));
+  calls[0]!.end();
+  await answered;
+  pool.unregister(one);
+  assert.not.ok(calls[0]!.signal.aborted);
+});
+
+test('a pool that is closed plays no round and aborts what is under way', async () => {
+  const { model, calls } = manualModel();
+  const other = manualModel();
+  const pool = createGenerationPool(timeoutMs);
+  for (const dialogue of [one, two, three]) pool.register(dialogue);
+  const failures = [
+    rejection(pool.generate(one, model, request('a'))),
+    rejection(pool.generate(two, other.model, request('b'))),
+    rejection(pool.generate(three, model, request('c'))),
+  ];
+  pool.close();
+  for (const { code } of await Promise.all(failures)) assert.is(code, 'interrupted');
+  assert.ok(calls[0]!.signal.aborted);
+  assert.ok(other.calls[0]!.signal.aborted);
+  await settled();
+  assert.is(calls.length, 1);
+});
+
+test('requests of strangers are refused', async () => {
+  const { model, calls } = manualModel();
+  const pool = createGenerationPool(timeoutMs);
+  pool.register(one);
   try {
-    await pool.generate(two, model, request('b'), forever);
+    await pool.generate(two, model, request('b'));
     assert.unreachable();
   } catch (error) {
     assert.match((error as Error).message, 'Dialogue two is not registered');

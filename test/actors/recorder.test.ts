@@ -1,7 +1,7 @@
 // The fold: messages of many dialogues, interleaved, back into trajectories.
 import { test } from 'uvu';
 import * as assert from 'uvu/assert';
-import { createBus, createRecorder, foldDialogues } from '../../src/actors/index.ts';
+import { createBus, createRecorder, Dialogues, foldDialogues } from '../../src/actors/index.ts';
 import { OptimaError } from '../../src/domain/errors.ts';
 import type { DialogueId, TaskId } from '../../src/domain/ids.ts';
 import type { DialogueMessage } from '../../src/domain/messages.ts';
@@ -103,6 +103,30 @@ test('a message without its opening is a corrupt log', () => {
   );
 });
 
+test('a conversation under way is known as each role sees it', () => {
+  const dialogues = new Dialogues();
+  for (const message of [
+    opened(a),
+    opened(b),
+    of(a, taken(0, 'alice', 'one two')),
+    of(b, taken(0, 'alice', 'not this')),
+    of(a, taken(1, 'bob', 'three')),
+  ]) {
+    dialogues.hear(message);
+  }
+  assert.equal(dialogues.turnsOf(a), [turnOf(0, 'alice', 'one two'), turnOf(1, 'bob', 'three')]);
+  assert.equal(dialogues.viewOf(a, 'alice'), [
+    { role: 'system', content: 'A\nBe terse.' },
+    { role: 'assistant', content: 'one two', tokenIds: [3, 3] },
+    { role: 'user', content: 'three' },
+  ]);
+  assert.equal(dialogues.viewOf(a, 'bob'), [
+    { role: 'system', content: 'B' },
+    { role: 'user', content: 'one two' },
+    { role: 'assistant', content: 'three', tokenIds: [5] },
+  ]);
+});
+
 test('a sink that throws stops the recorder and is reported once', () => {
   const bus = createBus();
   const failures: unknown[] = [];
@@ -115,10 +139,11 @@ test('a sink that throws stops the recorder and is reported once', () => {
     (error) => failures.push(error),
   );
   recorder.record(bus);
-  for (let index = 0; index < 4; index++) bus.publish(requested(index, 'alice'));
+  bus.publish(opened(a));
+  for (let index = 0; index < 4; index++) bus.publish(of(a, taken(index, 'alice', 'hi')));
   assert.is(calls, 2);
   assert.equal(failures, [full]);
-  assert.is(recorder.messages.length, 1);
+  assert.equal(recorder.dialogues.turnsOf(a), []);
 });
 
 test.run();
