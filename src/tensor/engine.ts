@@ -3,6 +3,7 @@ import { createRequire } from 'node:module';
 import * as tf from '@tensorflow/tfjs';
 import { messageOf, nearest, OptimaError } from '../domain/errors.ts';
 import { type Blas, loadBlas } from './blas.ts';
+import { adviseHugePages } from './wasm/huge-pages.ts';
 import { installWasmKernels } from './wasm/install.ts';
 
 /** How each backend starts, in the order in which `auto` tries them. A new backend is a new line here. */
@@ -130,6 +131,7 @@ async function startWasm(options: EngineOptions): Promise<Started> {
       if (!before[i]!.has(listener)) process.removeListener(event, listener);
     }
   }
+  adviseHugePages(wasmHeap().buffer);
   const blas = chooseBlas(options);
   installWasmKernels(typeof blas === 'string' ? null : blas);
   if (typeof blas === 'string') return { blas: null, detail: `without BLAS (${blas})` };
@@ -177,5 +179,7 @@ function reasonOf(error: unknown): string {
 /** Bytes that the engine holds for tensors: the whole wasm heap, which never shrinks, else the live tensors. */
 export function heapBytes(): number {
   if (tf.getBackend() !== 'wasm') return tf.memory().numBytes;
-  return (tf.backend() as unknown as { wasm: { HEAPU8: Uint8Array } }).wasm.HEAPU8.byteLength;
+  return wasmHeap().byteLength;
 }
+
+const wasmHeap = () => (tf.backend() as unknown as { wasm: { HEAPU8: Uint8Array<ArrayBuffer> } }).wasm.HEAPU8;

@@ -12,7 +12,14 @@ import {
 } from '../decoder.ts';
 import { bytes, type Heap } from './heap.ts';
 import type { HeapKit } from './kit.ts';
-import { assemblePaging, attendPaged } from './paged-attention.ts';
+import {
+  assemblePaging,
+  attendPaged,
+  layerBytes,
+  type Paging,
+  tokenRow,
+  tokenRowNumbers,
+} from './paged-attention.ts';
 import type { Vectors } from './vectors.ts';
 
 /** Blocks that are taken from the heap at once. */
@@ -24,6 +31,13 @@ const maxLogits = 2 ** 22;
 interface PlacedSpan extends Span {
   readonly row: number;
   readonly table: number;
+}
+
+/** Neighbouring rows of one token each, and the address of their numbers (`tokenRow`). */
+interface TokenRun {
+  readonly row: number;
+  count: number;
+  readonly tokens: number;
 }
 
 /** A piece of the heap that grows and is used again and again: fresh memory is slow at first touch. */
@@ -92,7 +106,7 @@ export class HeapDecoder implements BlockDecoder {
   readonly #shape: DecoderShape;
   readonly #weights: DecoderWeights;
   readonly #angles: RotaryAngles;
-  readonly #paging: ReturnType<typeof assemblePaging>;
+  readonly #paging: Paging;
   /** Blocks lie in slabs, which stay until no block is in use. */
   #slabs: TensorInfo[] = [];
   #free: number[] = [];
@@ -115,8 +129,8 @@ export class HeapDecoder implements BlockDecoder {
     this.#work = new Scratch(kit.heap);
     this.#output = new Scratch(kit.heap);
     this.#rotation = new Scratch(kit.heap);
-    this.#paging = assemblePaging(kit.heap.backend.wasm.asm.memory, shape.headSize);
-    this.blockBytes = bytes(shape.layers * shape.keyValueHeads * 2 * shape.headSize * blockTokens);
+    this.#paging = assemblePaging(kit.heap.backend.wasm.asm.memory, shape);
+    this.blockBytes = shape.layers * layerBytes(shape);
   }
 
   allocate(): number {
@@ -153,11 +167,13 @@ export class HeapDecoder implements BlockDecoder {
       v: n * kv * dh,
       gate: n * f,
       up: n * f,
-      scores: 4 * mostBlocks * blockTokens,
-      tables: spans.reduce((sum, { blocks }) => sum + blocks.length, 0),
+      scores: Math.max(4, heads) * mostBlocks * blockTokens,
+      tables: spans.reduce((sum, { blocks }) => sum + blocks.length + 1, 0),
+      tokens: spans.length * tokenRowNumbers,
     });
     const rotation = this.#rotationFor(Math.max(...spans.map(({ start, ids }) => start + ids.length)));
     const placed = this.#place(spans, at.tables);
+    const runs = this.#runsOf(placed, at.tokens, rotation);
     const address = (tensor: Tensor) => heap.addressOf(tensor);
 
     const embedding = address(this.#weights.embedding);
@@ -173,7 +189,10 @@ export class HeapDecoder implements BlockDecoder {
       linear(at.normed, layer.query, at.q, heads * dh, d);
       linear(at.normed, layer.key, at.k, kv * dh, d);
       linear(at.normed, layer.value, at.v, kv * dh, d);
-      for (const span of placed) this.#attend(span, index, at, rotation);
+      for (const run of runs) {
+        if ('ids' in run) this.#attend(run, index, at, rotation);
+        else this.#attendTokens(run, index, at);
+      }
       linear(at.q, layer.output, at.normed, d, heads * dh);
       vectors.accumulate(at.normed, at.x, n * d);
       vectors.normRows(at.x, address(layer.postNorm), at.normed, n, d, eps);
@@ -220,6 +239,21 @@ export class HeapDecoder implements BlockDecoder {
     this.#rotationTime = 0;
   }
 
+  /** Attention of a run of single tokens in one layer: from their rows of q, k and v to those of q. */
+  #attendTokens(
+    { row, count, tokens }: TokenRun,
+    layer: number,
+    at: Readonly<Record<'q' | 'k' | 'v' | 'scores', number>>,
+  ): void {
+    const { heads, keyValueHeads: kv, headSize: dh } = this.#shape;
+    const [q, k, v] = [
+      at.q + bytes(row * heads * dh),
+      at.k + bytes(row * kv * dh),
+      at.v + bytes(row * kv * dh),
+    ];
+    this.#paging.attendTokens(q, k, v, tokens, count, layer * layerBytes(this.#shape), at.scores);
+  }
+
   /** Attention of one span in one layer: from its rows of q, k and v to its rows of q, where the results go. */
   #attend(
     { ids, start, row, blocks, table }: PlacedSpan,
@@ -238,33 +272,32 @@ export class HeapDecoder implements BlockDecoder {
     // than what they would do.
     for (let head = 0; head < heads; head++) {
       const to = packed + bytes((Math.floor(head / group) * t * group + (head % group)) * dh);
-      strided.rotateRows(q + bytes(head * dh), wide, cos, sin, to, together, half, t, 1, 1);
+      strided.rotateRows(q + bytes(head * dh), wide, cos, sin, to, together, half, t, 1, 1 / Math.sqrt(dh));
     }
-    vectors.scale(packed, 1 / Math.sqrt(dh), t * heads * dh);
     for (let head = 0; head < kv; head++) {
-      const offset = bytes((layer * kv + head) * 2 * dh * blockTokens);
+      const keys = layer * layerBytes(this.#shape) + bytes(head * dh * blockTokens);
+      const values = keys + bytes(kv * dh * blockTokens);
       const fresh = bytes((row * kv + head) * dh);
       strided.rotateRows(at.k + fresh, narrow, cos, sin, at.k + fresh, narrow, half, t, 1, 1);
       for (let i = 0; i < t; i++) {
-        const block = blocks[Math.floor((start + i) / blockTokens)]! + offset;
+        const block = blocks[Math.floor((start + i) / blockTokens)]!;
         const slot = (start + i) % blockTokens;
-        this.#paging.writeColumn(at.k + fresh + i * narrow, block + bytes(slot), dh);
-        vectors.copy(at.v + fresh + i * narrow, block + bytes((blockTokens + slot) * dh), dh);
+        this.#paging.writeColumn(at.k + fresh + i * narrow, block + keys + bytes(slot), dh);
+        vectors.copy(at.v + fresh + i * narrow, block + values + bytes(slot * dh), dh);
       }
       const mine = bytes(head * t * group * dh);
       attendPaged(this.#paging, vectors, dh, {
         q: packed + mine,
-        // Of a single token the order is the same.
-        out: (t === 1 ? q : packed) + mine,
+        out: packed + mine,
         scratch: at.scores,
         count: t * group,
         group,
         visible: start + 1,
         table,
-        offset,
+        keys,
+        values,
       });
     }
-    if (t === 1) return;
     for (let head = 0; head < heads; head++) {
       const from = packed + bytes((Math.floor(head / group) * t * group + (head % group)) * dh);
       strided.copyRows(from, together, q + bytes(head * dh), wide, dh, t);
@@ -303,11 +336,46 @@ export class HeapDecoder implements BlockDecoder {
     let [row, table] = [0, tables];
     return spans.map((span) => {
       const placed = { ...span, row, table };
-      this.#kit.heap.ints(table, span.blocks.length).set(span.blocks);
+      this.#kit.heap.ints(table, span.blocks.length + 1).set([...span.blocks, span.blocks.at(-1)!]);
       row += span.ids.length;
-      table += bytes(span.blocks.length);
+      table += bytes(span.blocks.length + 1);
       return placed;
     });
+  }
+
+  /** The spans, with those of one token each that stand beside each other as one; their rows go to address `tokens`. */
+  #runsOf(
+    spans: readonly PlacedSpan[],
+    tokens: number,
+    rotation: { readonly cos: number; readonly sin: number },
+  ): (PlacedSpan | TokenRun)[] {
+    const half = this.#shape.headSize / 2;
+    const runs: (PlacedSpan | TokenRun)[] = [];
+    const numbers: number[] = [];
+    for (const span of spans) {
+      const { ids, start, blocks, table, row } = span;
+      if (ids.length > 1) {
+        runs.push(span);
+        continue;
+      }
+      const before = runs.at(-1);
+      if (before !== undefined && 'count' in before) before.count++;
+      else runs.push({ row, count: 1, tokens: tokens + bytes(numbers.length) });
+      const turned = bytes(start * half);
+      numbers.push(
+        ...tokenRow({
+          table,
+          blocks: blocks.length,
+          visible: start + 1,
+          cos: rotation.cos + turned,
+          sin: rotation.sin + turned,
+          block: blocks[Math.floor(start / blockTokens)]!,
+          slot: start % blockTokens,
+        }),
+      );
+    }
+    this.#kit.heap.ints(tokens, numbers.length).set(numbers);
+    return runs;
   }
 
   /** Addresses of the cosines and sines for positions up to `time`. */

@@ -49,7 +49,7 @@ function copyRows(): FunctionBuilder {
  * As `copyRows`, rotated: the pair of numbers j and j + half of row i by the angle of cos[i, j] and direction ·
  * sin[i, j], both [rows, half] and contiguous; the result times `scale`.
  */
-function rotateRows(): FunctionBuilder {
+export function rotateRows(): FunctionBuilder {
   const [i32, f32] = ['i32', 'f32'] as const;
   const builder = new FunctionBuilder({
     ...{ from: i32, rowFrom: i32, cos: i32, sin: i32, to: i32, rowTo: i32, half: i32, rows: i32 },

@@ -296,7 +296,8 @@ function normBackwardRows(): FunctionBuilder {
   );
 }
 
-const functions = {
+/** All of them by name, for modules that call them: there they come first, in this order. */
+export const vectorModule = {
   ...vectorFunctions,
   softmaxRows: softmaxRows(),
   softmaxBackwardRows: softmaxBackwardRows(),
@@ -308,5 +309,5 @@ export type Vectors = ReturnType<typeof assembleVectors>;
 
 /** Compiles the functions over TF.js' memory. They take byte addresses, then scalars, then the length. */
 export function assembleVectors(memory: WasmMemory) {
-  return assemble(functions, memory);
+  return assemble(vectorModule, memory);
 }
