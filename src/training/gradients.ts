@@ -1,5 +1,5 @@
 // Gradients of a loss that is the sum of several passes' losses; each pass's tensors are freed before the next.
-import { tf } from '../tensor/index.ts';
+import { readInto, tf } from '../tensor/index.ts';
 import type { Gradients } from './adamw.ts';
 
 /** A pass's share of a batch's loss, and its gradient by the names of the parameters. */
@@ -8,21 +8,50 @@ export interface PassGradients {
   readonly gradients: Gradients;
 }
 
-/** Computes a pass and its gradient, synchronously; a parameter it does not use has none. Leaves no tensor behind. */
+/**
+ * Computes a pass and its gradient, synchronously; a parameter it does not use has none. The gradients are written to
+ * the arrays that `arrayFor` gives, each of its parameter's size. Leaves no tensor behind.
+ */
 export function computeGradients(
   parameters: ReadonlyMap<string, tf.Variable>,
   computeLoss: () => tf.Scalar,
+  arrayFor: (name: string, size: number) => Float32Array = (_, size) => new Float32Array(size),
 ): PassGradients {
   const gradients = new Map<string, Float32Array>();
   const loss = tf.tidy(() => {
     const { value, grads } = tf.variableGrads(computeLoss, [...parameters.values()]);
     for (const [name, { name: own }] of parameters) {
       const gradient = grads[own];
-      if (gradient !== undefined) gradients.set(name, gradient.dataSync<'float32'>());
+      if (gradient === undefined) continue;
+      const array = arrayFor(name, gradient.size);
+      readInto(gradient, array);
+      gradients.set(name, array);
     }
     return value.dataSync()[0]!;
   });
   return { loss, gradients };
+}
+
+/** Where in one array for all parameters each one's numbers stand. */
+export class ParameterLayout {
+  /** Numbers of all parameters. */
+  readonly size: number;
+  readonly #places = new Map<string, { readonly start: number; readonly end: number }>();
+
+  constructor(parameters: ReadonlyMap<string, tf.Variable>) {
+    let start = 0;
+    for (const [name, { size }] of parameters) {
+      this.#places.set(name, { start, end: start + size });
+      start += size;
+    }
+    this.size = start;
+  }
+
+  /** The part of `all` that belongs to a parameter. */
+  partOf<Buffer extends ArrayBufferLike>(all: Float32Array<Buffer>, name: string): Float32Array<Buffer> {
+    const { start, end } = this.#places.get(name)!;
+    return all.subarray(start, end);
+  }
 }
 
 /**
@@ -31,21 +60,24 @@ export function computeGradients(
  */
 export class PassSum {
   readonly #gradients = new Map<string, Float32Array>();
-  readonly #early = new Map<number, PassGradients>();
+  readonly #early = new Map<number, { readonly pass: PassGradients; readonly release: () => void }>();
   #loss = 0;
   #next = 0;
 
-  /** Takes the result of pass `index`. */
-  add(index: number, pass: PassGradients): void {
-    this.#early.set(index, pass);
+  /** Takes the result of pass `index`. `release` is called once its arrays are not needed any more, unless they are kept. */
+  add(index: number, pass: PassGradients, release = () => {}): void {
+    this.#early.set(index, { pass, release });
     for (let ready = this.#early.get(this.#next); ready; ready = this.#early.get(this.#next)) {
       this.#early.delete(this.#next++);
-      this.#loss += ready.loss;
-      for (const [name, values] of ready.gradients) {
+      this.#loss += ready.pass.loss;
+      let kept = false;
+      for (const [name, values] of ready.pass.gradients) {
         const sum = this.#gradients.get(name);
-        if (sum === undefined) this.#gradients.set(name, values);
-        else for (let i = 0; i < sum.length; i++) sum[i]! += values[i]!;
+        if (sum !== undefined) for (let i = 0; i < sum.length; i++) sum[i]! += values[i]!;
+        else this.#gradients.set(name, values);
+        kept ||= sum === undefined;
       }
+      if (!kept) ready.release();
     }
   }
 

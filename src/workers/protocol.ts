@@ -16,10 +16,13 @@ export interface PolicySource {
   readonly hash: PolicyHash;
 }
 
+/** Numbers that several threads see. */
+export type SharedNumbers = Float32Array<SharedArrayBuffer>;
+
 /** Weights that change from step to step. */
 export interface TraineeWeights {
   /** All weights, one after the other in the order of the policy's parameters. */
-  readonly values: Float32Array<SharedArrayBuffer>;
+  readonly values: SharedNumbers;
   /** Names this training and step: a worker copies the weights when it has others. */
   readonly version: string;
 }
@@ -46,7 +49,16 @@ export type Command =
       readonly pass: readonly TrainingSequence[];
       /** Tokens that count in the whole batch. */
       readonly tokens: number;
+      /** Where the gradients go, in the same order as the weights. */
+      readonly gradients: SharedNumbers;
     };
+
+/** What becomes of a pass, beside its gradients. */
+export interface PassResult {
+  readonly loss: number;
+  /** The parameters that have a gradient. */
+  readonly names: readonly string[];
+}
 
 /** To a worker: a command, or the wish to stop one. */
 export type ToWorker =

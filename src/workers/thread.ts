@@ -4,12 +4,13 @@ import { OptimaError } from '../domain/errors.ts';
 import type { PolicyHash } from '../domain/ids.ts';
 import type { ModelSession } from '../domain/model.ts';
 import { type LlamaPolicy, loadPolicy } from '../models/llama/index.ts';
-import { startEngine, tf } from '../tensor/index.ts';
-import type { PassGradients } from '../training/gradients.ts';
+import { overwrite, startEngine } from '../tensor/index.ts';
+import { ParameterLayout } from '../training/gradients.ts';
 import { computePassGradients } from '../training/sft/step.ts';
 import {
   type Command,
   type FromWorker,
+  type PassResult,
   type PolicySource,
   type ToWorker,
   type TraineeWeights,
@@ -18,8 +19,7 @@ import {
 } from './protocol.ts';
 
 const port = parentPort!;
-const say = (message: FromWorker, transfer: readonly ArrayBuffer[] = []) =>
-  port.postMessage(message, transfer);
+const say = (message: FromWorker) => port.postMessage(message);
 
 /** The frozen base and the policy under way. */
 const maxPolicies = 2;
@@ -69,13 +69,8 @@ async function traineeOf(source: PolicySource, { values, version }: TraineeWeigh
   }
   const { policy } = trainee;
   if (trainee.version === version) return policy;
-  let start = 0;
-  for (const variable of policy.parameters.values()) {
-    // A copy: a tensor may keep the array that it is made of, and this one changes.
-    const own = values.slice(start, start + variable.size);
-    tf.tidy(() => variable.assign(tf.tensor(own, variable.shape)));
-    start += variable.size;
-  }
+  const layout = new ParameterLayout(policy.parameters);
+  for (const [name, variable] of policy.parameters) overwrite(variable, layout.partOf(values, name));
   trainee.version = version;
   return policy;
 }
@@ -92,7 +87,10 @@ async function carryOut(command: Command, signal: AbortSignal): Promise<unknown>
       return null;
     case 'gradients': {
       const policy = await traineeOf(command.policy, command.weights);
-      return computePassGradients(policy, command.pass, command.tokens);
+      const layout = new ParameterLayout(policy.parameters);
+      const arrayFor = (name: string) => layout.partOf(command.gradients, name);
+      const { loss, gradients } = computePassGradients(policy, command.pass, command.tokens, arrayFor);
+      return { loss, names: [...gradients.keys()] } satisfies PassResult;
     }
   }
 }
@@ -101,13 +99,7 @@ async function answer(id: number, command: Command): Promise<void> {
   const controller = new AbortController();
   running.set(id, controller);
   try {
-    const result = await carryOut(command, controller.signal);
-    // Gradients are large, and this thread needs them no more.
-    const gradients = command.type === 'gradients' ? (result as PassGradients).gradients.values() : [];
-    say(
-      { id, result },
-      Array.from(gradients, ({ buffer }) => buffer as ArrayBuffer),
-    );
+    say({ id, result: await carryOut(command, controller.signal) });
   } catch (error) {
     say({ id, error: toPlain(error) });
   } finally {

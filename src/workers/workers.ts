@@ -12,15 +12,17 @@ import {
   type ScoreRequest,
   type ScoreResult,
 } from '../domain/model.ts';
-import type { EngineOptions } from '../tensor/index.ts';
-import { type PassGradients, PassSum } from '../training/gradients.ts';
+import { type EngineOptions, readInto } from '../tensor/index.ts';
+import { ParameterLayout, PassSum } from '../training/gradients.ts';
 import type { DifferentiablePolicy } from '../training/loop.ts';
 import type { ComputePasses } from '../training/sft/step.ts';
 import {
   type Command,
   type FromWorker,
   fromPlain,
+  type PassResult,
   type PolicySource,
+  type SharedNumbers,
   type ToWorker,
   type WorkerSetting,
 } from './protocol.ts';
@@ -216,24 +218,38 @@ export class Workers {
    * free. What comes out follows from the passes alone.
    */
   gradientsOf(source: PolicySource, policy: DifferentiablePolicy): ComputePasses {
-    const variables = [...policy.parameters.values()];
-    const size = variables.reduce((sum, variable) => sum + variable.size, 0);
-    const values = new Float32Array(new SharedArrayBuffer(4 * size));
+    const layout = new ParameterLayout(policy.parameters);
+    const share = (): SharedNumbers => new Float32Array(new SharedArrayBuffer(4 * layout.size));
+    const values = share();
+    // Arrays for passes' gradients, used again from step to step: a few, as the sum takes them in as they come.
+    const arrays: SharedNumbers[] = [];
     const training = this.#trainings++;
     let step = 0;
     return async (passes, tokens) => {
-      let start = 0;
-      for (const variable of variables) {
-        values.set(variable.dataSync(), start);
-        start += variable.size;
-      }
+      for (const [name, variable] of policy.parameters) readInto(variable, layout.partOf(values, name));
       const weights = { values, version: `${training}/${step++}` };
+      const free = [...arrays];
+      const takeArray = () => {
+        const array = free.pop() ?? share();
+        if (!arrays.includes(array)) arrays.push(array);
+        return array;
+      };
       const sum = new PassSum();
       const queue = passes.entries();
       const work = async (thread: Thread) => {
         for (const [index, pass] of queue) {
-          const command = { type: 'gradients', policy: source, weights, pass, tokens } as const;
-          sum.add(index, (await thread.insist(command)) as PassGradients);
+          const array = takeArray();
+          const command = {
+            type: 'gradients',
+            policy: source,
+            weights,
+            pass,
+            tokens,
+            gradients: array,
+          } as const;
+          const { loss, names } = (await thread.insist(command)) as PassResult;
+          const gradients = new Map(names.map((name) => [name, layout.partOf(array, name)]));
+          sum.add(index, { loss, gradients }, () => free.push(array));
         }
       };
       await Promise.all(this.#threads.map(work));

@@ -36,6 +36,9 @@ type Kernel = (inputs: Inputs, attributes: Attributes) => tf.TensorInfo | tf.Ten
 
 let kit: HeapKit | null = null;
 
+/** The wasm heap; null where that is not the backend. */
+export const currentHeap = (): Heap | null => (kit !== null && tf.getBackend() === 'wasm' ? kit.heap : null);
+
 /** A decoder that reads on the wasm heap itself; null where that is not the backend, or the heads' size no multiple of 8. */
 export function createHeapDecoder(
   shape: DecoderShape,

@@ -45,13 +45,14 @@ const onThisThread =
     return sum.total;
   };
 
-/** The share of one pass in the loss of a batch in which `tokens` tokens count, and its gradient. */
+/** The share of one pass in the loss of a batch in which `tokens` tokens count, and its gradient: see `computeGradients`. */
 export function computePassGradients(
   policy: DifferentiablePolicy,
   pass: readonly TrainingSequence[],
   tokens: number,
+  arrayFor?: (name: string, size: number) => Float32Array,
 ): PassGradients {
-  return computeGradients(policy.parameters, () => computePassLoss(policy, pass, tokens));
+  return computeGradients(policy.parameters, () => computePassLoss(policy, pass, tokens), arrayFor);
 }
 
 function computePassLoss(

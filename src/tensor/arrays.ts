@@ -1,0 +1,21 @@
+// Numbers from tensors to arrays and back: straight through the heap on wasm, where TF.js' own way makes an array for
+// each. These are large, and enough of them keep the garbage collector busy beside the training.
+import * as tf from '@tensorflow/tfjs';
+import { currentHeap } from './wasm/install.ts';
+
+/** Copies a float32 tensor's numbers to `out`, of its size. */
+export function readInto(tensor: tf.Tensor, out: Float32Array): void {
+  const heap = currentHeap();
+  out.set(heap === null ? tensor.dataSync<'float32'>() : heap.floats(heap.addressOf(tensor), tensor.size));
+}
+
+/** Gives a variable other numbers, as many as it has. No other tensor may share data with it. */
+export function overwrite(variable: tf.Variable, values: Float32Array): void {
+  const heap = currentHeap();
+  if (heap === null) {
+    // A copy: a tensor may keep the array that it is made of.
+    tf.tidy(() => variable.assign(tf.tensor(values.slice(), variable.shape)));
+  } else {
+    heap.floats(heap.addressOf(variable), variable.size).set(values);
+  }
+}
