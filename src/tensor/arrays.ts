@@ -9,13 +9,18 @@ export function readInto(tensor: tf.Tensor, out: Float32Array): void {
   out.set(heap === null ? tensor.dataSync<'float32'>() : heap.floats(heap.addressOf(tensor), tensor.size));
 }
 
-/** Gives a variable other numbers, as many as it has. No other tensor may share data with it. */
+/** Gives a variable other numbers, as many as it has. */
 export function overwrite(variable: tf.Variable, values: Float32Array): void {
   const heap = currentHeap();
-  if (heap === null) {
-    // A copy: a tensor may keep the array that it is made of.
-    tf.tidy(() => variable.assign(tf.tensor(values.slice(), variable.shape)));
-  } else {
-    heap.floats(heap.addressOf(variable), variable.size).set(values);
-  }
+  tf.tidy(() => {
+    if (heap === null) {
+      // A copy: a tensor may keep the array that it is made of.
+      variable.assign(tf.tensor(values.slice(), variable.shape));
+      return;
+    }
+    const { dataId, shape, dtype } = heap.allocate(variable.shape);
+    const tensor = tf.engine().makeTensorFromTensorInfo({ dataId, shape, dtype });
+    heap.floats(heap.addressOf(tensor), tensor.size).set(values);
+    variable.assign(tensor);
+  });
 }

@@ -20,6 +20,7 @@ import {
   tokenRow,
   tokenRowNumbers,
 } from './paged-attention.ts';
+import { fewRows } from './product.ts';
 import type { Vectors } from './vectors.ts';
 
 /** Blocks that are taken from the heap at once. */
@@ -99,6 +100,44 @@ class HeapLogits implements LogitsRow {
   }
 }
 
+/** Most numbers of a matrix that a copy is made of. */
+const maxTransposed = 2 ** 20;
+
+/**
+ * Matrices [out, in] as [in, out]. A BLAS brings a matrix into its own order at each call, and a step of few rows has
+ * little to do beside: that it reads along the rows of [in, out] makes a step of 8 rows an eighth faster.
+ */
+class TransposedWeights {
+  readonly #heap: Heap;
+  /** A variable that is assigned to gets other data. */
+  readonly #copies = new Map<Tensor, { readonly of: object; readonly copy: TensorInfo }>();
+
+  constructor(heap: Heap) {
+    this.#heap = heap;
+  }
+
+  /** Address of the weight's transposed copy; null where a product of so many rows has no use for it. */
+  of(weight: Tensor, rows: number): number | null {
+    if (rows < fewRows || weight.size > maxTransposed) return null;
+    const known = this.#copies.get(weight);
+    if (known?.of === weight.dataId) return this.#heap.addressOf(known.copy);
+    const copy = known?.copy ?? this.#heap.allocate([weight.size]);
+    const [width, inner] = weight.shape as [number, number];
+    const from = this.#heap.floats(this.#heap.addressOf(weight), weight.size);
+    const to = this.#heap.floats(this.#heap.addressOf(copy), weight.size);
+    for (let i = 0; i < width; i++) {
+      for (let j = 0; j < inner; j++) to[j * width + i] = from[i * inner + j]!;
+    }
+    this.#copies.set(weight, { of: weight.dataId, copy });
+    return this.#heap.addressOf(copy);
+  }
+
+  free(): void {
+    for (const { copy } of this.#copies.values()) this.#heap.free(copy);
+    this.#copies.clear();
+  }
+}
+
 /** Reads on TF.js' wasm heap. Heads must be of a size that `fitsPaging` takes. */
 export class HeapDecoder implements BlockDecoder {
   readonly blockBytes: number;
@@ -107,6 +146,7 @@ export class HeapDecoder implements BlockDecoder {
   readonly #weights: DecoderWeights;
   readonly #angles: RotaryAngles;
   readonly #paging: Paging;
+  readonly #transposed: TransposedWeights | null;
   /** Blocks lie in slabs, which stay until no block is in use. */
   #slabs: TensorInfo[] = [];
   #free: number[] = [];
@@ -129,6 +169,7 @@ export class HeapDecoder implements BlockDecoder {
     this.#work = new Scratch(kit.heap);
     this.#output = new Scratch(kit.heap);
     this.#rotation = new Scratch(kit.heap);
+    this.#transposed = kit.hasBlas ? new TransposedWeights(kit.heap) : null;
     this.#paging = assemblePaging(kit.heap.backend.wasm.asm.memory, shape);
     this.blockBytes = shape.layers * layerBytes(shape);
   }
@@ -182,8 +223,10 @@ export class HeapDecoder implements BlockDecoder {
         vectors.copy(embedding + bytes(id * d), at.x + bytes((row + i) * d), d);
       });
     });
-    const linear = (from: number, weight: Tensor, to: number, width: number, inner: number) =>
-      product(false, true, n, width, inner, from, address(weight), to);
+    const linear = (from: number, weight: Tensor, to: number, width: number, inner: number) => {
+      const turned = this.#transposed?.of(weight, n) ?? null;
+      product(false, turned === null, n, width, inner, from, turned ?? address(weight), to);
+    };
     this.#weights.layers.forEach((layer, index) => {
       vectors.normRows(at.x, address(layer.inputNorm), at.normed, n, d, eps);
       linear(at.normed, layer.query, at.q, heads * dh, d);
@@ -236,6 +279,7 @@ export class HeapDecoder implements BlockDecoder {
     this.#releaseSlabs();
     this.#used = 0;
     for (const scratch of [this.#work, this.#output, this.#rotation]) scratch.free();
+    this.#transposed?.free();
     this.#rotationTime = 0;
   }
 

@@ -68,7 +68,7 @@ export function installWasmKernels(blas: Blas | null): void {
   const tiled = tiledProduct(heap, tiles);
   const product = blas ? blasProduct(heap, blas, tiled) : tiled;
   const strided = assembleStrided(heap.backend.wasm.asm.memory);
-  const heapKit = { heap, vectors, strided, product };
+  const heapKit = { heap, vectors, strided, product, hasBlas: blas !== null };
   kit = heapKit;
   const kernels: Record<string, Kernel> = {
     BatchMatMul: ({ a, b }, { transposeA, transposeB }) =>

@@ -10,4 +10,6 @@ export interface HeapKit {
   readonly vectors: Vectors;
   readonly strided: Strided;
   readonly product: Product;
+  /** Whether a BLAS computes the products of more than a few rows. */
+  readonly hasBlas: boolean;
 }

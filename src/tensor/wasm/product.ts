@@ -21,7 +21,7 @@ export type Product = (
 ) => void;
 
 /** Below so many rows a call into a BLAS takes two to three times as long as our tiles. */
-const fewRows = 4;
+export const fewRows = 4;
 
 /** Products through `cblas_sgemm`, in place, and `tiled` where that is faster. */
 export function blasProduct(heap: Heap, blas: Blas, tiled: Product): Product {
