@@ -15,7 +15,7 @@ import { type Line, rounded } from './shared.ts';
 const { values: options } = parseArgs({
   options: {
     all: { type: 'boolean', default: false },
-    steps: { type: 'string', default: '9' },
+    steps: { type: 'string', default: '15' },
     dialogues: { type: 'string', default: '960' },
     date: { type: 'string', default: new Date().toISOString() },
   },

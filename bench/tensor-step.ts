@@ -10,9 +10,9 @@ import { countArgument, openSubject, report, rounded, shapeArgument, trainingBat
 
 const shape = shapeArgument(0);
 const workerCount = countArgument(1, 0);
-const steps = countArgument(2, 5);
+const steps = countArgument(2, 15);
 // Until V8 has compiled what runs often.
-const stepsBefore = countArgument(3, 3);
+const stepsBefore = countArgument(3, 6);
 
 const engine = await startEngine(workerCount > 0 ? { blasThreads: 1 } : {});
 const subject = await openSubject(shape);

@@ -8,11 +8,10 @@ gguf 0.19.0, torch 2.9.1, transformers 4.57.3, safetensors 0.8.0 and numpy 2.4.6
     /tmp/venv/bin/pip install torch==2.9.1 transformers==4.57.3 safetensors==0.8.0 numpy==2.4.6 gguf==0.19.0
     CMAKE_ARGS="-DGGML_NATIVE=ON -DLLAVA_BUILD=OFF" CMAKE_BUILD_PARALLEL_LEVEL=2 \
         /tmp/venv/bin/pip install --no-binary llama-cpp-python llama-cpp-python==0.3.36
-    /tmp/venv/bin/python -P bench/peers/llama_cpp.py /tmp/bench-llama
+    /tmp/venv/bin/python bench/peers/llama_cpp_decode.py /tmp/bench-llama
 
-Without -P, Python would take this file for the package of the same name. On a busy machine the figures mean nothing: ggml's
-threads spin as they wait, and starve one another. Prints one JSON object a line, as the benchmarks do; for each engine the first
-says how far its logits are from Transformers'.
+On a busy machine the figures mean nothing: ggml's threads spin as they wait, and starve one another. Prints one JSON object a
+line, as the benchmarks do; for each engine the first says how far its logits are from Transformers'.
 """
 
 import json

@@ -153,6 +153,28 @@ test('what a block held before does not matter, be it not a number', () => {
   policy.dispose();
 });
 
+test('weights that are assigned to between two reads count from the next one on', () => {
+  const policy = createTinyPolicy();
+  const { heap, tensors } = decodersOf(policy);
+  const rows = Array.from({ length: 6 }, () => Array.from({ length: 3 }, () => rng.int(40)));
+  const logitsOf = (decoder: BlockDecoder) => {
+    const reader = new Reader(decoder);
+    reader.read(rows.map((ids, row) => ({ row, ids })));
+    const logits = decoder.logits(rows.map((_, row) => 3 * row + 2)).map(({ values }) => [...values]);
+    reader.free();
+    return logits.flat();
+  };
+  const before = logitsOf(heap);
+  assertNear(before, logitsOf(tensors), 'before');
+  for (const weight of policy.parameters.values()) tf.tidy(() => weight.assign(tf.mul(weight, -1.5)));
+  const after = logitsOf(heap);
+  assert.not.equal(after, before);
+  assertNear(after, logitsOf(tensors), 'after');
+  heap.dispose();
+  tensors.dispose();
+  policy.dispose();
+});
+
 test('blocks are used again, and given back to the heap when none is in use', () => {
   const policy = createTinyPolicy();
   const { heap } = decodersOf(policy);
