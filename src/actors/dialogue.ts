@@ -59,7 +59,7 @@ const judgeHears = listensTo(judgeMachine);
 /** What the root itself goes by. */
 const endsPhase = ({ type }: DialogueMessage) => type === 'dialogue.closed' || type.startsWith('verdict.');
 
-/** Provide `agent` with a `speak` actor. */
+/** Provide `agent` with a `compose` action and `judge` with `score`. */
 export const dialogueMachine = setup({
   types: {
     context: {} as DialogueContext,

@@ -132,8 +132,9 @@ async function callModel(
   let timer: NodeJS.Timeout | undefined;
   const abandoned = new Promise<OptimaError>((resolve) => {
     const abandon = (reason: OptimaError) => {
-      abandonment.abort();
+      // First, as a model may reject while it hears the abort.
       resolve(reason);
+      abandonment.abort();
     };
     timer = setTimeout(() => {
       abandon(new OptimaError('model.failed', `No message within ${timeoutMs} ms.`));

@@ -56,7 +56,7 @@ function turnTaken(
   return { type: 'turn.taken', dialogueId, turn };
 }
 
-/** Emits `turn.taken` or `turn.failed` for every `turn.requested` of its role, and nothing else. */
+/** Emits `turn.taken` or `turn.failed` for every `turn.requested` of its role until one has failed, and nothing else. */
 export const agentMachine = setup({
   types: {
     context: {} as AgentContext,

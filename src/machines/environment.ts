@@ -117,7 +117,8 @@ export const environmentMachine = setup({
     }),
     appendTurn: assign(({ context, event }) => {
       assertEvent(event, 'turn.taken');
-      const turns = freeze([...context.turns, event.turn]);
+      // Everybody reads this very turn: code of the scenario must not write to it.
+      const turns = freeze([...context.turns, freeze(event.turn, true)]);
       return { turns, ...rule(context.scenario, turns) };
     }),
     recordFailedTurn: assign(({ event }) => {

@@ -215,7 +215,7 @@ export class Workers {
 
   /**
    * Computes gradients of a policy in training, which started from `source`: each pass in the next worker that is
-   * free. What comes out follows from the passes alone.
+   * free. What comes out follows from the passes alone, and is valid until the next call.
    */
   gradientsOf(source: PolicySource, policy: DifferentiablePolicy): ComputePasses {
     const layout = new ParameterLayout(policy.parameters);
@@ -235,9 +235,10 @@ export class Workers {
         return array;
       };
       const sum = new PassSum();
-      const queue = passes.entries();
+      const queue = [...passes.entries()];
       const work = async (thread: Thread) => {
-        for (const [index, pass] of queue) {
+        for (let next = queue.shift(); next !== undefined; next = queue.shift()) {
+          const [index, pass] = next;
           const array = takeArray();
           const command = {
             type: 'gradients',
@@ -252,7 +253,13 @@ export class Workers {
           sum.add(index, { loss, gradients }, () => free.push(array));
         }
       };
-      await Promise.all(this.#threads.map(work));
+      const stopOthers = (error: unknown) => {
+        queue.length = 0;
+        throw error;
+      };
+      // No array may be written to any more when this is over, also where a pass failed.
+      const ends = await Promise.allSettled(this.#threads.map((thread) => work(thread).catch(stopOthers)));
+      for (const end of ends) if (end.status === 'rejected') throw end.reason;
       return sum.total;
     };
   }

@@ -230,6 +230,19 @@ test('a model that takes too long fails its requests and does not keep the other
   assert.is((await fine).text, 'said b');
 });
 
+test('a model that rejects when it is aborted does not hide that it took too long', async () => {
+  const pool = createGenerationPool(20);
+  pool.register(one);
+  const model: LanguageModel = {
+    ...manualModel().model,
+    generate: (_, options) =>
+      new Promise((_resolve, reject) => {
+        options!.signal!.addEventListener('abort', () => reject(new OptimaError('interrupted', 'aborted')));
+      }),
+  };
+  assert.is((await rejection(pool.generate(one, model, request('a')))).message, 'No message within 20 ms.');
+});
+
 test('a dialogue that ends before its round is not in it', async () => {
   const { model, calls } = manualModel();
   const pool = createGenerationPool(timeoutMs);

@@ -201,6 +201,19 @@ test('a metric that throws fails its dialogue and no other', async () => {
   assert.is(messages.filter(({ type }) => type === 'verdict.failed').length, 1);
 });
 
+test('code of the scenario cannot rewrite what was said', async () => {
+  const { protocol } = wordPairs();
+  const agreed = ((turns: { text: string }[]) => {
+    turns.at(-1)!.text = 'I said nothing';
+    return false;
+  }) as unknown as typeof protocol.agreed;
+  const scenario = wordPairs({ protocol: { ...protocol, agreed } });
+  const { messages, trajectories } = await hold(1, { scenario });
+  assert.is(trajectories[0]!.outcome, 'failed');
+  assert.match(trajectories[0]!.failure!, 'Protocol failed at turn 1');
+  assert.equal(trajectories, foldDialogues(JSON.parse(JSON.stringify(messages))));
+});
+
 test('a view that cannot be dealt fails its dialogue', async () => {
   const roles = {
     ...wordPairs().roles,

@@ -100,8 +100,8 @@ class HeapLogits implements LogitsRow {
   }
 }
 
-/** Most numbers of a matrix that a copy is made of. */
-const maxTransposed = 2 ** 20;
+/** Most numbers of all copies together: 16 MiB. */
+const maxTransposed = 2 ** 22;
 
 /**
  * Matrices [out, in] as [in, out]. A BLAS brings a matrix into its own order at each call, and a step of few rows has
@@ -111,15 +111,16 @@ class TransposedWeights {
   readonly #heap: Heap;
   /** A variable that is assigned to gets other data. */
   readonly #copies = new Map<Tensor, { readonly of: object; readonly copy: TensorInfo }>();
+  #size = 0;
 
   constructor(heap: Heap) {
     this.#heap = heap;
   }
 
-  /** Address of the weight's transposed copy; null where a product of so many rows has no use for it. */
+  /** Address of the weight's transposed copy; null where so few rows have no use for it, or there is no room. */
   of(weight: Tensor, rows: number): number | null {
-    if (rows < fewRows || weight.size > maxTransposed) return null;
     const known = this.#copies.get(weight);
+    if (rows < fewRows || (known === undefined && this.#size + weight.size > maxTransposed)) return null;
     if (known?.of === weight.dataId) return this.#heap.addressOf(known.copy);
     const copy = known?.copy ?? this.#heap.allocate([weight.size]);
     const [width, inner] = weight.shape as [number, number];
@@ -128,6 +129,7 @@ class TransposedWeights {
     for (let i = 0; i < width; i++) {
       for (let j = 0; j < inner; j++) to[j * width + i] = from[i * inner + j]!;
     }
+    if (known === undefined) this.#size += weight.size;
     this.#copies.set(weight, { of: weight.dataId, copy });
     return this.#heap.addressOf(copy);
   }
@@ -135,6 +137,7 @@ class TransposedWeights {
   free(): void {
     for (const { copy } of this.#copies.values()) this.#heap.free(copy);
     this.#copies.clear();
+    this.#size = 0;
   }
 }
 
@@ -209,7 +212,7 @@ export class HeapDecoder implements BlockDecoder {
       gate: n * f,
       up: n * f,
       scores: Math.max(4, heads) * mostBlocks * blockTokens,
-      tables: spans.reduce((sum, { blocks }) => sum + blocks.length + 1, 0),
+      tables: spans.reduce((sum, { blocks }) => sum + blocks.length, 0),
       tokens: spans.length * tokenRowNumbers,
     });
     const rotation = this.#rotationFor(Math.max(...spans.map(({ start, ids }) => start + ids.length)));
@@ -380,9 +383,9 @@ export class HeapDecoder implements BlockDecoder {
     let [row, table] = [0, tables];
     return spans.map((span) => {
       const placed = { ...span, row, table };
-      this.#kit.heap.ints(table, span.blocks.length + 1).set([...span.blocks, span.blocks.at(-1)!]);
+      this.#kit.heap.ints(table, span.blocks.length).set(span.blocks);
       row += span.ids.length;
-      table += bytes(span.blocks.length + 1);
+      table += bytes(span.blocks.length);
       return placed;
     });
   }

@@ -9,15 +9,15 @@ const useHugePages = 14;
 
 /**
  * Asks Linux to back the buffer, and what it grows into, with large pages: most distributions give them only to who
- * asks. It is advice: nothing depends on the answer, which is whether the system took it.
+ * asks. It is advice: nothing depends on whether the system takes it.
  */
-export function adviseHugePages(buffer: ArrayBuffer): boolean {
-  if (process.platform !== 'linux') return false;
+export function adviseHugePages(buffer: ArrayBuffer): void {
+  if (process.platform !== 'linux') return;
   try {
     const koffi: typeof import('koffi').default = createRequire(import.meta.url)('koffi');
     const madvise = koffi.load(null).func('int madvise(uintptr_t address, size_t length, int advice)');
-    return madvise(koffi.address(buffer), reserved, useHugePages) === 0;
+    madvise(koffi.address(buffer), reserved, useHugePages);
   } catch {
-    return false; // no koffi, or a libc without it
+    // No koffi, or a libc without it: pages stay small.
   }
 }

@@ -7,7 +7,10 @@ import { computeGradients, type PassGradients, PassSum } from '../gradients.ts';
 import type { DifferentiablePolicy, StepResult } from '../loop.ts';
 import { computeSftLoss } from './loss.ts';
 
-/** Computes the sum over the passes of a batch in which `tokens` tokens count, the same wherever they are computed. */
+/**
+ * Computes the sum over the passes of a batch in which `tokens` tokens count, the same wherever they are computed. The
+ * gradients may be overwritten by the next call.
+ */
 export type ComputePasses = (
   passes: readonly (readonly TrainingSequence[])[],
   tokens: number,

@@ -153,6 +153,45 @@ test('what a block held before does not matter, be it not a number', () => {
   policy.dispose();
 });
 
+test('a single token gets the same logits however it is read', () => {
+  for (const shape of [
+    { num_attention_heads: 6, num_key_value_heads: 2 },
+    { num_attention_heads: 5, num_key_value_heads: 1 },
+    { num_attention_heads: 4, num_key_value_heads: 4 },
+  ]) {
+    const policy = createTinyPolicy({ ...shape, hidden_size: 8 * shape.num_attention_heads });
+    const { heap } = decodersOf(policy);
+    const sequence = () => Array.from({ length: 51 }, () => rng.int(40));
+    const [ids, others] = [sequence(), Array.from({ length: 5 }, sequence)];
+    /** The logits of the last of `ids`, read as the last of `pieces` in a pass of its own after the rest. */
+    const lastLogits = (
+      rows: readonly { readonly ids: readonly number[]; readonly last: number }[],
+      at: number,
+    ) => {
+      const reader = new Reader(heap);
+      reader.read(rows.map(({ ids, last }, row) => ({ row, ids: ids.slice(0, -last) })));
+      reader.read(rows.map(({ ids, last }, row) => ({ row, ids: ids.slice(-last) })));
+      const end = rows.slice(0, at + 1).reduce((sum, { last }) => sum + last, 0) - 1;
+      const values = [...heap.logits([end])[0]!.values];
+      reader.free();
+      return values;
+    };
+    const alone = lastLogits([{ ids, last: 1 }], 0);
+    const neighbours = (last: number) => others.map((ids) => ({ ids, last }));
+    const ways = {
+      'among single tokens': lastLogits([...neighbours(1), { ids, last: 1 }], 5),
+      'between longer spans': lastLogits([...neighbours(2), { ids, last: 1 }, ...neighbours(3)], 5),
+      'at the end of a span': lastLogits([{ ids, last: 2 }], 0),
+    };
+    for (const [way, values] of Object.entries(ways)) {
+      if (process.env.OPTIMA_BLAS === 'off') assert.equal(values, alone, way);
+      else assertNear(values, alone, way);
+    }
+    heap.dispose();
+    policy.dispose();
+  }
+});
+
 test('weights that are assigned to between two reads count from the next one on', () => {
   const policy = createTinyPolicy();
   const { heap, tensors } = decodersOf(policy);
