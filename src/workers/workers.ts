@@ -230,9 +230,11 @@ export class Workers {
       const weights = { values, version: `${training}/${step++}` };
       const free = [...arrays];
       const takeArray = () => {
-        const array = free.pop() ?? share();
-        if (!arrays.includes(array)) arrays.push(array);
-        return array;
+        const known = free.pop();
+        if (known !== undefined) return known;
+        const fresh = share();
+        arrays.push(fresh);
+        return fresh;
       };
       const sum = new PassSum();
       const queue = [...passes.entries()];
