@@ -69,15 +69,3 @@ export function play<Machine extends AnyStateMachine>(
     .map((action) => (action.params as { event: DialogueMessage }).event);
   return { state: state as SnapshotFrom<Machine>, emitted };
 }
-
-export const done = (actorId: string, output: unknown) => ({
-  type: `xstate.done.actor.${actorId}`,
-  actorId,
-  output,
-});
-
-export const error = (actorId: string, thrown: unknown) => ({
-  type: `xstate.error.actor.${actorId}`,
-  actorId,
-  error: thrown,
-});
