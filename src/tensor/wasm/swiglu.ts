@@ -20,15 +20,13 @@ export function swigluGrad(
   gate: TensorInfo,
   up: TensorInfo,
 ): TensorInfo[] {
-  const dgate = heap.allocate(gate.shape);
-  const dup = heap.allocate(gate.shape);
-  vectors.swigluBackward(
-    heap.addressOf(dy),
-    heap.addressOf(gate),
-    heap.addressOf(up),
-    heap.addressOf(dgate),
-    heap.addressOf(dup),
-    util.sizeFromShape(gate.shape),
-  );
+  const [dgate, dup, out] = [gate, gate, gate].map(({ shape }) => heap.allocate(shape)) as [
+    ...[TensorInfo, TensorInfo, TensorInfo],
+  ];
+  const size = util.sizeFromShape(gate.shape);
+  const at = (tensor: TensorInfo) => heap.addressOf(tensor);
+  vectors.copy(at(dy), at(dgate), size);
+  vectors.swigluBackward(at(dgate), at(gate), at(up), at(dup), at(out), size);
+  heap.free(out);
   return [dgate, dup];
 }
