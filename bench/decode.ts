@@ -1,6 +1,6 @@
 // Decoding throughput: new tokens per second with the reading of the prompts and without, and prompt tokens per second.
 // node --import tsx bench/decode.ts [reference|tiny] [workers] [prompt tokens] [rows…]
-// OPTIMA_BACKEND and OPTIMA_BLAS choose the engine; workers decode their shares of the rows side by side.
+// OPTIMA_BACKEND, OPTIMA_MACHINE_CODE and OPTIMA_BLAS choose the engine; workers decode their shares of the rows side by side.
 import type { GenerationRequest } from '../src/domain/model.ts';
 import { startEngine } from '../src/tensor/index.ts';
 import { Workers } from '../src/workers/index.ts';

@@ -21,41 +21,48 @@ const { values: options } = parseArgs({
   },
 });
 
-/** Which engine a child starts, by its environment. An empty OPTIMA_BLAS looks for the system's library. */
-type EngineChoice = Readonly<Record<'OPTIMA_BACKEND' | 'OPTIMA_BLAS', string>>;
-const { OPTIMA_BLAS: blas = '' } = process.env;
-const withBlas: EngineChoice = { OPTIMA_BACKEND: 'wasm', OPTIMA_BLAS: blas === 'off' ? '' : blas };
-const withoutBlas: EngineChoice = { OPTIMA_BACKEND: 'wasm', OPTIMA_BLAS: 'off' };
-const inJavaScript: EngineChoice = { OPTIMA_BACKEND: 'cpu', OPTIMA_BLAS: '' };
-const inTensorFlow: EngineChoice = { OPTIMA_BACKEND: 'tensorflow', OPTIMA_BLAS: '' };
+/** Which engine a child starts, by its environment. */
+type EngineChoice = Readonly<Record<'OPTIMA_BACKEND' | 'OPTIMA_MACHINE_CODE' | 'OPTIMA_BLAS', string>>;
+const choice = (backend: string, machineCode: string, blas: string): EngineChoice => ({
+  OPTIMA_BACKEND: backend,
+  OPTIMA_MACHINE_CODE: machineCode,
+  OPTIMA_BLAS: blas,
+});
+const library = process.env.OPTIMA_BLAS || 'on';
+const onWasm = [
+  choice('wasm', 'on', 'off'),
+  choice('wasm', 'on', library === 'off' ? 'on' : library),
+  choice('wasm', 'off', library === 'off' ? 'on' : library),
+  choice('wasm', 'off', 'off'),
+];
+const inJavaScript = choice('cpu', 'off', 'off');
+const inTensorFlow = choice('tensorflow', 'off', 'off');
 
 const lines: Line[] = [];
+// Where the machine has no machine code or no library, some of these are the same engine.
+const engines = new Set<string>();
 const choices = [
-  withBlas,
-  withoutBlas,
+  ...onWasm.filter((wanted) => engines.size < engines.add(engineNameOf(wanted)).size),
   ...(options.all ? [inJavaScript] : []),
   ...(options.all && isInstalled('@tensorflow/tfjs-node-gpu') ? [inTensorFlow] : []),
 ];
-for (const choice of choices) {
-  // Where no library was found, the first choice has measured this engine already.
-  if (choice === withoutBlas && !lines.some((line) => line.bench !== 'dialogues' && line.engine.blas))
-    continue;
-  if (choice === inJavaScript) {
+for (const wanted of choices) {
+  if (wanted === inJavaScript) {
     // One step takes more than a minute, and has compiled itself by its end.
-    lines.push(...measure('tensor-step.ts', ['reference', '0', '1', '1'], choice));
+    lines.push(...measure('tensor-step.ts', ['reference', '0', '1', '1'], wanted));
     continue;
   }
   for (const shape of ['reference', 'tiny']) {
-    for (const workers of ['0', ...workerCounts(choice)]) {
-      lines.push(...measure('tensor-step.ts', [shape, workers, options.steps], choice));
+    for (const workers of ['0', ...workerCounts(wanted)]) {
+      lines.push(...measure('tensor-step.ts', [shape, workers, options.steps], wanted));
     }
-    lines.push(...measure('decode.ts', [shape, '0', '16', '1', '16', '64', '256'], choice));
-    for (const workers of workerCounts(choice).slice(-1)) {
-      lines.push(...measure('decode.ts', [shape, workers, '16', '64', '256'], choice));
-      lines.push(...measure('decode.ts', [shape, workers, '200', '64'], choice));
+    lines.push(...measure('decode.ts', [shape, '0', '16', '1', '16', '64', '256'], wanted));
+    for (const workers of workerCounts(wanted).slice(-1)) {
+      lines.push(...measure('decode.ts', [shape, workers, '16', '64', '256'], wanted));
+      lines.push(...measure('decode.ts', [shape, workers, '200', '64'], wanted));
     }
   }
-  lines.push(...measure('tree.ts', [], choice));
+  lines.push(...measure('tree.ts', [], wanted));
 }
 lines.push(...measure('dialogues.ts', [options.dialogues]));
 
@@ -102,6 +109,19 @@ function workerCounts(choice: EngineChoice): string[] {
   return choice === inTensorFlow ? [] : [...new Set(['1', `${os.availableParallelism()}`])];
 }
 
+/** The name of the engine that a child starts. */
+function engineNameOf(wanted: EngineChoice): string {
+  const module = new URL('../src/tensor/engine.ts', import.meta.url);
+  const script = `const { startEngine } = await import('${module}'); console.log((await startEngine()).name);`;
+  const { stdout, status } = spawnSync(
+    process.execPath,
+    ['--import', 'tsx', '--input-type=module', '-e', script],
+    { env: { ...process.env, ...wanted }, stdio: ['ignore', 'pipe', 'inherit'], encoding: 'utf8' },
+  );
+  if (status !== 0) process.exit(status ?? 1);
+  return stdout.trim();
+}
+
 /** Runs a benchmark and reads its lines; ends this process with the child's code when it fails. */
 function measure(script: string, args: readonly string[], choice?: EngineChoice): Line[] {
   const setting = Object.entries(choice ?? {}).map(([name, value]) => `${name}=${value}`);
@@ -142,8 +162,10 @@ function nameOf(line: Line): string {
 
 function engineOf(line: Line): string {
   if (line.bench === 'dialogues') return '–';
-  const { backend, blas }: Engine = line.engine;
-  return blas === null ? backend : `${backend} + BLAS`;
+  const { backend, machineCode, blas }: Engine = line.engine;
+  return [backend, ...(machineCode === null ? [] : [machineCode]), ...(blas === null ? [] : ['BLAS'])].join(
+    ' + ',
+  );
 }
 
 function figureOf(line: Line): string {
@@ -161,7 +183,7 @@ function figureOf(line: Line): string {
   return `${dialoguesPerSecond} dialogues/s (best ${bestDialoguesPerSecond}), ${microsecondsPerTurn} µs/turn`;
 }
 
-/** How many times as fast as wasm without BLAS; null where that was not measured, or is the line itself. */
+/** How many times as fast as wasm alone; null where that was not measured, or is the line itself. */
 function ratioOf(line: Line): number | null {
   if (line.bench === 'dialogues' || line.bench === 'tree' || engineOf(line) === 'wasm') return null;
   const plain = lines.find((other) => nameOf(other) === nameOf(line) && engineOf(other) === 'wasm');

@@ -1,6 +1,6 @@
 // Seconds of one training step, as src/training/sft takes it: forward and backward pass over a batch, and AdamW.
 // node --import tsx bench/tensor-step.ts [reference|tiny] [workers] [steps] [steps before]
-// OPTIMA_BACKEND and OPTIMA_BLAS choose the engine; without workers the main thread computes the batch in one pass.
+// OPTIMA_BACKEND, OPTIMA_MACHINE_CODE and OPTIMA_BLAS choose the engine; without workers the main thread computes the batch in one pass.
 import { heapBytes, startEngine } from '../src/tensor/index.ts';
 import { createAdamW } from '../src/training/adamw.ts';
 import { defaultSftConfig } from '../src/training/sft/index.ts';

@@ -1,7 +1,7 @@
 // What a session's memory saves in a search over conversations: two agents with contexts of 512 tokens, messages of 50
 // tokens, dialogues of six. Eight times, three new branches grow from a turn to the end: 24 leaves. The same tree is
 // grown with the memory and with one that holds nothing.
-// node --import tsx bench/tree.ts   (OPTIMA_BACKEND and OPTIMA_BLAS choose the engine)
+// node --import tsx bench/tree.ts   (OPTIMA_BACKEND, OPTIMA_MACHINE_CODE and OPTIMA_BLAS choose the engine)
 import { createRng } from '../src/domain/rng.ts';
 import { generateTokens } from '../src/models/llama/generate.ts';
 import type { Memory } from '../src/models/llama/memory.ts';

@@ -42,6 +42,7 @@ export async function startEngines(
   output.emit({
     event: 'engine',
     backend: engine.backend,
+    machineCode: engine.machineCode,
     blas: engine.blas,
     workers: workers?.count ?? 0,
     description,

@@ -1,7 +1,7 @@
 // Numbers from tensors to arrays and back: straight through the heap on wasm, where TF.js' own way makes an array for
 // each. These are large, and enough of them keep the garbage collector busy beside the training.
 import * as tf from '@tensorflow/tfjs';
-import { currentHeap } from './wasm/install.ts';
+import { currentHeap, currentMachineCode } from './wasm/install.ts';
 
 /** Copies a float32 tensor's numbers to `out`, of its size. */
 export function readInto(tensor: tf.Tensor, out: Float32Array): void {
@@ -23,4 +23,22 @@ export function overwrite(variable: tf.Variable, values: Float32Array): void {
     heap.floats(heap.addressOf(tensor), tensor.size).set(values);
     variable.assign(tensor);
   });
+}
+
+/** sum += values, both of the same size. */
+export function addTo(sum: Float32Array, values: Float32Array): void {
+  const machineCode = currentMachineCode();
+  if (machineCode !== null) machineCode.addTo(sum, values);
+  else for (let i = 0; i < sum.length; i++) sum[i]! += values[i]!;
+}
+
+/** Σ values² */
+export function sumOfSquares(values: Float32Array): number {
+  const machineCode = currentMachineCode();
+  const short = machineCode?.sumOfSquares(values) ?? 0;
+  // In float32 squares vanish or overflow long before the numbers do.
+  if (short > 0 && Number.isFinite(short)) return short;
+  let sum = 0;
+  for (let i = 0; i < values.length; i++) sum += values[i]! * values[i]!;
+  return sum;
 }

@@ -4,7 +4,7 @@ import { createRequire } from 'node:module';
 import { availableParallelism } from 'node:os';
 import { messageOf } from '../domain/errors.ts';
 
-/** C = op(A)·op(B), row-major; A, B, C are byte addresses in this process, ld* are row lengths. */
+/** C = op(A)·op(B), or C += with `adds`, row-major; A, B, C are byte addresses in this process, ld* are row lengths. */
 export type Sgemm = (
   transposeA: boolean,
   transposeB: boolean,
@@ -17,6 +17,7 @@ export type Sgemm = (
   ldb: number,
   c: number,
   ldc: number,
+  adds: boolean,
 ) => void;
 
 export interface Blas {
@@ -87,9 +88,9 @@ export function loadBlas({
         library,
         coreType,
         threads,
-        sgemm: (transposeA, transposeB, m, n, k, a, lda, b, ldb, c, ldc) => {
+        sgemm: (transposeA, transposeB, m, n, k, a, lda, b, ldb, c, ldc, adds) => {
           const [opA, opB] = [transposeA ? transpose : noTranspose, transposeB ? transpose : noTranspose];
-          cblasSgemm(rowMajor, opA, opB, m, n, k, 1, a, lda, b, ldb, 0, c, ldc);
+          cblasSgemm(rowMajor, opA, opB, m, n, k, 1, a, lda, b, ldb, adds ? 1 : 0, c, ldc);
         },
         addressOf: (buffer) => Number(koffi.address(buffer)),
       };

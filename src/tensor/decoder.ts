@@ -36,6 +36,12 @@ export interface LayerWeights {
   readonly down: tf.Tensor2D;
 }
 
+/** The names of a layer's weights, in the order in which gradients come. */
+export const layerParameters = [
+  ...(['inputNorm', 'query', 'key', 'value', 'output'] as const),
+  ...(['postNorm', 'gate', 'up', 'down'] as const),
+];
+
 /** All weights of a decoder. With tied embeddings `head` is the embedding table itself. */
 export interface DecoderWeights {
   /** [vocab, d] */

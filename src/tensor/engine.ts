@@ -4,7 +4,8 @@ import * as tf from '@tensorflow/tfjs';
 import { messageOf, nearest, OptimaError } from '../domain/errors.ts';
 import { type Blas, loadBlas } from './blas.ts';
 import { adviseHugePages } from './wasm/huge-pages.ts';
-import { installWasmKernels } from './wasm/install.ts';
+import { installWasmKernels, wasmHeap } from './wasm/install.ts';
+import { assembleMachineCode, type MachineCode } from './x86/index.ts';
 
 /** How each backend starts, in the order in which `auto` tries them. A new backend is a new line here. */
 const backends = {
@@ -22,6 +23,8 @@ export interface Engine {
   readonly backend: BackendName;
   /** The library behind the wasm backend's matrix products; null where there is none. */
   readonly blas: Pick<Blas, 'library' | 'coreType' | 'threads'> | null;
+  /** The instructions that the wasm backend's machine code uses; null where it has none. */
+  readonly machineCode: 'AVX2' | null;
   /** One line for people: which engine runs and why. */
   readonly description: string;
   /** What computes, without why: two runs of one seed agree where this does. */
@@ -32,8 +35,8 @@ export interface EngineOptions {
   /** `auto` takes the first backend that starts. Default: the environment's OPTIMA_BACKEND, else `auto`. */
   readonly backend?: BackendName | 'auto';
   /**
-   * Whether the wasm backend looks for a system BLAS. Default: no if the environment's OPTIMA_BLAS is `off`,
-   * else yes; any other value of OPTIMA_BLAS is the path of the library to use.
+   * Whether the wasm backend looks for a system BLAS. Default: what the environment's OPTIMA_BLAS says, `on`, `off` or
+   * the path of the library to use; without it, only where a BLAS is faster than what else there is.
    */
   readonly blas?: boolean;
   /** Threads of the BLAS. Default: OPENBLAS_NUM_THREADS where it is set, else one for each core. */
@@ -43,6 +46,9 @@ export interface EngineOptions {
 /** What a backend reports once it runs. */
 interface Started {
   readonly blas: Blas | null;
+  readonly machineCode?: 'AVX2' | null;
+  /** What it does without, and why. */
+  readonly lacks?: readonly string[];
   /** What runs behind it, in words that follow its name. */
   readonly detail: string;
 }
@@ -92,12 +98,17 @@ async function start(options: EngineOptions): Promise<Engine> {
   throw new OptimaError('backend.unavailable', `No tensor backend starts: ${failures.join('; ')}.`);
 }
 
-function describe(backend: BackendName, { blas, detail }: Started, failures: readonly string[]): Engine {
+function describe(
+  backend: BackendName,
+  { blas, machineCode = null, detail, lacks = [] }: Started,
+  failures: readonly string[],
+): Engine {
   return {
     backend,
     blas: blas && { library: blas.library, coreType: blas.coreType, threads: blas.threads },
+    machineCode,
     name: `${backend} ${detail}`,
-    description: [`${backend} ${detail}`, ...failures].join('; '),
+    description: [`${backend} ${detail}`, ...lacks, ...failures].join('; '),
   };
 }
 
@@ -132,12 +143,25 @@ async function startWasm(options: EngineOptions): Promise<Started> {
     }
   }
   adviseHugePages(wasmHeap().buffer);
-  const blas = chooseBlas(options);
-  installWasmKernels(typeof blas === 'string' ? null : blas);
-  if (typeof blas === 'string') return { blas: null, detail: `without BLAS (${blas})` };
-  const core = blas.coreType === null ? '' : `${blas.coreType}, `;
-  const threads = `${blas.threads} ${blas.threads === 1 ? 'thread' : 'threads'}`;
-  return { blas, detail: `with ${blas.library} (${core}${threads})` };
+  const found = chooseMachineCode();
+  const code = typeof found === 'string' ? null : found;
+  const blas = chooseBlas(options, code);
+  installWasmKernels({ blas: typeof blas === 'string' ? null : blas, machineCode: code });
+  const parts = code === null ? [] : ['AVX2 code'];
+  if (typeof blas !== 'string') {
+    const core = blas.coreType === null ? '' : `${blas.coreType}, `;
+    const threads = `${blas.threads} ${blas.threads === 1 ? 'thread' : 'threads'}`;
+    parts.push(`${blas.library} (${core}${threads})`);
+  }
+  return {
+    blas: typeof blas === 'string' ? null : blas,
+    machineCode: code && 'AVX2',
+    detail: parts.length > 0 ? `with ${parts.join(' and ')}` : `without BLAS (${blas})`,
+    lacks: [
+      ...(typeof found === 'string' ? [`machine code: ${found}`] : []),
+      ...(typeof blas === 'string' && parts.length > 0 && blas !== notNeeded ? [`BLAS: ${blas}`] : []),
+    ],
+  };
 }
 
 async function startCpu(): Promise<Started> {
@@ -150,12 +174,31 @@ async function activate(tfjsName: string): Promise<void> {
   await tf.ready();
 }
 
+/** What OPTIMA_MACHINE_CODE allows and the machine offers, or why there is none. Throws `usage` for another value. */
+function chooseMachineCode(): MachineCode | string {
+  const setting = process.env.OPTIMA_MACHINE_CODE || 'on';
+  if (setting === 'off') return 'switched off by OPTIMA_MACHINE_CODE';
+  if (setting === 'on') return assembleMachineCode(wasmHeap());
+  throw new OptimaError('usage', `OPTIMA_MACHINE_CODE is "${setting}", which is not one of on, off.`);
+}
+
+/** Why there is no BLAS where machine code is as fast. */
+const notNeeded = 'not needed';
+
 /** The library, or why there is none. */
-function chooseBlas({ blas: wanted, blasThreads: threads }: EngineOptions): Blas | string {
+function chooseBlas(
+  { blas: wanted, blasThreads: threads }: EngineOptions,
+  machineCode: MachineCode | null,
+): Blas | string {
   const setting = process.env.OPTIMA_BLAS ?? '';
   if (wanted === false) return 'switched off';
   if (wanted === undefined && setting === 'off') return 'switched off by OPTIMA_BLAS';
-  const path = setting === '' || setting === 'off' ? undefined : setting;
+  const asked = wanted === true || setting === 'on';
+  const path = ['', 'on', 'off'].includes(setting) ? undefined : setting;
+  // A BLAS has kernels of 16 lanes where the processor does.
+  if (machineCode !== null && !machineCode.processorHas16Lanes && !asked && path === undefined) {
+    return notNeeded;
+  }
   const blas = loadBlas({ path, threads });
   if (typeof blas === 'string' && path !== undefined) {
     throw new OptimaError(
@@ -179,7 +222,5 @@ function reasonOf(error: unknown): string {
 /** Bytes that the engine holds for tensors: the whole wasm heap, which never shrinks, else the live tensors. */
 export function heapBytes(): number {
   if (tf.getBackend() !== 'wasm') return tf.memory().numBytes;
-  return wasmHeap().byteLength;
+  return wasmHeap().buffer.byteLength;
 }
-
-const wasmHeap = () => (tf.backend() as unknown as { wasm: { HEAPU8: Uint8Array<ArrayBuffer> } }).wasm.HEAPU8;

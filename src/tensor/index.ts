@@ -1,7 +1,7 @@
 // The one door to TF.js: the engine's choice, and the decoder's operations. Nothing else imports TF.js itself.
 
 export * as tf from '@tensorflow/tfjs';
-export { overwrite, readInto } from './arrays.ts';
+export { addTo, overwrite, readInto, sumOfSquares } from './arrays.ts';
 export {
   type BlockDecoder,
   blockTokens,
@@ -26,6 +26,7 @@ export {
   attention,
   causalAttention,
   embed,
+  fusedLayer,
   linear,
   maskedScore,
   rmsNorm,

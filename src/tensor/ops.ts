@@ -1,6 +1,8 @@
 // The decoder's operations, each with exact gradients: one fused kernel where the backend has it (wasm), else
 // composed from TF.js' own operations. All are synchronous and work inside tidy and variableGrads.
 import * as tf from '@tensorflow/tfjs';
+import { type LayerWeights, layerParameters } from './decoder.ts';
+import type { LayerShape } from './wasm/decoder-layer.ts';
 
 type Save = (tensors: tf.Tensor[]) => void;
 
@@ -123,8 +125,12 @@ export function causalAttention(
     return differentiable(
       [q, k, v],
       (save) => {
-        const [out, weights] = run<tf.Tensor[]>('CausalAttention', { q, k, v, cos, sin }, attrs);
-        save([q, k, v, cos, sin, weights!]);
+        const [out, weights, turnedQ, turnedK] = run<tf.Tensor[]>(
+          'CausalAttention',
+          { q, k, v, cos, sin },
+          attrs,
+        );
+        save([turnedQ!, turnedK!, v, cos, sin, weights!]);
         return out as tf.Tensor2D;
       },
       (dy, [q, k, v, cos, sin, weights]) => {
@@ -144,6 +150,36 @@ export function causalAttention(
     tf.tensor4d(bias, [1, 1, t, t]),
   ); // [b, h, t, dh]
   return tf.reshape(tf.transpose(mixed, [0, 2, 1, 3]), [b * t, h * dh]);
+}
+
+/**
+ * One decoder layer as one operation, on flat tokens x [b·t, d] with cos and sin [1, 1, t, dh/2] (they get no gradient):
+ * x + attention(norm(x)) and to that swiglu(norm(…)), each through its matrices. Null where the backend has no
+ * kernel for it.
+ */
+export function fusedLayer(
+  x: tf.Tensor2D,
+  layer: LayerWeights,
+  cos: tf.Tensor4D,
+  sin: tf.Tensor4D,
+  shape: LayerShape,
+): tf.Tensor2D | null {
+  if (!hasKernel('DecoderLayer')) return null;
+  const attrs = { ...shape };
+  const named = (names: readonly string[], tensors: readonly tf.Tensor[]) =>
+    Object.fromEntries(names.map((name, i) => [name, tensors[i]!]));
+  const names = ['x', ...layerParameters];
+  return differentiable(
+    [x, ...layerParameters.map((name) => layer[name])],
+    (save) => {
+      const inputs = { x, ...layer, cos, sin };
+      const [out, kept] = run<tf.Tensor[]>('DecoderLayer', inputs, attrs);
+      save([x, ...layerParameters.map((name) => layer[name]), cos, sin, kept!]);
+      return out as tf.Tensor2D;
+    },
+    (dy, saved) =>
+      run<tf.Tensor[]>('DecoderLayerGrad', { dy, ...named([...names, 'cos', 'sin', 'kept'], saved) }, attrs),
+  );
 }
 
 /** Rows of a table: weight [v, d], ids int32 [n] → [n, d]. */

@@ -1,5 +1,5 @@
 // AdamW with gradient clipping: the optimizer of every training algorithm here.
-import { adamWStep, tf } from '../tensor/index.ts';
+import { adamWStep, sumOfSquares, tf } from '../tensor/index.ts';
 
 export interface AdamWConfig {
   /** Decay rate of the mean gradient. */
@@ -77,8 +77,6 @@ export function createAdamW(parameters: ReadonlyMap<string, tf.Variable>, config
 
 function globalNorm(gradients: Iterable<Float32Array>): number {
   let sum = 0;
-  for (const gradient of gradients) {
-    for (let i = 0; i < gradient.length; i++) sum += gradient[i]! * gradient[i]!;
-  }
+  for (const gradient of gradients) sum += sumOfSquares(gradient);
   return Math.sqrt(sum);
 }

@@ -1,5 +1,5 @@
 // Gradients of a loss that is the sum of several passes' losses; each pass's tensors are freed before the next.
-import { readInto, tf } from '../tensor/index.ts';
+import { addTo, readInto, tf } from '../tensor/index.ts';
 import type { Gradients } from './adamw.ts';
 
 /** A pass's share of a batch's loss, and its gradient by the names of the parameters. */
@@ -73,7 +73,7 @@ export class PassSum {
       let kept = false;
       for (const [name, values] of ready.pass.gradients) {
         const sum = this.#gradients.get(name);
-        if (sum !== undefined) for (let i = 0; i < sum.length; i++) sum[i]! += values[i]!;
+        if (sum !== undefined) addTo(sum, values);
         else this.#gradients.set(name, values);
         kept ||= sum === undefined;
       }

@@ -3,24 +3,31 @@ import * as assert from 'uvu/assert';
 import { createRng, type Rng } from '../../src/domain/rng.ts';
 import { type Blas, loadBlas } from '../../src/tensor/blas.ts';
 import { startEngine, tf } from '../../src/tensor/index.ts';
-import { installWasmKernels } from '../../src/tensor/wasm/install.ts';
+import { installWasmKernels, wasmHeap } from '../../src/tensor/wasm/install.ts';
+import { assembleMachineCode, type MachineCode } from '../../src/tensor/x86/index.ts';
 
 await startEngine({ backend: 'wasm', blas: false });
 
 /** The ways in which the wasm backend multiplies matrices on this machine. */
 export const products: readonly { readonly name: string; readonly install: () => Promise<void> }[] = (() => {
-  const use = (name: string, blas: Blas | null) => ({
+  const use = (name: string, blas: Blas | null, machineCode: MachineCode | null) => ({
     name,
     install: async () => {
       await tf.setBackend('wasm');
-      installWasmKernels(blas);
+      installWasmKernels({ blas, machineCode });
     },
   });
+  const machineCode = assembleMachineCode(wasmHeap());
+  if (typeof machineCode === 'string') console.log(`machine code is not tested: ${machineCode}`);
   const blas = loadBlas();
   if (typeof blas === 'string') console.log(`products through BLAS are not tested: ${blas}`);
   return [
-    use('without BLAS', null),
-    ...(typeof blas === 'string' ? [] : [use(`with ${blas.library}`, blas)]),
+    use('in WebAssembly', null, null),
+    ...(typeof blas === 'string' ? [] : [use(`with ${blas.library}`, blas, null)]),
+    ...(typeof machineCode === 'string' ? [] : [use('in machine code', null, machineCode)]),
+    ...(typeof machineCode === 'string' || typeof blas === 'string'
+      ? []
+      : [use(`in machine code with ${blas.library}`, blas, machineCode)]),
   ];
 })();
 

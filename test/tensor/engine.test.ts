@@ -32,6 +32,13 @@ test('an unknown OPTIMA_BACKEND is refused with the nearest name', async () => {
   assert.is(error.hint, 'Did you mean tensorflow?');
 });
 
+test('OPTIMA_MACHINE_CODE is on or off', async () => {
+  const variables = { OPTIMA_BACKEND: 'wasm', OPTIMA_MACHINE_CODE: '0' };
+  const error = await withEnvironment(variables, () => failure(() => startEngine()));
+  assert.is(error.code, 'usage');
+  assert.match(error.message, 'OPTIMA_MACHINE_CODE is "0", which is not one of on, off.');
+});
+
 test('a library that OPTIMA_BLAS names and that does not load is an error', async () => {
   const variables = { OPTIMA_BLAS: '/nowhere/libblas.so' };
   const error = await withEnvironment(variables, () => failure(() => startEngine({ backend: 'wasm' })));
@@ -53,16 +60,19 @@ test('a backend that was asked for and is not installed is an error with a hint'
   }
 });
 
-test('the environment chooses backend and BLAS, silently, and the description says why', async () => {
+test('the environment chooses backend, machine code and BLAS, silently, and the description says why', async () => {
   const printed: unknown[] = [];
   const { warn, log } = console;
   console.warn = console.log = (...args: unknown[]) => printed.push(args);
   try {
-    const variables = { OPTIMA_BACKEND: 'wasm', OPTIMA_BLAS: 'off' };
+    const variables = { OPTIMA_BACKEND: 'wasm', OPTIMA_BLAS: 'off', OPTIMA_MACHINE_CODE: 'off' };
     const engine = await withEnvironment(variables, () => startEngine());
     assert.is(engine.backend, 'wasm');
     assert.is(engine.blas, null);
-    assert.is(engine.description, 'wasm without BLAS (switched off by OPTIMA_BLAS)');
+    assert.is(
+      engine.description,
+      'wasm without BLAS (switched off by OPTIMA_BLAS); machine code: switched off by OPTIMA_MACHINE_CODE',
+    );
     await tf.setBackend('cpu');
     tf.ones([2]).dispose();
     await tf.setBackend('wasm');

@@ -6,7 +6,9 @@ import {
   attention,
   causalAttention,
   embed,
+  fusedLayer,
   heapBytes,
+  type LayerWeights,
   linear,
   rmsNorm,
   rotary,
@@ -14,6 +16,7 @@ import {
   tf,
   tokenNll,
 } from '../../src/tensor/index.ts';
+import type { CausalShape } from '../../src/tensor/ops.ts';
 import {
   assertAgrees,
   assertClose,
@@ -27,6 +30,27 @@ import {
 
 const rng = createRng('ops');
 const size = (most: number) => 1 + rng.int(most);
+
+/** What `fusedLayer` computes, in parts. */
+function composedLayer(
+  x: tf.Tensor2D,
+  layer: LayerWeights,
+  cos: tf.Tensor4D,
+  sin: tf.Tensor4D,
+  shape: CausalShape,
+  eps: number,
+): tf.Tensor2D {
+  const normed = rmsNorm(x, layer.inputNorm, eps);
+  const [q, k, v] = [layer.query, layer.key, layer.value].map((weight) => linear(normed, weight)) as [
+    tf.Tensor2D,
+    tf.Tensor2D,
+    tf.Tensor2D,
+  ];
+  const mixed = causalAttention(q, k, v, cos, sin, shape);
+  const attended = tf.add(x, linear(mixed, layer.output)) as tf.Tensor2D;
+  const inner = rmsNorm(attended, layer.postNorm, eps);
+  return tf.add(attended, linear(swiglu(linear(inner, layer.gate), linear(inner, layer.up)), layer.down));
+}
 
 /** A causal mask over the last t of s positions; with `padding` each row of the batch also hides its first few. */
 function causalBias(b: number, t: number, s: number, padding: boolean): Input {
@@ -75,6 +99,29 @@ const cases: Record<string, () => readonly [Operation, ...Input[]]> = {
       uniform(rng, [b * t, kv * group * 2 * half], 2),
       uniform(rng, [b * t, kv * 2 * half], 2),
       uniform(rng, [b * t, kv * 2 * half]),
+    ];
+  },
+  decoderLayer: () => {
+    const [b, kv, group, half, f] = [size(3), size(2), size(2), size(9), size(20)];
+    const t = rng.int(3) === 0 ? 60 + size(20) : size(12);
+    const shape = { b, t, h: kv * group, kv, dh: 2 * half };
+    const [d, wide, narrow] = [size(20), shape.h * shape.dh, kv * shape.dh];
+    const angles = uniform(rng, [t * half], 3).values;
+    const at = (g: (x: number) => number) => tf.tensor4d(angles.map(g), [1, 1, t, half]);
+    const matrix = (out: number, inner: number) => uniform(rng, [out, inner], 1 / Math.sqrt(inner));
+    return [
+      (x, inputNorm, query, key, value, output, postNorm, gate, up, down) => {
+        const layer = { inputNorm, query, key, value, output, postNorm, gate, up, down };
+        const [cos, sin, eps] = [at(Math.cos), at(Math.sin), 1e-5];
+        return (
+          fusedLayer(x, layer, cos, sin, { ...shape, eps }) ?? composedLayer(x, layer, cos, sin, shape, eps)
+        );
+      },
+      uniform(rng, [b * t, d]),
+      uniform(rng, [d]),
+      ...[matrix(wide, d), matrix(narrow, d), matrix(narrow, d), matrix(d, wide)],
+      uniform(rng, [d]),
+      ...[matrix(f, d), matrix(f, d), matrix(d, f)],
     ];
   },
   attention: () => {

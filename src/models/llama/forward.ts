@@ -5,6 +5,7 @@ import {
   causalAttention,
   type DecoderWeights,
   embed,
+  fusedLayer,
   type LayerWeights,
   linear,
   maskedScore,
@@ -72,8 +73,12 @@ export function computeHidden(
   weights.layers.forEach((layer, index) => {
     // What a layer leaves behind is freed at its end; what its gradient needs, TF.js keeps by itself.
     const { out, keys, values } = tf.tidy(() => {
+      const { rms_norm_eps: eps } = config;
+      const shape = { b, t, h, kv, dh, eps };
+      const fused = bias === null ? fusedLayer(x, layer, rotation.cos, rotation.sin, shape) : null;
+      if (fused !== null) return { out: fused };
       let seen: KeysValues | undefined;
-      const out = computeLayer(x, layer, config.rms_norm_eps, (queries, keys, values) => {
+      const out = computeLayer(x, layer, eps, (queries, keys, values) => {
         if (bias === null) {
           return causalAttention(queries, keys, values, rotation.cos, rotation.sin, { b, t, h, kv, dh });
         }

@@ -175,6 +175,8 @@ export const loadSplat = (address: Code, byteOffset = 0): Code => [
   ...simd(0x09),
   ...unaligned(byteOffset),
 ];
+/** Loads one float32 number. */
+export const loadNumber = (address: Code): Code => [...address, 0x2a, ...unaligned(0)];
 /** Loads an integer. */
 export const loadInteger = (address: Code): Code => [...address, 0x28, ...unaligned(0)];
 /** The sum of two integer expressions. */

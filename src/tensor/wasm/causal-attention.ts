@@ -1,6 +1,5 @@
-// Causal attention with rotary embedding on the wasm heap, forward and backward: one head of one sequence after the
-// other, brought together so that its products stay in cache. A strip of rows multiplies only with the columns that
-// its last row sees, so up to half of the work of the full square is left out.
+// Causal attention with rotary embedding on the wasm heap, forward and backward, head by head where they lie. A strip of
+// rows multiplies only with the columns that its last row sees, so up to half of the work of the full square is left out.
 import type { TensorInfo } from '@tensorflow/tfjs';
 import type { CausalShape } from '../ops.ts';
 import { bytes } from './heap.ts';
@@ -22,101 +21,153 @@ function stripsOf(t: number): { row: number; rows: number; columns: number }[] {
 const weightsOf = (t: number): number =>
   stripsOf(t).reduce((sum, { rows, columns }) => sum + rows * columns, 0);
 
-/**
- * softmax(rot(q)·rot(k)ᵀ/√dh, causal)·v for b sequences of t tokens: q [b·t, h·dh], k and v [b·t, kv·dh], cos and sin
- * [t, dh/2]. Returns [out [b·t, h·dh], the softmax weights by strips [b·h, weightsOf(t)]].
- */
-export function causalAttention(
-  { heap, vectors, strided, product }: HeapKit,
-  { q, k, v, cos, sin }: Readonly<Record<'q' | 'k' | 'v' | 'cos' | 'sin', TensorInfo>>,
-  { b, t, h, kv, dh }: CausalShape,
-): TensorInfo[] {
-  const [group, half, share] = [h / kv, dh / 2, weightsOf(t)];
-  const out = heap.allocate(q.shape);
-  const weights = heap.allocate([b * h, share]);
-  const scratch = heap.allocate([4 * t * dh]);
-  const at = heap.addressOf(scratch);
-  const [keys, values, queries, mixed] = [0, 1, 2, 3].map((i) => at + bytes(i * t * dh)) as Four;
-  const [qs, ks, vs, outs] = [q, k, v, out].map((tensor) => heap.addressOf(tensor)) as Four;
-  const [ws, cosines, sines] = [weights, cos, sin].map((tensor) => heap.addressOf(tensor)) as Three;
-  const [wide, narrow, row] = [bytes(h * dh), bytes(kv * dh), bytes(dh)];
-  const strips = stripsOf(t);
-  for (let i = 0; i < b * kv; i++) {
-    const [sequence, head] = [Math.floor(i / kv), i % kv];
-    const mine = bytes(sequence * t * kv * dh + head * dh);
-    strided.rotateRows(ks + mine, narrow, cosines, sines, keys, row, half, t, 1, 1);
-    strided.copyRows(vs + mine, narrow, values, row, dh, t);
-    for (let j = head * group; j < (head + 1) * group; j++) {
-      const own = bytes(sequence * t * h * dh + j * dh);
-      strided.rotateRows(qs + own, wide, cosines, sines, queries, row, half, t, 1, 1 / Math.sqrt(dh));
-      let w = ws + bytes((sequence * h + j) * share);
-      for (const { row: first, rows, columns } of strips) {
-        product(false, true, rows, columns, dh, queries + bytes(first * dh), keys, w);
-        vectors.softmaxRows(w, rows, columns, first + 1, 1);
-        product(false, false, rows, dh, columns, w, values, mixed + bytes(first * dh));
-        w += bytes(rows * columns);
-      }
-      strided.copyRows(mixed, row, outs + own, wide, dh, t);
-    }
-  }
-  heap.free(scratch);
-  return [out, weights];
+/** Numbers of the softmax weights of all heads, and of what the backward pass works with. */
+export const attentionWeights = ({ b, t, h }: CausalShape): number => b * h * weightsOf(t);
+export const attentionScratch = ({ t }: CausalShape): number => Math.min(stripRows, t) * t;
+
+/** Addresses of angles [t, dh/2]. */
+interface Angles {
+  readonly cos: number;
+  readonly sin: number;
 }
 
-type Three = [number, number, number];
-type Four = [number, number, number, number];
+/**
+ * Turns each of `heads` heads of the rows at `from` [b·t, heads·dh] by the angles of its place (direction 1) or back (−1),
+ * times `scale`, to `to`, which may be the same.
+ */
+export function rotateHeads(
+  { strided }: HeapKit,
+  { b, t, dh }: CausalShape,
+  heads: number,
+  { cos, sin }: Angles,
+  from: number,
+  to: number,
+  direction: 1 | -1,
+  scale: number,
+): void {
+  const wide = bytes(heads * dh);
+  for (let sequence = 0; sequence < b; sequence++) {
+    for (let head = 0; head < heads; head++) {
+      const own = sequence * t * wide + bytes(head * dh);
+      strided.rotateRows(from + own, wide, cos, sin, to + own, wide, dh / 2, t, direction, scale);
+    }
+  }
+}
+
+/** What scores are multiplied with; rotated queries are by then. */
+export const scoreScale = ({ dh }: CausalShape): number => 1 / Math.sqrt(dh);
 
 /**
- * With P the softmax weights and q̂, k̂ the rotated queries (scaled by 1/√dh) and keys: dP = dy·vᵀ,
- * dS = P ∘ (dP − rowsum(dP ∘ P)), dq̂ = dS·k̂, dk̂ = dSᵀ·q̂, dv = Pᵀ·dy; dq and dk are turned back. Returns [dq, dk, dv].
+ * softmax(q̂·k̂ᵀ, causal)·v, q̂ [b·t, h·dh] and k̂ [b·t, kv·dh] rotated and q̂ scaled, v as k̂: writes `out`, like q̂, and the
+ * softmax weights by strips (`attentionWeights`).
  */
-export function causalAttentionGrad(
-  { heap, vectors, strided, product }: HeapKit,
-  inputs: Readonly<Record<'dy' | 'q' | 'k' | 'v' | 'cos' | 'sin' | 'weights', TensorInfo>>,
+export function attend(
+  { vectors, product }: HeapKit,
   { b, t, h, kv, dh }: CausalShape,
-): TensorInfo[] {
-  const { dy, q, k, v, cos, sin, weights } = inputs;
-  const [group, half, share] = [h / kv, dh / 2, weightsOf(t)];
-  const [dq, dk, dv] = [heap.allocate(q.shape), heap.allocate(k.shape), heap.allocate(v.shape)] as const;
-  const scratch = heap.allocate([8 * t * dh + stripRows * t]);
-  const at = heap.addressOf(scratch);
-  const part = (i: number) => at + bytes(i * t * dh);
-  const [keys, values, queries, upstream] = [part(0), part(1), part(2), part(3)];
-  const [queryGrad, keyGrad, valueGrad, added, scores] = [part(4), part(5), part(6), part(7), part(8)];
-  const [dys, qs, ks, vs] = [dy, q, k, v].map((tensor) => heap.addressOf(tensor)) as Four;
-  const [ws, cosines, sines] = [weights, cos, sin].map((tensor) => heap.addressOf(tensor)) as Three;
-  const [dqs, dks, dvs] = [dq, dk, dv].map((tensor) => heap.addressOf(tensor)) as Three;
-  const [wide, narrow, row] = [bytes(h * dh), bytes(kv * dh), bytes(dh)];
-  const factor = 1 / Math.sqrt(dh);
+  { q, k, v, out, weights }: Readonly<Record<'q' | 'k' | 'v' | 'out' | 'weights', number>>,
+): void {
+  const [wide, narrow, group] = [h * dh, kv * dh, h / kv];
   const strips = stripsOf(t);
-  for (let i = 0; i < b * kv; i++) {
-    const [sequence, head] = [Math.floor(i / kv), i % kv];
-    const mine = bytes(sequence * t * kv * dh + head * dh);
-    strided.rotateRows(ks + mine, narrow, cosines, sines, keys, row, half, t, 1, 1);
-    strided.copyRows(vs + mine, narrow, values, row, dh, t);
-    vectors.fill(keyGrad, 0, t * dh);
-    vectors.fill(valueGrad, 0, t * dh);
-    for (let j = head * group; j < (head + 1) * group; j++) {
-      const own = bytes(sequence * t * h * dh + j * dh);
-      strided.rotateRows(qs + own, wide, cosines, sines, queries, row, half, t, 1, factor);
-      strided.copyRows(dys + own, wide, upstream, row, dh, t);
-      let w = ws + bytes((sequence * h + j) * share);
-      for (const { row: first, rows, columns } of strips) {
-        const [query, dout] = [queries + bytes(first * dh), upstream + bytes(first * dh)];
-        product(false, true, rows, columns, dh, dout, values, scores);
-        vectors.softmaxBackwardRows(w, scores, rows, columns);
-        product(false, false, rows, dh, columns, scores, keys, queryGrad + bytes(first * dh));
-        product(true, false, columns, dh, rows, scores, query, added);
-        vectors.accumulate(added, keyGrad, columns * dh);
-        product(true, false, columns, dh, rows, w, dout, added);
-        vectors.accumulate(added, valueGrad, columns * dh);
-        w += bytes(rows * columns);
-      }
-      strided.rotateRows(queryGrad, row, cosines, sines, dqs + own, wide, half, t, -1, factor);
+  let w = weights;
+  for (let i = 0; i < b * h; i++) {
+    const [sequence, head] = [Math.floor(i / h), i % h];
+    const own = bytes(sequence * t * wide + head * dh);
+    const shared = bytes(sequence * t * narrow + Math.floor(head / group) * dh);
+    for (const { row, rows, columns } of strips) {
+      const at = own + bytes(row * wide);
+      product(false, true, rows, columns, dh, q + at, wide, k + shared, narrow, w, columns, false);
+      vectors.softmaxRows(w, rows, columns, row + 1, 1);
+      product(false, false, rows, dh, columns, w, columns, v + shared, narrow, out + at, wide, false);
+      w += bytes(rows * columns);
     }
-    strided.rotateRows(keyGrad, row, cosines, sines, dks + mine, narrow, half, t, -1, 1);
-    strided.copyRows(valueGrad, row, dvs + mine, narrow, dh, t);
   }
+}
+
+/**
+ * The gradient of `attend`. With P the softmax weights: dP = dy·vᵀ, dS = P ∘ (dP − rowsum(dP ∘ P)), dq̂ = dS·k̂,
+ * dk̂ = dSᵀ·q̂, dv = Pᵀ·dy. `scratch` has room for `attentionScratch` numbers.
+ */
+export function attendGrad(
+  { vectors, product }: HeapKit,
+  { b, t, h, kv, dh }: CausalShape,
+  {
+    dy,
+    q,
+    k,
+    v,
+    weights,
+    dq,
+    dk,
+    dv,
+    scratch,
+  }: Readonly<Record<'dy' | 'q' | 'k' | 'v' | 'weights' | 'dq' | 'dk' | 'dv' | 'scratch', number>>,
+): void {
+  const [wide, narrow, group] = [h * dh, kv * dh, h / kv];
+  const strips = stripsOf(t);
+  vectors.fill(dk, 0, b * t * narrow);
+  vectors.fill(dv, 0, b * t * narrow);
+  let w = weights;
+  for (let i = 0; i < b * h; i++) {
+    const [sequence, head] = [Math.floor(i / h), i % h];
+    const own = bytes(sequence * t * wide + head * dh);
+    const shared = bytes(sequence * t * narrow + Math.floor(head / group) * dh);
+    for (const { row, rows, columns } of strips) {
+      const at = own + bytes(row * wide);
+      product(false, true, rows, columns, dh, dy + at, wide, v + shared, narrow, scratch, columns, false);
+      vectors.softmaxBackwardRows(w, scratch, rows, columns);
+      product(false, false, rows, dh, columns, scratch, columns, k + shared, narrow, dq + at, wide, false);
+      product(true, false, columns, dh, rows, scratch, columns, q + at, wide, dk + shared, narrow, true);
+      product(true, false, columns, dh, rows, w, columns, dy + at, wide, dv + shared, narrow, true);
+      w += bytes(rows * columns);
+    }
+  }
+}
+
+/**
+ * softmax(rot(q)·rot(k)ᵀ/√dh, causal)·v for b sequences of t tokens: q [b·t, h·dh], k and v [b·t, kv·dh], cos and sin
+ * [t, dh/2]. Returns [out [b·t, h·dh], the softmax weights, rot(q)/√dh, rot(k)].
+ */
+export function causalAttention(
+  kit: HeapKit,
+  { q, k, v, cos, sin }: Readonly<Record<'q' | 'k' | 'v' | 'cos' | 'sin', TensorInfo>>,
+  shape: CausalShape,
+): TensorInfo[] {
+  const { heap } = kit;
+  const [out, turnedQ, turnedK] = [heap.allocate(q.shape), heap.allocate(q.shape), heap.allocate(k.shape)];
+  const weights = heap.allocate([attentionWeights(shape)]);
+  const at = (tensor: TensorInfo) => heap.addressOf(tensor);
+  const angles = { cos: at(cos), sin: at(sin) };
+  rotateHeads(kit, shape, shape.h, angles, at(q), at(turnedQ), 1, scoreScale(shape));
+  rotateHeads(kit, shape, shape.kv, angles, at(k), at(turnedK), 1, 1);
+  attend(kit, shape, { q: at(turnedQ), k: at(turnedK), v: at(v), out: at(out), weights: at(weights) });
+  return [out, weights, turnedQ, turnedK];
+}
+
+/** The gradient of `causalAttention` from what it returned (`q` and `k` rotated). Returns [dq, dk, dv]. */
+export function causalAttentionGrad(
+  kit: HeapKit,
+  {
+    dy,
+    q,
+    k,
+    v,
+    cos,
+    sin,
+    weights,
+  }: Readonly<Record<'dy' | 'q' | 'k' | 'v' | 'cos' | 'sin' | 'weights', TensorInfo>>,
+  shape: CausalShape,
+): TensorInfo[] {
+  const { heap } = kit;
+  const [dq, dk, dv] = [heap.allocate(q.shape), heap.allocate(k.shape), heap.allocate(v.shape)];
+  const scratch = heap.allocate([attentionScratch(shape)]);
+  const at = (tensor: TensorInfo) => heap.addressOf(tensor);
+  attendGrad(kit, shape, {
+    ...{ dy: at(dy), q: at(q), k: at(k), v: at(v), weights: at(weights) },
+    ...{ dq: at(dq), dk: at(dk), dv: at(dv), scratch: at(scratch) },
+  });
   heap.free(scratch);
+  const angles = { cos: at(cos), sin: at(sin) };
+  rotateHeads(kit, shape, shape.h, angles, at(dq), at(dq), -1, scoreScale(shape));
+  rotateHeads(kit, shape, shape.kv, angles, at(dk), at(dk), -1, 1);
   return [dq, dk, dv];
 }

@@ -10,7 +10,8 @@ import {
   type RotaryAngles,
   type Span,
 } from '../decoder.ts';
-import { bytes, type Heap } from './heap.ts';
+import type { Packing } from '../x86/index.ts';
+import { bytes, type Heap, Scratch } from './heap.ts';
 import type { HeapKit } from './kit.ts';
 import {
   assemblePaging,
@@ -20,7 +21,6 @@ import {
   tokenRow,
   tokenRowNumbers,
 } from './paged-attention.ts';
-import { fewRows } from './product.ts';
 import type { Vectors } from './vectors.ts';
 
 /** Blocks that are taken from the heap at once. */
@@ -39,30 +39,6 @@ interface TokenRun {
   readonly row: number;
   count: number;
   readonly tokens: number;
-}
-
-/** A piece of the heap that grows and is used again and again: fresh memory is slow at first touch. */
-class Scratch {
-  readonly #heap: Heap;
-  #tensor: TensorInfo | null = null;
-
-  constructor(heap: Heap) {
-    this.#heap = heap;
-  }
-
-  /** Address of `count` numbers with undefined content; the piece before is gone. */
-  reserve(count: number): number {
-    if (this.#tensor === null || this.#tensor.shape[0]! < count) {
-      this.free();
-      this.#tensor = this.#heap.allocate([count]);
-    }
-    return this.#heap.addressOf(this.#tensor);
-  }
-
-  free(): void {
-    if (this.#tensor !== null) this.#heap.free(this.#tensor);
-    this.#tensor = null;
-  }
 }
 
 /** A row of logits on the heap, which stays there. */
@@ -100,38 +76,50 @@ class HeapLogits implements LogitsRow {
   }
 }
 
-/** Most numbers of all copies together: 16 MiB. */
-const maxTransposed = 2 ** 22;
+/** Most numbers of all copies together: 512 MiB. */
+const maxPacked = 2 ** 27;
+/** Rows up to which packing a matrix for each product anew would take a good part of it. */
+const fewEnough = 128;
 
 /**
- * Matrices [out, in] as [in, out]. A BLAS brings a matrix into its own order at each call, and a step of few rows has
- * little to do beside: that it reads along the rows of [in, out] makes a step of 8 rows an eighth faster.
+ * Copies of matrices in the order in which a product reads them. A step of few rows has little to do beside bringing them
+ * into it.
  */
-class TransposedWeights {
+class PackedWeights {
   readonly #heap: Heap;
+  readonly #packing: Packing;
   /** A variable that is assigned to gets other data. */
   readonly #copies = new Map<Tensor, { readonly of: object; readonly copy: TensorInfo }>();
   #size = 0;
 
-  constructor(heap: Heap) {
+  constructor(heap: Heap, packing: Packing) {
     this.#heap = heap;
+    this.#packing = packing;
   }
 
-  /** Address of the weight's transposed copy; null where so few rows have no use for it, or there is no room. */
-  of(weight: Tensor, rows: number): number | null {
+  /** Address of the packed copy of a weight [out, in]; null where there is no room for it. */
+  of(weight: Tensor): number | null {
     const known = this.#copies.get(weight);
-    if (rows < fewRows || (known === undefined && this.#size + weight.size > maxTransposed)) return null;
     if (known?.of === weight.dataId) return this.#heap.addressOf(known.copy);
-    const copy = known?.copy ?? this.#heap.allocate([weight.size]);
     const [width, inner] = weight.shape as [number, number];
-    const from = this.#heap.floats(this.#heap.addressOf(weight), weight.size);
-    const to = this.#heap.floats(this.#heap.addressOf(copy), weight.size);
-    for (let i = 0; i < width; i++) {
-      for (let j = 0; j < inner; j++) to[j * width + i] = from[i * inner + j]!;
-    }
-    if (known === undefined) this.#size += weight.size;
+    const size = this.#packing.size(inner, width);
+    if (known === undefined && this.#size + size > maxPacked) return null;
+    const copy = known?.copy ?? this.#allocate(size);
+    if (copy === null) return null;
+    const at = this.#heap.addressOf(copy);
+    this.#packing.pack(inner, width, this.#heap.addressOf(weight), at);
+    if (known === undefined) this.#size += size;
     this.#copies.set(weight, { of: weight.dataId, copy });
-    return this.#heap.addressOf(copy);
+    return at;
+  }
+
+  /** Null where the heap has no room: a copy is not needed. */
+  #allocate(size: number): TensorInfo | null {
+    try {
+      return this.#heap.allocate([size]);
+    } catch {
+      return null;
+    }
   }
 
   free(): void {
@@ -149,7 +137,7 @@ export class HeapDecoder implements BlockDecoder {
   readonly #weights: DecoderWeights;
   readonly #angles: RotaryAngles;
   readonly #paging: Paging;
-  readonly #transposed: TransposedWeights | null;
+  readonly #packed: PackedWeights | null;
   /** Blocks lie in slabs, which stay until no block is in use. */
   #slabs: TensorInfo[] = [];
   #free: number[] = [];
@@ -172,8 +160,11 @@ export class HeapDecoder implements BlockDecoder {
     this.#work = new Scratch(kit.heap);
     this.#output = new Scratch(kit.heap);
     this.#rotation = new Scratch(kit.heap);
-    this.#transposed = kit.hasBlas ? new TransposedWeights(kit.heap) : null;
-    this.#paging = assemblePaging(kit.heap.backend.wasm.asm.memory, shape);
+    this.#packed = kit.machineCode && new PackedWeights(kit.heap, kit.machineCode.packing);
+    this.#paging = {
+      ...assemblePaging(kit.heap.backend.wasm.asm.memory, shape),
+      ...kit.machineCode?.pagingFor(shape),
+    };
     this.blockBytes = shape.layers * layerBytes(shape);
   }
 
@@ -198,7 +189,7 @@ export class HeapDecoder implements BlockDecoder {
   }
 
   read(spans: readonly Span[]): void {
-    const { vectors, product, heap } = this.#kit;
+    const { vectors, heap } = this.#kit;
     const { hiddenSize: d, feedForwardSize: f, heads, keyValueHeads: kv, headSize: dh, eps } = this.#shape;
     const n = spans.reduce((sum, { ids }) => sum + ids.length, 0);
     const mostBlocks = Math.max(...spans.map(({ blocks }) => blocks.length));
@@ -227,8 +218,7 @@ export class HeapDecoder implements BlockDecoder {
       });
     });
     const linear = (from: number, weight: Tensor, to: number, width: number, inner: number) => {
-      const turned = this.#transposed?.of(weight, n) ?? null;
-      product(false, turned === null, n, width, inner, from, turned ?? address(weight), to);
+      this.#linear(n, width, inner, from, weight, to);
     };
     this.#weights.layers.forEach((layer, index) => {
       vectors.normRows(at.x, address(layer.inputNorm), at.normed, n, d, eps);
@@ -282,7 +272,7 @@ export class HeapDecoder implements BlockDecoder {
     this.#releaseSlabs();
     this.#used = 0;
     for (const scratch of [this.#work, this.#output, this.#rotation]) scratch.free();
-    this.#transposed?.free();
+    this.#packed?.free();
     this.#rotationTime = 0;
   }
 
@@ -333,7 +323,7 @@ export class HeapDecoder implements BlockDecoder {
         vectors.copy(at.v + fresh + i * narrow, block + values + bytes(slot * dh), dh);
       }
       const mine = bytes(head * t * group * dh);
-      attendPaged(this.#paging, vectors, dh, {
+      attendPaged(this.#paging, dh, {
         q: packed + mine,
         out: packed + mine,
         scratch: at.scores,
@@ -353,7 +343,7 @@ export class HeapDecoder implements BlockDecoder {
 
   /** Address of the logits [rows + spare, vocab] after the given tokens. */
   #project(rows: readonly number[], spare = 0): number {
-    const { vectors, product, heap } = this.#kit;
+    const { vectors, heap } = this.#kit;
     const { hiddenSize: d, vocabSize, eps } = this.#shape;
     const m = rows.length;
     const scratch = this.#output.reserve(m * 2 * d + (m + spare) * vocabSize);
@@ -362,8 +352,19 @@ export class HeapDecoder implements BlockDecoder {
       vectors.copy(this.#hidden + bytes(row * d), chosen + bytes(i * d), d);
     });
     vectors.normRows(chosen, heap.addressOf(this.#weights.norm), normed, m, d, eps);
-    product(false, true, m, vocabSize, d, normed, heap.addressOf(this.#weights.head), logits);
+    this.#linear(m, vocabSize, d, normed, this.#weights.head, logits);
     return logits;
+  }
+
+  /** to [m, width] = from [m, inner] · weightᵀ */
+  #linear(m: number, width: number, inner: number, from: number, weight: Tensor, to: number): void {
+    const { heap, product, machineCode } = this.#kit;
+    const packed = m > fewEnough ? null : (this.#packed?.of(weight) ?? null);
+    if (packed === null) {
+      product(false, true, m, width, inner, from, inner, heap.addressOf(weight), inner, to, width, false);
+      return;
+    }
+    machineCode!.packing.product(m, width, inner, from, packed, to);
   }
 
   /** The addresses of the named parts, which hold so many numbers each. */

@@ -68,3 +68,27 @@ export class Heap {
     return { dataId: tensor.dataId, shape: tensor.shape, dtype: tensor.dtype };
   }
 }
+
+/** A piece of the heap that grows and is used again and again: fresh memory is slow at first touch. */
+export class Scratch {
+  readonly #heap: Heap;
+  #tensor: TensorInfo | null = null;
+
+  constructor(heap: Heap) {
+    this.#heap = heap;
+  }
+
+  /** Address of `count` numbers with undefined content; the piece before is gone. */
+  reserve(count: number): number {
+    if (this.#tensor === null || this.#tensor.shape[0]! < count) {
+      this.free();
+      this.#tensor = this.#heap.allocate([count]);
+    }
+    return this.#heap.addressOf(this.#tensor);
+  }
+
+  free(): void {
+    if (this.#tensor !== null) this.#heap.free(this.#tensor);
+    this.#tensor = null;
+  }
+}

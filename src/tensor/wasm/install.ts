@@ -1,11 +1,13 @@
 // Puts our kernels into TF.js' registry for the wasm backend: replacements of its own, and the fused ones.
 import * as tf from '@tensorflow/tfjs';
 import type { Blas } from '../blas.ts';
-import type { BlockDecoder, DecoderShape, DecoderWeights, RotaryAngles } from '../decoder.ts';
-import type { AdamWStep, CausalShape } from '../ops.ts';
+import type { BlockDecoder, DecoderShape, DecoderWeights, LayerWeights, RotaryAngles } from '../decoder.ts';
+import type { AdamWStep } from '../ops.ts';
+import type { MachineCode } from '../x86/index.ts';
 import { adamW } from './adamw.ts';
 import { causalAttention, causalAttentionGrad } from './causal-attention.ts';
-import { Heap, type WasmBackend } from './heap.ts';
+import { decoderLayer, decoderLayerGrad, type LayerShape } from './decoder-layer.ts';
+import { Heap, Scratch, type WasmBackend } from './heap.ts';
 import { HeapDecoder } from './heap-decoder.ts';
 import type { HeapKit } from './kit.ts';
 import { fitsPaging } from './paged-attention.ts';
@@ -16,21 +18,21 @@ import { assembleStrided } from './strided.ts';
 import { swiglu, swigluGrad } from './swiglu.ts';
 import { assembleTiles } from './tiles.ts';
 import { tokenNll, tokenNllGrad } from './token-nll.ts';
-import { assembleVectors } from './vectors.ts';
+import { assembleVectors, type Vectors } from './vectors.ts';
 
 /** Every input and attribute by name; a kernel reads those that its operation passes. */
 type Inputs = Record<
   | ('a' | 'b' | 'x' | 'dy' | 'weight' | 'segmentIds' | 'gate' | 'up' | 'cos' | 'sin')
-  | ('mean' | 'square' | 'indices' | 'q' | 'k' | 'v' | 'weights' | 'logits' | 'labels' | 'nll'),
+  | ('mean' | 'square' | 'indices' | 'q' | 'k' | 'v' | 'weights' | 'logits' | 'labels' | 'nll' | 'kept')
+  | keyof LayerWeights,
   tf.TensorInfo
 >;
-interface Attributes extends AdamWStep, CausalShape {
+interface Attributes extends AdamWStep, LayerShape {
   readonly transposeA: boolean;
   readonly transposeB: boolean;
   readonly axis: number;
   readonly batchDims: number;
   readonly numSegments: number;
-  readonly eps: number;
 }
 type Kernel = (inputs: Inputs, attributes: Attributes) => tf.TensorInfo | tf.TensorInfo[];
 
@@ -38,6 +40,10 @@ let kit: HeapKit | null = null;
 
 /** The wasm heap; null where that is not the backend. */
 export const currentHeap = (): Heap | null => (kit !== null && tf.getBackend() === 'wasm' ? kit.heap : null);
+
+/** What runs in machine code; null where the backend is another, or has none. */
+export const currentMachineCode = (): MachineCode | null =>
+  kit !== null && tf.getBackend() === 'wasm' ? kit.machineCode : null;
 
 /** A decoder that reads on the wasm heap itself; null where that is not the backend, or the heads' size no multiple of 8. */
 export function createHeapDecoder(
@@ -57,19 +63,29 @@ function stock(heap: Heap, kernelName: string, inputs: Inputs, attributes: Attri
   return originals.get(kernelName)!.kernelFunc({ inputs, attrs, backend: heap.backend });
 }
 
+/** The backend's heap. */
+export const wasmHeap = (): Heap => new Heap(tf.backend() as unknown as WasmBackend);
+
 /**
- * Registers the kernels on the wasm backend, which must be the active one, with matrix products through
- * `blas` or, when it is null, through our own tiles. May be called again with another `blas`.
+ * Registers the kernels on the wasm backend, which must be the active one, with inner loops in `machineCode` where there
+ * is one, and matrix products through `blas`, else in machine code, else through our tiles in WebAssembly. May be called
+ * again with others.
  */
-export function installWasmKernels(blas: Blas | null): void {
-  const heap = new Heap(tf.backend() as unknown as WasmBackend);
-  const vectors = assembleVectors(heap.backend.wasm.asm.memory);
-  const tiles = assembleTiles(heap.backend.wasm.asm.memory);
-  const tiled = tiledProduct(heap, tiles);
-  const product = blas ? blasProduct(heap, blas, tiled) : tiled;
-  const strided = assembleStrided(heap.backend.wasm.asm.memory);
-  const heapKit = { heap, vectors, strided, product, hasBlas: blas !== null };
+export function installWasmKernels({
+  blas,
+  machineCode,
+}: {
+  readonly blas: Blas | null;
+  readonly machineCode: MachineCode | null;
+}): void {
+  const heap = wasmHeap();
+  const { memory } = heap.backend.wasm.asm;
+  const vectors: Vectors = { ...assembleVectors(memory), ...machineCode?.vectors };
+  const tiled = tiledProduct(heap, assembleTiles(memory));
+  const product = blas === null ? (machineCode?.product ?? tiled) : blasProduct(heap, blas, tiled);
+  const heapKit = { heap, vectors, strided: assembleStrided(memory), product, machineCode };
   kit = heapKit;
+  const layerScratch = new Scratch(heap);
   const kernels: Record<string, Kernel> = {
     BatchMatMul: ({ a, b }, { transposeA, transposeB }) =>
       batchMatMul(heap, product, a, b, transposeA, transposeB),
@@ -87,6 +103,8 @@ export function installWasmKernels(blas: Blas | null): void {
     SwigluGrad: ({ dy, gate, up }) => swigluGrad(heap, vectors, dy, gate, up),
     CausalAttention: (inputs, shape) => causalAttention(heapKit, inputs, shape),
     CausalAttentionGrad: (inputs, shape) => causalAttentionGrad(heapKit, inputs, shape),
+    DecoderLayer: (inputs, shape) => decoderLayer(heapKit, layerScratch, inputs, shape),
+    DecoderLayerGrad: (inputs, shape) => decoderLayerGrad(heapKit, layerScratch, inputs, shape),
     AdamW: ({ x, dy, mean, square }, step) => adamW(heap, vectors, x, dy, mean, square, step),
     TokenNll: ({ logits, labels }) => tokenNll(heap, vectors, logits, labels),
     TokenNllGrad: ({ dy, logits, labels, nll }) => tokenNllGrad(heap, vectors, dy, logits, labels, nll),

@@ -1,4 +1,5 @@
 // What the kernels that work on addresses of the wasm heap are made of.
+import type { MachineCode } from '../x86/index.ts';
 import type { Heap } from './heap.ts';
 import type { Product } from './product.ts';
 import type { Strided } from './strided.ts';
@@ -10,6 +11,6 @@ export interface HeapKit {
   readonly vectors: Vectors;
   readonly strided: Strided;
   readonly product: Product;
-  /** Whether a BLAS computes the products of more than a few rows. */
-  readonly hasBlas: boolean;
+  /** Null where this machine has none, or it is switched off. */
+  readonly machineCode: MachineCode | null;
 }

@@ -27,7 +27,7 @@ import {
   withIntegers,
 } from './assembler.ts';
 import { rotateRows } from './strided.ts';
-import { type Vectors, vectorModule } from './vectors.ts';
+import { vectorModule } from './vectors.ts';
 
 /** Queries that walk along the blocks together: as many as the registers take. */
 type Queries = 1 | 2 | 4;
@@ -153,7 +153,8 @@ export type HeadShape = Pick<DecoderShape, 'heads' | 'keyValueHeads' | 'headSize
 export const layerBytes = ({ keyValueHeads, headSize }: HeadShape): number =>
   4 * keyValueHeads * 2 * headSize * blockTokens;
 
-const tokenRowFields = ['table', 'blocks', 'visible', 'cos', 'sin', 'block', 'slot'] as const;
+/** What `attendTokens` reads of a row, in this order. */
+export const tokenRowFields = ['table', 'blocks', 'visible', 'cos', 'sin', 'block', 'slot'] as const;
 type TokenRowField = (typeof tokenRowFields)[number];
 
 /**
@@ -315,10 +316,11 @@ export interface PagedQueries {
 /** softmax(q·Kᵀ)·V, causal. What a query gets does not depend on which others stand beside it. */
 export function attendPaged(
   paging: Paging,
-  { fill, softmaxRows }: Vectors,
   dh: number,
   { q, out, scratch, count, group, visible, table, keys, values }: PagedQueries,
 ): void {
+  // The same functions as in `attendTokens`, so that a token gets the same, to the bit, either way.
+  const { fill, softmaxRows } = paging;
   for (let first = 0, size: Queries; first < count; first += size) {
     size = queriesAtATime(count - first);
     const blocks = Math.ceil((visible + Math.floor((first + size - 1) / group)) / blockTokens);

@@ -6,8 +6,8 @@ import type { Heap } from './heap.ts';
 import type { Tiles } from './tiles.ts';
 
 /**
- * c [m, n] = op(a)·op(b) for one pair of row-major matrices, given by their addresses on the heap; op(a) is
- * [m, k] and op(b) [k, n] after transposing.
+ * c [m, n] = op(a)·op(b), or c += with `adds`, for one pair of row-major matrices, given by their addresses on the heap;
+ * op(a) is [m, k] and op(b) [k, n] after transposing. The rows of what is stored begin ld* numbers apart.
  */
 export type Product = (
   transposeA: boolean,
@@ -16,20 +16,25 @@ export type Product = (
   n: number,
   k: number,
   a: number,
+  lda: number,
   b: number,
+  ldb: number,
   c: number,
+  ldc: number,
+  adds: boolean,
 ) => void;
 
 /** Below so many rows a call into a BLAS takes two to three times as long as our tiles. */
-export const fewRows = 4;
+const fewRows = 4;
 
 /** Products through `cblas_sgemm`, in place, and `tiled` where that is faster. */
 export function blasProduct(heap: Heap, blas: Blas, tiled: Product): Product {
-  return (transposeA, transposeB, m, n, k, a, b, c) => {
-    if (m < fewRows && transposeB && !transposeA) return tiled(false, true, m, n, k, a, b, c);
+  return (transposeA, transposeB, m, n, k, a, lda, b, ldb, c, ldc, adds) => {
+    if (m < fewRows && transposeB && !transposeA) {
+      return tiled(transposeA, transposeB, m, n, k, a, lda, b, ldb, c, ldc, adds);
+    }
     const base = blas.addressOf(heap.buffer);
-    const [lda, ldb] = [transposeA ? m : k, transposeB ? k : n];
-    blas.sgemm(transposeA, transposeB, m, n, k, base + a, lda, base + b, ldb, base + c, n);
+    blas.sgemm(transposeA, transposeB, m, n, k, base + a, lda, base + b, ldb, base + c, ldc, adds);
   };
 }
 
@@ -43,30 +48,52 @@ const [blockRows, blockInner] = [64, 256];
  */
 export function tiledProduct(heap: Heap, tiles: Tiles): Product {
   /** A·Bᵀ: both operands are read along their rows. */
-  const inner = (m: number, n: number, k: number, a: number, b: number, c: number): void => {
+  const inner = (
+    m: number,
+    n: number,
+    k: number,
+    a: number,
+    lda: number,
+    b: number,
+    ldb: number,
+    c: number,
+    ldc: number,
+  ): void => {
+    const [rowA, rowB, rowC] = [4 * lda, 4 * ldb, 4 * ldc];
     for (let i = 0; i < m; i += blockRows) {
       const rows = Math.min(blockRows, m - i);
       const strips = rows >> 2;
       for (let j = 0; strips > 0 && j < n; j += 2) {
         const wide = j + 1 < n ? tiles.inner4x2 : tiles.inner4x1;
-        wide(a + 4 * i * k, 4 * k, b + 4 * j * k, 4 * k, c + 4 * (i * n + j), 4 * n, 4, k, strips);
+        wide(a + i * rowA, rowA, b + j * rowB, rowB, c + i * rowC + 4 * j, rowC, 4, k, strips);
       }
       // Of the few rows below, two at a time meet B in tiles that stand on their side: B is read once for both.
       for (let row = i + 4 * strips; row < i + rows; row += 2) {
         const pair = row + 1 < i + rows;
         const [tall, flat] = pair ? [tiles.inner4x2, tiles.inner1x2] : [tiles.inner4x1, tiles.inner1x1];
-        const [atA, atC, below] = [a + 4 * row * k, c + 4 * row * n, n & ~3];
-        tall(b, 4 * k, atA, 4 * k, atC, 4, 4 * n, k, n >> 2);
-        flat(b + 4 * below * k, 4 * k, atA, 4 * k, atC + 4 * below, 4, 4 * n, k, n & 3);
+        const [atA, atC, below] = [a + row * rowA, c + row * rowC, n & ~3];
+        tall(b, rowB, atA, rowA, atC, 4, rowC, k, n >> 2);
+        flat(b + below * rowB, rowB, atA, rowA, atC + 4 * below, 4, rowC, k, n & 3);
       }
     }
   };
 
   /** A·B, Aᵀ·B and, a column at a time, Aᵀ·Bᵀ. */
-  const outer: Product = (transposeA, transposeB, m, n, k, a, b, c) => {
-    const [stepI, stepK] = transposeA ? [4, 4 * m] : [4 * k, 4];
-    const [rowB, columnB] = transposeB ? [4, 4 * k] : [4 * n, 4];
-    heap.floats(c, m * n).fill(0);
+  const outer = (
+    transposeA: boolean,
+    transposeB: boolean,
+    m: number,
+    n: number,
+    k: number,
+    a: number,
+    lda: number,
+    b: number,
+    ldb: number,
+    c: number,
+    ldc: number,
+  ): void => {
+    const [stepI, stepK] = transposeA ? [4, 4 * lda] : [4 * lda, 4];
+    const [rowB, columnB] = transposeB ? [4, 4 * ldb] : [4 * ldb, 4];
     for (let l = 0; l < k; l += blockInner) {
       const depth = Math.min(blockInner, k - l);
       for (let i = 0; i < m; i += blockRows) {
@@ -75,19 +102,21 @@ export function tiledProduct(heap: Heap, tiles: Tiles): Product {
         const atA = a + i * stepI + l * stepK;
         for (let j = 0, columns: 8 | 4 | 1; j < n; j += columns) {
           columns = transposeB || n - j < 4 ? 1 : n - j < 8 ? 4 : 8;
-          const [atB, atC] = [b + l * rowB + j * columnB, c + 4 * (i * n + j)];
+          const [atB, atC] = [b + l * rowB + j * columnB, c + 4 * (i * ldc + j)];
           const [tall, flat] = [tiles[`outer4x${columns}`], tiles[`outer1x${columns}`]];
-          tall(atA, stepI, stepK, atB, rowB, atC, 4 * n, depth, strips);
+          tall(atA, stepI, stepK, atB, rowB, atC, 4 * ldc, depth, strips);
           const below = 4 * strips;
-          flat(atA + below * stepI, stepI, stepK, atB, rowB, atC + 4 * below * n, 4 * n, depth, rows & 3);
+          flat(atA + below * stepI, stepI, stepK, atB, rowB, atC + 4 * below * ldc, 4 * ldc, depth, rows & 3);
         }
       }
     }
   };
 
-  return (transposeA, transposeB, m, n, k, a, b, c) => {
-    if (transposeB && !transposeA) inner(m, n, k, a, b, c);
-    else outer(transposeA, transposeB, m, n, k, a, b, c);
+  return (transposeA, transposeB, m, n, k, a, lda, b, ldb, c, ldc, adds) => {
+    if (!adds && ldc === n) heap.floats(c, m * n).fill(0);
+    else for (let i = 0; !adds && i < m; i++) heap.floats(c + 4 * i * ldc, n).fill(0);
+    if (transposeB && !transposeA) inner(m, n, k, a, lda, b, ldb, c, ldc);
+    else outer(transposeA, transposeB, m, n, k, a, lda, b, ldb, c, ldc);
   };
 }
 
@@ -114,14 +143,14 @@ export function batchMatMul(
   if (k === 0) heap.floats(outs, count * m * n).fill(0);
   if (count * m * n * k === 0) return out;
   if (!transposeA && util.sizeFromShape(batchB) === 1 && util.sizeFromShape(batchA) === count) {
-    product(false, transposeB, count * m, n, k, as, bs, outs); // one tall matrix
+    product(false, transposeB, count * m, n, k, as, columnsA, bs, columnsB, outs, n, false); // one tall matrix
     return out;
   }
   const indexA = broadcastIndex(batchA, batch);
   const indexB = broadcastIndex(batchB, batch);
   for (let i = 0; i < count; i++) {
     const [atA, atB] = [as + 4 * indexA(i) * m * k, bs + 4 * indexB(i) * k * n];
-    product(transposeA, transposeB, m, n, k, atA, atB, outs + 4 * i * m * n);
+    product(transposeA, transposeB, m, n, k, atA, columnsA, atB, columnsB, outs + 4 * i * m * n, n, false);
   }
   return out;
 }

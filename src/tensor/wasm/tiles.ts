@@ -1,6 +1,7 @@
 // The inner loops of the matrix product without BLAS: they keep a small tile of C in registers.
 import {
   add,
+  addNumbers,
   advance,
   assemble,
   type Code,
@@ -11,6 +12,7 @@ import {
   get,
   integer,
   load,
+  loadNumber,
   loadSplat,
   mul,
   range,
@@ -71,7 +73,7 @@ function outerTiles(rows: number, columns: 8 | 4 | 1): FunctionBuilder {
 }
 
 /**
- * C = A·Bᵀ for `strips` tiles of `rows` by `columns`, one below the other. The rows of A and B are contiguous, `rowA`
+ * C += A·Bᵀ for `strips` tiles of `rows` by `columns`, one below the other. The rows of A and B are contiguous, `rowA`
  * and `rowB` bytes apart; C(i, j) lies `i · rowC + j · columnC` bytes behind c.
  */
 function innerTiles(rows: number, columns: number): FunctionBuilder {
@@ -109,7 +111,7 @@ function innerTiles(rows: number, columns: number): FunctionBuilder {
       range(rows).flatMap((row) => [
         ...set(target, get(c)),
         ...sums[row]!.flatMap((sum) => [
-          ...storeNumber(get(target), total(sum)),
+          ...storeNumber(get(target), addNumbers(loadNumber(get(target)), total(sum))),
           ...advance(target, get(columnC)),
         ]),
         ...advance(a, get(rowA)),

@@ -1,0 +1,162 @@
+// A whole decoder layer on the wasm heap, forward and backward, as one operation for TF.js: its tape costs as much as the
+// smaller operations of a layer take, and between them nothing need be allocated, copied or added up.
+import type { TensorInfo } from '@tensorflow/tfjs';
+import { layerParameters } from '../decoder.ts';
+import type { CausalShape } from '../ops.ts';
+import {
+  attend,
+  attendGrad,
+  attentionScratch,
+  attentionWeights,
+  rotateHeads,
+  scoreScale,
+} from './causal-attention.ts';
+import { bytes, type Scratch } from './heap.ts';
+import type { HeapKit } from './kit.ts';
+
+type Matrix = Exclude<(typeof layerParameters)[number], 'inputNorm' | 'postNorm'>;
+type Parameters<T> = Readonly<Record<(typeof layerParameters)[number], T>>;
+
+/** What a layer is given beside its weights: x [b·t, d], cos and sin [t, dh/2]. */
+type LayerInputs = Parameters<TensorInfo> & Readonly<Record<'x' | 'cos' | 'sin', TensorInfo>>;
+
+/** Sizes of a layer. */
+export interface LayerShape extends CausalShape {
+  readonly eps: number;
+}
+
+/** Addresses of parts of so many numbers that lie one behind the other from `start` on. */
+function layOut<Name extends string>(start: number, sizes: Readonly<Record<Name, number>>) {
+  let next = start;
+  const places = Object.entries<number>(sizes).map(([name, size]) => {
+    const place = next;
+    next += bytes(size);
+    return [name, place] as const;
+  });
+  return Object.fromEntries(places) as Record<Name, number>;
+}
+const total = (sizes: Readonly<Record<string, number>>): number =>
+  Object.values(sizes).reduce((sum, size) => sum + size, 0);
+
+/** What the backward pass needs of the forward pass: queries and keys are rotated. */
+function keptSizes(shape: LayerShape, d: number, f: number) {
+  const n = shape.b * shape.t;
+  const [wide, narrow] = [n * shape.h * shape.dh, n * shape.kv * shape.dh];
+  return {
+    ...{ normed: n * d, q: wide, k: narrow, v: narrow, mixed: wide, attended: n * d, inner: n * d },
+    ...{ gate: n * f, up: n * f, weights: attentionWeights(shape) },
+  };
+}
+
+/** x + W_o·attention(norm(x)), and to that W_down·swiglu(norm(…)). Returns [out [b·t, d], what `decoderLayerGrad` needs]. */
+export function decoderLayer(
+  kit: HeapKit,
+  scratch: Scratch,
+  inputs: LayerInputs,
+  shape: LayerShape,
+): TensorInfo[] {
+  const { heap, vectors, product } = kit;
+  const [n, d] = inputs.x.shape as [number, number];
+  const f = inputs.gate.shape[0]!;
+  const [wide, narrow] = [shape.h * shape.dh, shape.kv * shape.dh];
+  const sizes = keptSizes(shape, d, f);
+  const [out, kept] = [heap.allocate([n, d]), heap.allocate([total(sizes)])];
+  const gated = scratch.reserve(n * f);
+  const at = layOut(heap.addressOf(kept), sizes);
+  const address = (tensor: TensorInfo) => heap.addressOf(tensor);
+  const x = address(inputs.x);
+  const result = address(out);
+  const angles = { cos: address(inputs.cos), sin: address(inputs.sin) };
+  const linear = (from: number, inner: number, weight: TensorInfo, to: number, width: number, adds = false) =>
+    product(false, true, n, width, inner, from, inner, address(weight), inner, to, width, adds);
+
+  vectors.normRows(x, address(inputs.inputNorm), at.normed, n, d, shape.eps);
+  linear(at.normed, d, inputs.query, at.q, wide);
+  linear(at.normed, d, inputs.key, at.k, narrow);
+  linear(at.normed, d, inputs.value, at.v, narrow);
+  rotateHeads(kit, shape, shape.h, angles, at.q, at.q, 1, scoreScale(shape));
+  rotateHeads(kit, shape, shape.kv, angles, at.k, at.k, 1, 1);
+  attend(kit, shape, { q: at.q, k: at.k, v: at.v, out: at.mixed, weights: at.weights });
+  vectors.copy(x, at.attended, n * d);
+  linear(at.mixed, wide, inputs.output, at.attended, d, true);
+  vectors.normRows(at.attended, address(inputs.postNorm), at.inner, n, d, shape.eps);
+  linear(at.inner, d, inputs.gate, at.gate, f);
+  linear(at.inner, d, inputs.up, at.up, f);
+  vectors.swiglu(at.gate, at.up, gated, n * f);
+  vectors.copy(at.attended, result, n * d);
+  linear(gated, f, inputs.down, result, d, true);
+  return [out, kept];
+}
+
+/** The gradient of `decoderLayer` with respect to x and then `layerParameters`. */
+export function decoderLayerGrad(
+  kit: HeapKit,
+  scratch: Scratch,
+  inputs: LayerInputs & Readonly<Record<'dy' | 'kept', TensorInfo>>,
+  shape: LayerShape,
+): TensorInfo[] {
+  const { heap, vectors, product } = kit;
+  const [n, d] = inputs.x.shape as [number, number];
+  const f = inputs.gate.shape[0]!;
+  const [wide, narrow] = [shape.h * shape.dh, shape.kv * shape.dh];
+  const dx = heap.allocate([n, d]);
+  const gradients = Object.fromEntries(
+    layerParameters.map((name) => [name, heap.allocate(inputs[name].shape)]),
+  ) as Parameters<TensorInfo>;
+  const work = {
+    ...{ dgate: n * f, dup: n * f, gated: n * f, dinner: n * d, dattended: n * d },
+    ...{ dmixed: n * wide, dq: n * wide, dk: n * narrow, dv: n * narrow },
+    ...{ dnormed: n * d, scores: attentionScratch(shape) },
+  };
+  const to = layOut(scratch.reserve(total(work)), work);
+  const at = layOut(heap.addressOf(inputs.kept), keptSizes(shape, d, f));
+  const address = (tensor: TensorInfo) => heap.addressOf(tensor);
+  const [x, dy] = [address(inputs.x), address(inputs.dy)];
+  const angles = { cos: address(inputs.cos), sin: address(inputs.sin) };
+  /** The gradient of from·Wᵀ, `from` [n, inner], by the matrix. */
+  const weightGrad = (dout: number, width: number, name: Matrix, from: number, inner: number) =>
+    product(true, false, width, inner, n, dout, width, from, inner, address(gradients[name]), inner, false);
+  /** And by `from`, to `back`. */
+  const inputGrad = (dout: number, width: number, name: Matrix, inner: number, back: number, adds = false) =>
+    product(false, false, n, inner, width, dout, width, address(inputs[name]), inner, back, inner, adds);
+  const normGrad = (dout: number, from: number, name: 'inputNorm' | 'postNorm', back: number) => {
+    vectors.fill(address(gradients[name]), 0, d);
+    vectors.normBackwardRows(
+      dout,
+      from,
+      address(inputs[name]),
+      back,
+      address(gradients[name]),
+      n,
+      d,
+      shape.eps,
+    );
+  };
+
+  inputGrad(dy, d, 'down', f, to.dgate);
+  vectors.swigluBackward(to.dgate, at.gate, at.up, to.dup, to.gated, n * f); // from the gradient of `gated`
+  weightGrad(dy, d, 'down', to.gated, f);
+  weightGrad(to.dgate, f, 'gate', at.inner, d);
+  weightGrad(to.dup, f, 'up', at.inner, d);
+  inputGrad(to.dgate, f, 'gate', d, to.dinner);
+  inputGrad(to.dup, f, 'up', d, to.dinner, true);
+  normGrad(to.dinner, at.attended, 'postNorm', to.dattended);
+  vectors.accumulate(dy, to.dattended, n * d);
+  weightGrad(to.dattended, d, 'output', at.mixed, wide);
+  inputGrad(to.dattended, d, 'output', wide, to.dmixed);
+  attendGrad(kit, shape, {
+    ...{ dy: to.dmixed, q: at.q, k: at.k, v: at.v, weights: at.weights },
+    ...{ dq: to.dq, dk: to.dk, dv: to.dv, scratch: to.scores },
+  });
+  rotateHeads(kit, shape, shape.h, angles, to.dq, to.dq, -1, scoreScale(shape));
+  rotateHeads(kit, shape, shape.kv, angles, to.dk, to.dk, -1, 1);
+  weightGrad(to.dq, wide, 'query', at.normed, d);
+  weightGrad(to.dk, narrow, 'key', at.normed, d);
+  weightGrad(to.dv, narrow, 'value', at.normed, d);
+  inputGrad(to.dq, wide, 'query', d, to.dnormed);
+  inputGrad(to.dk, narrow, 'key', d, to.dnormed, true);
+  inputGrad(to.dv, narrow, 'value', d, to.dnormed, true);
+  normGrad(to.dnormed, x, 'inputNorm', address(dx));
+  vectors.accumulate(to.dattended, address(dx), n * d);
+  return [dx, ...layerParameters.map((name) => gradients[name])];
+}

@@ -1,0 +1,102 @@
+// The fused kernels' inner loops and the matrix products as machine code for x86-64 processors with AVX2, over TF.js' wasm
+// heap. WebAssembly has vectors of four lanes and no fused multiply-add: this has eight, and takes a third of the time.
+import { messageOf } from '../../domain/errors.ts';
+import type { Heap } from '../wasm/heap.ts';
+import type { HeadShape, Paging } from '../wasm/paged-attention.ts';
+import type { Product } from '../wasm/product.ts';
+import type { Vectors } from '../wasm/vectors.ts';
+import { behind, findMachine, Program } from './executable.ts';
+import { assembleMachinePaging, fitsMachineCode } from './paged-attention.ts';
+import { MachineProducts, type Packing, placeProducts } from './product.ts';
+import { placeVectors } from './vectors.ts';
+
+export type { Packing } from './product.ts';
+
+export interface MachineCode {
+  /** Those of the vector functions that are faster so. */
+  readonly vectors: Partial<Vectors>;
+  readonly product: Product;
+  readonly packing: Packing;
+  /** The functions of paged attention for heads of one shape; none where their size does not fit. */
+  readonly pagingFor: (shape: HeadShape) => Partial<Paging>;
+  /** sum += x, of arrays outside the heap and of the same size. */
+  readonly addTo: (sum: Float32Array, x: Float32Array) => void;
+  /** Σ x² of an array outside the heap. */
+  readonly sumOfSquares: (x: Float32Array) => number;
+  /** Whether the processor has AVX-512: then a BLAS is faster. */
+  readonly processorHas16Lanes: boolean;
+}
+
+/** How many numbers are summed in float32: far more would lose what is small. */
+const summed = 2 ** 16;
+
+/** What was assembled over a heap's memory: it stays until the process ends. */
+const assembled = new WeakMap<object, MachineCode | string>();
+
+/** The functions over the heap, or the reason why this machine cannot have them. */
+export function assembleMachineCode(heap: Heap): MachineCode | string {
+  const { memory } = heap.backend.wasm.asm;
+  const found = assembled.get(memory) ?? assemble(heap);
+  assembled.set(memory, found);
+  return found;
+}
+
+function assemble(heap: Heap): MachineCode | string {
+  const machine = findMachine();
+  if (typeof machine === 'string') return machine;
+  try {
+    const program = new Program(machine.system);
+    const base = baseOf(heap, program);
+    const placedProducts = placeProducts(program);
+    const placed = placeVectors(program);
+    const { accumulate, dot, ...others } = placed;
+    program.seal();
+    const products = new MachineProducts(program, placedProducts, heap, base);
+    const vectors = Object.entries(others).map(([name, placed]) => {
+      return [name, behind(base, program.callable(placed), placed)];
+    });
+    const [add, multiply] = [program.callable(accumulate), program.callable(dot)];
+    const addressOf = (numbers: Float32Array) => program.addressOf(numbers);
+    const paging = new Map<string, Partial<Paging>>();
+    const pagingOf = (shape: HeadShape): Partial<Paging> => {
+      try {
+        return assembleMachinePaging(new Program(machine.system), shape, placed.softmaxRows, base);
+      } catch {
+        return {}; // so many heads share keys and values that their code has no room: WebAssembly does it
+      }
+    };
+    return {
+      pagingFor: (shape) => {
+        const { heads, keyValueHeads, headSize } = shape;
+        const key = [heads, keyValueHeads, headSize].join();
+        const known = paging.get(key) ?? (fitsMachineCode(headSize) ? pagingOf(shape) : {});
+        paging.set(key, known);
+        return known;
+      },
+      addTo: (sum, x) => void add(addressOf(x), addressOf(sum), Math.min(sum.length, x.length)),
+      sumOfSquares: (x) => {
+        const start = addressOf(x);
+        let sum = 0;
+        for (let i = 0; i < x.length; i += summed) {
+          sum += multiply(start + 4 * i, start + 4 * i, Math.min(summed, x.length - i));
+        }
+        return sum;
+      },
+      vectors: Object.fromEntries(vectors),
+      product: products.multiply,
+      packing: products,
+      processorHas16Lanes: machine.has16Lanes,
+    };
+  } catch (error) {
+    return messageOf(error);
+  }
+}
+
+/** Where the heap begins, in the process. It may move when it grows. */
+function baseOf(heap: Heap, program: Program): () => number {
+  let [buffer, start] = [heap.buffer, program.addressOf(heap.buffer)];
+  return () => {
+    if (heap.buffer !== buffer) [buffer, start] = [heap.buffer, program.addressOf(heap.buffer)];
+    return start;
+  };
+}

@@ -1,0 +1,260 @@
+// Machine code against WebAssembly and plain sums, where this machine runs it.
+import { type Test, test as uvuTest } from 'uvu';
+import * as assert from 'uvu/assert';
+import { createRng } from '../../../src/domain/rng.ts';
+import { startEngine, sumOfSquares } from '../../../src/tensor/index.ts';
+import { wasmHeap } from '../../../src/tensor/wasm/install.ts';
+import { assemblePaging, layerBytes, tokenRow } from '../../../src/tensor/wasm/paged-attention.ts';
+import { assembleVectors } from '../../../src/tensor/wasm/vectors.ts';
+import { assembleMachineCode, type MachineCode } from '../../../src/tensor/x86/index.ts';
+import { assertClose } from '../compare.ts';
+
+await startEngine({ backend: 'wasm', blas: false });
+const heap = wasmHeap();
+const memory = heap.backend.wasm.asm.memory;
+const found = assembleMachineCode(heap);
+if (typeof found === 'string') console.log(`skipped: machine code: ${found}`);
+const code = found as MachineCode;
+const test = (typeof found === 'string' ? uvuTest.skip : uvuTest) as Test;
+const rng = createRng('machine code');
+const size = (most: number) => 1 + rng.int(most);
+
+/** Address of `count` random numbers on the heap. */
+function place(count: number): number {
+  const at = heap.addressOf(heap.allocate([count]));
+  const numbers = heap.floats(at, count);
+  for (let i = 0; i < count; i++) numbers[i] = rng.next() * 2 - 1;
+  return at;
+}
+
+test('each vector function and row function gives what WebAssembly gives, and writes no further', () => {
+  const plain = assembleVectors(memory);
+  const scalars: Record<string, number> = {
+    exponentiate: 1,
+    sumExp: 1,
+    scaledExp: 2,
+    temperedExp: 2,
+    adamW: 8,
+  };
+  const vectors: Record<string, number> = { exponentiate: 1, sumExp: 1, scaledExp: 2, temperedExp: 2 };
+  const room = 300;
+  const start = place(5 * room);
+  const before = heap
+    .floats(start, 5 * room)
+    .slice()
+    .map(Math.abs);
+  const at = (i: number) => start + 4 * (i * room + 1);
+  const calls: Record<string, number[]>[] = [0, 1, 5, 7, 8, 9, 16, 31, 130].map((length) => ({
+    ...Object.fromEntries(
+      (
+        ['exponentiate', 'sumExp', 'scaledExp', 'temperedExp', 'adamW', 'swiglu', 'swigluBackward'] as const
+      ).map((name) => [
+        name,
+        [
+          ...Array.from({ length: vectors[name] ?? (name === 'swiglu' ? 3 : 5) }, (_, i) => at(i)),
+          ...Array.from({ length: scalars[name] ?? 0 }, (_, i) => 0.25 + i / 8),
+          length,
+        ],
+      ]),
+    ),
+    softmaxRows: [at(0), 2, length, Math.max(1, length - 3), length > 3 ? 1 : 0],
+    softmaxBackwardRows: [at(0), at(1), 2, length],
+    normRows: [at(0), at(1), at(2), 2, length, 1e-5],
+    normBackwardRows: [at(0), at(1), at(2), at(3), at(4), 2, length, 1e-5],
+  }));
+  for (const call of calls) {
+    for (const [name, args] of Object.entries(call)) {
+      // A row of nothing has no mean.
+      if (name.endsWith('Rows') && args.includes(0)) continue;
+      const outcomes = [plain, code.vectors].map((functions) => {
+        heap.floats(start, 5 * room).set(before);
+        const result = (functions as Record<string, (...args: number[]) => number>)[name]!(...args);
+        return { result, values: heap.floats(start, 5 * room).slice() };
+      });
+      const what = `${name} of ${args}`;
+      assertClose(outcomes[1]!.values, outcomes[0]!.values, what);
+      if (outcomes[0]!.result !== undefined) assertClose([outcomes[1]!.result], [outcomes[0]!.result], what);
+    }
+  }
+});
+
+test('numbers that are none or too large come through the exponential as in WebAssembly', () => {
+  const at = place(16);
+  heap
+    .floats(at, 8)
+    .set([Number.NaN, Number.POSITIVE_INFINITY, Number.NEGATIVE_INFINITY, 100, -100, -87, 88, 0]);
+  const outcomes = [assembleVectors(memory), code.vectors].map(({ scaledExp }) => {
+    scaledExp!(at, at + 32, 0, 1, 8);
+    return [...heap.floats(at + 32, 8)];
+  });
+  assert.equal(outcomes[1]!.map(Number.isNaN), outcomes[0]!.map(Number.isNaN));
+  assertClose(outcomes[1]!.slice(1).map(Math.log1p), outcomes[0]!.slice(1).map(Math.log1p), 'exponentials');
+});
+
+test('a product of matrices with rows far apart, set or added, leaves what lies between the rows', () => {
+  // Deeper than a block, packed and read where it lies; narrower than a panel; several blocks of rows.
+  const chosen = [
+    [140, 64, 300],
+    [140, 48, 600],
+    [7, 5, 257],
+    [200, 33, 1],
+  ] as const;
+  for (let turn = 0; turn < 48; turn++) {
+    const [m, n, k] = chosen[turn >> 3] ?? [size(140), size(70), size(70)];
+    // Of the chosen ones each way once.
+    const way = turn < 8 * chosen.length ? turn % 8 : rng.int(8);
+    const [transposeA, transposeB, adds] = [(way & 1) === 1, (way & 2) === 2, (way & 4) === 4];
+    const [lda, ldb, ldc] = [transposeA ? m : k, transposeB ? k : n, n].map(
+      (width) => width + rng.int(9),
+    ) as [number, number, number];
+    const [sizeA, sizeB] = [lda * (transposeA ? k : m), ldb * (transposeB ? n : k)];
+    const [a, b, c] = [place(sizeA), place(sizeB), place(ldc * m)];
+    const [x, y, before] = [
+      heap.floats(a, sizeA).slice(),
+      heap.floats(b, sizeB).slice(),
+      heap.floats(c, ldc * m).slice(),
+    ];
+    code.product(transposeA, transposeB, m, n, k, a, lda, b, ldb, c, ldc, adds);
+    const expected = before.map((old, at) => {
+      const [i, j] = [Math.floor(at / ldc), at % ldc];
+      if (j >= n) return old;
+      let sum = adds ? old : 0;
+      for (let l = 0; l < k; l++) {
+        sum += x[transposeA ? l * lda + i : i * lda + l]! * y[transposeB ? j * ldb + l : l * ldb + j]!;
+      }
+      return sum;
+    });
+    const what = `[${m}, ${k}]${transposeA ? 'ᵀ' : ''} [${k}, ${n}]${transposeB ? 'ᵀ' : ''}`;
+    assertClose(heap.floats(c, ldc * m), expected, what);
+  }
+});
+
+test('a product of no depth is nothing', () => {
+  const c = place(6);
+  code.product(false, true, 2, 3, 0, c, 1, c, 1, c, 3, true);
+  assert.not.equal([...heap.floats(c, 6)], Array(6).fill(0));
+  code.product(false, true, 2, 3, 0, c, 1, c, 1, c, 3, false);
+  assert.equal([...heap.floats(c, 6)], Array(6).fill(0));
+});
+
+test('a row of a product is the same to the bit alone, among others, and with a packed matrix', () => {
+  for (const [n, k] of [
+    [40, 33],
+    [128, 400],
+    [16, 600],
+  ] as const) {
+    const most = 201;
+    const [a, b, c, alone, packed] = [place(most * k), place(n * k), place(most * n), place(n), place(n)];
+    const copy = place(code.packing.size(k, n));
+    code.packing.pack(k, n, b, copy);
+    for (const m of [1, 2, 3, 5, 6, 7, 8, 13, 97, most]) {
+      code.product(false, true, m, n, k, a, k, b, k, c, n, false);
+      for (const row of [0, m >> 1, m - 1]) {
+        code.product(false, true, 1, n, k, a + 4 * row * k, k, b, k, alone, n, false);
+        code.packing.product(1, n, k, a + 4 * row * k, copy, packed);
+        const expected = [...heap.floats(c + 4 * row * n, n)];
+        assert.equal([...heap.floats(alone, n)], expected, `row ${row} of ${m}`);
+        assert.equal([...heap.floats(packed, n)], expected, `row ${row} of ${m}, packed`);
+      }
+    }
+  }
+});
+
+for (const shape of [
+  { heads: 4, keyValueHeads: 4, headSize: 32 },
+  { heads: 6, keyValueHeads: 6, headSize: 16 },
+  { heads: 3, keyValueHeads: 3, headSize: 48 },
+  { heads: 6, keyValueHeads: 2, headSize: 64 },
+  { heads: 7, keyValueHeads: 1, headSize: 128 },
+]) {
+  const { heads, keyValueHeads, headSize } = shape;
+  test(`attention along blocks is WebAssembly's for ${heads} heads of ${headSize} over ${keyValueHeads}`, () => {
+    const plain = assemblePaging(memory, shape);
+    const machine = code.pagingFor(shape);
+    const numbers = layerBytes(shape) / 4;
+    const rows = 3;
+    const blocks = Array.from({ length: 5 }, () => place(2 * numbers));
+    const table = heap.addressOf(heap.allocate([blocks.length], 'int32'));
+    heap.ints(table, blocks.length).set(blocks);
+    const [cos, sin] = [place(headSize / 2), place(headSize / 2)];
+    const [q, k, v] = [heads, keyValueHeads, keyValueHeads].map((count) =>
+      place(rows * count * headSize),
+    ) as [number, number, number];
+    const tokens = heap.addressOf(heap.allocate([7 * rows], 'int32'));
+    heap.ints(tokens, 7 * rows).set(
+      [3, 4, 5].flatMap((count, row) => {
+        const slot = 5 * row + 1;
+        const visible = 16 * (count - 1) + slot + 1;
+        return tokenRow({ table, blocks: count, visible, cos, sin, block: blocks[count - 1]!, slot });
+      }),
+    );
+    const scores = place(heads * 16 * blocks.length);
+    const sizes = [rows * heads * headSize, rows * keyValueHeads * headSize, rows * keyValueHeads * headSize];
+    const regions = [
+      ...[q, k, v].map((at, i) => [at, sizes[i]!] as const),
+      ...blocks.map((at) => [at, 2 * numbers] as const),
+    ];
+    const before = regions.map(([at, count]) => heap.floats(at, count).slice());
+    const outcomes = [plain, machine].map(({ attendTokens }) => {
+      regions.forEach(([at, count], i) => {
+        heap.floats(at, count).set(before[i]!);
+      });
+      attendTokens!(q, k, v, tokens, rows, layerBytes(shape), scores);
+      return regions.map(([at, count]) => heap.floats(at, count).slice());
+    });
+    outcomes[0]!.forEach((expected, i) => {
+      assertClose(outcomes[1]![i]!, expected, `region ${i}`);
+    });
+    // What is written into the blocks is the same to the bit, and so are a span's queries, one or four at a time.
+    outcomes[0]!.slice(1).forEach((expected, i) => {
+      assert.equal(outcomes[1]![i + 1], expected);
+    });
+    const four = place(4 * headSize);
+    const rowScores = 4 * 16 * blocks.length;
+    const [together, some] = [place(rowScores), place(rowScores / 2)];
+    const [mixed, mixedAlone] = [place(4 * headSize), place(2 * headSize)];
+    const values = 4 * keyValueHeads * headSize * 16;
+    plain.score4(four, table, blocks.length, 0, together, rowScores);
+    const expectedScores = heap.floats(together, rowScores).slice();
+    machine.score4!(four, table, blocks.length, 0, together, rowScores);
+    assertClose(heap.floats(together, rowScores), expectedScores, 'scores');
+    const mix = (functions: typeof machine, count: 1 | 2 | 4, scores: number, out: number) => {
+      heap.floats(out, count * headSize).fill(0);
+      functions[`mix${count}`]!(scores, rowScores, table, blocks.length, values, out);
+      return [...heap.floats(out, count * headSize)];
+    };
+    const mixedTogether = mix(machine, 4, together, mixed);
+    assertClose(mixedTogether, mix(plain, 4, together, mixed), 'mixed');
+    for (const count of [1, 2] as const) {
+      for (let i = 0; i < 4; i += count) {
+        const ours = heap.floats(together + i * rowScores, (count * rowScores) / 4).slice();
+        machine[`score${count}`]!(four + 4 * i * headSize, table, blocks.length, 0, some, rowScores);
+        assert.equal(heap.floats(some, (count * rowScores) / 4).slice(), ours);
+        const expected = mixedTogether.slice(i * headSize, (i + count) * headSize);
+        assert.equal(mix(machine, count, some, mixedAlone), expected);
+      }
+    }
+  });
+}
+
+test('heads whose code has no room are left to WebAssembly', () => {
+  assert.equal(code.pagingFor({ heads: 512, keyValueHeads: 1, headSize: 256 }), {});
+});
+
+test('arrays outside the heap are added and measured, in shared memory too', () => {
+  const count = 150_001;
+  const [x, sum] = [0, 1].map(() => new Float32Array(new SharedArrayBuffer(4 * count + 4), 4)) as [
+    Float32Array,
+    Float32Array,
+  ];
+  for (let i = 0; i < count; i++) [x[i], sum[i]] = [rng.next(), rng.next()];
+  const expected = sum.map((value, i) => value + x[i]!);
+  code.addTo(sum, x);
+  assert.equal(sum, expected);
+  const squares = x.reduce((total, value) => total + value * value, 0);
+  assert.ok(Math.abs(sumOfSquares(x) / squares - 1) < 1e-5);
+  assert.is(sumOfSquares(Float32Array.of(1e-23, 1e-23)), 2 * Math.fround(1e-23) ** 2);
+  assert.is(sumOfSquares(Float32Array.of(3e20)), Math.fround(3e20) ** 2);
+});
+
+uvuTest.run();
