@@ -11,7 +11,7 @@ import {
   type Span,
 } from '../decoder.ts';
 import type { Packing } from '../x86/index.ts';
-import { bytes, type Heap, Scratch } from './heap.ts';
+import { bytes, type Heap, layOut, Scratch, total } from './heap.ts';
 import type { HeapKit } from './kit.ts';
 import {
   assemblePaging,
@@ -79,7 +79,7 @@ class HeapLogits implements LogitsRow {
 /** Most numbers of all copies together: 512 MiB. */
 const maxPacked = 2 ** 27;
 /** Rows up to which packing a matrix for each product anew would take a good part of it. */
-const fewEnough = 128;
+const mostPackedRows = 128;
 
 /**
  * Copies of matrices in the order in which a product reads them. A step of few rows has little to do beside bringing them
@@ -359,7 +359,7 @@ export class HeapDecoder implements BlockDecoder {
   /** to [m, width] = from [m, inner] · weightᵀ */
   #linear(m: number, width: number, inner: number, from: number, weight: Tensor, to: number): void {
     const { heap, product, machineCode } = this.#kit;
-    const packed = m > fewEnough ? null : (this.#packed?.of(weight) ?? null);
+    const packed = m > mostPackedRows ? null : (this.#packed?.of(weight) ?? null);
     if (packed === null) {
       product(false, true, m, width, inner, from, inner, heap.addressOf(weight), inner, to, width, false);
       return;
@@ -369,14 +369,7 @@ export class HeapDecoder implements BlockDecoder {
 
   /** The addresses of the named parts, which hold so many numbers each. */
   #reserve<Name extends string>(sizes: Readonly<Record<Name, number>>): Record<Name, number> {
-    const entries = Object.entries<number>(sizes);
-    let next = this.#work.reserve(entries.reduce((sum, [, size]) => sum + size, 0));
-    const addresses: Record<string, number> = {};
-    for (const [name, size] of entries) {
-      addresses[name] = next;
-      next += bytes(size);
-    }
-    return addresses as Record<Name, number>;
+    return layOut(this.#work.reserve(total(sizes)), sizes);
   }
 
   /** Writes the spans' tables from address `tables` on. */

@@ -92,3 +92,21 @@ export class Scratch {
     this.#tensor = null;
   }
 }
+
+/** How many numbers the parts have together. */
+export const total = (sizes: Readonly<Record<string, number>>): number =>
+  Object.values(sizes).reduce((sum, size) => sum + size, 0);
+
+/** Addresses of parts of so many numbers that lie one behind the other from `start` on. */
+export function layOut<Name extends string>(
+  start: number,
+  sizes: Readonly<Record<Name, number>>,
+): Record<Name, number> {
+  let next = start;
+  const addresses: Record<string, number> = {};
+  for (const [name, size] of Object.entries<number>(sizes)) {
+    addresses[name] = next;
+    next += bytes(size);
+  }
+  return addresses as Record<Name, number>;
+}

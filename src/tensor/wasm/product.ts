@@ -1,28 +1,15 @@
 // Matrix products on the wasm heap: through a BLAS where there is one, else through our own tiles.
 import type { TensorInfo } from '@tensorflow/tfjs';
 import { broadcast_util, util } from '@tensorflow/tfjs';
-import type { Blas } from '../blas.ts';
+import type { Blas, Sgemm } from '../blas.ts';
 import type { Heap } from './heap.ts';
 import type { Tiles } from './tiles.ts';
 
 /**
- * c [m, n] = op(a)·op(b), or c += with `adds`, for one pair of row-major matrices, given by their addresses on the heap;
- * op(a) is [m, k] and op(b) [k, n] after transposing. The rows of what is stored begin ld* numbers apart.
+ * c [m, n] = op(a)·op(b), or c += with `adds`, for one pair of row-major matrices; as `Sgemm`, but with addresses on the
+ * heap. op(a) is [m, k] and op(b) [k, n] after transposing; the rows of what is stored begin ld* numbers apart.
  */
-export type Product = (
-  transposeA: boolean,
-  transposeB: boolean,
-  m: number,
-  n: number,
-  k: number,
-  a: number,
-  lda: number,
-  b: number,
-  ldb: number,
-  c: number,
-  ldc: number,
-  adds: boolean,
-) => void;
+export type Product = Sgemm;
 
 /** Below so many rows a call into a BLAS takes two to three times as long as our tiles. */
 const fewRows = 4;
@@ -47,18 +34,10 @@ const [blockRows, blockInner] = [64, 256];
  * of the result is the same whatever rows stand beside it.
  */
 export function tiledProduct(heap: Heap, tiles: Tiles): Product {
+  // Both add to what C holds.
+
   /** A·Bᵀ: both operands are read along their rows. */
-  const inner = (
-    m: number,
-    n: number,
-    k: number,
-    a: number,
-    lda: number,
-    b: number,
-    ldb: number,
-    c: number,
-    ldc: number,
-  ): void => {
+  const inner: Product = (_transposeA, _transposeB, m, n, k, a, lda, b, ldb, c, ldc) => {
     const [rowA, rowB, rowC] = [4 * lda, 4 * ldb, 4 * ldc];
     for (let i = 0; i < m; i += blockRows) {
       const rows = Math.min(blockRows, m - i);
@@ -79,19 +58,7 @@ export function tiledProduct(heap: Heap, tiles: Tiles): Product {
   };
 
   /** A·B, Aᵀ·B and, a column at a time, Aᵀ·Bᵀ. */
-  const outer = (
-    transposeA: boolean,
-    transposeB: boolean,
-    m: number,
-    n: number,
-    k: number,
-    a: number,
-    lda: number,
-    b: number,
-    ldb: number,
-    c: number,
-    ldc: number,
-  ): void => {
+  const outer: Product = (transposeA, transposeB, m, n, k, a, lda, b, ldb, c, ldc) => {
     const [stepI, stepK] = transposeA ? [4, 4 * lda] : [4 * lda, 4];
     const [rowB, columnB] = transposeB ? [4, 4 * ldb] : [4 * ldb, 4];
     for (let l = 0; l < k; l += blockInner) {
@@ -115,8 +82,8 @@ export function tiledProduct(heap: Heap, tiles: Tiles): Product {
   return (transposeA, transposeB, m, n, k, a, lda, b, ldb, c, ldc, adds) => {
     if (!adds && ldc === n) heap.floats(c, m * n).fill(0);
     else for (let i = 0; !adds && i < m; i++) heap.floats(c + 4 * i * ldc, n).fill(0);
-    if (transposeB && !transposeA) inner(m, n, k, a, lda, b, ldb, c, ldc);
-    else outer(transposeA, transposeB, m, n, k, a, lda, b, ldb, c, ldc);
+    const product = transposeB && !transposeA ? inner : outer;
+    product(transposeA, transposeB, m, n, k, a, lda, b, ldb, c, ldc, true);
   };
 }
 

@@ -79,6 +79,9 @@ function askProcessor(system: System): Machine | string {
   return { system, has16Lanes: has(seventh, 16) && (keptStates() & 0xe6) === 0xe6 };
 }
 
+/** −1 sixteen times, then 0 as often: from word 16 − n on, a mask of the first n lanes. */
+export const maskWords = Int32Array.from({ length: 32 }, (_, i) => (i < 16 ? -1 : 0));
+
 /** A function in a program: where it is, how many addresses it takes, and what comes behind them. */
 export interface Placed {
   readonly address: number;

@@ -58,7 +58,7 @@ import {
   subtractFrom,
   unlessZero,
 } from './assembler.ts';
-import type { MachineFunction, Placed, Program } from './executable.ts';
+import { type MachineFunction, maskWords, type Placed, type Program } from './executable.ts';
 
 /** Rows of a tile at most, and its columns: 12 of the 16 registers hold it. */
 const [tileRows, panelColumns] = [6, 16];
@@ -68,9 +68,6 @@ const advance = (register: Register, step: Register, n: number): Code => {
   const by = (scale: 1 | 2 | 4): Code => address(register, indexed(register, step, scale));
   return [...(n & 4 ? by(4) : []), ...(n & 2 ? by(2) : []), ...(n & 1 ? by(1) : [])];
 };
-
-/** −1 for each of 16 columns, then 0 for as many: from word 16 − n on, a mask of the first n. */
-const maskWords = Int32Array.from(range(2 * panelColumns), (i) => (i < panelColumns ? -1 : 0));
 
 // Where the product and its tiles keep things. rax, rbx, r10, r12 and r14 are free for all.
 const [a, b, c, stepI, stepK, rowC] = [rdi, rsi, rdx, rcx, r8, r9];
@@ -417,38 +414,13 @@ export class MachineProducts implements Packing {
     const most = Math.max(1, Math.floor(maxPacked / k / panelColumns)) * panelColumns;
     for (let j = 0; j < n; j += most) {
       const from = b + 4 * j * (transposeB ? ldb : 1);
-      this.#columns(
-        transposeA,
-        transposeB,
-        m,
-        Math.min(most, n - j),
-        k,
-        a,
-        lda,
-        from,
-        ldb,
-        c + 4 * j,
-        ldc,
-        adds,
-      );
+      const columns = Math.min(most, n - j);
+      this.#columns(transposeA, transposeB, m, columns, k, a, lda, from, ldb, c + 4 * j, ldc, adds);
     }
   };
 
   /** So many columns of C that their share of B is packed at once. */
-  #columns(
-    transposeA: boolean,
-    transposeB: boolean,
-    m: number,
-    n: number,
-    k: number,
-    a: number,
-    lda: number,
-    b: number,
-    ldb: number,
-    c: number,
-    ldc: number,
-    adds: boolean,
-  ): void {
+  readonly #columns: Product = (transposeA, transposeB, m, n, k, a, lda, b, ldb, c, ldc, adds) => {
     const depth = partOf(k, transposeA ? transposedDepth : blockDepth, 8);
     const stepB = 4 * (transposeB ? 1 : ldb);
     const isDirect = !transposeB && ldb <= maxDirect && n % panelColumns === 0;
@@ -489,7 +461,7 @@ export class MachineProducts implements Packing {
         );
       }
     }
-  }
+  };
 
   readonly size = (k: number, n: number): number => k * Math.ceil(n / panelColumns) * panelColumns;
 
@@ -516,8 +488,8 @@ export class MachineProducts implements Packing {
   }
 
   /**
-   * C (+)= A·B for one block, as the placed product takes it; meanwhile the processor brings near what begins at
-   * `ahead`, some lines with each tile, which are `stepAhead` bytes apart.
+   * C (+)= A·B for one block, as the placed product takes it; meanwhile each tile brings near some lines from `aheadA` and
+   * `aheadB` on, `stepA` and `stepB` bytes behind those of the tile before (0: none).
    */
   #block(
     m: number,

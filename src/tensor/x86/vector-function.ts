@@ -50,7 +50,7 @@ import {
   subtractNumber,
   timesPlus,
 } from './assembler.ts';
-import type { Program } from './executable.ts';
+import { maskWords, type Program } from './executable.ts';
 
 /** Where System V's convention puts whole numbers. */
 const integers: readonly Register[] = [rdi, rsi, rdx, rcx, r8, r9];
@@ -58,9 +58,6 @@ const lanes = 8;
 const bytes = 4 * lanes;
 /** The registers at the end hold what a reduction has gathered, and the mask of the lanes that are left. */
 const [gathered, mask] = [14, 15];
-
-/** −1 for each lane, then 0 for as many. */
-const maskWords = Int32Array.from(range(2 * lanes), (i) => (i < lanes ? -1 : 0));
 
 /**
  * A formula as a function in System V's convention, which leaves rbx, rbp and r12 to r15 alone. Up to five vectors
@@ -84,7 +81,7 @@ export function vectorFunction(program: Program, formula: Formula): Code {
       left,
       1,
       [...move(r10, pool), ...shiftLeft(left, 2), ...subtractFrom(r10, left)],
-      load(mask, at(r10, masks.offset + bytes)),
+      load(mask, at(r10, masks.offset + 2 * bytes)),
       new Turn(program, formula, true).code(),
       moveNumber(left, 0),
     ),
