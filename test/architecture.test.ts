@@ -56,7 +56,7 @@ function problemsOf(path: string, source: string): string[] {
       return isFree ? [] : [`${path} imports ${specifier}, which belongs to ${owner[1].join(', ')}`];
     }
     const target = posix.normalize(posix.join(posix.dirname(path), specifier));
-    if (!specifier.endsWith('.ts')) return [`${path} imports ${specifier} without .ts`];
+    if (!/\.(ts|cjs)$/.test(specifier)) return [`${path} imports ${specifier} without its ending`];
     const isInside = part !== undefined && target.startsWith(`${part}/`);
     return isInside || allowed.includes(folderOf(target)) ? [] : [`${path} imports src/${target}`];
   });
@@ -134,7 +134,7 @@ test('wrong edges are found', () => {
     ['run/a.ts', '../cli/main.ts', 'run/a.ts imports src/cli/main.ts'],
     ['scenario/a.ts', '../index.ts', 'scenario/a.ts imports src/index.ts'],
     ['models/a.ts', '@tensorflow/tfjs', 'models/a.ts imports @tensorflow/tfjs, which belongs to tensor'],
-    ['cli/a.ts', '../run/index', 'cli/a.ts imports ../run/index without .ts'],
+    ['cli/a.ts', '../run/index', 'cli/a.ts imports ../run/index without its ending'],
   ];
   for (const [path, specifier, problem] of cases) {
     assert.equal(problemsOf(path, `import { x } from '${specifier}';`), [problem]);

@@ -6,7 +6,7 @@ import { presetRecipe } from '../run/presets.ts';
 import { loadScenario } from '../scenario/load.ts';
 import type { Split } from '../scenario/types.ts';
 import { interruptible } from './interrupt.ts';
-import { openModel, startEngines } from './model.ts';
+import { openEngines, openModel } from './model.ts';
 import {
   type Backend,
   backendOption,
@@ -57,8 +57,9 @@ export function addEval(program: Command): void {
       withOutput(options, (output) =>
         interruptible(output, async (signal) => {
           const { scenario } = await loadScenario(name);
-          const { workers } = await startEngines(options, output);
+          const { startWorkers } = await openEngines(options, output);
           const model = await openModel(options);
+          const workers = await startWorkers();
           const { evaluateTeam } = await import('../run/evaluate.ts');
           const folder = path.resolve(options.model ?? defaultModel);
           const { metrics, trajectories } = await evaluateTeam({

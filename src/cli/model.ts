@@ -1,4 +1,4 @@
-// Starts the tensor engine, and workers where a command can use them, and loads the checkpoint it asks for.
+// Starts the tensor engine, loads the checkpoint a command asks for, and starts workers where it can use them.
 import { availableParallelism } from 'node:os';
 import type { LlamaPolicy } from '../models/llama/index.ts';
 import type { Engine } from '../tensor/index.ts';
@@ -18,25 +18,30 @@ export interface ModelOptions {
 
 /** Starts the engine and says in one line which it is; TF.js is loaded here and not before. */
 export async function openEngine(options: ModelOptions, output: Output): Promise<Engine> {
-  return startEngines({ ...options, workers: 0 }, output).then(({ engine }) => engine);
+  return openEngines({ ...options, workers: 0 }, output).then(({ engine }) => engine);
+}
+
+/** What computes in a command, and the workers beside it, still to be started: a second of work for each. */
+export interface Engines {
+  readonly engine: Engine;
+  /** None where they are of no use. The caller stops them. */
+  readonly startWorkers: () => Promise<Workers | undefined>;
 }
 
 /**
- * As `openEngine`, with workers beside it where the backend computes on one core: each has the same engine with one
- * thread, and so has the main thread. The caller stops them.
+ * As `openEngine`, with workers where the backend computes on one core: each has the same engine with one thread, and so
+ * has the main thread. They are started when all input has been found good.
  */
-export async function startEngines(
+export async function openEngines(
   { backend, workers: wanted }: ModelOptions,
   output: Output,
-): Promise<{ engine: Engine; workers: Workers | undefined }> {
+): Promise<Engines> {
   const { startEngine } = await import('../tensor/index.ts');
   const cores = availableParallelism();
-  const count = wanted ?? (cores === 1 ? 0 : Math.min(cores, mostWorkers));
-  const engine = await startEngine({ backend, ...(count > 0 && { blasThreads: 1 }) });
-  const useful = count > 0 && engine.backend !== 'tensorflow';
-  const { Workers } = await import('../workers/index.ts');
-  const workers = useful ? await Workers.start(count, { backend: engine.backend }) : undefined;
-  const beside = workers === undefined ? '' : `; ${count} ${count === 1 ? 'worker' : 'workers'}`;
+  const most = wanted ?? (cores === 1 ? 0 : Math.min(cores, mostWorkers));
+  const engine = await startEngine({ backend, ...(most > 0 && { blasThreads: 1 }) });
+  const count = engine.backend === 'tensorflow' ? 0 : most;
+  const beside = count === 0 ? '' : `; ${count} ${count === 1 ? 'worker' : 'workers'}`;
   const description = `${engine.description}${beside}`;
   output.say(`engine: ${description}`);
   output.emit({
@@ -44,10 +49,15 @@ export async function startEngines(
     backend: engine.backend,
     machineCode: engine.machineCode,
     blas: engine.blas,
-    workers: workers?.count ?? 0,
+    workers: count,
     description,
   });
-  return { engine, workers };
+  const startWorkers = async () => {
+    if (count === 0) return undefined;
+    const { Workers } = await import('../workers/index.ts');
+    return Workers.start(count, { backend: engine.backend });
+  };
+  return { engine, startWorkers };
 }
 
 /** Loads the checkpoint; rejects with `checkpoint.missing`, `checkpoint.invalid` or `tokenizer.mismatch`. */

@@ -13,7 +13,7 @@ import { applySettings, type Recipe, recipeKeys, recipeSchema } from '../run/rec
 import { hashTasks } from '../run/tasks.ts';
 import { type LoadedScenario, loadScenario } from '../scenario/load.ts';
 import { interruptible } from './interrupt.ts';
-import { openModel, startEngines } from './model.ts';
+import { type Engines, openEngines, openModel } from './model.ts';
 import {
   type Backend,
   backendOption,
@@ -80,7 +80,7 @@ async function start(
   const recipe = applySettings(presetRecipe(preset), [...seed, ...(options.set ?? [])]);
   const loaded = await loadScenario(name);
   const tasks = await hashTasks(loaded.scenario, recipe);
-  const { engine, workers } = await startEngines(options, output);
+  const { engine, startWorkers } = await openEngines(options, output);
   const base = await openModel(options);
   const id = createRunId(loaded.scenario.name, recipe.recipe, recipe.seed);
   const manifest: Manifest = {
@@ -98,7 +98,7 @@ async function start(
     phases: [],
   };
   const run = RunFolder.create(options.out ?? path.join('runs', id), manifest, systemClock);
-  await carryOut({ loaded, recipe, base, run, workers }, output, signal);
+  await carryOut({ loaded, recipe, base, run, startWorkers }, output, signal);
 }
 
 async function resume(
@@ -133,7 +133,7 @@ async function resume(
       },
     );
   }
-  const { engine, workers } = await startEngines(options, output);
+  const { engine, startWorkers } = await openEngines(options, output);
   const setting = { engine: engine.name, version: packageVersion(), node: process.version };
   for (const part of ['engine', 'version', 'node'] as const) {
     if (setting[part] === manifest[part]) continue;
@@ -149,7 +149,7 @@ async function resume(
     });
   }
   const run = RunFolder.open(folder, systemClock);
-  await carryOut({ loaded, recipe, base, run, workers }, output, signal);
+  await carryOut({ loaded, recipe, base, run, startWorkers }, output, signal);
 }
 
 /** The recipe of a run; throws `run.version` when this version of the program knows another set of keys. */
@@ -171,16 +171,22 @@ interface Work {
   readonly recipe: Recipe;
   readonly base: Awaited<ReturnType<typeof openModel>>;
   readonly run: RunFolder;
-  readonly workers: Awaited<ReturnType<typeof startEngines>>['workers'];
+  readonly startWorkers: Engines['startWorkers'];
 }
 
-async function carryOut({ loaded, recipe, base, run, workers }: Work, output: Output, signal: AbortSignal) {
+async function carryOut(
+  { loaded, recipe, base, run, startWorkers }: Work,
+  output: Output,
+  signal: AbortSignal,
+) {
   const { scenario } = loaded;
   const earlierSeconds = run.manifest.seconds;
   output.say(`run: ${run.path}`);
   output.emit({ event: 'run', run: run.path, scenario: scenario.name, seed: recipe.seed });
   const { trainTeam } = await import('../run/train.ts');
+  let workers: Awaited<ReturnType<typeof startWorkers>>;
   try {
+    workers = await startWorkers();
     const result = await trainTeam({
       scenario,
       recipe,

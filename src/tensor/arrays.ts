@@ -1,6 +1,6 @@
 // Numbers from tensors to arrays and back: straight through the heap on wasm, where TF.js' own way makes an array for
 // each. These are large, and enough of them keep the garbage collector busy beside the training.
-import * as tf from '@tensorflow/tfjs';
+import tf from './tfjs.cjs';
 import { currentHeap, currentMachineCode } from './wasm/install.ts';
 
 /** Copies a float32 tensor's numbers to `out`, of its size. */

@@ -1,8 +1,8 @@
 // Chooses the TF.js backend once per process, patches it, and says in one line what was chosen and why.
 import { createRequire } from 'node:module';
-import * as tf from '@tensorflow/tfjs';
 import { messageOf, nearest, OptimaError } from '../domain/errors.ts';
 import { type Blas, loadBlas } from './blas.ts';
+import tf from './tfjs.cjs';
 import { adviseHugePages } from './wasm/huge-pages.ts';
 import { installWasmKernels, wasmHeap } from './wasm/install.ts';
 import { assembleMachineCode, type MachineCode } from './x86/index.ts';

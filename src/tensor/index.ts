@@ -1,6 +1,5 @@
 // The one door to TF.js: the engine's choice, and the decoder's operations. Nothing else imports TF.js itself.
 
-export * as tf from '@tensorflow/tfjs';
 export { addTo, overwrite, readInto, sumOfSquares } from './arrays.ts';
 export {
   type BlockDecoder,
@@ -34,4 +33,5 @@ export {
   swiglu,
   tokenNll,
 } from './ops.ts';
+export { default as tf } from './tfjs.cjs';
 export { createHeapDecoder } from './wasm/install.ts';

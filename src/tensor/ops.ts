@@ -1,7 +1,7 @@
 // The decoder's operations, each with exact gradients: one fused kernel where the backend has it (wasm), else
 // composed from TF.js' own operations. All are synchronous and work inside tidy and variableGrads.
-import * as tf from '@tensorflow/tfjs';
 import { type LayerWeights, layerParameters } from './decoder.ts';
+import tf from './tfjs.cjs';
 import type { LayerShape } from './wasm/decoder-layer.ts';
 
 type Save = (tensors: tf.Tensor[]) => void;

@@ -1,9 +1,11 @@
 // One step of AdamW on the wasm heap, in one pass over parameter, gradient and moments.
 import type { TensorInfo } from '@tensorflow/tfjs';
-import { util } from '@tensorflow/tfjs';
 import type { AdamWStep } from '../ops.ts';
+import tf from '../tfjs.cjs';
 import type { Heap } from './heap.ts';
 import type { Vectors } from './vectors.ts';
+
+const { util } = tf;
 
 /** The parameter after the step; `mean` and `square` are written in place. */
 export function adamW(

@@ -1,8 +1,8 @@
 // Puts our kernels into TF.js' registry for the wasm backend: replacements of its own, and the fused ones.
-import * as tf from '@tensorflow/tfjs';
 import type { Blas } from '../blas.ts';
 import type { BlockDecoder, DecoderShape, DecoderWeights, LayerWeights, RotaryAngles } from '../decoder.ts';
 import type { AdamWStep } from '../ops.ts';
+import tf from '../tfjs.cjs';
 import type { MachineCode } from '../x86/index.ts';
 import { adamW } from './adamw.ts';
 import { causalAttention, causalAttentionGrad } from './causal-attention.ts';

@@ -1,9 +1,11 @@
 // Matrix products on the wasm heap: through a BLAS where there is one, else through our own tiles.
 import type { TensorInfo } from '@tensorflow/tfjs';
-import { broadcast_util, util } from '@tensorflow/tfjs';
 import type { Blas, Sgemm } from '../blas.ts';
+import tf from '../tfjs.cjs';
 import type { Heap } from './heap.ts';
 import type { Tiles } from './tiles.ts';
+
+const { broadcast_util, util } = tf;
 
 /**
  * c [m, n] = op(a)·op(b), or c += with `adds`, for one pair of row-major matrices; as `Sgemm`, but with addresses on the

@@ -1,9 +1,11 @@
 // Table look-ups on the wasm heap, a row at a time: `GatherV2` along the first axis, and its gradient
 // `UnsortedSegmentSum`, which TF.js' wasm backend lacks.
 import type { TensorInfo } from '@tensorflow/tfjs';
-import { util } from '@tensorflow/tfjs';
+import tf from '../tfjs.cjs';
 import type { Heap } from './heap.ts';
 import type { Vectors } from './vectors.ts';
+
+const { util } = tf;
 
 /** out[i] = x[indices[i]]: x [rows, …] of a 4-byte type, indices int32 [any shape] → [indices' shape, …]. */
 export function gatherRows(heap: Heap, { copy }: Vectors, x: TensorInfo, indices: TensorInfo): TensorInfo {

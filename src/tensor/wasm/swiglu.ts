@@ -1,8 +1,10 @@
 // SwiGLU on the wasm heap: silu(gate) · up in one pass, and its gradient in one.
 import type { TensorInfo } from '@tensorflow/tfjs';
-import { util } from '@tensorflow/tfjs';
+import tf from '../tfjs.cjs';
 import type { Heap } from './heap.ts';
 import type { Vectors } from './vectors.ts';
+
+const { util } = tf;
 
 /** gate · σ(gate) · up, element by element. */
 export function swiglu(heap: Heap, vectors: Vectors, gate: TensorInfo, up: TensorInfo): TensorInfo {
