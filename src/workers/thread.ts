@@ -28,7 +28,10 @@ const policies = new Map<PolicyHash, Promise<LlamaPolicy>>();
 const sessions = new Map<number, Promise<ModelSession>>();
 const running = new Map<number, AbortController>();
 /** The policy whose weights follow the main thread's, and which weights it has. */
-let trainee: { readonly folder: string; readonly policy: LlamaPolicy; version: string } | null = null;
+let trainee: { readonly hash: PolicyHash; readonly policy: LlamaPolicy; version: string } | null = null;
+
+/** Whoever asked for a policy that cannot be loaded is told; to let it go is no second failure. */
+const notLoaded = () => {};
 
 async function loadChecked({ folder, hash }: PolicySource): Promise<LlamaPolicy> {
   const policy = await loadPolicy(folder);
@@ -48,7 +51,7 @@ function policyOf(source: PolicySource): Promise<LlamaPolicy> {
   while (policies.size > maxPolicies) {
     const [hash, oldest] = [...policies][0]!;
     policies.delete(hash);
-    void oldest.then((unused) => unused.dispose());
+    void oldest.then((unused) => unused.dispose(), notLoaded);
   }
   return policy;
 }
@@ -62,10 +65,10 @@ function sessionOf(source: PolicySource, id: number): Promise<ModelSession> {
 
 /** The policy in training with the weights of this step. */
 async function traineeOf(source: PolicySource, { values, version }: TraineeWeights): Promise<LlamaPolicy> {
-  if (trainee?.folder !== source.folder) {
+  if (trainee?.hash !== source.hash) {
     trainee?.policy.dispose();
     trainee = null;
-    trainee = { folder: source.folder, policy: await loadPolicy(source.folder), version: '' };
+    trainee = { hash: source.hash, policy: await loadChecked(source), version: '' };
   }
   const { policy } = trainee;
   if (trainee.version === version) return policy;
@@ -82,7 +85,7 @@ async function carryOut(command: Command, signal: AbortSignal): Promise<unknown>
     case 'score':
       return (await sessionOf(command.policy, command.session)).score(command.requests, { signal });
     case 'close':
-      void sessions.get(command.session)?.then((session) => session.close());
+      void sessions.get(command.session)?.then((session) => session.close(), notLoaded);
       sessions.delete(command.session);
       return null;
     case 'gradients': {

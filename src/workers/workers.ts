@@ -38,6 +38,13 @@ interface Call {
   readonly reject: (error: Error) => void;
 }
 
+/** What a session has asked, to be asked again of a worker that replaces its own. */
+interface Past {
+  readonly commands: Command[];
+  /** How many of the thread's workers had died when the last one was told. */
+  deaths: number;
+}
+
 /** The main thread's end of one worker. */
 class Thread {
   readonly #setting: WorkerSetting;
@@ -45,6 +52,7 @@ class Thread {
   #ready: Promise<string> | null = null;
   #calls = new Map<number, Call>();
   #nextCall = 0;
+  #deaths = 0;
   /** Once it is stopped nothing starts it again, and the process stays until it has ended. */
   #stopped = false;
 
@@ -81,6 +89,7 @@ class Thread {
           this.#worker = null;
           this.#ready = null;
           this.#calls = new Map();
+          this.#deaths++;
         }
         const died = new WorkerDied(`A worker thread died${reason}.`);
         reject(died);
@@ -113,11 +122,14 @@ class Thread {
     }
   }
 
-  /** As `call`, in a new worker when the old one dies; `before` comes first in each new one. */
-  async insist(command: Command, signal?: AbortSignal, before: readonly Command[] = []): Promise<unknown> {
+  /**
+   * As `call`, in a new worker when the old one dies. A worker that is new to the session, also because the old one died
+   * between two calls, is told the session's past first.
+   */
+  async insist(command: Command, signal?: AbortSignal, past?: Past): Promise<unknown> {
     for (let attempt = 1; ; attempt++) {
       try {
-        if (attempt > 1) for (const earlier of before) await this.call(earlier, signal);
+        if (past !== undefined) await this.#repeat(past, signal);
         return await this.call(command, signal);
       } catch (error) {
         if (!(error instanceof WorkerDied)) throw error;
@@ -127,6 +139,13 @@ class Thread {
         });
       }
     }
+  }
+
+  async #repeat(past: Past, signal?: AbortSignal): Promise<void> {
+    const deaths = this.#deaths;
+    if (past.deaths === deaths) return;
+    for (const earlier of past.commands) await this.call(earlier, signal);
+    past.deaths = deaths;
   }
 
   tell(command: Command): void {
@@ -166,10 +185,10 @@ class WorkerModel implements LanguageModel {
     const thread = this.#thread;
     const common = { policy: this.#policy, session: this.#newSession() };
     // What the session remembers follows from its calls: a new worker repeats them to remember the same.
-    const past: Command[] = [];
+    const past: Past = { commands: [], deaths: 0 };
     const ask = async (command: Command, signal?: AbortSignal) => {
       const result = await thread.insist(command, signal, past);
-      past.push(command);
+      past.commands.push(command);
       return result;
     };
     return {

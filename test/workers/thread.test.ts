@@ -1,0 +1,298 @@
+// The worker's own end, in this thread: which policies and sessions it keeps, and what it answers.
+import { EventEmitter } from 'node:events';
+import fs from 'node:fs';
+import { syncBuiltinESMExports } from 'node:module';
+import path from 'node:path';
+import threads from 'node:worker_threads';
+import { test } from 'uvu';
+import * as assert from 'uvu/assert';
+import type { ErrorCode } from '../../src/domain/errors.ts';
+import type { PolicyHash } from '../../src/domain/ids.ts';
+import type { ModelSession, TrainingSequence } from '../../src/domain/model.ts';
+import { LlamaPolicy, loadPolicy } from '../../src/models/llama/index.ts';
+import { readInto, startEngine, tf } from '../../src/tensor/index.ts';
+import { ParameterLayout } from '../../src/training/gradients.ts';
+import { computePassGradients } from '../../src/training/sft/step.ts';
+import type { Command, FromWorker, PassResult, PolicySource, ToWorker } from '../../src/workers/protocol.ts';
+import { temporaryFolder, writeRandomCheckpoint } from '../run/support.ts';
+
+// The module under test talks to `parentPort`; here the test listens there.
+const said: FromWorker[] = [];
+const port = Object.assign(new EventEmitter(), { postMessage: (message: FromWorker) => said.push(message) });
+const startThread = async (backend: string, copy: string) => {
+  Object.assign(threads, { parentPort: port, workerData: { engine: { backend, blas: false } } });
+  syncBuiltinESMExports();
+  await import(`../../src/workers/thread.ts?${copy}`);
+};
+// A first copy of it fails to start, before the engine of this process has been chosen.
+await startThread('abacus', 'failing');
+const failure = said.splice(0);
+await startThread('wasm', 'working');
+const greeting = said.splice(0);
+const { name: engineName } = await startEngine();
+
+let nextId = 0;
+const tell = (message: ToWorker) => void port.emit('message', message);
+const begin = (command: Command): number => {
+  tell({ id: nextId, command });
+  return nextId++;
+};
+const answered = async (id: number) => {
+  for (;;) {
+    const place = said.findIndex((message) => 'id' in message && message.id === id);
+    if (place >= 0) return said.splice(place, 1)[0] as { result?: unknown; error?: PlainFailure };
+    await new Promise((resolve) => setImmediate(resolve));
+  }
+};
+type PlainFailure = { code: ErrorCode | null; message: string; reasons?: ReadonlyMap<string, unknown> };
+
+const ask = async (command: Command): Promise<unknown> => {
+  const { result, error } = await answered(begin(command));
+  if (error !== undefined) return assert.unreachable(error.message);
+  return result;
+};
+const failureOf = async (command: Command): Promise<PlainFailure> => (await answered(begin(command))).error!;
+
+// Four policies that differ in one weight, with their folders.
+const folder = temporaryFolder('thread');
+const sources: PolicySource[] = [];
+await writeRandomCheckpoint(path.join(folder, '0'));
+const policy = await loadPolicy(path.join(folder, '0'));
+const [embedding] = [...policy.parameters.values()] as [tf.Variable];
+for (const name of ['0', '1', '2', '3']) {
+  if (name !== '0') tf.tidy(() => embedding.assign(tf.add(embedding, 0.01)));
+  const place = path.join(folder, name);
+  sources.push({ folder: place, hash: await policy.save(place) });
+}
+policy.dispose();
+const [a, b, c, d] = sources as [PolicySource, PolicySource, PolicySource, PolicySource];
+test.after(() => fs.rmSync(folder, { recursive: true }));
+
+/** Every session that the thread opened. */
+const opened: { policy: LlamaPolicy; session: ModelSession; closed: number }[] = [];
+const { openSession } = LlamaPolicy.prototype;
+LlamaPolicy.prototype.openSession = function (this: LlamaPolicy) {
+  const session = openSession.call(this);
+  const entry = { policy: this, session, closed: 0 };
+  opened.push(entry);
+  const { close } = session;
+  session.close = () => {
+    entry.closed++;
+    close();
+  };
+  return session;
+};
+
+const requests = [0, 1].map((seed) => ({
+  id: `request ${seed}`,
+  messages: [{ role: 'system', content: `The mayor of Baldale is Kenron ${seed}.` }] as const,
+  sampling: { temperature: 0.9, topP: 1, topK: 0, maxTokens: 12 },
+  seed,
+}));
+const generate = (source: PolicySource, session: number): Command => ({
+  type: 'generate',
+  policy: source,
+  session,
+  requests,
+});
+const views = [
+  {
+    id: 'view',
+    messages: [
+      { role: 'system', content: 'Baldale' },
+      { role: 'assistant', content: 'Kenron' },
+    ] as const,
+  },
+];
+const close = (session: number): Command => ({ type: 'close', session });
+
+test('an engine that does not start is told instead of being ready', () => {
+  assert.is(failure.length, 1);
+  const { failed } = failure[0] as { failed: PlainFailure };
+  assert.is(failed.code, 'backend.unavailable');
+  assert.match(failed.message, 'abacus');
+  assert.equal(greeting, [{ ready: true, engine: engineName }]);
+});
+
+test('calls of one number share a session until it is closed, others have their own', async () => {
+  opened.length = 0;
+  const own = await loadPolicy(a.folder);
+  const session = openSession.call(own);
+  const [generated, scores] = [await session.generate(requests), await session.score(views)];
+  session.close();
+  own.dispose();
+
+  assert.equal(await ask(generate(a, 1)), generated);
+  assert.equal(await ask({ type: 'score', policy: a, session: 1, requests: views }), scores);
+  assert.is(opened.length, 1);
+  assert.ok((opened[0]!.session as unknown as { statistics: { computed: number } }).statistics.computed > 0);
+  assert.equal(await ask(generate(a, 2)), generated);
+  assert.is(opened.length, 2);
+  assert.is(opened[1]!.policy, opened[0]!.policy, 'the policy is loaded once');
+  assert.is(await ask(close(1)), null);
+  assert.equal(
+    opened.map(({ closed }) => closed),
+    [1, 0],
+  );
+  assert.equal(await ask(generate(a, 1)), generated);
+  assert.is(opened.length, 3);
+  for (const number of [1, 2, 7]) assert.is(await ask(close(number)), null);
+  assert.equal(
+    opened.map(({ closed }) => closed),
+    [1, 1, 1],
+  );
+});
+
+test('the two policies used last are kept, the others freed', async () => {
+  opened.length = 0;
+  let number = 10;
+  const use = async (source: PolicySource) => {
+    await ask(generate(source, number));
+    await ask(close(number++));
+    return opened.at(-1)!.policy;
+  };
+  const isAlive = (policy: LlamaPolicy) => [...policy.parameters.values()].every((one) => !one.isDisposed);
+  const [first, second] = [await use(a), await use(b)];
+  assert.is(await use(a), first);
+  const third = await use(c);
+  assert.equal([first, second, third].map(isAlive), [true, false, true]);
+  assert.is(await use(a), first);
+  assert.is(await use(c), third);
+  const again = await use(b);
+  assert.is.not(again, second);
+  assert.equal([first, again, third].map(isAlive), [false, true, true]);
+  assert.is(third.hash, c.hash);
+});
+
+const batch: TrainingSequence[] = [
+  { tokenIds: [7, 8, 9, 10, 11], lossMask: [0, 1, 1, 0, 1] },
+  { tokenIds: [12, 13, 14], lossMask: [0, 0, 1] },
+];
+
+/** Gradients of weights that are those of a checkpoint, but for `change` added to the first one. */
+async function askForGradients(source: PolicySource, version: string, change: number) {
+  const own = await loadPolicy(source.folder);
+  const layout = new ParameterLayout(own.parameters);
+  const share = () => new Float32Array(new SharedArrayBuffer(4 * layout.size));
+  const values = share();
+  for (const [name, variable] of own.parameters) readInto(variable, layout.partOf(values, name));
+  values[0]! += change;
+  const name = [...own.parameters.keys()][0]!;
+  const variable = own.parameters.get(name)!;
+  tf.tidy(() => variable.assign(tf.tensor(layout.partOf(values, name).slice(), variable.shape)));
+  const expected = computePassGradients(own, batch, 8);
+  const gradients = share();
+  const weights = { values, version };
+  const command: Command = { type: 'gradients', policy: source, weights, pass: batch, tokens: 8, gradients };
+  const reply = await answered(begin(command));
+  const { names = [], loss } = (reply.result ?? {}) as Partial<PassResult>;
+  const computed = new Map(names.map((one) => [one, layout.partOf(gradients, one)]));
+  own.dispose();
+  return { reply, computed: { loss, gradients: computed }, expected };
+}
+
+test('gradients are those of the weights that it is given, which it takes over with each version', async () => {
+  const first = await askForGradients(a, 'x/0', 1);
+  assert.equal(first.computed, first.expected);
+  assert.ok(first.computed.gradients.size > 5);
+  const second = await askForGradients(a, 'x/1', 2);
+  assert.equal(second.computed, second.expected);
+  assert.not.equal(second.computed.loss, first.computed.loss);
+  const other = await askForGradients(a, 'y/1', 3);
+  assert.equal(other.computed, other.expected);
+  // The same version once more: the weights are not read again, so it is still those of before.
+  const same = await askForGradients(a, 'y/1', 9);
+  assert.equal(same.computed, other.computed);
+});
+
+test('a training from another checkpoint takes the place of the one before, also under the same version', async () => {
+  await askForGradients(a, 'z/0', 1);
+  const tensors = tf.memory().numTensors;
+  const other = await askForGradients(d, 'z/0', 1);
+  assert.equal(other.computed, other.expected);
+  assert.is(tf.memory().numTensors, tensors);
+  const back = await askForGradients(a, 'z/0', 1);
+  assert.equal(back.computed, back.expected);
+  assert.is(tf.memory().numTensors, tensors);
+});
+
+test('weights of another hash are refused, for generating, scoring and training, and freed', async () => {
+  const wrong = { ...a, hash: '0123456789abcdef' as PolicyHash };
+  await askForGradients(a, 'hash/0', 0);
+  // Each policy that is asked for takes the place of another, also when it is refused: these leave none.
+  for (const number of [18, 19]) await failureOf(generate(wrong, number));
+  const tensors = tf.memory().numTensors;
+  const failures = [
+    await failureOf(generate(wrong, 20)),
+    await failureOf({ type: 'score', policy: wrong, session: 21, requests: views }),
+    (await askForGradients(wrong, 'hash/0', 0)).reply.error!,
+  ];
+  for (const { code, message } of failures) {
+    assert.is(code, 'checkpoint.invalid');
+    assert.is(message, `${a.folder}: its weights have the hash ${a.hash}, not ${wrong.hash}.`);
+  }
+  const right = await askForGradients(a, 'hash/0', 0);
+  assert.equal(right.computed, right.expected);
+  assert.is(tf.memory().numTensors, tensors);
+});
+
+test('a policy that could not be loaded is tried again, also in the same session', async () => {
+  const late = { ...d, folder: path.join(folder, 'late') };
+  assert.is((await failureOf(generate(late, 30))).code, 'checkpoint.missing');
+  fs.cpSync(d.folder, late.folder, { recursive: true });
+  opened.length = 0;
+  await ask(generate(late, 30));
+  assert.is(opened[0]!.policy.hash, d.hash);
+  await ask(close(30));
+});
+
+test('a policy that fails to load is let go without ending the worker', async () => {
+  const unhandled: unknown[] = [];
+  const note = (error: unknown) => unhandled.push(error);
+  process.on('unhandledRejection', note);
+  const missing = ['x', 'y', 'z'].map((name) => ({
+    folder: path.join(folder, name),
+    hash: name as PolicyHash,
+  }));
+  // All at once: the first is let go while it loads, and each session is closed before it is open.
+  const calls = missing.map((source, i) => begin(generate(source, 40 + i)));
+  const closes = missing.map((_, i) => begin(close(40 + i)));
+  for (const id of calls) assert.is((await answered(id)).error!.code, 'checkpoint.missing');
+  for (const id of closes) assert.is((await answered(id)).result, null);
+  for (let i = 0; i < 3; i++) await new Promise((resolve) => setImmediate(resolve));
+  process.off('unhandledRejection', note);
+  assert.equal(unhandled, []);
+});
+
+test('an abort stops its own call, and one that comes too late nothing', async () => {
+  await ask(generate(a, 50));
+  const [stopped, fine] = [begin(generate(a, 50)), begin(generate(a, 51))];
+  tell({ id: stopped, abort: true });
+  const scored = begin({ type: 'score', policy: a, session: 50, requests: views });
+  tell({ id: scored, abort: true });
+  assert.is((await answered(stopped)).error!.code, 'interrupted');
+  assert.is((await answered(scored)).error!.code, 'interrupted');
+  assert.is(((await answered(fine)).result as unknown[]).length, 2);
+  tell({ id: fine, abort: true });
+  assert.is(((await ask(generate(a, 50))) as unknown[]).length, 2);
+  for (const number of [50, 51]) await ask(close(number));
+});
+
+test('requests that are refused are named with their reasons', async () => {
+  const long = {
+    ...requests[0]!,
+    id: 'long',
+    messages: [{ role: 'user', content: 'Kenron '.repeat(600) }] as const,
+  };
+  const { code, reasons } = await failureOf({
+    type: 'generate',
+    policy: a,
+    session: 60,
+    requests: [requests[0]!, long],
+  });
+  assert.is(code, 'model.failed');
+  assert.equal([...reasons!.keys()], ['long']);
+  await ask(close(60));
+});
+
+test.run();
