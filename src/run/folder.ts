@@ -149,8 +149,8 @@ export class RunFolder {
 
   #replay(): void {
     const isStart = (event: RunEvent) => event.type === 'run.started';
-    if (this.log.replayThrough(isStart) === null) return;
-    for (;;) {
+    const isBegun = this.log.replayThrough(isStart) !== null;
+    while (isBegun) {
       const from = this.log.position;
       const passed = this.log.replayThrough((event) => event.type === 'phase.completed');
       const end = passed?.at(-1);
