@@ -1,5 +1,6 @@
 // `npm test`: runs every test file under ./test in a process of its own and adds up what uvu counted.
-// Arguments select the files whose path contains one of them.
+// Arguments select the files whose path contains one of them. The last line is `N passed, N failed`, and `, N skipped` where
+// tests were; a file that skips some prints `skipped: ` and the reason.
 import { spawn } from 'node:child_process';
 import { readdirSync } from 'node:fs';
 
@@ -12,13 +13,27 @@ interface Totals {
   readonly skipped: number;
 }
 
+/** What takes longest begins first, so that no core is left alone with it at the end. */
+const slowestFirst = [
+  'test/run/resume.',
+  'test/run/phases.',
+  'test/cli/',
+  'test/run/warmup.',
+  'test/training/sft/llama.',
+  'test/workers/',
+  'test/runner.',
+  'test/models/',
+  'test/tensor/',
+];
+
 const totals = { passed: 0, failed: 0, skipped: 0 };
 const selected = process.argv.slice(2);
 const files = readdirSync('test', { recursive: true, encoding: 'utf8' })
   .filter((path) => path.endsWith('.test.ts'))
   .map((path) => `test/${path.replaceAll('\\', '/')}`)
   .filter((path) => selected.length === 0 || selected.some((part) => path.includes(part)))
-  .sort();
+  .sort()
+  .sort((one, other) => rankOf(one) - rankOf(other));
 
 const queue = [...files];
 await Promise.all(
@@ -34,14 +49,19 @@ const skipped = totals.skipped > 0 ? `, ${totals.skipped} skipped` : '';
 console.log(`${totals.passed} passed, ${totals.failed} failed${skipped}`);
 process.exitCode = totals.failed > 0 ? 1 : 0;
 
+function rankOf(file: string): number {
+  const rank = slowestFirst.findIndex((start) => file.startsWith(start));
+  return rank < 0 ? slowestFirst.length : rank;
+}
+
 async function runFile(file: string): Promise<void> {
   const startedAt = performance.now();
   const { output, code, timedOut } = await runProcess(file);
   const seconds = `${((performance.now() - startedAt) / 1000).toFixed(1)} s`;
   const counts = readTotals(output);
-  const problem = timedOut ? `no end within ${fileLimitMs / 1000} s` : problemOf(counts, code);
+  const problem = timedOut ? `no end within ${fileLimitMs / 1000} s` : problemOf(counts, code, output);
 
-  for (const line of output.split('\n')) if (line.startsWith('skipped:')) console.log(`  ${line}`);
+  for (const reason of reasonsIn(output)) console.log(`  ${reason}`);
   totals.passed += counts?.passed ?? 0;
   totals.skipped += counts?.skipped ?? 0;
   if (problem === null) {
@@ -53,7 +73,12 @@ async function runFile(file: string): Promise<void> {
   console.log(`FAIL  ${file}  ${problem}  ${seconds}\n${output.trimEnd().replaceAll(/^/gm, '      ')}`);
 }
 
-function problemOf(counts: Totals | null, code: number | null): string | null {
+/** Why a file skips tests, in its own words. */
+function reasonsIn(output: string): string[] {
+  return output.split('\n').filter((line) => line.startsWith('skipped:'));
+}
+
+function problemOf(counts: Totals | null, code: number | null, output: string): string | null {
   if (counts === null) {
     return code === 0
       ? 'no totals: the file ended before its tests did, or never called test.run()'
@@ -61,6 +86,8 @@ function problemOf(counts: Totals | null, code: number | null): string | null {
   }
   if (counts.failed > 0) return `${counts.failed} failed`;
   if (code !== 0) return `ended with code ${code} although no test failed`;
+  if (counts.skipped > 0 && reasonsIn(output).length === 0)
+    return 'tests are skipped and it does not say why';
   return counts.passed + counts.skipped === 0 ? 'no tests' : null;
 }
 

@@ -18,6 +18,7 @@ const write = (name: string, body: string) =>
     `import { test } from 'uvu';\nimport * as assert from 'uvu/assert';\n${body}\n`,
   );
 write('passes', "test('a', () => {}); test.skip('b', () => {}); console.log('skipped: no GPU'); test.run();");
+write('is-silent', "test('a', () => {}); test.skip('b', () => {}); test.run();");
 write('fails', "test('a', () => {}); test('b', () => assert.is(1, 2)); test.run();");
 write('forgets', "test('a', () => {});");
 write('is-empty', 'test.run();');
@@ -60,10 +61,16 @@ test('a file without tests, or that leaves early, fails the suite', () => {
   assert.is(run(['leaves']).last, '0 passed, 1 failed');
 });
 
+test('a file that skips tests and does not say why fails the suite', () => {
+  const { stdout, last } = run(['is-silent']);
+  assert.is(last, '1 passed, 1 failed, 1 skipped');
+  assert.match(stdout, 'does not say why');
+});
+
 test('a file that hangs is ended at its limit', () => {
-  const { stdout, last } = run(['hangs'], 2000);
+  const { stdout, last } = run(['hangs'], 500);
   assert.is(last, '0 passed, 1 failed');
-  assert.match(stdout, 'no end within 2 s');
+  assert.match(stdout, 'no end within 0.5 s');
 });
 
 test('a selection that matches nothing fails', () => {

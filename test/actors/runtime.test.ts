@@ -111,6 +111,31 @@ test('a turn records where it came from and hangs on the turn before it', async 
   assert.is(second!.promptTokens, 5);
 });
 
+test('a model is asked with the view, the sampling and the seed of the turn', async () => {
+  const asked: GenerationRequest[] = [];
+  const model = modelWith((requests, call) => {
+    asked.push(...requests);
+    return solver.generate(requests, call);
+  });
+  const { sampling } = options();
+  const { trajectories } = await hold(1, { model });
+  const { turns, views } = trajectories[0]!;
+  const [, second] = asked;
+  assert.equal(second, {
+    id: 'test/train-00000/0#1',
+    messages: [
+      { role: 'system', content: views.bob },
+      { role: 'user', content: turns[0]!.text },
+    ],
+    sampling,
+    seed: turns[1]!.seed,
+  });
+  assert.equal(
+    asked.map(({ id, seed }) => [id, seed]),
+    turns.map(({ id, seed }) => [id, seed]),
+  );
+});
+
 test('a log-probability that rounds to nothing is 0, never the -0 that JSON loses', async () => {
   const model = scriptedModel({ reply: solveWordPair, logprob: -1e-9 });
   const { trajectories } = await hold(1, { model });
@@ -263,7 +288,7 @@ test('an abort interrupts the run at once and aborts the model’s call', async 
   assert.ok(callAborted);
   assert.is(calls, 2);
   const recorded = messages.length;
-  await new Promise((resolve) => setTimeout(resolve, 10));
+  for (let turn = 0; turn < 5; turn++) await new Promise((resolve) => setImmediate(resolve));
   assert.is(messages.length, recorded);
   assert.not.ok(messages.some(({ type }) => type === 'turn.failed' || type === 'dialogue.closed'));
   assert.equal(getEventListeners(controller.signal, 'abort'), []);
@@ -284,9 +309,26 @@ test('a sink that throws ends the run with what it threw', async () => {
     const sink = () => {
       if (++written === limit) throw full;
     };
-    assert.is(await rejection(runCohort(wordPairEpisodes(3), options({ sink }))), full);
+    const { signal } = new AbortController();
+    assert.is(await rejection(runCohort(wordPairEpisodes(3), options({ sink, signal }))), full);
     assert.is(written, limit);
+    assert.equal(getEventListeners(signal, 'abort'), []);
   }
+});
+
+test('no dialogue is begun any more when the first one’s sink has thrown', async () => {
+  let dealt = 0;
+  const { roles } = wordPairs();
+  const sees = (task: WordPair) => {
+    dealt++;
+    return `word: ${task.left}`;
+  };
+  const scenario = wordPairs({ roles: { ...roles, alice: { sees } } });
+  const sink = () => {
+    throw new OptimaError('io.write', 'No space left.');
+  };
+  await rejection(runCohort(wordPairEpisodes(3), options({ scenario, sink })));
+  assert.is(dealt, 1);
 });
 
 test('a role without a speaker, and two dialogues of one name, are refused', async () => {
@@ -314,7 +356,8 @@ test('a person may speak for a role', async () => {
 
 /** A model whose words depend on the seed of each request, and whose answers take their time. */
 const seeded = modelWith(async (requests) => {
-  await new Promise((resolve) => setTimeout(resolve, requests.length % 3));
+  for (let turn = 0; turn < requests.length % 3; turn++)
+    await new Promise((resolve) => setImmediate(resolve));
   const reply = ({ id, seed, messages }: GenerationRequest) =>
     seed % 3 === 0 ? solveWordPair({ messages }) : chatter({ id });
   return scriptedModel({ reply }).generate(requests);
@@ -349,6 +392,28 @@ test('the trajectories are a fold of the log as it is written', async () => {
   const log = messages.map((message) => JSON.stringify(message)).join('\n');
   const read = log.split('\n').map((line) => parseMessage(JSON.parse(line)));
   assert.equal(foldDialogues(read), trajectories);
+});
+
+test('a call of a model may take ten minutes', async () => {
+  const { setTimeout: original } = globalThis;
+  const delays: (number | undefined)[] = [];
+  globalThis.setTimeout = ((run: () => void, delay?: number) => {
+    delays.push(delay);
+    return original(run, delay);
+  }) as typeof setTimeout;
+  try {
+    await hold(1);
+    await hold(1, { turnTimeoutMs: 5000 });
+  } finally {
+    globalThis.setTimeout = original;
+  }
+  // One call for each of the three turns.
+  assert.equal(delays, [600_000, 600_000, 600_000, 5000, 5000, 5000]);
+});
+
+test('without episodes there is nothing to wait for', async () => {
+  assert.equal(await runCohort([], options()), []);
+  assert.equal((await hold(0)).trajectories, []);
 });
 
 test('cohorts keep the order and leave no episode out', () => {

@@ -1,11 +1,10 @@
-// One run meets a full disk, is killed in every kind of phase and resumed each time; it must end as the
-// undisturbed one.
-import type { ChildProcess } from 'node:child_process';
+// One run meets a full disk, is killed in every kind of phase and resumed each time, with as many workers as may be; it
+// must end as the undisturbed one, which had none.
 import fs from 'node:fs';
 import path from 'node:path';
 import { test } from 'uvu';
 import * as assert from 'uvu/assert';
-import { optima, smallRun, temporaryFolder, writeRandomCheckpoint } from './support.ts';
+import { optima, optimaHere, smallRun, temporaryFolder, writeRandomCheckpoint } from './support.ts';
 
 const folder = temporaryFolder('resume');
 test.after(() => fs.rmSync(folder, { recursive: true }));
@@ -13,31 +12,69 @@ const model = path.join(folder, 'model');
 const undisturbed = path.join(folder, 'undisturbed');
 const disturbed = path.join(folder, 'disturbed');
 
-const train = ['train', 'two-hop-qa', '--model', model, ...smallRun, '--json', '--out'];
+// JavaScript: no process has to check its types.
+const scenario = path.join(folder, 'two-hop-qa.mjs');
+const train = ['train', scenario, '--model', model, ...smallRun, '--json', '--workers', '0', '--out'];
 const logOf = (run: string) => path.join(run, 'events.jsonl');
 const withoutTimes = (run: string) =>
   fs.readFileSync(logOf(run), 'utf8').replaceAll(/"at":"[^"]*"/g, '"at":""');
 const summaryOf = (stdout: string) => JSON.parse(stdout.trim().split('\n').at(-1)!);
 
-/** Sends a signal once the log holds the beginning of the phase and `lines` more. */
-const atPhase =
-  (run: string, phase: string, lines: number, signal: NodeJS.Signals) => (child: ChildProcess) => {
-    const timer = setInterval(() => {
-      if (child.exitCode !== null || child.signalCode !== null) return clearInterval(timer);
-      if (!fs.existsSync(logOf(run))) return;
-      const [, rest] = fs.readFileSync(logOf(run), 'utf8').split(`"type":"phase.started","phase":"${phase}"`);
-      if (rest === undefined || rest.split('\n').length <= lines) return;
-      clearInterval(timer);
-      child.kill(signal);
-    }, 1);
-  };
+/** Where a process is to be ended: when it has done in the phase what is named here, by `kill-at.mjs`. */
+interface Place {
+  readonly phase: string;
+  /** So many lines of the phase are in the log, behind its first one. */
+  readonly lines?: number;
+  /** And half of the next one. */
+  readonly halfLine?: boolean;
+  /** The checkpoint has been moved to its place. */
+  readonly renamed?: boolean;
+  readonly signal: 'SIGKILL' | 'SIGINT';
+  readonly workers: number;
+}
+
+/** Resumes the run, lets it be ended at the place, and makes sure that it was there. */
+async function endAt(run: string, place: Place) {
+  const { phase, lines, halfLine = false, renamed = false, signal, workers } = place;
+  const shelf = path.join(run, 'checkpoints');
+  const checkpoints = () => (fs.existsSync(shelf) ? fs.readdirSync(shelf) : []);
+  const saved = renamed ? checkpoints().length : 0;
+  const ended = await optima(['train', '--resume', run, '--json', '--workers', `${workers}`], {
+    preload: new URL('kill-at.mjs', import.meta.url).href,
+    env: { KILL_AT: JSON.stringify({ ...place, log: logOf(run) }) },
+  });
+  const what = `${JSON.stringify(place)}: ${ended.stdout}${ended.stderr}`;
+  assert.is(ended.signal, signal === 'SIGKILL' ? 'SIGKILL' : null, what);
+  const written = fs.readFileSync(logOf(run), 'utf8').split('\n');
+  const rest = written.pop()!;
+  const events = written.map((line) => JSON.parse(line));
+  const from = events.findLastIndex(({ type }) => type === 'phase.started');
+  assert.is(events[from].phase, phase, what);
+  assert.not.ok(
+    events.slice(from).some(({ type }) => type === 'phase.completed'),
+    `the phase is over: ${what}`,
+  );
+  assert.is(rest.length > 0, halfLine, 'half a line');
+  // A process that is interrupted goes on to the end of its step.
+  if (signal === 'SIGINT') assert.ok(events.length - from > lines!, what);
+  else if (lines !== undefined) assert.is(events.length - from - 1, lines, what);
+  if (renamed) {
+    assert.is(checkpoints().length, saved + 1, what);
+    assert.not.ok(checkpoints().includes('partial'), what);
+  }
+  return ended;
+}
 
 test.before(async () => {
+  // With a BLAS, its threads are part of the engine's name, and those depend on the workers.
+  process.env.OPTIMA_BLAS = 'off';
+  const original = new URL('../../scenarios/two-hop-qa.ts', import.meta.url).href;
+  fs.writeFileSync(scenario, `export { default } from ${JSON.stringify(original)};\n`);
   await writeRandomCheckpoint(model);
 });
 
 test('a run ends with the summary of the contract', async () => {
-  const { code, stdout, stderr } = await optima([...train, undisturbed]);
+  const { code, stdout, stderr } = await optimaHere([...train, undisturbed]);
   assert.is(code, 0, stderr);
   const summary = summaryOf(stdout);
   assert.equal(Object.keys(summary), [
@@ -66,21 +103,23 @@ test('a log that can grow no further is one clear line', async () => {
 });
 
 test('killed in every phase and resumed, it ends in the same weights and the same log', async () => {
-  const resume = ['train', '--resume', disturbed, '--json'];
-  const kills = [
-    ['base', 60, 'SIGKILL'],
-    ['init-0/generate', 70, 'SIGKILL'],
-    ['init-0/rank', 2, 'SIGKILL'],
-    ['init-0/select', 0, 'SIGKILL'],
-    ['isft-1/generate', 20, 'SIGINT'],
-    ['isft-1/train', 2, 'SIGKILL'],
-  ] as const;
-  for (const [phase, lines, signal] of kills) {
-    const ended = await optima(resume, { meet: atPhase(disturbed, phase, lines, signal) });
-    assert.is(ended.code, signal === 'SIGINT' ? 130 : null, `${phase}: ${ended.stdout}${ended.stderr}`);
-    if (signal === 'SIGINT') assert.match(summaryOf(ended.stdout).hint, `optima train --resume ${disturbed}`);
+  const places: readonly Place[] = [
+    { phase: 'base', lines: 60, halfLine: true, signal: 'SIGKILL', workers: 0 },
+    { phase: 'init-0/generate', lines: 70, signal: 'SIGKILL', workers: 2 },
+    { phase: 'init-0/rank', lines: 2, signal: 'SIGKILL', workers: 0 },
+    { phase: 'init-0/select', lines: 1, signal: 'SIGKILL', workers: 0 },
+    { phase: 'init-0/train', lines: 1, signal: 'SIGKILL', workers: 1 },
+    { phase: 'init-0/train', renamed: true, signal: 'SIGKILL', workers: 0 },
+    { phase: 'isft-1/generate', lines: 20, signal: 'SIGINT', workers: 1 },
+    { phase: 'isft-1/train', lines: 2, signal: 'SIGKILL', workers: 0 },
+  ];
+  for (const place of places) {
+    const { code, stdout } = await endAt(disturbed, place);
+    if (place.signal !== 'SIGINT') continue;
+    assert.is(code, 130);
+    assert.match(summaryOf(stdout).hint, `optima train --resume ${disturbed}`);
   }
-  const { code, stdout, stderr } = await optima(resume);
+  const { code, stdout, stderr } = await optima(['train', '--resume', disturbed, '--json', '--workers', '0']);
   assert.is(code, 0, stdout + stderr);
   assert.is(withoutTimes(disturbed), withoutTimes(undisturbed));
   const [one, other] = [undisturbed, disturbed].map((run) => fs.readdirSync(path.join(run, 'checkpoints')));
@@ -106,7 +145,7 @@ test('a log that holds another event than the run arrives at is a divergence', a
   const manifest = JSON.parse(fs.readFileSync(path.join(disturbed, 'manifest.json'), 'utf8'));
   manifest.phases.pop();
   fs.writeFileSync(path.join(disturbed, 'manifest.json'), JSON.stringify(manifest));
-  const { code, stdout } = await optima(['train', '--resume', disturbed, '--json']);
+  const { code, stdout } = await optimaHere(['train', '--resume', disturbed, '--json', '--workers', '0']);
   assert.is(code, 1);
   assert.is(summaryOf(stdout).code, 'run.diverged');
   assert.match(summaryOf(stdout).message, `events.jsonl:${from + 5}:`);
@@ -117,7 +156,7 @@ test('a run whose tasks or recipe are not what they were is not continued', asyn
   const text = fs.readFileSync(file, 'utf8');
   const refusal = async (change: (manifest: { scenario: object; recipe: object }) => object) => {
     fs.writeFileSync(file, JSON.stringify(change(JSON.parse(text))));
-    const { code, stdout } = await optima(['train', '--resume', undisturbed, '--json']);
+    const { code, stdout } = await optimaHere(['train', '--resume', undisturbed, '--json', '--workers', '0']);
     assert.is(code, 1);
     return summaryOf(stdout);
   };

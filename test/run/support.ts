@@ -1,5 +1,5 @@
-// A very small random checkpoint, and the optima command as a child process.
-import { type ChildProcess, spawn } from 'node:child_process';
+// A very small random checkpoint, and the optima command, as a child process or in this one.
+import { spawn } from 'node:child_process';
 import fs from 'node:fs';
 import os from 'node:os';
 import path from 'node:path';
@@ -10,6 +10,7 @@ import { tokenizerFrom, trainTokenizer } from '../../src/models/tokenizer/index.
 import { startEngine } from '../../src/tensor/index.ts';
 
 export const launcher = fileURLToPath(new URL('../../bin/optima.js', import.meta.url));
+const mainModule = new URL('../../src/cli/main.ts', import.meta.url).href;
 
 export const temporaryFolder = (name: string): string =>
   fs.mkdtempSync(path.join(os.tmpdir(), `optima-${name}-`));
@@ -59,18 +60,20 @@ export const smallRun = [
 
 export interface Ended {
   readonly code: number | null;
+  readonly signal: NodeJS.Signals | null;
   readonly stdout: string;
   readonly stderr: string;
 }
 
-/** Runs `optima …` in `folder`; `meet` may watch the process while it runs. */
+/** Runs `optima …` as a child process in `folder`. */
 export function optima(
   args: readonly string[],
-  { folder = os.tmpdir(), input = '', env = {}, limitKilobytes, meet }: OptimaOptions = {},
+  { folder = os.tmpdir(), input = '', env = {}, limitKilobytes, preload }: OptimaOptions = {},
 ): Promise<Ended> {
   return new Promise((resolve) => {
     const settings = { cwd: folder, env: { ...process.env, OPTIMA_BACKEND: 'wasm', ...env } };
-    const command = [process.execPath, launcher, ...args];
+    const before = preload === undefined ? [] : ['--import', preload];
+    const command = [process.execPath, ...before, launcher, ...args];
     const child =
       limitKilobytes === undefined
         ? spawn(command[0]!, command.slice(1), settings)
@@ -83,9 +86,8 @@ export function optima(
     child.stderr.setEncoding('utf8').on('data', (text) => {
       stderr += text;
     });
-    child.on('close', (code) => resolve({ code, stdout, stderr }));
+    child.on('close', (code, signal) => resolve({ code, signal, stdout, stderr }));
     child.stdin.end(input);
-    meet?.(child);
   });
 }
 
@@ -95,5 +97,52 @@ export interface OptimaOptions {
   readonly env?: Readonly<Record<string, string>>;
   /** No file may grow beyond this: as on a disk that is full. */
   readonly limitKilobytes?: number;
-  readonly meet?: (child: ChildProcess) => void;
+  /** URL of a module that comes before the launcher. */
+  readonly preload?: string;
+}
+
+let callsHere = 0;
+
+/**
+ * As `optima`, but in this process, in a tenth of the time: what one call has loaded, the engine too, stays for the next.
+ * For what does not depend on the process; nothing else may print meanwhile.
+ */
+export async function optimaHere(
+  args: readonly string[],
+  { folder = os.tmpdir() }: Pick<OptimaOptions, 'folder'> = {},
+): Promise<Ended> {
+  process.env.OPTIMA_BACKEND = 'wasm';
+  const { argv } = process;
+  const cwd = process.cwd();
+  const written = { stdout: '', stderr: '' };
+  const emitters: readonly NodeJS.EventEmitter[] = [process.stdout, process.stderr, process];
+  const listenersOf = (emitter: NodeJS.EventEmitter) =>
+    emitter
+      .eventNames()
+      .flatMap((name) => emitter.rawListeners(name).map((listener) => ({ name, listener })));
+  const before = emitters.map(listenersOf);
+  const writes = [process.stdout.write, process.stderr.write] as const;
+  for (const name of ['stdout', 'stderr'] as const) {
+    process[name].write = (text: unknown) => {
+      written[name] += String(text);
+      return true;
+    };
+  }
+  process.argv = [process.execPath, launcher, ...args];
+  process.chdir(folder);
+  try {
+    // The command line runs as it is imported: under another name each time.
+    await import(`${mainModule}?call=${++callsHere}`);
+    return { code: Number(process.exitCode ?? 0), signal: null, ...written };
+  } finally {
+    [process.stdout.write, process.stderr.write] = writes;
+    Object.assign(process, { argv, exitCode: undefined });
+    process.chdir(cwd);
+    emitters.forEach((emitter, i) => {
+      const known = new Set(before[i]!.map(({ listener }) => listener));
+      for (const { name, listener } of listenersOf(emitter)) {
+        if (!known.has(listener)) emitter.removeListener(name, listener as () => void);
+      }
+    });
+  }
 }

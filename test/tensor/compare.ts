@@ -1,4 +1,5 @@
 // Runs the same computation on two backends and compares values and gradients.
+import type { Test } from 'uvu';
 import * as assert from 'uvu/assert';
 import { createRng, type Rng } from '../../src/domain/rng.ts';
 import { type Blas, loadBlas } from '../../src/tensor/blas.ts';
@@ -7,6 +8,14 @@ import { installWasmKernels, wasmHeap } from '../../src/tensor/wasm/install.ts';
 import { assembleMachineCode, type MachineCode } from '../../src/tensor/x86/index.ts';
 
 await startEngine({ backend: 'wasm', blas: false });
+
+const { OPTIMA_MACHINE_CODE, OPTIMA_BLAS: path = '' } = process.env;
+
+/** Machine code over the engine's heap, or why it is not tested. */
+export const machineCode: MachineCode | string =
+  OPTIMA_MACHINE_CODE === 'off' ? 'switched off by OPTIMA_MACHINE_CODE' : assembleMachineCode(wasmHeap());
+const blas =
+  path === 'off' ? 'switched off by OPTIMA_BLAS' : loadBlas(['', 'on'].includes(path) ? {} : { path });
 
 /** The ways in which the wasm backend multiplies matrices on this machine. */
 export const products: readonly { readonly name: string; readonly install: () => Promise<void> }[] = (() => {
@@ -17,10 +26,6 @@ export const products: readonly { readonly name: string; readonly install: () =>
       installWasmKernels({ blas, machineCode });
     },
   });
-  const machineCode = assembleMachineCode(wasmHeap());
-  if (typeof machineCode === 'string') console.log(`machine code is not tested: ${machineCode}`);
-  const blas = loadBlas();
-  if (typeof blas === 'string') console.log(`products through BLAS are not tested: ${blas}`);
   return [
     use('in WebAssembly', null, null),
     ...(typeof blas === 'string' ? [] : [use(`with ${blas.library}`, blas, null)]),
@@ -30,6 +35,18 @@ export const products: readonly { readonly name: string; readonly install: () =>
       : [use(`in machine code with ${blas.library}`, blas, machineCode)]),
   ];
 })();
+
+/** What `products` lacks on this machine becomes a skipped test of the file that calls this, with the reason. */
+export function skipMissing(test: Test): void {
+  for (const [part, found] of [
+    ['products in machine code', machineCode],
+    ['products through BLAS', blas],
+  ] as const) {
+    if (typeof found !== 'string') continue;
+    console.log(`skipped: ${part}: ${found}`);
+    test.skip(`${part} agree with the cpu backend`);
+  }
+}
 
 /** An input: float32 numbers, or int32 ids when `values` is an Int32Array. */
 export interface Input {

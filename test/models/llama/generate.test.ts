@@ -10,7 +10,7 @@ import type { LlamaPolicy } from '../../../src/models/llama/index.ts';
 import { Memory } from '../../../src/models/llama/memory.ts';
 import { RotaryTable } from '../../../src/models/llama/rotary.ts';
 import { arrangeWeights } from '../../../src/models/llama/weights.ts';
-import { startEngine, tf } from '../../../src/tensor/index.ts';
+import { type BlockDecoder, plainLogits, startEngine, tf } from '../../../src/tensor/index.ts';
 import { lettersTokenizer } from '../../support/letters.ts';
 import { createTinyPolicy, greedy, request } from '../../support/llama.ts';
 
@@ -227,6 +227,54 @@ test('weights that have diverged are reported, not sampled from', async () => {
   policy.dispose();
 });
 
+test('rows join while the blocks they may come to need fit, in order, and a larger one runs alone', async () => {
+  let blocks = 0;
+  let most = 0;
+  const together: number[] = [];
+  const decoder: BlockDecoder = {
+    blockBytes: 1,
+    allocate() {
+      most = Math.max(most, ++blocks);
+      return blocks;
+    },
+    free: () => void blocks--,
+    read: (spans) => void together.push(spans.length),
+    logits: (rows) => rows.map(() => plainLogits(Float32Array.of(0, 0, 1))),
+    logprobs: () => new Float32Array(0),
+    dispose: () => {},
+  };
+  /** Token totals, prompts of 20 different ones included, of rows that all run to their caps. */
+  const run = async (memoryBlocks: number, maxRows: number, ...totals: number[]) => {
+    [blocks, most, together.length] = [0, 0, 0];
+    const memory = new Memory(decoder, memoryBlocks);
+    const jobs = totals.map((total, job) => ({
+      id: `${job}`,
+      promptIds: Array.from({ length: 20 }, (_, i) => 100 * job + i),
+      sampling: { ...greedy, maxTokens: total - 20 },
+      seed: 1,
+    }));
+    const completions = await generateTokens(jobs, {
+      ...{ stopIds: new Set<number>(), maxRows, tokenBudget: 1e6, context: 1e6, memory },
+    });
+    assert.equal(
+      completions.map(({ tokenIds }) => tokenIds.length),
+      totals.map((total) => total - 20),
+    );
+    memory.forget();
+    assert.is(blocks, 0);
+    return { most, together: Math.max(...together) };
+  };
+  const six = [32, 32, 32, 32, 32, 32];
+  // Two blocks each, so that five of them fit into ten or eleven.
+  assert.equal(await run(10, 100, ...six), { most: 10, together: 5 });
+  assert.is((await run(11, 100, ...six)).together, 5);
+  assert.is((await run(9, 100, ...six)).together, 4);
+  assert.is((await run(10, 3, ...six)).together, 3);
+  assert.is((await run(0, 100, ...six)).together, 6, 'nothing is bounded');
+  // The second one needs more than there is: it waits until it is alone, and those behind it wait too.
+  assert.is((await run(4, 100, 32, 100, 32, 32)).together, 2);
+});
+
 test('no request gives no generation', async () => {
   const policy = createTinyPolicy();
   assert.equal(await policy.generate([]), []);
@@ -234,14 +282,34 @@ test('no request gives no generation', async () => {
   policy.dispose();
 });
 
-test('an aborted signal interrupts between two steps', async () => {
+test('an aborted signal interrupts before the next step', async () => {
   const policy = createTinyPolicy();
   const { numTensors } = tf.memory();
-  const abort = new AbortController();
-  const generation = policy.generate(mixed, { signal: abort.signal });
-  setTimeout(() => abort.abort(), 3);
-  await rejectsWith(generation, 'interrupted', /interrupted/);
-  assert.is(tf.memory().numTensors, numTensors);
+  const { read } = Memory.prototype;
+  let steps = 0;
+  /** Generates what is asked, and aborts in the middle of step `last`, counted from 1. */
+  const generateUntil = async (last: number) => {
+    const abort = new AbortController();
+    steps = 0;
+    Memory.prototype.read = function (pieces) {
+      if (++steps === last) abort.abort();
+      read.call(this, pieces);
+    };
+    try {
+      return await policy.generate(mixed, { signal: abort.signal });
+    } finally {
+      Memory.prototype.read = read;
+    }
+  };
+  await generateUntil(Number.POSITIVE_INFINITY);
+  const all = steps;
+  assert.ok(all > 20, `${all} steps`);
+  // The first one reads prompts.
+  for (const last of [1, 2, all - 1]) {
+    await rejectsWith(generateUntil(last), 'interrupted', /interrupted/);
+    assert.is(steps, last);
+    assert.is(tf.memory().numTensors, numTensors);
+  }
   await rejectsWith(
     policy.score([{ id: 's', messages: mixed[0]!.messages.concat({ role: 'assistant', content: 'a' }) }], {
       signal: AbortSignal.abort(),
