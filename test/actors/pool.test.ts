@@ -132,11 +132,13 @@ test('a call that fails fails every request in it, and no other', async () => {
     rejection(pool.generate(two, bad.model, request('b'))),
   ];
   const fine = pool.generate(three, good.model, request('c'));
-  bad.calls[0]!.fail(new Error('out of memory'));
+  const cause = new Error('out of memory');
+  bad.calls[0]!.fail(cause);
   good.calls[0]!.end();
   for (const error of await Promise.all(failed)) {
     assert.is(error.code, 'model.failed');
     assert.match(error.message, 'Model manual failed: out of memory');
+    assert.is(error.cause, cause);
   }
   assert.is((await fine).text, 'said c');
 });
@@ -158,7 +160,39 @@ test('a request that the model refuses fails alone; the others of its round are 
   );
 });
 
-test('a model that throws at once, or answers too few, fails its requests', async () => {
+test('each refused request fails with its own reason', async () => {
+  const { model, calls } = manualModel();
+  const pool = createGenerationPool(timeoutMs);
+  for (const dialogue of [one, two, three]) pool.register(dialogue);
+  const lost = [
+    rejection(pool.generate(one, model, request('a'))),
+    rejection(pool.generate(two, model, request('b'))),
+  ];
+  const fine = pool.generate(three, model, request('c'));
+  const reasons = ['a', 'b'].map(
+    (id) => [id, new OptimaError('model.failed', `${id} is too long.`)] as const,
+  );
+  calls[0]!.fail(new RequestsRefused(new Map(reasons)));
+  await settled();
+  calls[1]!.end();
+  await fine;
+  assert.equal(
+    (await Promise.all(lost)).map(({ message }) => message),
+    ['a is too long.', 'b is too long.'],
+  );
+});
+
+test('a model that refuses requests nobody made is not asked again', async () => {
+  const { model, calls } = manualModel();
+  const pool = createGenerationPool(timeoutMs);
+  pool.register(one);
+  const lost = rejection(pool.generate(one, model, request('a')));
+  calls[0]!.fail(new RequestsRefused(new Map([['x', new OptimaError('model.failed', 'x is too long.')]])));
+  assert.is((await lost).message, 'x is too long.');
+  assert.is(calls.length, 1);
+});
+
+test('a model that throws at once, or answers too few or too many, fails its requests', async () => {
   const models: [Pick<LanguageModel, 'generate'>, RegExp][] = [
     [
       {
@@ -169,6 +203,7 @@ test('a model that throws at once, or answers too few, fails its requests', asyn
       /failed: sync/,
     ],
     [{ generate: async () => [] }, /gave 0 messages for 1 requests/],
+    [{ generate: async () => [generation('x'), generation('y')] }, /gave 2 messages for 1 requests/],
   ];
   for (const [part, message] of models) {
     const pool = createGenerationPool(timeoutMs);
@@ -284,6 +319,22 @@ test('a pool that is closed plays no round and aborts what is under way', async 
   assert.ok(other.calls[0]!.signal.aborted);
   await settled();
   assert.is(calls.length, 1);
+});
+
+test('a pool that was closed waits for all of its next dialogues again', async () => {
+  const { model, calls } = manualModel();
+  const pool = createGenerationPool(timeoutMs);
+  for (const dialogue of [one, two]) pool.register(dialogue);
+  const lost = rejection(pool.generate(one, model, request('a')));
+  pool.close();
+  await lost;
+  for (const dialogue of [two, three]) pool.register(dialogue);
+  const waits = [pool.generate(three, model, request('c'))];
+  assert.is(calls.length, 0);
+  waits.push(pool.generate(two, model, request('b')));
+  assert.equal(calls[0]!.ids, ['b', 'c']);
+  calls[0]!.end();
+  await Promise.all(waits);
 });
 
 test('requests of strangers are refused', async () => {

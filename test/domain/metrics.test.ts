@@ -1,7 +1,7 @@
 import { test } from 'uvu';
 import * as assert from 'uvu/assert';
 import { bootstrapInterval, mean, measureTeam, standardDeviation } from '../../src/domain/metrics.ts';
-import { createRng } from '../../src/domain/rng.ts';
+import { createRng, type Rng } from '../../src/domain/rng.ts';
 import type { Trajectory, Turn } from '../../src/domain/transcript.ts';
 
 const dialogue = (tokens: readonly number[], score: number | null, outcome = 'agreed') =>
@@ -47,6 +47,37 @@ test('the same generator gives the same interval', () => {
   const values = [0, 0.2, 0.4, 1, 1, 0.3];
   assert.equal(bootstrapInterval(values, createRng(5)), bootstrapInterval(values, createRng(5)));
   assert.equal(bootstrapInterval([0.3, 0.3], createRng(5)), [0.3, 0.3]);
+});
+
+/** A generator whose integers are given; nothing else of it is used. */
+const scripted = (int: (n: number) => number) => ({ int }) as unknown as Rng;
+
+test('the bootstrap interval is the hand-worked one of given draws', () => {
+  // Five samples of three draws each from 0, 3 and 30, with the means 21, 0, 12, 3 and 11.
+  const draws = [2, 2, 1, 0, 0, 0, 1, 1, 2, 1, 1, 1, 0, 2, 1].values();
+  const rng = scripted((n) => {
+    assert.is(n, 3);
+    return draws.next().value!;
+  });
+  // Sorted 0, 3, 11, 12, 21: the quantiles 0.25 and 0.75 are the second and the fourth.
+  assert.equal(bootstrapInterval([0, 3, 30], rng, { resamples: 5, level: 0.5 }), [3, 12]);
+  assert.ok(draws.next().done);
+});
+
+test('a bootstrap interval takes the middle 95 % of 1000 samples unless told otherwise', () => {
+  // Sample k draws the value k alone, from the last one down: the means are 999, 998 … 0.
+  const values = Array.from({ length: 1000 }, (_, value) => value);
+  let drawn = 0;
+  const rng = scripted(() => 999 - Math.floor(drawn++ / 1000));
+  assert.equal(bootstrapInterval(values, rng), [25, 974]);
+  assert.is(drawn, 1000 * 1000);
+});
+
+test('no dialogue gives figures of zero, and only failed ones are counted', () => {
+  const nothing = { f1: 0, f1Interval: [0, 0], exactMatch: 0, tokens: 0, agreement: 0, turns: 0, n: 0 };
+  assert.equal(measureTeam([], createRng(1)), { ...nothing, failed: 0 });
+  const failed = [dialogue([5], null), dialogue([], null)];
+  assert.equal(measureTeam(failed, createRng(1)), { ...nothing, failed: 2 });
 });
 
 test.run();

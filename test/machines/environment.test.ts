@@ -71,6 +71,10 @@ test('the transcript is kept, frozen, in order', () => {
     ['a', 'b'],
   );
   assert.throws(() => (state.context.turns as unknown[]).push('c'), TypeError);
+  for (const turn of state.context.turns) {
+    assert.throws(() => Object.assign(turn, { text: 'c' }), TypeError);
+    assert.throws(() => (turn.tokenIds as number[]).push(1), TypeError);
+  }
 });
 
 test('a failed turn closes the dialogue as failed, with the reason', () => {
@@ -82,6 +86,8 @@ test('a failed turn closes the dialogue as failed, with the reason', () => {
 test('a turn out of place closes the dialogue as failed', () => {
   const { emitted } = play(environmentMachine, start(), [open, taken(0, 'bob', 'me first')]);
   assert.equal(emitted.at(-1), closed('failed', "Turn 0 came from bob, but turn 0 was alice's."));
+  const late = play(environmentMachine, start(), [open, taken(1, 'alice', 'too soon')]);
+  assert.equal(late.emitted.at(-1), closed('failed', "Turn 1 came from alice, but turn 0 was alice's."));
 });
 
 test('code of the scenario that throws closes the dialogue as failed', () => {
@@ -94,6 +100,14 @@ test('code of the scenario that throws closes the dialogue as failed', () => {
     [
       { roles: { ...roles, bob: { sees: (() => undefined) as never } } },
       'Dealing the views failed: role "bob" sees undefined, not a text',
+    ],
+    [
+      { roles: { ...roles, bob: { sees: (() => 7) as never } } },
+      'Dealing the views failed: role "bob" sees number, not a text',
+    ],
+    [
+      { protocol: { ...protocol, next: () => 'toString' } },
+      'Protocol gave turn 0 to "toString", which is not a role.',
     ],
     [{ protocol: { ...protocol, next: boom } }, 'Protocol failed at turn 0: boom'],
     [

@@ -2,6 +2,7 @@
 import { test } from 'uvu';
 import * as assert from 'uvu/assert';
 import { createActor } from 'xstate';
+import type { OptimaError } from '../../src/domain/errors.ts';
 import type { Verdict } from '../../src/domain/transcript.ts';
 import { computeVerdict, type JudgeContext, judgeMachine } from '../../src/machines/index.ts';
 import type { Metric } from '../../src/scenario/index.ts';
@@ -66,6 +67,17 @@ test('a dialogue without an answer is scored as one', () => {
   assert.equal(judge(['hm', 'hm']), { taskScore: 0, exactMatch: false, answer: null });
 });
 
+test('score and exact match are the metric’s own, whichever they are', () => {
+  for (const [score, exactMatch] of [
+    [1, false],
+    [0, true],
+    [0.5, true],
+  ] as const) {
+    const metric: Metric = { name: 'odd', score: () => ({ score, exactMatch }) };
+    assert.equal(judge(['<A>x</A>'], metric), { taskScore: score, exactMatch, answer: 'x' });
+  }
+});
+
 test('a metric that throws or leaves [0, 1] fails with its name', () => {
   const giving = (score: unknown): Metric => ({
     name: 'odd',
@@ -78,13 +90,18 @@ test('a metric that throws or leaves [0, 1] fails with its name', () => {
         error.message === `Scenario "word-pairs": metric odd gave ${score}, not a number in [0, 1].`,
     );
   }
+  const boom = new Error('boom');
   const throwing: Metric = {
     name: 'odd',
     score: () => {
-      throw new Error('boom');
+      throw boom;
     },
   };
-  assert.throws(() => judge(['x'], throwing), /metric odd threw: boom/);
+  assert.throws(
+    () => judge(['x'], throwing),
+    (error: OptimaError) =>
+      error.code === 'metric.failed' && /metric odd threw: boom/.test(error.message) && error.cause === boom,
+  );
 });
 
 test.run();

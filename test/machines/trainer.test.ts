@@ -54,7 +54,7 @@ function run(given: TrainerInput, act: (call: string, signal: AbortSignal) => un
   const actor = createActor(machine, { input: given, clock });
   const output = toPromise(actor);
   actor.start();
-  return { calls, clock, output };
+  return { actor, calls, clock, output };
 }
 
 test('each phase leads to the next one', () => {
@@ -126,6 +126,30 @@ test('a resumed run goes on at the first phase that is missing', async () => {
   }
 });
 
+test('iterations go by the index that they were given, also when resumed', async () => {
+  const later = [
+    { index: 4, kind: 'isft' },
+    { index: 7, kind: 'isft' },
+  ] as const;
+  const first = run({ ...input, iterations: later });
+  const all = [...completed(4, phaseNames), ...completed(7, phaseNames)];
+  assert.equal((await first.output).completed, all);
+  assert.is(first.calls[5], 'isft7.generate');
+  const resumed = run({ ...input, iterations: later, completed: all.slice(0, 7) });
+  assert.equal((await resumed.output).completed, all);
+  assert.equal(resumed.calls, ['isft7.select', 'isft7.train', 'isft7.evaluate']);
+});
+
+test('an iteration that keeps a single trajectory goes on', async () => {
+  const one = { kept: 1, threshold: 0 };
+  const { calls, output } = run(input, (call) => (call.endsWith('select') ? one : null));
+  const { completed: done } = await output;
+  assert.is(calls.length, 10);
+  const resumed = run({ ...input, completed: done.slice(0, 3) });
+  await resumed.output;
+  assert.is(resumed.calls.length, 7);
+});
+
 test('an iteration that keeps nothing ends the run, also when it is resumed', async () => {
   const empty = { kept: 0, threshold: null };
   const { calls, output } = run(input, (call) => (call === 'isft1.select' ? empty : null));
@@ -144,53 +168,82 @@ test('a run without iterations is finished at once', async () => {
   assert.is((await run({ ...input, iterations: [] }).output).status, 'finished');
 });
 
-test('a phase that throws fails the run with what it threw', async () => {
-  const boom = new Error('no disk');
-  const { calls, output } = run(input, (call) => {
-    if (call === 'isft1.rank') throw boom;
-    return null;
-  });
-  const result = await output;
-  assert.is(result.status, 'failed');
-  assert.is(result.error, boom);
-  assert.is(calls.at(-1), 'isft1.rank');
-  assert.equal(result.completed, [...completed(0, phaseNames), ...completed(1, ['generate'])]);
-});
+for (const phase of phaseNames) {
+  const place = phaseNames.indexOf(phase);
+  const before = [...completed(0, phaseNames), ...completed(1, phaseNames.slice(0, place))];
 
-test('a phase that was interrupted ends the run as interrupted', async () => {
-  const { output } = run(input, (call) => {
-    if (call === 'init0.train') throw new OptimaError('interrupted', 'Stopped by SIGINT.');
-    return null;
+  test(`${phase} that throws fails the run with what it threw, and one that was interrupted interrupts it`, async () => {
+    for (const [error, status] of [
+      [new Error('no disk'), 'failed'],
+      [new OptimaError('io.write', 'No space left.'), 'failed'],
+      [new OptimaError('interrupted', 'Stopped by SIGINT.'), 'interrupted'],
+    ] as const) {
+      const { actor, calls, output } = run(input, (call) => {
+        if (call === `isft1.${phase}`) throw error;
+        return null;
+      });
+      const result = await output;
+      assert.is(result.status, status);
+      assert.is(actor.getSnapshot().value, status);
+      assert.is(result.error, error);
+      assert.is(calls.at(-1), `isft1.${phase}`);
+      assert.equal(result.completed, before);
+    }
   });
-  const result = await output;
-  assert.is(result.status, 'interrupted');
-  assert.equal(result.completed, completed(0, ['generate', 'rank', 'select']));
-});
 
-test('a phase that hangs is aborted and fails the run after its time-out', async () => {
+  test(`${phase} that hangs is aborted and fails the run after its time-out`, async () => {
+    let hanging!: () => void;
+    const hangs = new Promise<void>((resolve) => {
+      hanging = resolve;
+    });
+    let aborted = false;
+    const { clock, output } = run({ ...input, phaseTimeoutMs: 1000 }, (call, signal) => {
+      if (call !== `isft1.${phase}`) return null;
+      signal.addEventListener('abort', () => {
+        aborted = true;
+      });
+      hanging();
+      return new Promise(() => {});
+    });
+    await hangs;
+    clock.increment(999);
+    await new Promise((resolve) => setImmediate(resolve));
+    assert.not.ok(aborted);
+    clock.increment(1);
+    const { status, error, completed: done } = await output;
+    assert.is(status, 'failed');
+    assert.instance(error, OptimaError);
+    assert.is((error as OptimaError).code, 'timeout');
+    assert.is((error as OptimaError).message, `Iteration 1: phase ${phase} took more than 1000 ms.`);
+    assert.equal(done, before);
+    assert.ok(aborted);
+  });
+
+  test(`${phase} that was not provided is named`, async () => {
+    const actor = createActor(trainerMachine, {
+      input: { ...input, completed: completed(0, phaseNames.slice(0, place)) },
+    });
+    const output = toPromise(actor);
+    actor.start();
+    const result = await output;
+    assert.is(result.status, 'failed');
+    assert.is((result.error as Error).message, `Actor "${phase}" was not provided.`);
+  });
+}
+
+test('a phase may take a day', async () => {
   let aborted = false;
-  const { clock, output } = run({ ...input, phaseTimeoutMs: 1000 }, (call, signal) => {
+  const { clock, output } = run(input, (_, signal) => {
     signal.addEventListener('abort', () => {
-      aborted = call === 'init0.generate';
+      aborted = true;
     });
     return new Promise(() => {});
   });
-  clock.increment(1000);
-  const result = await output;
-  assert.is(result.status, 'failed');
-  assert.instance(result.error, OptimaError);
-  assert.is((result.error as OptimaError).code, 'timeout');
-  assert.match((result.error as OptimaError).message, 'Iteration 0: phase generate took more than 1000 ms');
+  clock.increment(86_399_999);
+  assert.not.ok(aborted);
+  clock.increment(1);
+  assert.is((await output).status, 'failed');
   assert.ok(aborted);
-});
-
-test('an actor that was not provided is named', async () => {
-  const actor = createActor(trainerMachine, { input });
-  const output = toPromise(actor);
-  actor.start();
-  const result = await output;
-  assert.is(result.status, 'failed');
-  assert.match((result.error as Error).message, 'Actor "generate" was not provided');
 });
 
 test.run();

@@ -1,13 +1,22 @@
 // Which tasks a run takes and where its fine-tunings start: the plan of a run.
+import { createHash } from 'node:crypto';
 import { test } from 'uvu';
 import * as assert from 'uvu/assert';
 import type { OptimaError } from '../../src/domain/errors.ts';
-import { createRng } from '../../src/domain/rng.ts';
+import { createRng, type Rng } from '../../src/domain/rng.ts';
 import { planIterations, startsFromBase } from '../../src/run/iterations.ts';
 import { presetRecipe } from '../../src/run/presets.ts';
 import { applySettings } from '../../src/run/recipe.ts';
 import { hashTasks, loadTasks, trainingTasks } from '../../src/run/tasks.ts';
-import { agreement, defineScenario, dialogue, f1, generated, tagged } from '../../src/scenario/index.ts';
+import {
+  agreement,
+  defineScenario,
+  dialogue,
+  f1,
+  generated,
+  type Split,
+  tagged,
+} from '../../src/scenario/index.ts';
 
 const recipe = applySettings(presetRecipe('quick'), [
   'iterations=3',
@@ -69,6 +78,111 @@ test('fine-tuning starts from the base in debates, else from the previous policy
   assert.not.ok(startsFromBase(first!, recipe, 'information-exchange'));
   assert.ok(startsFromBase(first!, recipe, 'debate'));
   assert.not.ok(startsFromBase(first!, applySettings(recipe, ['isft.startFrom=previous']), 'debate'));
+});
+
+test('tasks are the first of their split, under ids that say which, from the run’s generator for tasks', async () => {
+  const asked: unknown[] = [];
+  const watched = {
+    ...scenario,
+    tasks: {
+      load: (split: Split, count: number, rng: Rng) => {
+        asked.push([split, count]);
+        return scenario.tasks.load(split, count, rng);
+      },
+    },
+  };
+  const all = await scenario.tasks.load('validation', 5, createRng(3).split('tasks'));
+  const tasks = await loadTasks(watched, 'validation', { from: 2, count: 3 }, createRng(3));
+  assert.equal(asked, [['validation', 5]]);
+  assert.equal(
+    tasks,
+    [2, 3, 4].map((index) => ({ id: `validation-0000${index}`, task: all[index] })),
+  );
+});
+
+test('a source that gives more tasks than asked for is refused, too', async () => {
+  const long = { ...scenario, tasks: { load: async () => [1, 2, 3].map((n) => ({ n, m: n })) } };
+  try {
+    await loadTasks(long, 'test', { from: 1, count: 1 }, createRng(1));
+    assert.unreachable();
+  } catch (error) {
+    assert.is((error as OptimaError).code, 'data.invalid');
+    assert.match((error as OptimaError).message, `"numbers": tasks.load('test', 2) gave 3 tasks`);
+  }
+});
+
+test('the ranges of the iterations are those of the recipe', () => {
+  assert.equal(
+    planIterations(recipe).map((iteration) => trainingTasks(recipe, iteration)),
+    [
+      { from: 0, count: 5 },
+      { from: 5, count: 4 },
+      { from: 9, count: 4 },
+      { from: 13, count: 4 },
+    ],
+  );
+});
+
+test('the hash is SHA-256 over formats, and ids, plain views and answers of every task the run needs', async () => {
+  const formats = [{ name: 'terse', prompt: 'Be terse.' }];
+  const formatted = { ...scenario, formats };
+  const plan = applySettings(recipe, ['evaluation.validationTasks=3', 'seed=7']);
+  const lines = [JSON.stringify(formats)];
+  for (const [split, count] of [
+    ['train', 17],
+    ['validation', 3],
+    ['test', 2],
+  ] as const) {
+    const dealt = await loadTasks(scenario, split, { from: 0, count }, createRng(7));
+    for (const { id, task } of dealt) {
+      const { n, m } = task as { n: number; m: number };
+      lines.push(JSON.stringify([id, [`n is ${n}`, `m is ${m}`], [String(n + m)]]));
+    }
+  }
+  const sha = createHash('sha256').update(lines.join('\n')).digest('hex');
+  assert.is(await hashTasks(formatted, plan), sha.slice(0, 16));
+});
+
+test('the hash of the tasks changes with the formats and with the last task of each split', async () => {
+  const plan = applySettings(recipe, ['evaluation.validationTasks=3']);
+  const lastOf = { train: 17, validation: 3, test: 2 };
+  const changed = (changedSplit: Split) => ({
+    ...scenario,
+    tasks: {
+      load: async (split: Split, count: number, rng: Rng) =>
+        (await scenario.tasks.load(split, count, rng)).map((task, index) =>
+          split === changedSplit && index === lastOf[split] - 1 ? { ...task, n: -1 } : task,
+        ),
+    },
+  });
+  const hashes = await Promise.all([
+    hashTasks(scenario, plan),
+    hashTasks({ ...scenario, formats: [{ name: 'terse', prompt: 'Be terse.' }] }, plan),
+    hashTasks({ ...scenario, formats: [{ name: 'terse', prompt: 'Be brief.' }] }, plan),
+    ...(['train', 'validation', 'test'] as const).map((split) => hashTasks(changed(split), plan)),
+  ]);
+  assert.is(new Set(hashes).size, 6);
+});
+
+test('a view or answers that cannot be written are scenario.invalid, with the task and the reason', async () => {
+  const reason = new Error('no such word');
+  const broken = {
+    ...scenario,
+    answers: () => {
+      throw reason;
+    },
+  };
+  try {
+    await hashTasks(broken, recipe);
+    assert.unreachable();
+  } catch (error) {
+    assert.is((error as OptimaError).code, 'scenario.invalid');
+    assert.is(
+      (error as OptimaError).message,
+      'Scenario "numbers": task train-00000 cannot be dealt: no such word.',
+    );
+    assert.is((error as OptimaError).cause, reason);
+  }
 });
 
 test.run();

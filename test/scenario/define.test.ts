@@ -1,11 +1,7 @@
-import { mkdtemp, writeFile } from 'node:fs/promises';
-import { tmpdir } from 'node:os';
-import { join } from 'node:path';
 import { test } from 'uvu';
 import * as assert from 'uvu/assert';
 import { OptimaError } from '../../src/domain/errors.ts';
 import { agreement, defineScenario, dialogue, f1, generated, tagged } from '../../src/scenario/index.ts';
-import { loadScenario } from '../../src/scenario/load.ts';
 
 const valid = {
   name: 'tiny',
@@ -35,8 +31,131 @@ const refused = (change: object): string => {
   throw new Error('nothing was thrown');
 };
 
-test('a valid definition comes back as it is', () => {
-  assert.is(defineScenario(valid).name, 'tiny');
+test('a valid definition comes back as it is, also at the edges of what is allowed', () => {
+  assert.is(defineScenario(valid), valid);
+  for (const change of [
+    { name: 'a' },
+    { name: 'two-hop-qa2' },
+    { name: '2-b' },
+    { kind: 'debate' },
+    { description: '' },
+    { reward: { lambdaToken: 0, lambdaLoss: 0 } },
+    { protocol: { ...valid.protocol, maxTurns: 2 } },
+    { protocol: { ...valid.protocol, order: ['bob', 'alice', 'bob'] } },
+    {
+      formats: [
+        { name: 'x', prompt: 'a' },
+        { name: 'y', prompt: 'a' },
+      ],
+    },
+  ]) {
+    const definition = { ...valid, ...change } as never;
+    assert.is(defineScenario(definition), definition);
+  }
+});
+
+/** The parts that every definition must hold, and something else than each may be. */
+const parts = {
+  description: ['string', 7, 'number'],
+  tasks: ['object', [], 'list'],
+  'tasks.load': ['function', 'load', 'string'],
+  roles: ['object', null, 'null'],
+  protocol: ['object', () => 1, 'function'],
+  'protocol.order': ['list', {}, 'object'],
+  'protocol.next': ['function', {}, 'object'],
+  'protocol.agreed': ['function', true, 'boolean'],
+  answer: ['object', null, 'null'],
+  'answer.parse': ['function', /a/, 'object'],
+  'answer.example': ['function', 'a', 'string'],
+  answers: ['function', ['a'], 'list'],
+  metric: ['object', 'f1', 'string'],
+  'metric.name': ['string', null, 'null'],
+  'metric.score': ['function', 1, 'number'],
+  reward: ['object', 1, 'number'],
+  formats: ['list', {}, 'object'],
+} as const;
+
+for (const [field, [type, wrong, found]] of Object.entries(parts)) {
+  test(`without ${field}, or with one that is no ${type}, a definition is refused by that field`, () => {
+    const [name, part] = field.split('.') as [keyof typeof valid, string?];
+    const change = (value: unknown) => ({
+      [name]: part === undefined ? value : { ...(valid[name] as object), [part]: value },
+    });
+    assert.is(refused(change(undefined)), `Scenario "tiny": ${field} is missing.`);
+    assert.is(refused(change(wrong)), `Scenario "tiny": ${field} must be of type ${type}, not ${found}.`);
+  });
+}
+
+test('a name is lower-case words joined by hyphens, and nothing else', () => {
+  for (const name of ['Tiny', 'ti ny', '-tiny', 'tiny-', 'a--b', 'a_b', '', 'tiny\n', 'é', undefined]) {
+    assert.is(refused({ name }), `Scenario "${name}": name must be lower-case words joined by hyphens.`);
+  }
+});
+
+test('every role must say what it sees', () => {
+  for (const role of ['alice', 'bob'] as const) {
+    const message = refused({ roles: { ...valid.roles, [role]: { sees: 'all' } } });
+    assert.is(message, `Scenario "tiny": roles.${role}.sees must be of type function, not string.`);
+  }
+});
+
+test('every format must have a name of its own and a prompt', () => {
+  const good = { name: 'x', prompt: 'a' };
+  for (const [formats, problem] of [
+    [[good, { prompt: 'b' }], 'formats.1.name is missing.'],
+    [[good, { name: 'y' }], 'formats.1.prompt is missing.'],
+    [[{ name: 1, prompt: 'b' }], 'formats.0.name must be of type string, not number.'],
+    [[{ name: 'y', prompt: null }, good], 'formats.0.prompt must be of type string, not null.'],
+    [[good, { name: 'y', prompt: 'b' }, { name: 'x', prompt: 'c' }], 'formats name "x" twice.'],
+  ] as const) {
+    assert.is(refused({ formats }), `Scenario "tiny": ${problem}`);
+  }
+});
+
+test('a dialogue needs two roles, and a cap of two turns or more', () => {
+  assert.is(refused({ roles: {} }), 'Scenario "tiny": roles must name at least two roles, not 0.');
+  assert.is(
+    refused({ roles: { alice: valid.roles.alice } }),
+    'Scenario "tiny": roles must name at least two roles, not 1.',
+  );
+  for (const maxTurns of [1, 0, -2, 2.5, Number.NaN, Number.POSITIVE_INFINITY, '4', undefined]) {
+    assert.is(
+      refused({ protocol: { ...valid.protocol, maxTurns } }),
+      `Scenario "tiny": protocol.maxTurns must be a whole number of at least 2, not ${maxTurns}.`,
+    );
+  }
+});
+
+test('both weights of the reward must be numbers of at least 0', () => {
+  for (const field of ['lambdaToken', 'lambdaLoss']) {
+    for (const weight of [-0.1, Number.NaN, Number.POSITIVE_INFINITY, '1', undefined]) {
+      assert.is(
+        refused({ reward: { ...valid.reward, [field]: weight } }),
+        `Scenario "tiny": reward.${field} must be a number of at least 0, not ${weight}.`,
+      );
+    }
+  }
+});
+
+test('whoever speaks must be a role, and every role must speak', () => {
+  const inOrder = (...order: string[]) => {
+    try {
+      defineScenario({ ...valid, protocol: { ...valid.protocol, order } } as never);
+    } catch (error) {
+      return [(error as OptimaError).message, (error as OptimaError).hint];
+    }
+    return [];
+  };
+  const problem = 'in protocol.order is not one of alice, bob.';
+  assert.equal(inOrder('alice', 'bob', 'bib'), [
+    `Scenario "tiny": role "bib" ${problem}`,
+    'Did you mean "bob"?',
+  ]);
+  assert.equal(inOrder('zoe', 'alice', 'bob'), [`Scenario "tiny": role "zoe" ${problem}`, undefined]);
+  assert.equal(inOrder('bob', 'bob'), [
+    'Scenario "tiny": role "alice" never speaks: it is not in protocol.order.',
+    undefined,
+  ]);
 });
 
 test('every wrong field is named, with what is wrong', () => {
@@ -70,71 +189,6 @@ test('every wrong field is named, with what is wrong', () => {
   assert.match(refused({ metric: { name: 'f1' } }), /metric\.score is missing/);
   assert.match(refused({ roles: { ...valid.roles, bob: {} } }), /roles\.bob\.sees is missing/);
   assert.match(refused({ formats: [{ name: 'x' }] }), /formats\.0\.prompt is missing/);
-});
-
-const loadFailure = async (name: string): Promise<OptimaError> => {
-  try {
-    await loadScenario(name);
-  } catch (error) {
-    assert.instance(error, OptimaError);
-    return error as OptimaError;
-  }
-  throw new Error('nothing was thrown');
-};
-
-test('an unknown scenario name is answered with the nearest one', async () => {
-  const error = await loadFailure('two-hop-aq');
-  assert.is(error.code, 'scenario.invalid');
-  assert.match(error.hint ?? '', /two-hop-qa/);
-});
-
-test('a type error in a scenario file is one line naming file, line and column', async () => {
-  const folder = await mkdtemp(join(tmpdir(), 'optima-define-'));
-  const file = join(folder, 'wrong.mts');
-  await writeFile(file, "const turns: number = 'ten';\nexport default turns;\n");
-  const error = await loadFailure(file);
-  assert.is(error.code, 'scenario.types');
-  assert.ok(
-    error.message.includes(`${file}:1:7: Type 'string' is not assignable to type 'number'.`),
-    error.message,
-  );
-  assert.not.match(error.message, /\n/);
-});
-
-test('a file without a default export is refused', async () => {
-  const folder = await mkdtemp(join(tmpdir(), 'optima-define-'));
-  const file = join(folder, 'empty.mts');
-  await writeFile(file, 'export const nothing = 1;\n');
-  assert.match((await loadFailure(file)).message, /has no default export/);
-});
-
-test('a wrong field in a scenario file is named with the file', async () => {
-  const folder = await mkdtemp(join(tmpdir(), 'optima-define-'));
-  const file = join(folder, 'plain.mjs');
-  await writeFile(file, "export default { name: 'plain', kind: 'debate', description: '', tasks: 3 };\n");
-  assert.is(
-    (await loadFailure(file)).message,
-    `${file}: Scenario "plain": tasks must be of type object, not number.`,
-  );
-});
-
-test('a scenario anywhere on the disk can import the package', async () => {
-  const folder = await mkdtemp(join(tmpdir(), 'optima-define-'));
-  const file = join(folder, 'outside.mts');
-  await writeFile(
-    file,
-    `import { agreement, defineScenario, dialogue, f1, generated, tagged } from 'optima-actors';
-export default defineScenario({
-  name: 'outside', kind: 'information-exchange', description: 'A test.',
-  tasks: generated((rng) => ({ n: rng.int(9) })),
-  roles: { alice: { sees: (task) => 'n is ' + task.n }, bob: { sees: () => 'ask' } },
-  protocol: dialogue({ order: ['alice', 'bob'], maxTurns: 4, until: agreement() }),
-  answer: tagged('A'), answers: (task) => [String(task.n)], metric: f1,
-  reward: { lambdaToken: 0.6, lambdaLoss: 1 }, formats: [],
-});
-`,
-  );
-  assert.is((await loadScenario(file)).scenario.name, 'outside');
 });
 
 test.run();

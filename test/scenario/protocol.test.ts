@@ -7,19 +7,27 @@ const answer = tagged('A');
 const turns = (...said: [speaker: string, text: string][]) =>
   said.map(([speaker, text], index) => ({ speaker, text, index }) as Turn);
 
-test('a tag is read from the last complete pair, and an empty pair states nothing', () => {
-  assert.is(answer.parse('first <A>Rome</A>, no: <A> Oslo </A>.'), 'Oslo');
-  assert.is(answer.parse('<A>Rome'), null);
-  assert.is(answer.parse('</A>Rome<A>'), null);
-  assert.is(answer.parse('<A> </A>'), null);
-  assert.is(answer.parse(answer.example('Rome')), 'Rome');
-});
-
 test('roles take turns in their order', () => {
   const protocol = dialogue({ order: ['a', 'b', 'c'], maxTurns: 6, until: agreement() });
   assert.is(protocol.next([]), 'a');
   assert.is(protocol.next(turns(['a', ''], ['b', ''])), 'c');
   assert.is(protocol.next(turns(['a', ''], ['b', ''], ['c', ''])), 'a');
+  assert.equal([protocol.order, protocol.maxTurns], [['a', 'b', 'c'], 6]);
+});
+
+test('the stop rule is asked with the turns, the parser and the order, and its answer counts', () => {
+  const order = ['a', 'b'] as const;
+  const said = turns(['a', 'x']);
+  for (const verdict of [true, false]) {
+    const asked: unknown[][] = [];
+    const until = (...question: unknown[]) => {
+      asked.push(question);
+      return verdict;
+    };
+    assert.is(dialogue({ order, maxTurns: 2, until }).agreed(said, answer), verdict);
+    assert.is(asked.length, 1);
+    for (const [i, part] of [said, answer, order].entries()) assert.is(asked[0]![i], part);
+  }
 });
 
 test('agreement needs the latest answer of every role to be the same', () => {
@@ -32,12 +40,57 @@ test('agreement needs the latest answer of every role to be the same', () => {
   assert.not(agreed(turns(['a', '<A>Rome</A>'], ['a', '<A>Rome</A>']), answer, order), 'one role alone');
 });
 
+test('a turn that states nothing leaves the latest answer of its role standing', () => {
+  const agreed = agreement();
+  const order = ['a', 'b'];
+  const said = turns(['a', '<A>Rome</A>'], ['b', 'why?'], ['a', 'trust me'], ['b', '<A>rome!</A>']);
+  assert.ok(agreed(said, answer, order));
+  assert.not(agreed(said.slice(0, 3), answer, order), 'b never stated one');
+  assert.not(agreed([], answer, order));
+  const third = turns(['a', '<A>x</A>'], ['b', '<A>x</A>'], ['c', '<A>y</A>']);
+  assert.not(agreed(third, answer, ['a', 'b', 'c']), 'all three count');
+  assert.not(agreed(third.slice(0, 2), answer, ['a', 'b', 'c']), 'and all three must have spoken');
+});
+
+/** A debate in which `s` and `c` stand for the solver and the critic, and a digit for the answer that was stated. */
+const debate = (...said: string[]) =>
+  turns(
+    ...said.map((entry): [string, string] => [
+      entry[0] === 's' ? 'solver' : 'critic',
+      entry.length > 1 ? `<A>${entry.slice(1)}</A>` : 'hm',
+    ]),
+  );
+
 test('an answer that the solver repeats after the critic spoke ends a debate', () => {
+  const done = (...said: string[]) =>
+    unchangedAnswer('solver')(debate(...said), answer, ['solver', 'critic']);
+  assert.ok(done('s4', 'c', 's4'));
+  assert.ok(done('s4', 'c', 'c', 's4'));
+  assert.ok(done('sthe 4', 'c', 's 4.'), 'in normal form');
+  assert.ok(done('s4', 'c', 's5', 'c', 's5'), 'the answer before, not the first one');
+  assert.not(done('s4', 'c', 's5', 'c', 's4'));
+  assert.not(done('s4', 'c', 's5'));
+  assert.not(done('s4', 'c'));
+  assert.not(done('s4', 'c', 's4', 'c'), 'the solver has the last word');
+  assert.not(done('s4', 'c4'), 'the critic repeats nothing');
+  assert.not(done('s4', 'c', 'c4'));
+  assert.not(done('c4', 's4'));
+  assert.not(done('s4'));
+  assert.not(done());
+});
+
+test('an answer repeated before anybody else spoke settles nothing', () => {
   const done = unchangedAnswer('solver');
-  const order = ['solver', 'critic'];
-  assert.not(done(turns(['solver', '<A>4</A>'], ['critic', 'check']), answer, order));
-  assert.ok(done(turns(['solver', '<A>4</A>'], ['critic', 'check'], ['solver', '<A>4</A>']), answer, order));
-  assert.not(done(turns(['solver', '<A>4</A>'], ['critic', 'check'], ['solver', '<A>5</A>']), answer, order));
+  assert.not(done(debate('s4', 's4'), answer, []));
+  assert.not(done(debate('s4', 'c', 's4', 's4'), answer, []));
+});
+
+test('an answer that is not stated is not unchanged', () => {
+  const done = unchangedAnswer('solver');
+  assert.not(done(debate('s', 'c', 's'), answer, []));
+  assert.not(done(debate('s4', 'c', 's'), answer, []));
+  assert.not(done(debate('s', 'c', 's4'), answer, []));
+  assert.not(done(debate('s4', 'c', 's', 'c', 's4'), answer, []), 'the turn before is the one that counts');
 });
 
 test.run();

@@ -4,15 +4,9 @@ import { test } from 'uvu';
 import * as assert from 'uvu/assert';
 import { startEngine, tf } from '../../src/tensor/index.ts';
 import { type AdamWConfig, createAdamW } from '../../src/training/adamw.ts';
+import { near } from './toy-policy.ts';
 
 const config: AdamWConfig = { beta1: 0.9, beta2: 0.999, epsilon: 1e-8, weightDecay: 0.1, clipNorm: 10 };
-const near = (actual: ArrayLike<number>, expected: ArrayLike<number>, tolerance: number) => {
-  assert.is(actual.length, expected.length);
-  for (let i = 0; i < actual.length; i++) {
-    assert.ok(Math.abs(actual[i]! - expected[i]!) <= tolerance, `[${i}] ${actual[i]} is not ${expected[i]}`);
-  }
-};
-
 test.before(async () => {
   await startEngine();
 });
@@ -36,19 +30,53 @@ test('two steps worked out by hand', () => {
   weight.dispose();
 });
 
-test('vectors do not decay', () => {
+test('matrices decay with the rate, vectors do not', () => {
+  const matrix = variable([1, -2], [2, 1]);
   const norm = variable([1, 1], [2]);
-  createAdamW(named({ norm }), config).apply(new Map([['norm', Float32Array.of(0, 0)]]), 0.1);
+  createAdamW(named({ matrix, norm }), config).apply(
+    new Map([
+      ['matrix', Float32Array.of(0, 0)],
+      ['norm', Float32Array.of(0, 0)],
+    ]),
+    0.2,
+  );
+  near(matrix.dataSync(), [0.98, -1.96], 1e-6);
   assert.equal([...norm.dataSync()], [1, 1]);
-  norm.dispose();
+  tf.dispose([matrix, norm]);
+});
+
+test('the norm that is clipped is that of all gradients together, and is returned unclipped', () => {
+  const variables = { a: variable([0], [1, 1]), b: variable([0], [1]) };
+  // With so large an epsilon and no memory a step is 0.1 · g / (|g| + 1).
+  const plain = { ...config, beta1: 0, beta2: 0, epsilon: 1, weightDecay: 0, clipNorm: 2.5 };
+  const gradients = new Map([
+    ['a', Float32Array.of(3)],
+    ['b', Float32Array.of(-4)],
+  ]);
+  assert.is(createAdamW(named(variables), plain).apply(gradients, 0.1), 5);
+  near(variables.a.dataSync(), [-0.1 * (1.5 / 2.5)], 1e-6);
+  near(variables.b.dataSync(), [0.1 * (2 / 3)], 1e-6);
+  // As torch does it, a gradient of just the largest norm is scaled by clipNorm / (clipNorm + 1e-6).
+  const small = variable([0], [1]);
+  createAdamW(named({ small }), { ...plain, epsilon: 1e-6, clipNorm: 1e-6 }).apply(
+    new Map([['small', Float32Array.of(1e-6)]]),
+    1,
+  );
+  near(small.dataSync(), [-1 / 3], 1e-4);
+  tf.dispose([...Object.values(variables), small]);
 });
 
 test('a parameter without a gradient stays as it is', () => {
   const weight = variable([1], [1, 1]);
   const idle = variable([1], [1, 1]);
-  createAdamW(named({ weight, idle }), config).apply(new Map([['weight', Float32Array.of(1)]]), 0.1);
+  const optimizer = createAdamW(named({ weight, idle }), { ...config, weightDecay: 0 });
+  optimizer.apply(new Map([['weight', Float32Array.of(1)]]), 0.1);
   assert.equal([...idle.dataSync()], [1]);
-  assert.not.equal([...weight.dataSync()], [1]);
+  near(weight.dataSync(), [0.9], 1e-6);
+  // Its first gradient comes in the optimizer's second step: m̂ = 0.1 / 0.19, v̂ = 0.001 / 0.001999.
+  optimizer.apply(new Map([['idle', Float32Array.of(1)]]), 0.1);
+  near(idle.dataSync(), [1 - 0.1 * (0.1 / 0.19 / Math.sqrt(0.001 / 0.001999))], 1e-5);
+  near(weight.dataSync(), [0.9], 1e-6);
   tf.dispose([weight, idle]);
 });
 
@@ -61,6 +89,17 @@ test('a step leaves no tensor behind and changes no copy of a parameter', () => 
   assert.is(tf.memory().numTensors, before);
   assert.equal([...copy.dataSync()], [1]);
   tf.dispose([weight, copy]);
+});
+
+test('the moments are freed, and the parameters are not', () => {
+  const weight = variable([1], [1, 1]);
+  const before = tf.memory().numTensors;
+  const optimizer = createAdamW(named({ weight }), config);
+  assert.is(tf.memory().numTensors, before + 2);
+  optimizer.dispose();
+  assert.is(tf.memory().numTensors, before);
+  assert.equal([...weight.dataSync()], [1]);
+  weight.dispose();
 });
 
 interface Fixture {

@@ -41,6 +41,7 @@ test('the same seed deals the same batches, another seed others', () => {
   const deal = (seed: number) => shuffledBatches(items, 8, createRng(seed));
   assert.equal(deal(1), deal(1));
   assert.not.equal(deal(1), deal(2));
+  assert.equal(deal(1).flat(), createRng(1).shuffle(items));
 });
 
 test('passes hold each sequence once and keep to the token budget, unless one sequence alone exceeds it', () => {
@@ -69,6 +70,39 @@ test('several passes are of about one size, and as many as two or four threads e
   assert.is(planPasses([ofLength(100), ofLength(50)], 900).length, 1);
 });
 
+/** The lengths in each pass of sequences of these lengths. */
+const planned = (lengths: number[], tokensPerPass: number) =>
+  planPasses(lengths.map(ofLength), tokensPerPass).map((pass) => pass.map(({ tokenIds }) => tokenIds.length));
+
+test('a pass is filled to the last token of its budget, the longest first', () => {
+  assert.equal(planned([3, 5, 4], 15), [[5, 4, 3]]);
+  // With one token less two passes are needed, and up to four are made.
+  assert.equal(planned([3, 5, 4], 14), [[5], [4], [3]]);
+  assert.equal(planned([], 14), []);
+  assert.equal(planned([20], 14), [[20]]);
+});
+
+test('passes are as small as their number, rounded up to a multiple of four, allows', () => {
+  // At 40 tokens there are 4 + 4 + 1 sequences; four passes or fewer do with 30 tokens each, and not with 29.
+  const nine = Array.from({ length: 9 }, () => 10);
+  assert.equal(planned(nine, 40), [nine.slice(0, 3), nine.slice(3, 6), nine.slice(6)]);
+  // Of nine single tokens three are the least that does; two would make five passes.
+  assert.equal(
+    planned(
+      Array.from({ length: 9 }, () => 1),
+      4,
+    ),
+    Array.from({ length: 3 }, () => [1, 1, 1]),
+  );
+  // Five passes of 10 tokens become eight of 5.
+  assert.equal(planned([5, 5, 5, 5, 5, 5, 5, 2, 2], 10), [[5], [5], [5], [5], [5], [5], [5], [2, 2]]);
+  // Ten sequences do not fit in eight smaller passes, so the five stay.
+  assert.equal(
+    planned([5, 5, 5, 5, 5, 5, 5, 5, 5, 5], 10),
+    Array.from({ length: 5 }, () => [5, 5]),
+  );
+});
+
 test('a padded batch predicts each counting token from the position before it', () => {
   const batch = padBatch([sequence([11, 12, 13], '011'), sequence([21, 22, 23, 24, 25], '10010')], 9);
   assert.is(batch.rows, 2);
@@ -80,11 +114,23 @@ test('a padded batch predicts each counting token from the position before it', 
 
 test('a first token that counts cannot be predicted and is not counted', () => {
   assert.is(countLossTokens([sequence([1, 2, 3], '101'), sequence([1, 2], '10')]), 1);
+  assert.is(countLossTokens([sequence([1, 2, 3], '111'), sequence([1, 2], '01')]), 3);
+  assert.is(countLossTokens([]), 0);
+  const { positions, labels } = padBatch([sequence([1, 2, 3], '111')], 0);
+  assert.equal(
+    [[...positions], [...labels]],
+    [
+      [0, 1],
+      [2, 3],
+    ],
+  );
 });
 
 test('trimming ends a sequence at its last counting token within the limit', () => {
   assert.equal(trimSequence(sequence([1, 2, 3, 4, 5], '01010'), 10), sequence([1, 2, 3, 4], '0101'));
   assert.equal(trimSequence(sequence([1, 2, 3, 4, 5], '01010'), 3), sequence([1, 2], '01'));
+  assert.equal(trimSequence(sequence([1, 2, 3, 4], '0011'), 3), sequence([1, 2, 3], '001'));
+  assert.equal(trimSequence(sequence([1, 2], '01'), 2), sequence([1, 2], '01'));
   assert.is(trimSequence(sequence([1, 2, 3], '001'), 2), null);
   assert.is(trimSequence(sequence([1, 2, 3], '100'), 3), null);
 });

@@ -1,6 +1,7 @@
 // The memory's book-keeping, with a decoder that only counts: which blocks sequences share, keep and give back.
 import { test } from 'uvu';
 import * as assert from 'uvu/assert';
+import type { OptimaError } from '../../../src/domain/errors.ts';
 import { createRng } from '../../../src/domain/rng.ts';
 import { Memory, passesOf, type Sequence } from '../../../src/models/llama/memory.ts';
 import type { BlockDecoder, Span } from '../../../src/tensor/index.ts';
@@ -22,6 +23,9 @@ function countingDecoder() {
       const written = new Set<number>();
       for (const { ids, start, blocks: own } of spans) {
         assert.is(own.length, Math.ceil((start + ids.length) / 16));
+        for (const block of own.slice(0, Math.floor(start / 16))) {
+          assert.is(blocks.get(block)?.length, 16, `block ${block} holds what came before`);
+        }
         ids.forEach((id, i) => {
           const block = own[Math.floor((start + i) / 16)]!;
           const content = blocks.get(block)!;
@@ -132,7 +136,9 @@ test('what was used longest ago is forgotten first, ends before beginnings, and 
     return sequence.ids.length;
   };
   const held = readAll(memory, range(0, 16));
-  memory.close(readAll(memory, range(200, 216)));
+  const fresh = readAll(memory, range(200, 216));
+  assert.is(blocks.size, 4, 'room is made before a block is taken');
+  memory.close(fresh);
   assert.is(blocks.size, 4);
   assert.is(known(range(0, 32)), 16, 'the end of the first path went first');
   assert.is(known(range(100, 132)), 32);
@@ -184,10 +190,132 @@ test('random use never mixes up blocks, and gives all of them back', () => {
   assert.is(blocks.size, 0);
 });
 
+test('a memory holds as many whole blocks as fit into its bytes, one at least, or any number without a bound', () => {
+  const blocksOf = (blockBytes: number, maxBytes?: number) =>
+    new Memory({ ...countingDecoder().decoder, blockBytes }, maxBytes).maxBlocks;
+  assert.equal(
+    [0, 1, 9, 10, 19, 20, 25].map((bytes) => blocksOf(10, bytes)),
+    [0, 1, 1, 1, 1, 2, 2],
+  );
+  assert.is(blocksOf(2 ** 20), 256);
+  const memory = new Memory(countingDecoder().decoder, 1);
+  assert.equal(
+    [0, 1, 16, 17, 32].map((tokens) => memory.blocksFor(tokens)),
+    [0, 1, 1, 2, 2],
+  );
+});
+
+test('what is shared is the same in every id, and ids are not run together', () => {
+  const { decoder } = countingDecoder();
+  const memory = new Memory(decoder, 100);
+  const nines = Array.from({ length: 18 }, () => 9);
+  memory.close(readAll(memory, [1, 23, ...nines]));
+  for (const [other, reused] of [
+    [[12, 3], 0],
+    [[1, 24], 0],
+    [[1, 23], 16],
+  ] as const) {
+    const before = memory.statistics.reused;
+    const { now } = memory.plan(
+      [[...other, ...nines]],
+      (ids) => ids,
+      (ids) => ids.length,
+    );
+    assert.is(memory.statistics.reused - before, reused, other.join());
+    memory.close(now[0]!.sequence);
+  }
+  // Nor do such items wait for each other.
+  const fresh = new Memory(decoder, 100);
+  const plan = fresh.plan(
+    [
+      [1, 23, ...nines],
+      [12, 3, ...nines],
+    ],
+    (ids) => ids,
+    (ids) => ids.length,
+  );
+  assert.is(plan.later.length, 0);
+});
+
+test('an item waits only for a block that it would share and may take', () => {
+  const { decoder } = countingDecoder();
+  const memory = new Memory(decoder, 100);
+  const ids = range(0, 40);
+  const laterOf = (...limits: number[]) =>
+    memory.plan(
+      limits,
+      () => ids,
+      (limit) => limit,
+    ).later;
+  assert.equal(laterOf(16, 16), [16]);
+  assert.equal(laterOf(15, 15), [], 'nobody may take the block');
+  assert.equal(laterOf(16, 15), []);
+  assert.equal(laterOf(15, 16), []);
+  memory.forget();
+  // Behind a block that is known, the next one is what they would share.
+  memory.close(readAll(memory, range(0, 16)));
+  assert.equal(laterOf(32, 31, 40), [40]);
+  // The same block behind another beginning is another one.
+  memory.close(readAll(memory, range(100, 116)));
+  const branches = [range(0, 32), [...range(100, 116), ...range(16, 32)]];
+  const { later } = memory.plan(
+    branches,
+    (all) => all,
+    (all) => all.length,
+  );
+  assert.is(later.length, 0);
+  assert.equal(
+    new Memory(decoder, 0).plan(
+      [1, 2],
+      () => ids,
+      () => 40,
+    ).later,
+    [],
+  );
+});
+
+test('a block that is used again outlives one that was not', () => {
+  const { decoder } = countingDecoder();
+  const memory = new Memory(decoder, 2);
+  const [first, second, third] = [range(0, 16), range(100, 116), range(200, 216)];
+  for (const ids of [first, second, first, third]) memory.close(readAll(memory, ids));
+  const before = memory.statistics.reused;
+  memory.close(readAll(memory, first));
+  assert.is(memory.statistics.reused - before, 16);
+  memory.close(readAll(memory, second));
+  assert.is(memory.statistics.reused - before, 16, 'the second one has been forgotten');
+});
+
+test('a sequence that was closed is not read on, and nothing is read with it', () => {
+  const { decoder, blocks } = countingDecoder();
+  const memory = new Memory(decoder, 100);
+  const [open, closed] = [readAll(memory, range(0, 4)), readAll(memory, range(50, 54))];
+  memory.close(closed);
+  const { computed } = memory.statistics;
+  for (const sequences of [
+    [closed, open],
+    [open, closed],
+  ]) {
+    assert.throws(
+      () => memory.read(sequences.map((sequence) => ({ sequence, ids: [7] }))),
+      (error: OptimaError) => error.code === 'interrupted' && /session was closed/.test(error.message),
+    );
+  }
+  assert.is(memory.statistics.computed, computed);
+  assert.equal(open.ids, range(0, 4));
+  memory.forget();
+  assert.is(blocks.size, 0);
+  assert.throws(() => memory.read([{ sequence: open, ids: [7] }]), /session was closed/);
+});
+
 test('passes hold as many tokens as they may, and a longer piece stands alone', () => {
   assert.equal(
     passesOf([3, 4, 3, 20, 1, 9], (n) => n, 10),
     [[3, 4, 3], [20], [1, 9]],
+  );
+  assert.equal(
+    passesOf([20, 1, 0, 10, 0], (n) => n, 10),
+    [[20], [1, 0], [10, 0]],
   );
   assert.equal(
     passesOf([], () => 1, 10),

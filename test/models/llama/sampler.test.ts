@@ -119,4 +119,109 @@ test('a logit that is not a number shows in the log-probability', () => {
   }
 });
 
+/** A generator that gives one number and counts how often it is asked. */
+function fixed(number: number) {
+  const rng = {
+    asked: 0,
+    next() {
+      rng.asked++;
+      return number;
+    },
+  };
+  return rng as unknown as Rng & { asked: number };
+}
+
+test('every draw above temperature 0 takes one number, whatever the filters', () => {
+  for (const filters of [
+    {},
+    { topK: 2 },
+    { topP: 0.6 },
+    { topK: 3, topP: 0.5 },
+    { topK: 9 },
+    { topP: 1e-9 },
+  ]) {
+    const rng = fixed(0.5);
+    sampleToken(logitsOf([0.1, 0.2, 0.3, 0.4]), { ...plain, ...filters }, rng);
+    assert.is(rng.asked, 1, JSON.stringify(filters));
+  }
+  const rng = fixed(0.5);
+  sampleToken(logitsOf([0.4, 0.6]), { ...plain, temperature: 0, topK: 1, topP: 0.1 }, rng);
+  assert.is(rng.asked, 0);
+});
+
+test('temperature applies before top-p: a cold nucleus is smaller, a hot one larger', () => {
+  const logits = logitsOf([0.5, 0.3, 0.2]);
+  const lastOf = (sampling: Partial<Sampling>) =>
+    sampleToken(logits, { ...plain, ...sampling }, fixed(0.999_999)).id;
+  // Shares 0.5, 0.3, 0.2; at 0.5 they are 0.66, 0.24, 0.11, and at 2 they are 0.42, 0.32, 0.26.
+  assert.equal([lastOf({ topP: 0.6 }), lastOf({ topP: 0.6, temperature: 0.5 })], [1, 0]);
+  assert.equal([lastOf({ topP: 0.45 }), lastOf({ topP: 0.45, temperature: 2 })], [0, 1]);
+  assert.equal([lastOf({ topP: 0.75 }), lastOf({ topP: 0.75, temperature: 2 })], [1, 2]);
+});
+
+/** A row whose exponentials are these very weights; their sum may be told wrongly, as rounding does. */
+function rowOf(weights: number[], sum = weights.reduce((total, weight) => total + weight)) {
+  const values = Float32Array.from(weights);
+  return { ...plainLogits(values), exponentials: () => ({ weights: values, sum }) };
+}
+
+test('a nucleus that reaches p exactly is complete', () => {
+  const last = (topP: number) => sampleRow(rowOf([0.5, 1, 0.5]), { ...plain, topP }, fixed(0.999_999)).id;
+  assert.equal([0.5, 0.500_001, 0.75, 0.750_001].map(last), [1, 0, 0, 2]);
+  // The number 0.5 stands just behind the first of two halves, not in it.
+  const half = (number: number) => sampleRow(rowOf([1, 1]), plain, fixed(number)).id;
+  assert.equal([0, 0.499_999, 0.5, 0.999_999].map(half), [0, 0, 1, 1]);
+  // The smallest p there is leaves the first of all that are equally likely.
+  assert.is(sampleRow(rowOf([1, 1, 1]), { ...plain, topP: Number.MIN_VALUE }, fixed(0.9)).id, 0);
+});
+
+test('where rounding leaves nothing under the number, the last token that can occur is drawn', () => {
+  for (const filters of [{}, { topP: 0.999_999 }, { topK: 3 }]) {
+    const { id } = sampleRow(rowOf([0, 1, 1, 0], 2.1), { ...plain, ...filters }, fixed(1));
+    assert.is(id, 2, JSON.stringify(filters));
+  }
+});
+
+/** What `sampleToken` should draw: all tokens sorted, then cut to k, then to p, and the share that holds the number. */
+function drawBySorting(logits: Float32Array, { temperature, topK, topP }: Sampling, number: number): number {
+  const highest = Math.max(...logits);
+  const { weights } = plainLogits(logits).exponentials(highest, 1 / temperature);
+  const ranked = [...logits.keys()];
+  const filtered = topP < 1 || (topK > 0 && topK < logits.length);
+  if (filtered) ranked.sort((a, b) => weights[b]! - weights[a]! || a - b);
+  const top = topK > 0 ? ranked.slice(0, topK) : ranked;
+  const sumOf = (ids: number[]) => ids.reduce((sum, id) => sum + weights[id]!, 0);
+  // Without top-k the whole is the sum in the order of the ids.
+  const whole = top.length < ranked.length ? sumOf(top) : sumOf([...logits.keys()]);
+  let size = 1;
+  while (size < top.length && sumOf(top.slice(0, size)) < topP * whole) size++;
+  const kept = filtered ? top.slice(0, size) : top;
+  const target = number * sumOf(kept);
+  const at = kept.findIndex((id, i) => weights[id]! > 0 && sumOf(kept.slice(0, i + 1)) > target);
+  return at < 0 ? kept.findLast((id) => weights[id]! > 0)! : kept[at]!;
+}
+
+test('every draw is the one that sorting, cutting and adding up gives, ties included', () => {
+  const rng = createRng('by sorting');
+  for (let round = 0; round < 3000; round++) {
+    const size = 1 + rng.int(24);
+    // Few different values, so that ties are common; now and then a token that cannot occur.
+    const logits = Float32Array.from({ length: size }, () => rng.int(6) / 2);
+    if (size > 1 && rng.int(4) === 0) logits[rng.int(size)] = Number.NEGATIVE_INFINITY;
+    const sampling = {
+      temperature: rng.pick([0.3, 0.7, 1, 1.5, 4]),
+      topK: rng.pick([0, 0, 1, 2, 3, 5, 8, size, size + 3]),
+      topP: rng.pick([1, 1, 0.97, 0.9, 0.61, 0.33, 0.05]),
+      maxTokens: 1,
+    };
+    const number = rng.pick([0, rng.next(), rng.next(), 1 - 2 ** -32]);
+    if (logits.every((logit) => logit === Number.NEGATIVE_INFINITY)) continue;
+    assert.is(
+      sampleToken(logits, sampling, fixed(number)).id,
+      drawBySorting(logits, sampling, number),
+      `${[...logits]} ${JSON.stringify(sampling)} ${number}`,
+    );
+  }
+});
+
 test.run();

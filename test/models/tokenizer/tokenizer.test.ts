@@ -221,6 +221,171 @@ test('a template that does not fit dialogues in token space is refused', () => {
   }
 });
 
+/** Where the mask says that tokens are learnt. */
+const learnt = ({ tokenIds, lossMask }: { tokenIds: readonly number[]; lossMask: readonly number[] }) =>
+  tokenIds.filter((_, i) => lossMask[i] === 1);
+
+const spaced =
+  "{% for m in messages %}{{ '<|' + m.role + '|>' + m.content + '.<|end|>.' }}{% endfor %}" +
+  "{% if add_generation_prompt %}{{ '<|assistant|>' }}{% endif %}";
+
+test('what a template writes before the end of a turn is learnt with it, and follows no sampled end', () => {
+  const chat = withTemplate(spaced);
+  assert.is(chat.endOfTurnId, id('<|end|>'));
+  const own = chat.encodeChat([{ role: 'assistant', content: '1' }], false);
+  assert.equal(own.tokenIds, [id('<|assistant|>'), id('1'), id('.'), id('<|end|>'), id('.')]);
+  assert.equal(own.lossMask, [0, 1, 1, 1, 0]);
+  const others = chat.encodeChat([{ role: 'user', content: '1' }], false);
+  assert.equal(others.lossMask, [0, 0, 0, 0, 0]);
+  const sampled = (tokenIds: number[]) =>
+    chat.encodeChat([{ role: 'assistant', content: '1', tokenIds }], false);
+  const ended = sampled([id('1'), id('<|end|>')]);
+  assert.equal(ended.tokenIds, [id('<|assistant|>'), id('1'), id('<|end|>'), id('.')]);
+  assert.equal(ended.lossMask, [0, 1, 1, 0]);
+  const cut = sampled([id('<|end|>'), id('1')]);
+  assert.equal(cut.tokenIds.slice(3), [id('.'), id('<|end|>'), id('.')], 'only an end at the end counts');
+  assert.equal(cut.lossMask, [0, 1, 1, 0, 0, 0]);
+});
+
+test('a message sampled as nothing at all is closed, and none of it is learnt', () => {
+  const view = (tokenIds?: number[]): ChatMessage[] => [
+    { role: 'user', content: '3' },
+    { role: 'assistant', content: '12', ...(tokenIds && { tokenIds }) },
+  ];
+  const { tokenIds, lossMask } = tokenizer.encodeChat(view([]), false);
+  assert.equal(tokenIds.slice(-2), [id('<|assistant|>'), id('<|end|>')]);
+  assert.equal(learnt({ tokenIds, lossMask }), []);
+  assert.equal(learnt(tokenizer.encodeChat(view(), false)), [id('1'), id('2'), id('<|end|>')]);
+});
+
+test('only an assistant has ids of its own: those of others are not looked at', () => {
+  for (const role of ['system', 'user'] as const) {
+    const { tokenIds, lossMask } = tokenizer.encodeChat(
+      [{ role, content: '12', tokenIds: [id('7')] }],
+      false,
+    );
+    assert.equal(tokenIds, [id(`<|${role}|>`), id('1'), id('2'), id('<|end|>')]);
+    assert.equal(lossMask, [0, 0, 0, 0]);
+  }
+});
+
+test('a sampled message stands after the prompt it was sampled under, not after the header of a written one', () => {
+  // As templates of reasoning models do: the prompt opens what a finished message does not show.
+  const chat = withTemplate(
+    "{% for m in messages %}{{ '<|' + m.role + '|>' + m.content + '<|end|>' }}{% endfor %}" +
+      "{% if add_generation_prompt %}{{ '<|assistant|>7' }}{% endif %}",
+  );
+  const view: ChatMessage[] = [
+    { role: 'user', content: '3' },
+    { role: 'assistant', content: '1', tokenIds: [id('1'), id('<|end|>')] },
+    { role: 'assistant', content: '1' },
+  ];
+  const { tokenIds, lossMask } = chat.encodeChat(view, true);
+  assert.equal(tokenIds.slice(3), [
+    ...[id('<|assistant|>'), id('7'), id('1'), id('<|end|>')],
+    ...[id('<|assistant|>'), id('1'), id('<|end|>')],
+    ...[id('<|assistant|>'), id('7')],
+  ]);
+  assert.is(lossMask.join(''), '000' + '0011' + '011' + '00');
+});
+
+test('sampled ids and what is cached cannot be changed through a result', () => {
+  const view: ChatMessage[] = [{ role: 'user', content: 'film' }];
+  const first = tokenizer.encodeChat(view, true);
+  (first.tokenIds as number[]).reverse();
+  (first.lossMask as number[]).fill(1);
+  const second = tokenizer.encodeChat(view, true);
+  assert.equal(second.tokenIds, [
+    id('<|user|>'),
+    ...tokenizer.encode('film'),
+    id('<|end|>'),
+    id('<|assistant|>'),
+  ]);
+  assert.not(second.lossMask.includes(1));
+});
+
+test('tokens added to the vocabulary that are not special are single tokens in any text', () => {
+  const added = (content: string, number: number, special: boolean) => ({
+    ...{ id: number, content, special },
+    ...{ single_word: false, lstrip: false, rstrip: false, normalized: false },
+  });
+  const more = [...(files.tokenizerJson.added_tokens as object[]), added('film!', 400, false)];
+  const wider = tokenizerFrom({ ...files.tokenizerJson, added_tokens: more }, files.tokenizerConfig);
+  assert.equal(wider.encode('film!'), [400]);
+  assert.is(wider.decode([400, id('<|end|>'), id('1')]), 'film!1');
+  // Ids may have gaps: the size is what an embedding table needs.
+  assert.is(wider.vocabSize, 401);
+  assert.is(tokenizer.vocabSize, Object.keys((files.tokenizerJson.model as { vocab: object }).vocab).length);
+  const special = [...(files.tokenizerJson.added_tokens as object[]), added('film!', 400, true)];
+  const strict = tokenizerFrom({ ...files.tokenizerJson, added_tokens: special }, files.tokenizerConfig);
+  assert.not(strict.encode('film!').includes(400));
+  assert.is(strict.decode([400, id('1')]), '1');
+});
+
+test('decoding drops no space, whatever the configuration says', () => {
+  const text = "it 's , not . so ? do n't !";
+  for (const cleanUp of [true, false, undefined]) {
+    const config = { ...files.tokenizerConfig, clean_up_tokenization_spaces: cleanUp };
+    const lenient = tokenizerFrom(files.tokenizerJson, config);
+    assert.is(lenient.decode(lenient.encode(text)), text);
+  }
+  assert.is(tokenizer.decode([]), '');
+  assert.is(tokenizer.decode([id('<|end|>'), id('<|pad|>')]), '');
+  assert.equal(tokenizer.encode(''), []);
+});
+
+test('the end of a turn is the special token of its footer, or else the one that is named, and padding follows', () => {
+  const config = (changes: object) =>
+    tokenizerFrom(files.tokenizerJson, { ...files.tokenizerConfig, ...changes });
+  const open = "{% for m in messages %}{{ '<|' + m.role + '|>' + m.content + '\n' }}{% endfor %}";
+  assert.is(config({ eos_token: '<|user|>' }).endOfTurnId, id('<|end|>'), 'what the template writes counts');
+  const named = config({ chat_template: open, eos_token: { content: '<|end|>' } });
+  assert.is(named.endOfTurnId, id('<|end|>'));
+  assert.is(named.padId, id('<|pad|>'));
+  const mixed =
+    "{% for m in messages %}{{ m.content + ('<|end|>' if m.role == 'assistant' else '<|user|>') }}{% endfor %}";
+  assert.is(config({ chat_template: mixed }).endOfTurnId, id('<|end|>'), "an assistant's footer counts");
+  assert.is(config({ pad_token: null }).padId, id('<|end|>'));
+  // Such a template writes no end itself: one that was sampled stays, and nothing else is learnt.
+  assert.equal(learnt(named.encodeChat([{ role: 'assistant', content: '1' }], false)), [id('1')]);
+  for (const eos_token of [null, undefined, 7, '<|nowhere|>']) {
+    try {
+      config({ chat_template: open, eos_token });
+      assert.unreachable();
+    } catch (error) {
+      assert.is((error as OptimaError).code, 'checkpoint.invalid');
+      assert.match((error as OptimaError).message, 'ends no turn with a special token');
+      assert.match((error as OptimaError).hint!, 'eos_token');
+    }
+  }
+});
+
+test('of several named templates the default one is used, and none at all is refused', () => {
+  const config = (chat_template: unknown) => () =>
+    tokenizerFrom(files.tokenizerJson, { ...files.tokenizerConfig, chat_template });
+  const named = (name: string, template: unknown) => ({ name, template });
+  const view: ChatMessage[] = [{ role: 'user', content: '1' }];
+  const chosen = config([named('tool_use', spaced), named('default', chatMl), named('rag', spaced)])();
+  assert.equal(chosen.encodeChat(view, true), withTemplate(chatMl).encodeChat(view, true));
+  for (const nothing of [
+    [named('tool_use', spaced)],
+    [null],
+    [],
+    [named('default', 7)],
+    7,
+    null,
+    undefined,
+  ]) {
+    try {
+      config(nothing)();
+      assert.unreachable();
+    } catch (error) {
+      assert.is((error as OptimaError).code, 'checkpoint.invalid');
+      assert.match((error as OptimaError).message, 'holds no chat_template');
+    }
+  }
+});
+
 test('a folder without a tokenizer, or with a broken one, is refused by name', async () => {
   const folder = await mkdtemp(join(tmpdir(), 'optima-tokenizer-'));
   const codeOfLoading = () =>
@@ -233,6 +398,11 @@ test('a folder without a tokenizer, or with a broken one, is refused by name', a
     assert.is(await codeOfLoading(), 'checkpoint.missing');
     await writeFile(join(folder, 'tokenizer.json'), '{"model":');
     assert.is(await codeOfLoading(), 'checkpoint.invalid');
+    for (const content of [[], null, 'text']) {
+      await write('tokenizer.json', content);
+      const error: OptimaError = await loadTokenizer(folder).catch((reason) => reason);
+      assert.is(error.message, `${join(folder, 'tokenizer.json')} does not hold an object.`);
+    }
     await write('tokenizer.json', { model: {} });
     await write('tokenizer_config.json', files.tokenizerConfig);
     assert.is(await codeOfLoading(), 'checkpoint.invalid');

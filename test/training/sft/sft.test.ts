@@ -1,20 +1,17 @@
-// Supervised fine-tuning: the loss against torch, examples from dialogues, the step, the loop.
+// Supervised fine-tuning: the loss against torch, the step, and how a run deals, schedules and counts.
 import { readFileSync } from 'node:fs';
 import { test } from 'uvu';
 import * as assert from 'uvu/assert';
 import { OptimaError } from '../../../src/domain/errors.ts';
 import type { TrainingSequence } from '../../../src/domain/model.ts';
 import { createRng } from '../../../src/domain/rng.ts';
-import type { Turn } from '../../../src/domain/transcript.ts';
-import { tokenizerFrom, trainTokenizer } from '../../../src/models/tokenizer/index.ts';
 import { embed, startEngine, tf } from '../../../src/tensor/index.ts';
 import { createAdamW } from '../../../src/training/adamw.ts';
-import { padBatch } from '../../../src/training/batches.ts';
-import { defaultSftConfig, sftExamples, trainSft } from '../../../src/training/sft/index.ts';
+import { countLossTokens, padBatch, shuffledBatches } from '../../../src/training/batches.ts';
+import { defaultSftConfig, type SftConfig, trainSft } from '../../../src/training/sft/index.ts';
 import { computeSftLoss } from '../../../src/training/sft/loss.ts';
-import { takeSftStep } from '../../../src/training/sft/step.ts';
-import { defaultWarmupConfig, warmup } from '../../../src/training/warmup.ts';
-import { createToyPolicy, type ToyPolicy } from '../toy-policy.ts';
+import { type ComputePasses, takeSftStep } from '../../../src/training/sft/step.ts';
+import { near, withPolicy } from '../toy-policy.ts';
 
 const codeOf = (running: Promise<unknown>): Promise<string> =>
   running.then(
@@ -24,15 +21,6 @@ const codeOf = (running: Promise<unknown>): Promise<string> =>
       throw error;
     },
   );
-
-const withPolicy = async (run: (policy: ToyPolicy) => void | Promise<void>): Promise<void> => {
-  const policy = createToyPolicy();
-  try {
-    await run(policy);
-  } finally {
-    policy.dispose();
-  }
-};
 
 /** Counting upwards modulo 7: each token follows from the one before, which is all the toy policy sees. */
 const counting: TrainingSequence[] = Array.from({ length: 6 }, (_, start) => ({
@@ -137,13 +125,15 @@ test('the same seed trains the same weights, another seed others', async () => {
 test('sequences too long are counted, not silently lost', () =>
   withPolicy(async (policy) => {
     const late: TrainingSequence = { tokenIds: [1, 2, 3, 4, 5, 6], lossMask: [0, 0, 0, 0, 0, 1] };
+    // This one loses nothing that counts.
+    const early: TrainingSequence = { tokenIds: [1, 2, 3, 4, 5, 6], lossMask: [0, 0, 1, 0, 0, 0] };
     const result = await trainSft(
       policy,
-      [...counting, late],
+      [...counting, early, late],
       { ...config, maxSequenceTokens: 5 },
       createRng(1),
     );
-    assert.is(result.sequences, counting.length);
+    assert.is(result.sequences, counting.length + 1);
     assert.is(result.skipped, 1);
     // Of the six counting sequences those of 6, 7, 8 and 9 tokens, and the one left out.
     assert.is(result.truncated, 5);
@@ -164,85 +154,127 @@ test('a run that diverges leaves the weights and the number of tensors as they w
     assert.is(tf.memory().numTensors, tensors);
   }));
 
-test('an aborted run stops after the step under way', () =>
-  withPolicy(async (policy) => {
-    const controller = new AbortController();
-    let steps = 0;
-    const running = trainSft(policy, counting, { ...config, epochs: 10 }, createRng(1), {
-      signal: controller.signal,
-      onStep: () => {
-        if (++steps === 4) controller.abort();
-      },
-    });
-    assert.is(await codeOf(running), 'interrupted');
-    assert.is(steps, 4);
-  }));
-
-test('timers run between steps', () =>
-  withPolicy(async (policy) => {
-    let ticks = 0;
-    const timer = setInterval(() => ticks++, 0);
-    await trainSft(policy, counting, { ...config, epochs: 10 }, createRng(1));
-    clearInterval(timer);
-    assert.ok(ticks > 5, `${ticks} ticks`);
-  }));
-
-test('warm-up asks its stream for each batch once and in order, and learns', () =>
-  withPolicy(async (policy) => {
-    const asked: number[] = [];
-    const reports = await warmup(
-      policy,
-      (index) => {
-        asked.push(index);
-        return [counting[index % counting.length]!];
-      },
-      { ...defaultWarmupConfig, steps: 60, warmupSteps: 5, learningRate: 0.1 },
-    );
-    assert.equal(
-      asked,
-      Array.from({ length: 60 }, (_, i) => i),
-    );
-    assert.ok(reports.at(-1)!.loss < 0.5 * reports[0]!.loss);
-    assert.is(
-      await codeOf(warmup(policy, () => [], { ...defaultWarmupConfig, steps: 1 })),
-      'selection.empty',
-    );
-  }));
-
-const files = trainTokenizer(['alice', 'bob'], { vocabSize: 261 });
-const tokenizer = tokenizerFrom(files.tokenizerJson, files.tokenizerConfig);
-const encoder = {
-  encode: (messages: Parameters<typeof tokenizer.encodeChat>[0]) => tokenizer.encodeChat(messages, false),
-};
-
-/** Turns of alice and bob by turns; `words` in upper case were typed by a person. */
-const turnsOf = (words: string[]): Turn[] =>
-  words.map((text, index) => {
-    const isHuman = text === text.toUpperCase();
-    return {
-      text,
-      speaker: index % 2 === 0 ? 'alice' : 'bob',
-      tokenIds: isHuman ? [] : [...tokenizer.encode(text), tokenizer.endOfTurnId],
-      provenance: isHuman ? 'human' : 'sampled',
-    } as unknown as Turn;
+/** Computes nothing, notes the sequences of each step, and gives the losses 1, 2, 3 … */
+function notingPasses() {
+  const steps: TrainingSequence[][] = [];
+  const computePasses: ComputePasses = async (passes) => ({
+    loss: steps.push(passes.flat()),
+    gradients: new Map(),
   });
-const plainViews = { alice: 'a', bob: 'b' };
-const learnt = ({ tokenIds, lossMask }: TrainingSequence) =>
-  tokenizer.decode(tokenIds.filter((_, i) => lossMask[i] === 1));
+  return { steps, computePasses };
+}
 
-test('a dialogue gives one example per agent: its plain view, its own turns learnt', () => {
-  const examples = sftExamples({ plainViews, turns: turnsOf(['one', 'two', 'three']) }, encoder);
-  assert.equal(examples.map(learnt), ['onethree', 'two']);
-  assert.equal(
-    examples.map(({ tokenIds }) => tokenizer.decode(tokenIds)),
-    ['aonetwothree', 'bonetwothree'],
+test('each epoch deals the examples anew with a generator of its own', () =>
+  withPolicy(async (policy) => {
+    const { steps, computePasses } = notingPasses();
+    const silent: TrainingSequence = { tokenIds: [1, 2, 3], lossMask: [1, 0, 0] };
+    await trainSft(policy, [silent, ...counting], { ...config, epochs: 3 }, createRng(5), { computePasses });
+    const dealt = [0, 1, 2].flatMap((epoch) =>
+      shuffledBatches(counting, 2, createRng(5).split(`epoch-${epoch}`)),
+    );
+    const byLength = (batch: readonly TrainingSequence[]) =>
+      batch.map(({ tokenIds }) => tokenIds.length).sort();
+    assert.equal(steps.map(byLength), dealt.map(byLength));
+  }));
+
+test('the loss of a run is that of its last epoch, each token counted once', () =>
+  withPolicy(async (policy) => {
+    const { steps, computePasses } = notingPasses();
+    const uneven = { ...config, epochs: 2, batchSize: 4 };
+    const { loss } = await trainSft(policy, counting.slice(0, 5), uneven, createRng(1), { computePasses });
+    const tokens = steps.map(countLossTokens);
+    assert.is(tokens.length, 4);
+    assert.is.not(tokens[2], tokens[3], 'steps of as many tokens could not tell');
+    near([loss], [(3 * tokens[2]! + 4 * tokens[3]!) / (tokens[2]! + tokens[3]!)], 1e-9);
+  }));
+
+test('the rate rises over its share of the steps and falls towards its share of the peak', async () => {
+  const rates = async (overrides: Partial<SftConfig>) => {
+    const seen: number[] = [];
+    const announced: number[] = [];
+    await withPolicy(async (policy) => {
+      const { computePasses } = notingPasses();
+      await trainSft(policy, counting, { ...config, epochs: 2, ...overrides }, createRng(1), {
+        computePasses,
+        onStart: (steps) => announced.push(steps),
+        onStep: ({ learningRate }) => void seen.push(learningRate),
+      });
+    });
+    assert.equal(announced, [seen.length]);
+    return seen;
+  };
+  // A quarter of six steps is rounded up to two; then 0.03 + 0.02 · cos(π · k / 4) of the peak 0.05.
+  near(
+    await rates({ warmupFraction: 0.25, floorFraction: 0.2 }),
+    [0.05 / 3, 0.1 / 3, ...[0, 1, 2, 3].map((k) => 0.03 + 0.02 * Math.cos((Math.PI * k) / 4))],
+    1e-12,
   );
+  // 1.2 of six steps are rounded down to one.
+  near((await rates({ warmupFraction: 0.2, floorFraction: 1 })).slice(0, 3), [0.025, 0.05, 0.05], 1e-12);
 });
 
-test('turns that a person wrote are read and not learnt', () => {
-  const examples = sftExamples({ plainViews, turns: turnsOf(['one', 'TWO', 'THREE', 'four']) }, encoder);
-  assert.equal(examples.map(learnt), ['one', 'four']);
-  assert.equal(sftExamples({ plainViews, turns: turnsOf(['one', 'TWO']) }, encoder).map(learnt), ['one']);
+test('each field of the configuration has an effect', async () => {
+  const train = async (overrides: Partial<SftConfig>) => {
+    let outcome: unknown;
+    await withPolicy(async (policy) => {
+      const passes: number[][] = [];
+      const { computeLogits } = policy;
+      policy.computeLogits = (inputIds, positions) => {
+        passes.push(inputIds.shape);
+        return computeLogits(inputIds, positions);
+      };
+      // With so large an epsilon the size of a gradient matters.
+      const base = { ...config, clipNorm: 0.5, warmupFraction: 0.3, epsilon: 1e-2 };
+      await trainSft(policy, counting, { ...base, ...overrides }, createRng(1));
+      outcome = { passes, weights: policy.weights() };
+    });
+    return outcome as { passes: number[][]; weights: number[] };
+  };
+  const usual = await train({});
+  const changes: Partial<SftConfig>[] = [
+    { learningRate: 0.02 },
+    { epochs: 2 },
+    { batchSize: 3 },
+    { warmupFraction: 0.5 },
+    { floorFraction: 0.5 },
+    { weightDecay: 0.5 },
+    { clipNorm: 0.01 },
+    { beta1: 0.5 },
+    { beta2: 0.5 },
+    { epsilon: 1e-3 },
+    { maxSequenceTokens: 6 },
+  ];
+  for (const change of changes) {
+    assert.not.equal((await train(change)).weights, usual.weights, JSON.stringify(change));
+  }
+  assert.is(usual.passes.length, 9);
+  assert.is((await train({ tokensPerPass: 1 })).passes.length, 18);
 });
+
+test('a default changes only on purpose', () => {
+  assert.equal(defaultSftConfig, {
+    learningRate: 3e-4,
+    epochs: 3,
+    batchSize: 16,
+    warmupFraction: 0.1,
+    floorFraction: 0,
+    weightDecay: 0,
+    clipNorm: 1,
+    beta1: 0.9,
+    beta2: 0.95,
+    epsilon: 1e-8,
+    maxSequenceTokens: 1024,
+    tokensPerPass: 2048,
+  });
+});
+
+test('a run can be stopped, and one without a token to learn says how many sequences it had', () =>
+  withPolicy(async (policy) => {
+    const stopped = trainSft(policy, counting, config, createRng(1), { signal: AbortSignal.abort() });
+    assert.is(await codeOf(stopped), 'interrupted');
+    const silent: TrainingSequence = { tokenIds: [1, 2], lossMask: [1, 0] };
+    const empty = await trainSft(policy, [silent, silent], config, createRng(1)).catch((error) => error);
+    assert.is(empty.message, 'None of 2 sequences has a token to train on.');
+  }));
 
 test.run();

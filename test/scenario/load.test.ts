@@ -1,0 +1,212 @@
+// Scenario files: found by name or path, type-checked, imported, and refused with the file's name.
+import { mkdir, mkdtemp, readdir, writeFile } from 'node:fs/promises';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { test } from 'uvu';
+import * as assert from 'uvu/assert';
+import { OptimaError } from '../../src/domain/errors.ts';
+import { listScenarios, loadScenario } from '../../src/scenario/load.ts';
+
+const loadFailure = async (name: string): Promise<OptimaError> => {
+  try {
+    await loadScenario(name);
+  } catch (error) {
+    assert.instance(error, OptimaError);
+    return error as OptimaError;
+  }
+  throw new Error('nothing was thrown');
+};
+
+test('an unknown scenario name is answered with the nearest one', async () => {
+  const error = await loadFailure('two-hop-aq');
+  assert.is(error.code, 'scenario.invalid');
+  assert.is(error.hint, 'Did you mean "two-hop-qa"?');
+});
+
+test('a type error in a scenario file is one line naming file, line and column', async () => {
+  const folder = await mkdtemp(join(tmpdir(), 'optima-define-'));
+  const file = join(folder, 'wrong.mts');
+  await writeFile(file, "const turns: number = 'ten';\nexport default turns;\n");
+  const error = await loadFailure(file);
+  assert.is(error.code, 'scenario.types');
+  assert.ok(
+    error.message.includes(`${file}:1:7: Type 'string' is not assignable to type 'number'.`),
+    error.message,
+  );
+  assert.not.match(error.message, /\n/);
+});
+
+test('a file without a default export is refused', async () => {
+  const folder = await mkdtemp(join(tmpdir(), 'optima-define-'));
+  const file = join(folder, 'empty.mts');
+  await writeFile(file, 'export const nothing = 1;\n');
+  assert.match((await loadFailure(file)).message, /has no default export/);
+});
+
+test('a wrong field in a scenario file is named with the file', async () => {
+  const folder = await mkdtemp(join(tmpdir(), 'optima-define-'));
+  const file = join(folder, 'plain.mjs');
+  await writeFile(file, "export default { name: 'plain', kind: 'debate', description: '', tasks: 3 };\n");
+  assert.is(
+    (await loadFailure(file)).message,
+    `${file}: Scenario "plain": tasks must be of type object, not number.`,
+  );
+});
+
+test('a scenario anywhere on the disk can import the package', async () => {
+  const folder = await mkdtemp(join(tmpdir(), 'optima-define-'));
+  const file = join(folder, 'outside.mts');
+  await writeFile(
+    file,
+    `import { agreement, defineScenario, dialogue, f1, generated, tagged } from 'optima-actors';
+export default defineScenario({
+  name: 'outside', kind: 'information-exchange', description: 'A test.',
+  tasks: generated((rng) => ({ n: rng.int(9) })),
+  roles: { alice: { sees: (task) => 'n is ' + task.n }, bob: { sees: () => 'ask' } },
+  protocol: dialogue({ order: ['alice', 'bob'], maxTurns: 4, until: agreement() }),
+  answer: tagged('A'), answers: (task) => [String(task.n)], metric: f1,
+  reward: { lambdaToken: 0.6, lambdaLoss: 1 }, formats: [],
+});
+`,
+  );
+  assert.is((await loadScenario(file)).scenario.name, 'outside');
+});
+
+const minimal = (name: string) => `export default {
+  name: '${name}', kind: 'debate', description: 'A test.', tasks: { load: async () => [] },
+  roles: { a: { sees: () => '' }, b: { sees: () => '' } },
+  protocol: { order: ['a', 'b'], maxTurns: 2, next: () => 'a', agreed: () => true },
+  answer: { parse: () => null, example: () => '' }, answers: () => [''],
+  metric: { name: 'm', score: () => ({ score: 0, exactMatch: false }) },
+  reward: { lambdaToken: 0, lambdaLoss: 0 }, formats: [],
+};
+`;
+
+/** Runs with another working folder, which gets the files of \`files\`. */
+async function inFolder(files: Record<string, string>, run: (folder: string) => Promise<void>) {
+  const folder = await mkdtemp(join(tmpdir(), 'optima-load-'));
+  const before = process.cwd();
+  await mkdir(join(folder, 'scenarios'));
+  for (const [name, text] of Object.entries(files)) await writeFile(join(folder, name), text);
+  process.chdir(folder);
+  try {
+    await run(process.cwd());
+  } finally {
+    process.chdir(before);
+  }
+}
+
+test('scenarios are listed by name, those of the working folder before those of the package', async () => {
+  const files = ['mine.mts', 'own.ts', 'two-hop-qa.mts', 'notes.md', 'plain.js', 'ts'];
+  const entries = Object.fromEntries(files.map((name) => [`scenarios/${name}`, minimal('mine')]));
+  await inFolder(entries, async (folder) => {
+    const known = await listScenarios();
+    assert.equal([...known.keys()].slice(0, 3), ['mine', 'own', 'two-hop-qa']);
+    assert.not([...known.keys()].some((name) => ['notes', 'notes.md', 'plain.js', 'ts'].includes(name)));
+    assert.is(known.get('own'), join(folder, 'scenarios', 'own.ts'));
+    assert.is(known.get('two-hop-qa'), join(folder, 'scenarios', 'two-hop-qa.mts'));
+
+    const { scenario, file } = await loadScenario('mine');
+    assert.is(scenario.name, 'mine');
+    assert.is(file, join(folder, 'scenarios', 'mine.mts'));
+  });
+  // Without a folder of that name, or with a file, there are those of the package alone.
+  const shipped = join(process.cwd(), 'scenarios', 'two-hop-qa.ts');
+  const elsewhere = await mkdtemp(join(tmpdir(), 'optima-load-'));
+  const before = process.cwd();
+  process.chdir(elsewhere);
+  try {
+    assert.is((await listScenarios()).get('two-hop-qa'), shipped);
+    await writeFile('scenarios', '');
+    assert.is((await listScenarios()).get('two-hop-qa'), shipped);
+  } finally {
+    process.chdir(before);
+  }
+});
+
+test('a name that is near to none is answered with all there are, a path with the path', async () => {
+  const unknown = await loadFailure('zzzzzz');
+  assert.is(unknown.message, 'There is no scenario "zzzzzz".');
+  assert.match(unknown.hint!, /^Known: (.*, )?two-hop-qa(, .*)?\. Or give a file's path\.$/);
+  for (const path of ['no/such/file.ts', 'nothing.mts', 'nothing.js', './two-hop-qa', 'test/scenario/']) {
+    const error = await loadFailure(path);
+    assert.is(error.code, 'scenario.invalid');
+    assert.is(error.message, `There is no scenario file ${path}.`);
+  }
+});
+
+test('a file that cannot be imported is named as seen from the working folder, with the reason', async () => {
+  const files = {
+    'throws.mjs': "throw new Error('out of\\n luck');",
+    'null.mjs': 'export default null;',
+    'number.mjs': 'export default 7;',
+  };
+  await inFolder(files, async (folder) => {
+    const thrown = await loadFailure('throws.mjs');
+    assert.equal(
+      [thrown.code, thrown.message, thrown.hint],
+      ['scenario.invalid', 'throws.mjs: cannot be loaded: out of luck', undefined],
+    );
+    for (const name of ['null.mjs', 'number.mjs']) {
+      const error = await loadFailure(join(folder, name));
+      assert.is(error.message, `${name}: has no default export.`);
+      assert.match(error.hint!, /export default defineScenario/);
+    }
+  });
+});
+
+test('what a file throws of its own accord keeps its code, and a refused definition gets the file', async () => {
+  const errors = new URL('../../src/domain/errors.ts', import.meta.url).href;
+  const throwing = (code: string) =>
+    `import { OptimaError } from '${errors}';
+throw new OptimaError('${code}', 'Something.', { hint: 'Do.' });`;
+  await inFolder({ 'a.mjs': throwing('io.read'), 'b.mjs': throwing('scenario.invalid') }, async () => {
+    const [read, invalid] = [await loadFailure('a.mjs'), await loadFailure('b.mjs')];
+    assert.equal([read.code, read.message, read.hint], ['io.read', 'Something.', 'Do.']);
+    assert.equal(
+      [invalid.code, invalid.message, invalid.hint],
+      ['scenario.invalid', 'b.mjs: Something.', 'Do.'],
+    );
+  });
+});
+
+test('a definition that is refused keeps its hint, and the file stands before it', async () => {
+  const text = minimal('near')
+    .replace("['a', 'b']", "['alpha', 'alphb']")
+    .replace('a: {', 'alpha: {')
+    .replace('b: {', 'beta: {');
+  await inFolder({ 'near.mjs': text }, async () => {
+    const error = await loadFailure('near.mjs');
+    assert.is(
+      error.message,
+      'near.mjs: Scenario "near": role "alphb" in protocol.order is not one of alpha, beta.',
+    );
+    assert.is(error.hint, 'Did you mean "alpha"?');
+  });
+});
+
+test('of several type errors the first is told, be it in a file that is imported, and nothing is left behind', async () => {
+  const files = {
+    'many.ts': "import { b } from './part.mts';\nexport default b;\n",
+    'part.mts': "\n\nexport const b: string = 7;\nexport const c: number = 'x';\n",
+  };
+  await inFolder(files, async (folder) => {
+    const temporary = join(folder, 'tmp');
+    await mkdir(temporary);
+    const before = process.env.TMPDIR;
+    process.env.TMPDIR = temporary;
+    try {
+      const error = await loadFailure('many.ts');
+      assert.is(
+        error.message,
+        "Type error in the scenario: part.mts:3:14: Type 'number' is not assignable to type 'string'. (TS2322)",
+      );
+      assert.equal(await readdir(temporary), []);
+    } finally {
+      if (before === undefined) delete process.env.TMPDIR;
+      else process.env.TMPDIR = before;
+    }
+  });
+});
+
+test.run();

@@ -1,0 +1,25 @@
+import { test } from 'uvu';
+import * as assert from 'uvu/assert';
+import { systemText } from '../../src/scenario/index.ts';
+import { wordPairs } from '../support/scenarios.ts';
+
+const terse = { name: 'terse', prompt: 'Be terse.' };
+const task = { left: 'oak', right: 'elm' };
+
+test('a system text is the view of its own role, with the format prompt on a line of its own', () => {
+  const scenario = wordPairs();
+  assert.is(systemText(scenario, 'alice', task, null), 'word: oak');
+  assert.is(systemText(scenario, 'bob', task, null), 'word: elm');
+  assert.is(systemText(scenario, 'bob', task, terse), 'word: elm\nBe terse.');
+});
+
+test('a role that is not formatted never gets a format prompt', () => {
+  const { roles } = wordPairs();
+  const scenario = wordPairs({
+    roles: { alice: { ...roles.alice!, formatted: false }, bob: { ...roles.bob!, formatted: true } },
+  });
+  assert.is(systemText(scenario, 'alice', task, terse), 'word: oak');
+  assert.is(systemText(scenario, 'bob', task, terse), 'word: elm\nBe terse.');
+});
+
+test.run();
