@@ -1,11 +1,15 @@
 // Scenario files: found by name or path, type-checked, imported, and refused with the file's name.
-import { mkdir, mkdtemp, readdir, writeFile } from 'node:fs/promises';
+import { mkdir, mkdtemp, readdir, rm, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { test } from 'uvu';
 import * as assert from 'uvu/assert';
 import { OptimaError } from '../../src/domain/errors.ts';
 import { listScenarios, loadScenario } from '../../src/scenario/load.ts';
+
+const root = await mkdtemp(join(tmpdir(), 'optima-load-'));
+test.after(() => rm(root, { recursive: true }));
+const freshFolder = () => mkdtemp(join(root, 'folder-'));
 
 const loadFailure = async (name: string): Promise<OptimaError> => {
   try {
@@ -24,7 +28,7 @@ test('an unknown scenario name is answered with the nearest one', async () => {
 });
 
 test('a type error in a scenario file is one line naming file, line and column', async () => {
-  const folder = await mkdtemp(join(tmpdir(), 'optima-define-'));
+  const folder = await freshFolder();
   const file = join(folder, 'wrong.mts');
   await writeFile(file, "const turns: number = 'ten';\nexport default turns;\n");
   const error = await loadFailure(file);
@@ -37,14 +41,14 @@ test('a type error in a scenario file is one line naming file, line and column',
 });
 
 test('a file without a default export is refused', async () => {
-  const folder = await mkdtemp(join(tmpdir(), 'optima-define-'));
+  const folder = await freshFolder();
   const file = join(folder, 'empty.mts');
   await writeFile(file, 'export const nothing = 1;\n');
   assert.match((await loadFailure(file)).message, /has no default export/);
 });
 
 test('a wrong field in a scenario file is named with the file', async () => {
-  const folder = await mkdtemp(join(tmpdir(), 'optima-define-'));
+  const folder = await freshFolder();
   const file = join(folder, 'plain.mjs');
   await writeFile(file, "export default { name: 'plain', kind: 'debate', description: '', tasks: 3 };\n");
   assert.is(
@@ -54,7 +58,7 @@ test('a wrong field in a scenario file is named with the file', async () => {
 });
 
 test('a scenario anywhere on the disk can import the package', async () => {
-  const folder = await mkdtemp(join(tmpdir(), 'optima-define-'));
+  const folder = await freshFolder();
   const file = join(folder, 'outside.mts');
   await writeFile(
     file,
@@ -84,7 +88,7 @@ const minimal = (name: string) => `export default {
 
 /** Runs with another working folder, which gets the files of \`files\`. */
 async function inFolder(files: Record<string, string>, run: (folder: string) => Promise<void>) {
-  const folder = await mkdtemp(join(tmpdir(), 'optima-load-'));
+  const folder = await freshFolder();
   const before = process.cwd();
   await mkdir(join(folder, 'scenarios'));
   for (const [name, text] of Object.entries(files)) await writeFile(join(folder, name), text);
@@ -112,7 +116,7 @@ test('scenarios are listed by name, those of the working folder before those of 
   });
   // Without a folder of that name, or with a file, there are those of the package alone.
   const shipped = join(process.cwd(), 'scenarios', 'two-hop-qa.ts');
-  const elsewhere = await mkdtemp(join(tmpdir(), 'optima-load-'));
+  const elsewhere = await freshFolder();
   const before = process.cwd();
   process.chdir(elsewhere);
   try {

@@ -1,4 +1,4 @@
-import { mkdtemp, writeFile } from 'node:fs/promises';
+import { mkdtemp, rm, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { pathToFileURL } from 'node:url';
@@ -10,6 +10,7 @@ import { createRng, type Rng } from '../../src/domain/rng.ts';
 import { generated, jsonl, splitOf, splits } from '../../src/scenario/index.ts';
 
 const folder = await mkdtemp(join(tmpdir(), 'optima-sources-'));
+test.after(() => rm(folder, { recursive: true }));
 const row = z.object({ question: z.string(), answers: z.array(z.string()).min(1) });
 const fileOf = async (name: string, lines: readonly string[]) => {
   const path = join(folder, name);

@@ -154,18 +154,25 @@ async function runCovered(file: string, copy: string): Promise<Test> {
   return { file, seconds, covered };
 }
 
-/** Runs the tests that run the faulty line, those of the same name first, then the quickest. */
+/** Of tests in other folders so many seconds are spent on a fault; a test far away seldom notices what the near ones do not. */
+const secondsAbroad = 20;
+
+/** Runs the tests that run the faulty line: that of the same name, those of the same folder, the quickest of the others. */
 async function judge(mutant: Mutant, copy: string): Promise<Verdict> {
   const name = mutant.file.replace(/^src\//, 'test/').replace(/\.ts$/, '.test.ts');
-  const own = (test: Test) =>
-    Number(test.file === name) + Number(path.dirname(test.file) === path.dirname(name));
+  const isNear = ({ file }: Test) => file.startsWith(`${path.dirname(name)}/`);
+  const rank = (test: Test) => Number(test.file !== name) + Number(!isNear(test));
   const candidates = tests
     .filter(({ covered }) => covered.get(mutant.file)?.has(mutant.line))
-    .sort((a, b) => own(b) - own(a) || a.seconds - b.seconds);
+    .sort((a, b) => rank(a) - rank(b) || a.seconds - b.seconds);
   if (candidates.length === 0) return 'not run by any test';
   put(mutant, copy);
+  let abroad = 0;
   try {
-    for (const { file, seconds } of candidates) {
+    for (const test of candidates) {
+      const { file, seconds } = test;
+      if (!isNear(test)) abroad += seconds;
+      if (abroad > secondsAbroad) break;
       // A fault may make a loop endless.
       const { failed } = await run(['--import', 'tsx', file], copy, 4 * seconds + 10);
       if (failed) return 'killed';
