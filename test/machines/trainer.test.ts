@@ -126,6 +126,16 @@ test('a resumed run goes on at the first phase that is missing', async () => {
   }
 });
 
+test('a resumed run without validation misses no evaluation', async () => {
+  const phases = phaseNames.filter((phase) => phase !== 'evaluate');
+  const resumed = run({ ...input, validate: false, completed: completed(0, phases) });
+  assert.is((await resumed.output).status, 'finished');
+  assert.equal(
+    resumed.calls,
+    phases.map((phase) => `isft1.${phase}`),
+  );
+});
+
 test('iterations go by the index that they were given, also when resumed', async () => {
   const later = [
     { index: 4, kind: 'isft' },

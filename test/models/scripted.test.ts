@@ -34,6 +34,12 @@ test('each word is one token and the turn ends with its own', async () => {
   assert.is(generation!.promptTokens, 1);
 });
 
+test('a model that is told no log-probability finds every token as likely as 1/e; id 0 ends a turn and nothing else', async () => {
+  const [generation] = await scriptedModel({ reply: () => 'two words' }).generate([request('one')]);
+  assert.equal(generation!.logprobs, [-1, -1, -1]);
+  assert.is(generation!.tokenIds.indexOf(0), 2);
+});
+
 test('a message is cut at maxTokens, text and ids alike', async () => {
   const [cut] = await echo.generate([request('one', 2)]);
   assert.is(cut!.text, 'I see');

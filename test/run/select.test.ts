@@ -252,7 +252,8 @@ test('ties go to the dialogue that stands first', () => {
 
 test('a selection of nothing is empty, and of something never is', () => {
   assert.is(selectTrajectories([ranked(0, 0, 0.2)], { threshold: 0.5, keepFraction: 0.7 }).kept.length, 0);
-  assert.is(selectTrajectories([ranked(0, 0, 0.9)], { threshold: 0.5, keepFraction: 0.1 }).kept.length, 1);
+  const three = [0.9, 0.8, 0.7].map((reward, task) => ranked(task, 0, reward));
+  assert.is(selectTrajectories(three, { threshold: 0.5, keepFraction: 0.1 }).kept.length, 1);
 });
 
 test.run();

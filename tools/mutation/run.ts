@@ -25,6 +25,9 @@ const leftOut: readonly (readonly [pattern: RegExp, reason: string])[] = [
   [/\/index\.ts$(?<!sft\/index\.ts)(?<!scripted\/index\.ts)(?<!tokenizer\/index\.ts)/, 'lists of exports'],
 ];
 
+/** Of tests in other folders so many seconds are spent on a fault; a test far away seldom notices what the near ones do not. */
+const secondsAbroad = 20;
+
 const { values: options, positionals: paths } = parseArgs({
   allowPositionals: true,
   options: {
@@ -153,9 +156,6 @@ async function runCovered(file: string, copy: string): Promise<Test> {
   fs.rmSync(folder, { recursive: true });
   return { file, seconds, covered };
 }
-
-/** Of tests in other folders so many seconds are spent on a fault; a test far away seldom notices what the near ones do not. */
-const secondsAbroad = 20;
 
 /** Runs the tests that run the faulty line: that of the same name, those of the same folder, the quickest of the others. */
 async function judge(mutant: Mutant, copy: string): Promise<Verdict> {

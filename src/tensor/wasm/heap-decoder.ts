@@ -14,10 +14,10 @@ import type { Packing } from '../x86/index.ts';
 import { bytes, type Heap, layOut, Scratch, total } from './heap.ts';
 import type { HeapKit } from './kit.ts';
 import {
-  assemblePaging,
   attendPaged,
   layerBytes,
   type Paging,
+  pagingFor,
   tokenRow,
   tokenRowNumbers,
 } from './paged-attention.ts';
@@ -162,7 +162,7 @@ export class HeapDecoder implements BlockDecoder {
     this.#rotation = new Scratch(kit.heap);
     this.#packed = kit.machineCode && new PackedWeights(kit.heap, kit.machineCode.packing);
     this.#paging = {
-      ...assemblePaging(kit.heap.backend.wasm.asm.memory, shape),
+      ...pagingFor(kit.heap.backend.wasm.asm.memory, shape),
       ...kit.machineCode?.pagingFor(shape),
     };
     this.blockBytes = shape.layers * layerBytes(shape);

@@ -296,6 +296,20 @@ export function assemblePaging(memory: WasmMemory, shape: HeadShape) {
   return assemble({ ...parts, attendTokens: attendTokens(shape, apply) }, memory);
 }
 
+/** What has been compiled, by memory and heads: the policies of a run have heads of one shape. */
+const compiled = new WeakMap<WasmMemory, Map<string, Paging>>();
+
+/** As `assemblePaging`, once for each shape. */
+export function pagingFor(memory: WasmMemory, shape: HeadShape): Paging {
+  const { heads, keyValueHeads, headSize } = shape;
+  const key = [heads, keyValueHeads, headSize].join();
+  const known = compiled.get(memory) ?? new Map<string, Paging>();
+  compiled.set(memory, known);
+  const paging = known.get(key) ?? assemblePaging(memory, shape);
+  known.set(key, paging);
+  return paging;
+}
+
 /** Queries of one key/value head of one sequence, and what they see. */
 export interface PagedQueries {
   /** Addresses: queries [count, dh], scaled by 1/√dh; their results [count, dh]; scratch for 4 rows of scores. */

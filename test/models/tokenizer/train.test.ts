@@ -96,6 +96,37 @@ test('the vocabulary is special tokens, bytes and merges in this order, and neve
   }
 });
 
+test('the files say in the Hugging Face form how to cut, and that special tokens are taken as they are', () => {
+  const { tokenizerJson } = trainTokenizer(['abc'], { vocabSize: 262 });
+  const { version, truncation, padding, normalizer, decoder, added_tokens } = tokenizerJson;
+  assert.equal(
+    { version, truncation, padding, normalizer },
+    {
+      version: '1.0',
+      truncation: null,
+      padding: null,
+      normalizer: null,
+    },
+  );
+  assert.equal(decoder, { type: 'ByteLevel', add_prefix_space: false, trim_offsets: true, use_regex: false });
+  const { model, pre_tokenizer } = tokenizerJson as Record<string, Record<string, unknown>>;
+  const [cut, bytes] = pre_tokenizer!.pretokenizers as Record<string, unknown>[];
+  assert.equal([cut!.type, cut!.behavior, cut!.invert], ['Split', 'Isolated', false]);
+  assert.equal(bytes, decoder);
+  const { type, fuse_unk, byte_fallback, ignore_merges } = model!;
+  assert.equal([type, fuse_unk, byte_fallback, ignore_merges], ['BPE', false, false, false]);
+  const tokens = added_tokens as Record<string, unknown>[];
+  assert.equal(tokens[4], {
+    id: 4,
+    content: '<|end|>',
+    single_word: false,
+    lstrip: false,
+    rstrip: false,
+    normalized: false,
+    special: true,
+  });
+});
+
 test('words are cut before their space; digits and marks stand alone, and white space keeps to itself', () => {
   // A pair is merged where it occurs twice inside a word, so merges show where words are cut.
   const { tokenizerJson, tokenizerConfig } = trainTokenizer(
