@@ -39,7 +39,7 @@ const folderOf = (path: string) => (path.includes('/') ? path.split('/')[0]! : '
 function importsOf(source: string): string[] {
   // Comments and templates may quote code.
   const code = source.replaceAll(/\/\*[\s\S]*?\*\/|^\s*\/\/.*$|`(?:\\.|[^`\\])*`/gm, '``');
-  const statements = /(?:^|[;}\s])(?:import|export)\b(?:[^'";]*?\bfrom)?\s*\(?\s*['"]([^'"]+)['"]/g;
+  const statements = /(?:^|[;}=\s])(?:import|export|require)\b(?:[^'";]*?\bfrom)?\s*\(?\s*['"]([^'"]+)['"]/g;
   return [...code.matchAll(statements)].map((match) => match[1]!);
 }
 
@@ -65,7 +65,7 @@ function problemsOf(path: string, source: string): string[] {
 const root = new URL('../src/', import.meta.url);
 const sources = readdirSync(root, { recursive: true, encoding: 'utf8' })
   .map((path) => path.replaceAll('\\', '/'))
-  .filter((path) => path.endsWith('.ts'))
+  .filter((path) => /\.c?[jt]s$/.test(path))
   .sort()
   .map((path) => ({ path, source: readFileSync(new URL(path, root), 'utf8') }));
 
@@ -138,6 +138,7 @@ test('wrong edges are found', () => {
   ];
   for (const [path, specifier, problem] of cases) {
     assert.equal(problemsOf(path, `import { x } from '${specifier}';`), [problem]);
+    assert.equal(problemsOf(path, `const x = require('${specifier}');`), [problem]);
   }
   assert.equal(problemsOf('machines/a.ts', "import type { x } from 'node:fs';").length, 1);
   assert.equal(problemsOf('run/a.ts', "import { x } from '../models/llama/index.ts';"), []);

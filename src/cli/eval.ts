@@ -59,35 +59,39 @@ export function addEval(program: Command): void {
           const { scenario } = await loadScenario(name);
           const { startWorkers } = await openEngines(options, output);
           const model = await openModel(options);
-          const workers = await startWorkers();
-          const { evaluateTeam } = await import('../run/evaluate.ts');
-          const folder = path.resolve(options.model ?? defaultModel);
-          const { metrics, trajectories } = await evaluateTeam({
-            phase: 'eval',
-            scenario,
-            models: workers?.modelsOf({ folder, hash: model.hash }) ?? [model],
-            split: options.split,
-            count: options.tasks,
-            maxMessageTokens: options.maxTokens,
-            concurrency: defaults.concurrency,
-            rng: createRng(options.seed),
-            progress: output.progress,
-            signal,
-          });
-          sayMetrics(metrics, scenario, output);
-          sayTranscripts(trajectories.slice(0, options.show), output);
-          output.emit({
-            event: 'summary',
-            scenario: scenario.name,
-            split: options.split,
-            seed: options.seed,
-            ...summaryMetrics(metrics),
-            failed: metrics.failed,
-            seconds: Math.round(process.uptime()),
-            policy: model.hash,
-          });
-          model.dispose();
-          await workers?.stop();
+          let workers: Awaited<ReturnType<typeof startWorkers>>;
+          try {
+            workers = await startWorkers();
+            const { evaluateTeam } = await import('../run/evaluate.ts');
+            const folder = path.resolve(options.model ?? defaultModel);
+            const { metrics, trajectories } = await evaluateTeam({
+              phase: 'eval',
+              scenario,
+              models: workers?.modelsOf({ folder, hash: model.hash }) ?? [model],
+              split: options.split,
+              count: options.tasks,
+              maxMessageTokens: options.maxTokens,
+              concurrency: defaults.concurrency,
+              rng: createRng(options.seed),
+              progress: output.progress,
+              signal,
+            });
+            sayMetrics(metrics, scenario, output);
+            sayTranscripts(trajectories.slice(0, options.show), output);
+            output.emit({
+              event: 'summary',
+              scenario: scenario.name,
+              split: options.split,
+              seed: options.seed,
+              ...summaryMetrics(metrics),
+              failed: metrics.failed,
+              seconds: Math.round(process.uptime()),
+              policy: model.hash,
+            });
+          } finally {
+            model.dispose();
+            await workers?.stop();
+          }
         }),
       ),
     );

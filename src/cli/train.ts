@@ -181,11 +181,11 @@ async function carryOut(
 ) {
   const { scenario } = loaded;
   const earlierSeconds = run.manifest.seconds;
-  output.say(`run: ${run.path}`);
-  output.emit({ event: 'run', run: run.path, scenario: scenario.name, seed: recipe.seed });
-  const { trainTeam } = await import('../run/train.ts');
   let workers: Awaited<ReturnType<typeof startWorkers>>;
   try {
+    output.say(`run: ${run.path}`);
+    output.emit({ event: 'run', run: run.path, scenario: scenario.name, seed: recipe.seed });
+    const { trainTeam } = await import('../run/train.ts');
     workers = await startWorkers();
     const result = await trainTeam({
       scenario,
@@ -219,8 +219,8 @@ async function carryOut(
     }
     throw error;
   } finally {
-    run.close();
     await workers?.stop();
+    run.close();
   }
 }
 

@@ -47,7 +47,9 @@ function policyOf(source: PolicySource): Promise<LlamaPolicy> {
   const policy = policies.get(source.hash) ?? loadChecked(source);
   policies.delete(source.hash);
   policies.set(source.hash, policy);
-  policy.catch(() => policies.delete(source.hash));
+  policy.catch(() => {
+    if (policies.get(source.hash) === policy) policies.delete(source.hash);
+  });
   while (policies.size > maxPolicies) {
     const [hash, oldest] = [...policies][0]!;
     policies.delete(hash);

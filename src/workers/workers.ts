@@ -219,8 +219,13 @@ export class Workers {
   static async start(count: number, engine: EngineOptions = {}): Promise<Workers> {
     const setting = { engine: { ...engine, blasThreads: 1 } };
     const threads = Array.from({ length: count }, () => new Thread(setting));
-    const [name] = await Promise.all(threads.map((thread) => thread.start()));
-    return new Workers(threads, name!);
+    try {
+      const [name] = await Promise.all(threads.map((thread) => thread.start()));
+      return new Workers(threads, name!);
+    } catch (error) {
+      await Promise.all(threads.map((thread) => thread.stop()));
+      throw error;
+    }
   }
 
   get count(): number {

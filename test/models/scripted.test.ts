@@ -40,6 +40,14 @@ test('a model that is told no log-probability finds every token as likely as 1/e
   assert.is(generation!.tokenIds.indexOf(0), 2);
 });
 
+test('a prompt counts the tokens that its messages were sampled with, and ids of words are never the end', async () => {
+  const told = { ...request('one two three') };
+  const cut = { role: 'assistant', content: 'a message of five words', tokenIds: [7, 8] } as const;
+  const [generation] = await echo.generate([{ ...told, messages: [...told.messages, cut] }]);
+  assert.is(generation!.promptTokens, 3 + 2);
+  for (const id of generation!.tokenIds.slice(0, -1)) assert.ok(id >= 1 && id <= 0xffff);
+});
+
 test('a message is cut at maxTokens, text and ids alike', async () => {
   const [cut] = await echo.generate([request('one', 2)]);
   assert.is(cut!.text, 'I see');
@@ -97,6 +105,21 @@ test('an aborted call is refused as interrupted', async () => {
       assert.is((error as OptimaError).code, 'interrupted');
     }
   }
+});
+
+test('a call that is aborted while it is answered is refused, too', async () => {
+  const controller = new AbortController();
+  const model = scriptedModel({
+    reply: () => {
+      controller.abort();
+      return 'too late';
+    },
+  });
+  const error = await model.generate([request('one')], { signal: controller.signal }).then(
+    () => null,
+    (reason: OptimaError) => reason,
+  );
+  assert.is(error?.code, 'interrupted');
 });
 
 test.run();

@@ -135,12 +135,15 @@ test('a run in use by a living process is refused, one of a dead process is take
   const folder = await runWithPhases();
   const lock = path.join(folder, 'lock');
   const child = spawn('sleep', ['30']);
-  fs.writeFileSync(lock, String(child.pid));
-  const error = await failure(() => RunFolder.open(folder, clock));
-  assert.match(error.message, `in use by process ${child.pid}`);
   const ended = new Promise((resolve) => child.on('exit', resolve));
-  child.kill('SIGKILL');
-  await ended;
+  try {
+    fs.writeFileSync(lock, String(child.pid));
+    const error = await failure(() => RunFolder.open(folder, clock));
+    assert.match(error.message, `in use by process ${child.pid}`);
+  } finally {
+    child.kill('SIGKILL');
+    await ended;
+  }
   RunFolder.open(folder, clock).close();
   assert.not(fs.existsSync(lock));
 });

@@ -56,7 +56,7 @@ async function endAt(run: string, place: Place) {
   );
   assert.is(rest.length > 0, halfLine, 'half a line');
   // A process that is interrupted goes on to the end of its step.
-  if (signal === 'SIGINT') assert.ok(events.length - from > lines!, what);
+  if (signal === 'SIGINT') assert.ok(events.length - from - 1 >= lines!, what);
   else if (lines !== undefined) assert.is(events.length - from - 1, lines, what);
   if (renamed) {
     assert.is(checkpoints().length, saved + 1, what);

@@ -77,6 +77,10 @@ const methods: Readonly<Record<string, string | null>> = {
 /** What only words a message is not mutated: the tests hold what an error says only where it matters. */
 const wordsOnly = new Set(['OptimaError', 'RangeError', 'TypeError', 'Error']);
 const wordsOnlyProperties = new Set(['hint', 'cause', 'description']);
+/** What a machine is told for the compiler's sake. */
+const typesOnlyProperties = new Set(['types']);
+
+const isSilent = (property: string) => wordsOnlyProperties.has(property) || typesOnlyProperties.has(property);
 
 /** All faults of a file that the operators know, in the order of their places. */
 export function mutantsOf(file: string, source: string): Mutant[] {
@@ -85,7 +89,8 @@ export function mutantsOf(file: string, source: string): Mutant[] {
   const visit = (node: Node, parent: Node | null) => {
     for (const [start, end, replacement] of changesOf(node, parent, source)) {
       const line = source.slice(0, start).split('\n').length;
-      mutants.push({ file, start, end, line, original: source.slice(start, end), replacement });
+      const original = source.slice(start, end);
+      if (original !== replacement) mutants.push({ file, start, end, line, original, replacement });
     }
     for (const child of childrenOf(node)) visit(child, node);
   };
@@ -109,7 +114,7 @@ function childrenOf(node: Node): Node[] {
         child.type === 'TSNonNullExpression' ||
         child.type === 'TSSatisfiesExpression',
     )
-    .filter((child) => !(child.type === 'ObjectProperty' && wordsOnlyProperties.has(nameOf(child.key))))
+    .filter((child) => !(child.type === 'ObjectProperty' && isSilent(nameOf(child.key))))
     .filter((child) => !child.type.startsWith('Import') && child.type !== 'ExportAllDeclaration');
 }
 
@@ -154,14 +159,16 @@ function changesOf(node: Node, parent: Node | null, source: string): Change[] {
       return [whole(`(${text(node.argument)})`)];
     case 'ExpressionStatement': {
       const called = node.expression.type === 'AwaitExpression' ? node.expression.argument : node.expression;
-      return called.type === 'CallExpression' || called.type === 'OptionalCallExpression' ? [whole(';')] : [];
+      return called.type === 'CallExpression' || called.type === 'OptionalCallExpression'
+        ? [whole('{}')]
+        : [];
     }
     case 'ThrowStatement':
     case 'ContinueStatement':
     case 'BreakStatement':
-      return [whole(';')];
+      return [whole('{}')];
     case 'ReturnStatement':
-      return node.argument == null ? [whole(';')] : [];
+      return node.argument == null ? [whole('{}')] : [];
     case 'SpreadElement':
       return [whole(parent?.type === 'ObjectExpression' ? '...{}' : '...[]')];
     case 'ObjectProperty':

@@ -54,6 +54,13 @@ const sources = execFileSync('git', ['ls-files', '-co', '--exclude-standard', 's
   .split('\n')
   .filter((file) => file.endsWith('.ts') && !leftOut.some(([pattern]) => pattern.test(file)))
   .filter((file) => paths.length === 0 || paths.some((part) => file.includes(part)));
+/** As they were at the start: the tree may be worked on meanwhile. */
+const texts = new Map(
+  fs
+    .readdirSync('src', { recursive: true, encoding: 'utf8' })
+    .filter((file) => file.endsWith('.ts'))
+    .map((file) => [`src/${file.replaceAll('\\', '/')}`, fs.readFileSync(path.join('src', file), 'utf8')]),
+);
 const copies = Array.from({ length: lanes }, (_, lane) => copyRepository(lane));
 /** Process groups of what runs. */
 const groups = new Set<number>();
@@ -75,14 +82,14 @@ await inLanes(mutants, async (mutant, copy) => {
   verdicts.set(mutant, await judge(mutant, copy));
   if (verdicts.size % 25 === 0) console.log(`${verdicts.size} of ${mutants.length}`);
 });
-report();
+if (mutants.length > 0) report();
 
 /** As many faults of each folder as asked for, files mixed, and the written ones. */
 function drawMutants(): Mutant[] {
   const rng = createRng(options.seed);
   const byFolder = groupBy(sources, folderOf);
   const drawn = [...byFolder].flatMap(([folder, files]) => {
-    const all = files.flatMap((file) => mutantsOf(file, fs.readFileSync(file, 'utf8')));
+    const all = files.flatMap((file) => mutantsOf(file, texts.get(file)!));
     return rng.split(folder).shuffle(all).slice(0, perFolder);
   });
   return [...drawn, ...writtenFaults().flatMap(writtenMutant)];
@@ -105,26 +112,17 @@ function writtenFaults(): [original: string, replacement: string][] {
 
 /** Where a written fault stands: its text must be in exactly one place of src/. */
 function writtenMutant([original, replacement]: [original: string, replacement: string]): Mutant[] {
-  const places = sourceTexts().flatMap(([file, text]) => {
+  const places = [...texts].flatMap(([file, text]) => {
     const start = text.indexOf(original);
     return start < 0 ? [] : [{ file, text, start, again: text.indexOf(original, start + 1) >= 0 }];
   });
   if (places.length !== 1 || places[0]!.again) {
-    throw new Error(
-      `faults.txt: ${JSON.stringify(original)} is in ${places.length} files of src/, not once in one.`,
-    );
+    throw new Error(`faults.txt: ${JSON.stringify(original)} does not stand in exactly one place of src/.`);
   }
   const { file, text, start } = places[0]!;
   if (!sources.includes(file)) return [];
   const line = text.slice(0, start).split('\n').length;
   return [{ file, start, end: start + original.length, line, original, replacement }];
-}
-
-function sourceTexts(): [file: string, text: string][] {
-  return fs
-    .readdirSync('src', { recursive: true, encoding: 'utf8' })
-    .filter((file) => file.endsWith('.ts'))
-    .map((file) => [`src/${file}`, fs.readFileSync(`src/${file}`, 'utf8')]);
 }
 
 /** Leaves out the faults that the type checker refuses; one of each file is checked at a time. */
@@ -139,7 +137,9 @@ async function withoutTypeErrors(drawn: readonly Mutant[], copy: string): Promis
     const round = [...waiting.values()].map((queue) => queue.shift()!);
     for (const [file, queue] of waiting) if (queue.length === 0) waiting.delete(file);
     for (const mutant of round) put(mutant, copy);
-    const { output } = await run(check, copy, 120);
+    const { output, timedOut } = await run(check, copy, 300);
+    if (timedOut) throw new Error('The type checker came to no end within 300 s.');
+    if (/error TS1\d{3}:/.test(output)) throw new Error(`A fault is no TypeScript:\n${output}`);
     for (const mutant of round) if (!output.includes(`${mutant.file}(`)) sound.add(mutant);
     for (const { file } of round) restore(file, copy);
   }
@@ -149,7 +149,7 @@ async function withoutTypeErrors(drawn: readonly Mutant[], copy: string): Promis
 async function runCovered(file: string, copy: string): Promise<Test> {
   const folder = path.join(copy, 'coverage');
   const startedAt = performance.now();
-  const { failed, output } = await run(['--import', 'tsx', file], copy, 600, { NODE_V8_COVERAGE: folder });
+  const { failed, output } = await runTest(file, copy, 600, { NODE_V8_COVERAGE: folder });
   if (failed) throw new Error(`${file} fails without any fault:\n${output}`);
   const seconds = (performance.now() - startedAt) / 1000;
   const covered = readCoverage(folder, copy);
@@ -173,9 +173,14 @@ async function judge(mutant: Mutant, copy: string): Promise<Verdict> {
       const { file, seconds } = test;
       if (!isNear(test)) abroad += seconds;
       if (abroad > secondsAbroad) break;
-      // A fault may make a loop endless.
-      const { failed } = await run(['--import', 'tsx', file], copy, 4 * seconds + 10);
-      if (failed) return 'killed';
+      const { failed, timedOut } = await runTest(file, copy, 4 * seconds + 10);
+      if (!failed) continue;
+      if (!timedOut) return 'killed';
+      // A fault may make a loop endless; or the machine has become slow.
+      restore(mutant.file, copy);
+      const sound = await runTest(file, copy, 4 * seconds + 10);
+      if (!sound.failed) return 'killed';
+      throw new Error(`${file} fails without any fault; is the machine busy?\n${sound.output}`);
     }
     return 'survived';
   } finally {
@@ -239,17 +244,27 @@ function copyRepository(lane: number): string {
 }
 
 function put({ file, start, end, replacement }: Mutant, copy: string): void {
-  const source = fs.readFileSync(path.join(root, file), 'utf8');
+  const source = texts.get(file)!;
   fs.writeFileSync(path.join(copy, file), source.slice(0, start) + replacement + source.slice(end));
 }
 
 function restore(file: string, copy: string): void {
-  fs.copyFileSync(path.join(root, file), path.join(copy, file));
+  fs.writeFileSync(path.join(copy, file), texts.get(file)!);
+}
+
+/** Runs a test file in a copy. One that ends before its tests did prints no totals, and has failed too. */
+async function runTest(file: string, copy: string, limit: number, env: NodeJS.ProcessEnv = {}) {
+  // What a test that is killed leaves behind goes with the copy.
+  const temporary = path.join(copy, 'tmp');
+  fs.mkdirSync(temporary);
+  const ended = await run(['--import', 'tsx', file], copy, limit, { TMPDIR: temporary, ...env });
+  fs.rmSync(temporary, { recursive: true, force: true });
+  return { ...ended, failed: ended.code !== 0 || !ended.output.includes('Passed:') };
 }
 
 /** Runs Node in a copy, and ends it with all that it started after `limit` seconds. */
 function run(args: readonly string[], copy: string, limit: number, env: NodeJS.ProcessEnv = {}) {
-  return new Promise<{ failed: boolean; output: string }>((resolve) => {
+  return new Promise<{ code: number | null; timedOut: boolean; output: string }>((resolve) => {
     const child = spawn(process.execPath, args, {
       cwd: copy,
       env: { ...process.env, ...env },
@@ -257,16 +272,24 @@ function run(args: readonly string[], copy: string, limit: number, env: NodeJS.P
       detached: true,
     });
     let output = '';
-    for (const stream of [child.stdout, child.stderr]) stream.on('data', (chunk) => (output += chunk));
+    for (const stream of [child.stdout, child.stderr]) {
+      stream.setEncoding('utf8').on('data', (text: string) => {
+        output += text;
+      });
+    }
     const group = child.pid!;
     groups.add(group);
-    const timer = setTimeout(() => endGroup(group), limit * 1000);
-    child.on('exit', (code) => {
-      clearTimeout(timer);
+    let timedOut = false;
+    const timer = setTimeout(() => {
+      timedOut = true;
       endGroup(group);
+    }, limit * 1000);
+    // A process that the test left behind may hold the pipes open.
+    child.on('exit', () => endGroup(group));
+    child.on('close', (code) => {
+      clearTimeout(timer);
       groups.delete(group);
-      // A file that ends before its tests did prints no totals.
-      resolve({ failed: code !== 0 || (args[0] === '--import' && !output.includes('Passed:')), output });
+      resolve({ code, timedOut, output });
     });
   });
 }
