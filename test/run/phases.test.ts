@@ -412,7 +412,6 @@ test('a later selection of nothing ends the run with the policy before', async (
 });
 
 test('the run ends with the policy that did best on validation where the recipe says so', async () => {
-  let best: PolicyHash | null = null;
   // Only the policy of isft-1 talks little; all are right.
   const ran = await carryOut(['keep=best-validation', 'evaluation.validationTasks=2'], {
     reply: (request) => {
@@ -420,7 +419,7 @@ test('the run ends with the policy that did best on validation where the recipe 
       return brief || !request.id.endsWith('#0') ? script(request) : `well ${script(request)}`;
     },
   });
-  best = trainedBy(ran, 'isft-1');
+  const best = trainedBy(ran, 'isft-1');
   assert.is(ran.result.policy, best);
   assert.equal(speakers(ran, 'generate', 'trained'), [best]);
 });
