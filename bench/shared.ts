@@ -11,9 +11,9 @@ import { Memory } from '../src/models/llama/memory.ts';
 import { RotaryTable } from '../src/models/llama/rotary.ts';
 import { arrangeWeights } from '../src/models/llama/weights.ts';
 import { tokenizerFrom, trainTokenizer } from '../src/models/tokenizer/index.ts';
-import { demonstrateDialogues, viewsOf } from '../src/run/demonstrations.ts';
 import { loadScenario } from '../src/scenario/load.ts';
 import type { Engine } from '../src/tensor/index.ts';
+import { demonstrateDialogues, viewsOf } from '../src/warmup/demonstrations.ts';
 import type { PolicySource } from '../src/workers/index.ts';
 
 export interface StepFigures {

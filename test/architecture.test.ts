@@ -7,17 +7,23 @@ import * as assert from 'uvu/assert';
 
 /** What each folder of src/ may import besides itself; `.` stands for the files of src/ itself. */
 const below: Record<string, readonly string[]> = { domain: [] };
-const dialogueSide = ['domain', 'scenario', 'search', 'machines', 'actors'];
-const learningSide = ['domain', 'tensor', 'models', 'training'];
+const dialogueSide = ['domain', 'scenario', 'search', 'machines', 'actors', 'rollouts'];
+const learningSide = ['domain', 'tensor', 'models', 'training', 'workers'];
 for (const side of [dialogueSide, learningSide]) {
   side.forEach((folder, rank) => {
     below[folder] = side.slice(0, rank);
   });
 }
-below.workers = learningSide;
-below.run = [...new Set([...dialogueSide, ...learningSide, 'workers'])];
-below.viewer = [...below.run, 'run'];
-below.cli = [...below.viewer, 'viewer'];
+const bothSides = [...new Set([...dialogueSide, ...learningSide])];
+// The executor still writes the log itself.
+below.rollouts = [...below.rollouts!, 'store'];
+below.store = ['domain'];
+below.recipe = ['domain', 'training'];
+below.check = [...dialogueSide, 'models'];
+below.warmup = [...bothSides, 'store'];
+below.run = [...bothSides, 'store', 'recipe'];
+below.viewer = ['domain', 'store'];
+below.cli = [...below.run, 'run', 'warmup', 'check', 'viewer'];
 below['.'] = Object.keys(below);
 /** Parts of a folder that are held to less than the folder. */
 const belowPart: Record<string, readonly string[]> = { 'models/scripted': ['domain'] };
@@ -28,9 +34,13 @@ const owners: readonly [RegExp, readonly string[]][] = [
   [/^koffi$/, ['tensor']],
   [/^@huggingface\//, ['models']],
   [/^xstate(\/|$)/, ['machines', 'actors', 'run']],
-  [/^rxjs(\/|$)/, ['actors', 'run', 'viewer', 'cli']],
+  [/^rxjs(\/|$)/, ['actors', 'rollouts', 'run', 'viewer', 'cli']],
   [/^(commander|cli-progress)$/, ['cli']],
-  [/^node:/, ['scenario', 'tensor', 'models', 'training', 'workers', 'run', 'viewer', 'cli']],
+  [/^node:crypto$/, ['domain', 'store', 'run', 'models']],
+  [
+    /^node:(?!crypto$)/,
+    ['scenario', 'tensor', 'models', 'training', 'workers', 'store', 'warmup', 'run', 'viewer', 'cli'],
+  ],
 ];
 
 const folderOf = (path: string) => (path.includes('/') ? path.split('/')[0]! : '.');
@@ -142,6 +152,7 @@ test('wrong edges are found', () => {
   }
   assert.equal(problemsOf('machines/a.ts', "import type { x } from 'node:fs';").length, 1);
   assert.equal(problemsOf('run/a.ts', "import { x } from '../models/llama/index.ts';"), []);
+  assert.equal(problemsOf('store/a.ts', "import { x } from '../run/train.ts';").length, 1);
   assert.equal(problemsOf('models/scripted/a.ts', "import { x } from './b.ts';"), []);
 });
 

@@ -18,7 +18,7 @@ const slowestFirst = [
   'test/run/resume.',
   'test/run/phases.',
   'test/cli/',
-  'test/run/warmup.',
+  'test/warmup/warmup.',
   'test/training/sft/llama.',
   'test/workers/',
   'test/runner.',

@@ -6,7 +6,7 @@ import { nearest, OptimaError } from '../domain/errors.ts';
 import { dialogueId, type PolicyHash } from '../domain/ids.ts';
 import type { LanguageModel } from '../domain/model.ts';
 import { createRng } from '../domain/rng.ts';
-import { presetRecipe } from '../run/presets.ts';
+import { presetRecipe } from '../recipe/presets.ts';
 import { loadScenario } from '../scenario/load.ts';
 import type { Scenario, Split } from '../scenario/types.ts';
 import { interruptible } from './interrupt.ts';
@@ -55,7 +55,7 @@ export function addChat(program: Command): void {
           const role = roleOf(scenario, options.role);
           await openEngine(options, output);
           const model = await openModel(options);
-          const { loadTasks } = await import('../run/tasks.ts');
+          const { loadTasks } = await import('../scenario/tasks.ts');
           const { everyRole, runCohort } = await import('../actors/index.ts');
           const rng = createRng(options.seed);
           const range = { from: options.task, count: 1 };

@@ -19,7 +19,7 @@ export function addCheck(program: Command): void {
     .action((name: string, options: CheckOptions) =>
       withOutput(options, async (output) => {
         const { scenario, file } = await loadScenario(name);
-        const { checkScenario } = await import('../run/check.ts');
+        const { checkScenario } = await import('../check/check.ts');
         const findings = await checkScenario(scenario, options.seed);
         for (const { severity, check, message } of findings) {
           output.say(`${severity}: ${check}: ${message}`);

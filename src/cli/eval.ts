@@ -2,7 +2,7 @@
 import path from 'node:path';
 import type { Command } from 'commander';
 import { createRng } from '../domain/rng.ts';
-import { presetRecipe } from '../run/presets.ts';
+import { presetRecipe } from '../recipe/presets.ts';
 import { loadScenario } from '../scenario/load.ts';
 import type { Split } from '../scenario/types.ts';
 import { interruptible } from './interrupt.ts';
@@ -62,7 +62,7 @@ export function addEval(program: Command): void {
           let workers: Awaited<ReturnType<typeof startWorkers>>;
           try {
             workers = await startWorkers();
-            const { evaluateTeam } = await import('../run/evaluate.ts');
+            const { evaluateTeam } = await import('../rollouts/evaluate.ts');
             const folder = path.resolve(options.model ?? defaultModel);
             const { metrics, trajectories } = await evaluateTeam({
               phase: 'eval',

@@ -3,7 +3,7 @@ import fs from 'node:fs';
 import path from 'node:path';
 import type { Command } from 'commander';
 import { OptimaError } from '../domain/errors.ts';
-import { ioError, makeFolder } from '../run/files.ts';
+import { ioError, makeFolder } from '../store/files.ts';
 import { jsonOption } from './options.ts';
 import { type JsonFlag, withOutput } from './output.ts';
 

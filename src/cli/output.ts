@@ -2,7 +2,7 @@
 // bars on a terminal or plain lines elsewhere. Results go to stdout, progress to stderr.
 import type { SingleBar } from 'cli-progress';
 import { messageOf, OptimaError } from '../domain/errors.ts';
-import type { Progress } from '../run/progress.ts';
+import type { Progress } from '../domain/progress.ts';
 
 export interface JsonFlag {
   readonly json?: boolean;

@@ -1,10 +1,10 @@
 // `optima results <run…>`: writes the results document from run folders.
 import path from 'node:path';
 import type { Command } from 'commander';
-import { makeFolder, writeFileAtomic } from '../run/files.ts';
-import { readResult, resultsDocument } from '../run/results.ts';
+import { makeFolder, writeFileAtomic } from '../store/files.ts';
 import { jsonOption } from './options.ts';
 import { type JsonFlag, withOutput } from './output.ts';
+import { readResult, resultsDocument } from './results-document.ts';
 
 interface ResultsOptions extends JsonFlag {
   readonly out: string;

@@ -5,13 +5,13 @@ import type { Command } from 'commander';
 import { systemClock } from '../domain/clock.ts';
 import { messageOf, OptimaError } from '../domain/errors.ts';
 import { createRunId } from '../domain/ids.ts';
-import { hashText } from '../run/files.ts';
-import { RunFolder } from '../run/folder.ts';
-import { formatVersion, type Manifest, readManifest } from '../run/manifest.ts';
-import { presetRecipe } from '../run/presets.ts';
-import { applySettings, type Recipe, recipeKeys, recipeSchema } from '../run/recipe.ts';
+import { presetRecipe } from '../recipe/presets.ts';
+import { applySettings, type Recipe, recipeKeys, recipeSchema } from '../recipe/schema.ts';
 import { hashTasks } from '../run/tasks.ts';
 import { type LoadedScenario, loadScenario } from '../scenario/load.ts';
+import { hashText } from '../store/files.ts';
+import { formatVersion, type Manifest, readManifest } from '../store/manifest.ts';
+import { RunFolder } from '../store/run-folder.ts';
 import { interruptible } from './interrupt.ts';
 import { type Engines, openEngines, openModel } from './model.ts';
 import {

@@ -47,7 +47,7 @@ export function addWarmup(program: Command): void {
           const scenarios = [];
           for (const name of names) scenarios.push((await loadScenario(name)).scenario);
           const engine = await openEngine(options, output);
-          const { tinyArchitecture, warmUp } = await import('../run/warmup.ts');
+          const { tinyArchitecture, warmUp } = await import('../warmup/warmup.ts');
           output.progress.begin('warmup', options.steps, 'steps');
           const policy = await warmUp({
             scenarios,

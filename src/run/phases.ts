@@ -5,16 +5,19 @@ import { OptimaError } from '../domain/errors.ts';
 import { isDialogueMessage } from '../domain/events.ts';
 import type { PolicyHash } from '../domain/ids.ts';
 import { mean, measureTeam } from '../domain/metrics.ts';
+import type { Progress } from '../domain/progress.ts';
 import { createRng, type Rng } from '../domain/rng.ts';
 import type { Trajectory } from '../domain/transcript.ts';
 import type { GenerateOutput, IterationPlan, SelectOutput, TrainOutput } from '../machines/index.ts';
 import type { LlamaPolicy } from '../models/llama/index.ts';
+import type { Recipe } from '../recipe/schema.ts';
+import { evaluateTeam } from '../rollouts/evaluate.ts';
+import { type DialoguePlan, holdDialogues } from '../rollouts/executor.ts';
+import { loadTasks } from '../scenario/tasks.ts';
 import type { Scenario, Split } from '../scenario/types.ts';
+import type { RunFolder } from '../store/run-folder.ts';
 import { sftExamples, trainSft } from '../training/sft/index.ts';
 import type { Workers } from '../workers/index.ts';
-import { type DialoguePlan, holdDialogues } from './dialogues.ts';
-import { evaluateTeam } from './evaluate.ts';
-import type { RunFolder } from './folder.ts';
 import {
   type EvaluateFigures,
   figuresOf,
@@ -23,14 +26,12 @@ import {
   planIterations,
   type RankFigures,
   startsFromBase,
-} from './iterations.ts';
-import type { PolicyShelf } from './policies.ts';
-import type { Progress } from './progress.ts';
+} from './plan.ts';
+import type { PolicyShelf } from './policy-shelf.ts';
 import { type RankedTrajectory, rankTrajectories } from './rank.ts';
 import { scoreTurns } from './readability.ts';
-import type { Recipe } from './recipe.ts';
 import { selectTrajectories } from './select.ts';
-import { loadTasks, trainingTasks } from './tasks.ts';
+import { trainingTasks } from './tasks.ts';
 
 export interface TrainingRun {
   readonly scenario: Scenario;

@@ -2,7 +2,7 @@
 import type { DialogueId } from '../domain/ids.ts';
 import type { LanguageModel, ScoreRequest } from '../domain/model.ts';
 import { type Trajectory, viewOf } from '../domain/transcript.ts';
-import { inLanes } from './lanes.ts';
+import { inLanes } from '../rollouts/work-queue.ts';
 
 export interface ReadabilityOptions {
   /** Dialogues scored in one call. */

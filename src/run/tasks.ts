@@ -1,39 +1,11 @@
 // The tasks of a run: which of them each phase takes, and a hash of all that the roles will be told.
 import { createHash } from 'node:crypto';
 import { messageOf, OptimaError } from '../domain/errors.ts';
-import { type TaskId, taskId } from '../domain/ids.ts';
-import { createRng, type Rng } from '../domain/rng.ts';
+import { createRng } from '../domain/rng.ts';
 import type { IterationPlan } from '../machines/index.ts';
+import type { Recipe } from '../recipe/schema.ts';
+import { loadTasks, type TaskRange } from '../scenario/tasks.ts';
 import { type Scenario, type Split, systemText } from '../scenario/types.ts';
-import type { Recipe } from './recipe.ts';
-
-export interface NamedTask {
-  readonly id: TaskId;
-  readonly task: unknown;
-}
-
-/** A run of consecutive tasks of a split. */
-export interface TaskRange {
-  readonly from: number;
-  readonly count: number;
-}
-
-/** Loads tasks under the run's seed. Throws `data.invalid` when the source gives fewer than it is asked for. */
-export async function loadTasks(
-  scenario: Scenario,
-  split: Split,
-  { from, count }: TaskRange,
-  rng: Rng,
-): Promise<NamedTask[]> {
-  const tasks = await scenario.tasks.load(split, from + count, rng.split('tasks'));
-  if (tasks.length !== from + count) {
-    throw new OptimaError(
-      'data.invalid',
-      `Scenario "${scenario.name}": tasks.load('${split}', ${from + count}) gave ${tasks.length} tasks.`,
-    );
-  }
-  return tasks.slice(from).map((task, index) => ({ id: taskId(split, from + index), task }));
-}
 
 /** The training tasks of an iteration, which no other one has. */
 export function trainingTasks({ initialization, isft }: Recipe, { index, kind }: IterationPlan): TaskRange {

@@ -13,15 +13,9 @@ import {
   type RankOutput,
   trainerMachine,
 } from '../machines/index.ts';
-import {
-  choosePolicy,
-  figuresOf,
-  foldIterations,
-  type IterationFigures,
-  planIterations,
-} from './iterations.ts';
 import { Phases, type TrainingRun } from './phases.ts';
-import { PolicyShelf } from './policies.ts';
+import { choosePolicy, figuresOf, foldIterations, type IterationFigures, planIterations } from './plan.ts';
+import { PolicyShelf } from './policy-shelf.ts';
 
 export type { TrainingRun } from './phases.ts';
 

@@ -3,7 +3,7 @@ import fs from 'node:fs';
 import path from 'node:path';
 import { test } from 'uvu';
 import * as assert from 'uvu/assert';
-import { launcher, optima, optimaHere, temporaryFolder, writeRandomCheckpoint } from '../run/support.ts';
+import { launcher, optima, optimaHere, temporaryFolder, writeRandomCheckpoint } from '../support/run.ts';
 
 const folder = temporaryFolder('commands');
 test.after(() => fs.rmSync(folder, { recursive: true }));

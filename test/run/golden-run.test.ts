@@ -6,8 +6,8 @@ import { fileURLToPath } from 'node:url';
 import { test } from 'uvu';
 import * as assert from 'uvu/assert';
 import { trainTeam } from '../../src/run/train.ts';
-import { spyOn, spyRecipe } from './spy.ts';
-import { temporaryFolder, writeRandomCheckpoint } from './support.ts';
+import { temporaryFolder, writeRandomCheckpoint } from '../support/run.ts';
+import { spyOn, spyRecipe } from '../support/spy.ts';
 
 const golden = fileURLToPath(new URL('golden/spied-run.jsonl', import.meta.url));
 const root = temporaryFolder('golden-run');

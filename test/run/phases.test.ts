@@ -11,9 +11,10 @@ import { createRng } from '../../src/domain/rng.ts';
 import { type Trajectory, viewOf } from '../../src/domain/transcript.ts';
 import type { GenerateOutput, SelectOutput, TrainOutput } from '../../src/machines/index.ts';
 import { type ChatTokenizer, loadTokenizer } from '../../src/models/tokenizer/index.ts';
-import { type EvaluateFigures, type RankFigures, startsFromBase } from '../../src/run/iterations.ts';
+import { type EvaluateFigures, type RankFigures, startsFromBase } from '../../src/run/plan.ts';
 import { type TrainingResult, trainTeam } from '../../src/run/train.ts';
 import { tf } from '../../src/tensor/index.ts';
+import { temporaryFolder, writeRandomCheckpoint } from '../support/run.ts';
 import {
   type Spied,
   type SpyOptions,
@@ -23,8 +24,7 @@ import {
   spyOn,
   spyRecipe,
   spyScenario,
-} from './spy.ts';
-import { temporaryFolder, writeRandomCheckpoint } from './support.ts';
+} from '../support/spy.ts';
 
 const root = temporaryFolder('phases');
 test.after(() => fs.rmSync(root, { recursive: true }));

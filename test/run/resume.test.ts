@@ -4,7 +4,7 @@ import fs from 'node:fs';
 import path from 'node:path';
 import { test } from 'uvu';
 import * as assert from 'uvu/assert';
-import { optima, optimaHere, smallRun, temporaryFolder, writeRandomCheckpoint } from './support.ts';
+import { optima, optimaHere, smallRun, temporaryFolder, writeRandomCheckpoint } from '../support/run.ts';
 
 const folder = temporaryFolder('resume');
 test.after(() => fs.rmSync(folder, { recursive: true }));

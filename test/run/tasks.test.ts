@@ -4,10 +4,10 @@ import { test } from 'uvu';
 import * as assert from 'uvu/assert';
 import type { OptimaError } from '../../src/domain/errors.ts';
 import { createRng, type Rng } from '../../src/domain/rng.ts';
-import { planIterations, startsFromBase } from '../../src/run/iterations.ts';
-import { presetRecipe } from '../../src/run/presets.ts';
-import { applySettings } from '../../src/run/recipe.ts';
-import { hashTasks, loadTasks, trainingTasks } from '../../src/run/tasks.ts';
+import { presetRecipe } from '../../src/recipe/presets.ts';
+import { applySettings } from '../../src/recipe/schema.ts';
+import { planIterations, startsFromBase } from '../../src/run/plan.ts';
+import { hashTasks, trainingTasks } from '../../src/run/tasks.ts';
 import {
   agreement,
   defineScenario,
@@ -17,6 +17,7 @@ import {
   type Split,
   tagged,
 } from '../../src/scenario/index.ts';
+import { loadTasks } from '../../src/scenario/tasks.ts';
 
 const recipe = applySettings(presetRecipe('quick'), [
   'iterations=3',

@@ -14,7 +14,7 @@ import { readInto, startEngine, tf } from '../../src/tensor/index.ts';
 import { ParameterLayout } from '../../src/training/gradients.ts';
 import { computePassGradients } from '../../src/training/sft/step.ts';
 import type { Command, FromWorker, PassResult, PolicySource, ToWorker } from '../../src/workers/protocol.ts';
-import { temporaryFolder, writeRandomCheckpoint } from '../run/support.ts';
+import { temporaryFolder, writeRandomCheckpoint } from '../support/run.ts';
 
 // The module under test talks to `parentPort`; here the test listens there.
 const said: FromWorker[] = [];

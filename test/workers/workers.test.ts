@@ -19,7 +19,7 @@ import { type LlamaPolicy, loadPolicy } from '../../src/models/llama/index.ts';
 import { startEngine } from '../../src/tensor/index.ts';
 import { defaultSftConfig, trainSft } from '../../src/training/sft/index.ts';
 import type { PolicySource } from '../../src/workers/index.ts';
-import { temporaryFolder, writeRandomCheckpoint } from '../run/support.ts';
+import { temporaryFolder, writeRandomCheckpoint } from '../support/run.ts';
 
 /** Every worker that was started, so that a test can end one as a crash would. */
 const started: threads.Worker[] = [];

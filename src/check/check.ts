@@ -1,0 +1,300 @@
+// `optima check`: deals ten tasks of a scenario, plays scripted dialogues on them, and finds what a type checker
+// cannot: leaks, protocols without an end, answers that are not read back, metrics that deny their own answers.
+import { everyRole, runCohort } from '../actors/index.ts';
+import { messageOf } from '../domain/errors.ts';
+import { dialogueId, type PolicyHash, turnId } from '../domain/ids.ts';
+import { createRng } from '../domain/rng.ts';
+import type { Turn } from '../domain/transcript.ts';
+import { scriptedModel } from '../models/scripted/index.ts';
+import { loadTasks, type NamedTask } from '../scenario/tasks.ts';
+import { type Scenario, splits } from '../scenario/types.ts';
+
+export interface Finding {
+  /** An error makes results wrong or a run fail; a warning is worth a look. */
+  readonly severity: 'error' | 'warning';
+  /** What was checked: `tasks`, `views`, `protocol`, `answer`, `metric`, `demonstrate`, `dialogue`. */
+  readonly check: string;
+  readonly message: string;
+}
+
+const taskCount = 10;
+const dialogueOf = dialogueId('check', 'none' as NamedTask['id'], 0);
+
+/** Everything found wrong with a scenario, in the order in which a dialogue would meet it. */
+export async function checkScenario(scenario: Scenario, seed: number): Promise<Finding[]> {
+  const findings: Finding[] = [];
+  const report =
+    (severity: Finding['severity']) =>
+    (check: string, message: string): void => {
+      // What goes wrong for one task usually does for all: the first is enough.
+      if (!findings.some((finding) => finding.check === check && alike(finding.message, message))) {
+        findings.push({ severity, check, message });
+      }
+    };
+  const error = report('error');
+  const warning = report('warning');
+  const guard = (check: string, where: string, run: () => void): void => {
+    try {
+      run();
+    } catch (thrown) {
+      error(check, `${where}: ${messageOf(thrown)}`);
+    }
+  };
+
+  const tasks = await dealTasks(scenario, seed, error);
+  if (tasks.length === 0) return findings;
+  guard('views', 'sees', () => checkViews(scenario, tasks, error));
+  guard('protocol', 'protocol', () => checkProtocol(scenario, tasks[0]!, error, warning));
+  for (const { id, task } of tasks) {
+    guard('answer', id, () => checkAnswers(scenario, id, task, error, warning));
+    guard('demonstrate', id, () => checkDemonstration(scenario, id, task, seed, error, warning));
+  }
+  if (!findings.some(({ severity }) => severity === 'error')) {
+    await playDialogues(scenario, tasks, seed, error);
+  }
+  return findings;
+}
+
+type Report = (check: string, message: string) => void;
+
+/** Ten training tasks; also looks whether dealing is repeatable and whether every split has tasks. */
+async function dealTasks(scenario: Scenario, seed: number, error: Report): Promise<NamedTask[]> {
+  try {
+    const deal = (count: number) => loadTasks(scenario, 'train', { from: 0, count }, createRng(seed));
+    const tasks = await deal(taskCount);
+    const text = (some: readonly NamedTask[]) => JSON.stringify(some);
+    if (text(await deal(taskCount)) !== text(tasks)) {
+      error(
+        'tasks',
+        'the same seed does not give the same tasks; draw only from the rng that load is given.',
+      );
+    } else if (text(await deal(3)) !== text(tasks.slice(0, 3))) {
+      error('tasks', 'the first tasks depend on how many are loaded.');
+    }
+    for (const split of splits) {
+      await loadTasks(scenario, split, { from: 0, count: 1 }, createRng(seed));
+    }
+    return tasks;
+  } catch (thrown) {
+    error('tasks', messageOf(thrown));
+    return [];
+  }
+}
+
+/**
+ * In an information exchange each role must hold something of its own, and what one role was dealt must not
+ * be in another's view. Lists of texts in the task are taken as hands that are dealt: a list of which one
+ * role sees more than another leaks where the other sees a part of it.
+ */
+function checkViews(scenario: Scenario, tasks: readonly NamedTask[], error: Report): void {
+  const roles = Object.keys(scenario.roles);
+  const views = tasks.map(
+    ({ task }) => new Map(roles.map((role) => [role, scenario.roles[role]!.sees(task)])),
+  );
+  for (const [index, { id }] of tasks.entries()) {
+    for (const [role, view] of views[index]!) {
+      if (typeof view !== 'string' || view.trim() === '') error('views', `${id}: role ${role} sees nothing.`);
+    }
+  }
+  if (scenario.kind !== 'information-exchange') return;
+  for (const role of roles) {
+    const ownLines = (index: number) => {
+      const others = roles.filter((other) => other !== role).map((other) => views[index]!.get(other)!);
+      const lines = views[index]!.get(role)!.split('\n');
+      return lines.filter((line) => !others.some((view) => view.split('\n').includes(line)));
+    };
+    // Lines that stand in every task's view are instructions, not knowledge.
+    const first = new Set(ownLines(0));
+    const knows =
+      tasks.length > 1 && tasks.some((_, index) => ownLines(index).some((line) => !first.has(line)));
+    if (!knows) error('views', `role ${role} knows nothing that the others do not.`);
+  }
+  for (const [index, { id, task }] of tasks.entries()) {
+    for (const [path, texts] of textLists(task)) {
+      const seen = roles.map((role) => ({
+        role,
+        texts: texts.filter((text) => views[index]!.get(role)!.includes(text)),
+      }));
+      const holder = seen.reduce((most, other) => (other.texts.length > most.texts.length ? other : most));
+      const leak = seen.find(
+        (other) => other !== holder && other.texts.length > 0 && other.texts.length < holder.texts.length,
+      );
+      if (leak !== undefined) {
+        error(
+          'views',
+          `${id}: task.${path} is dealt to ${holder.role}, but ${leak.role} sees ${JSON.stringify(leak.texts[0])} of it.`,
+        );
+      }
+    }
+  }
+}
+
+/** Lists of texts within a task, with where they stand. Short texts turn up anywhere and say nothing. */
+function textLists(value: unknown, path = ''): [string, string[]][] {
+  if (Array.isArray(value)) {
+    const texts = value.filter((item) => typeof item === 'string' && item.length >= 8);
+    if (texts.length > 0 && texts.length === value.length) return [[path, texts]];
+    return value.flatMap((item, index) => textLists(item, `${path}.${index}`));
+  }
+  if (typeof value !== 'object' || value === null) return [];
+  return Object.entries(value).flatMap(([key, item]) =>
+    textLists(item, path === '' ? key : `${path}.${key}`),
+  );
+}
+
+/** Lets a team of yes-sayers and a team of nay-sayers talk: the first must end in agreement, the second not. */
+function checkProtocol(scenario: Scenario, { task }: NamedTask, error: Report, warning: Report): void {
+  const { protocol, answer } = scenario;
+  const roles = Object.keys(scenario.roles);
+  if (protocol.agreed([], answer)) error('protocol', 'the team agrees before anybody has spoken.');
+  const play = (text: string) => {
+    const turns: Turn[] = [];
+    while (turns.length < protocol.maxTurns && !protocol.agreed(turns, answer)) {
+      const speaker = protocol.next(turns);
+      if (!roles.includes(speaker)) {
+        error('protocol', `next() gave the floor to "${speaker}", who is not one of ${roles.join(', ')}.`);
+        break;
+      }
+      turns.push(createTurn(turns.length, speaker, text));
+    }
+    return turns;
+  };
+  const yes = play(answer.example(scenario.answers(task)[0] ?? 'yes'));
+  if (!protocol.agreed(yes, answer)) {
+    error(
+      'protocol',
+      `cannot end: all roles stated the same answer for ${yes.length} turns without agreement.`,
+    );
+  }
+  const nay = play('I do not know.');
+  if (protocol.agreed(nay, answer)) warning('protocol', 'the team agrees although nobody stated an answer.');
+  const silent = roles.filter((role) => !nay.some((turn) => turn.speaker === role));
+  if (nay.length >= protocol.maxTurns && silent.length > 0) {
+    error('protocol', `role ${silent[0]} never has the floor within ${protocol.maxTurns} turns.`);
+  }
+}
+
+function checkAnswers(scenario: Scenario, id: string, task: unknown, error: Report, warning: Report): void {
+  const { answer, metric } = scenario;
+  const answers = scenario.answers(task);
+  if (answers.length === 0) error('answer', `${id}: answers() gives none.`);
+  for (const text of answers) {
+    const stated = answer.example(text);
+    const read = answer.parse(stated);
+    if (read !== text) {
+      error(
+        'answer',
+        `${id}: "${stated}" is read back as ${JSON.stringify(read)}, not ${JSON.stringify(text)}.`,
+      );
+    }
+    const { score, exactMatch } = metric.score(text, answers);
+    if (score !== 1 || !exactMatch) {
+      error(
+        'metric',
+        `${id}: the right answer ${JSON.stringify(text)} scores ${score}, exact match ${exactMatch}.`,
+      );
+    }
+  }
+  if (answer.parse('I do not know.') !== null) {
+    warning('answer', 'a message without an answer is read as one: "I do not know."');
+  }
+  const none = metric.score(null, answers).score;
+  if (none !== 0) error('metric', `a dialogue without an answer scores ${none}, not 0.`);
+  const wrong = metric.score('zzyzx', answers).score;
+  if (!(wrong >= 0 && wrong < 1)) error('metric', `the wrong answer "zzyzx" scores ${wrong}.`);
+  for (const [role, { sees }] of Object.entries(scenario.roles)) {
+    const told = answer.parse(sees(task));
+    if (told !== null && metric.score(told, answers).score === 1) {
+      error('views', `${id}: the view of ${role} states the answer ${JSON.stringify(told)}.`);
+    }
+  }
+}
+
+/** A demonstration must be a dialogue that the protocol would let happen. */
+function checkDemonstration(
+  scenario: Scenario,
+  id: string,
+  task: unknown,
+  seed: number,
+  error: Report,
+  warning: Report,
+): void {
+  if (scenario.demonstrate === undefined) return;
+  const { protocol, answer } = scenario;
+  const { turns } = scenario.demonstrate(task, createRng(seed).split('demonstrate').split(id));
+  const said: Turn[] = [];
+  for (const [index, { speaker, text }] of turns.entries()) {
+    if (protocol.agreed(said, answer)) {
+      warning('demonstrate', `${id}: goes on after the team agreed in turn ${index}.`);
+      return;
+    }
+    const next = protocol.next(said);
+    if (speaker !== next) {
+      error('demonstrate', `${id}: turn ${index + 1} is by ${speaker}, but ${next} has the floor.`);
+      return;
+    }
+    said.push(createTurn(index, speaker, text));
+  }
+  if (turns.length > protocol.maxTurns)
+    error('demonstrate', `${id}: is longer than ${protocol.maxTurns} turns.`);
+  if (!protocol.agreed(said, answer)) warning('demonstrate', `${id}: ends without agreement.`);
+}
+
+/** Runs the real actors with a model that states the right answer: every dialogue must end in agreement and score 1. */
+async function playDialogues(
+  scenario: Scenario,
+  tasks: readonly NamedTask[],
+  seed: number,
+  error: Report,
+): Promise<void> {
+  const right = new Map(tasks.map(({ id, task }) => [id as string, scenario.answers(task)[0]!]));
+  const model = scriptedModel({
+    // A request's id begins with its dialogue's: check/<task>/0.
+    reply: ({ id }) => scenario.answer.example(right.get(id.split('/')[1]!)!),
+  });
+  const episodes = tasks.map(({ id, task }) => ({
+    id: dialogueId('check', id, 0),
+    taskId: id,
+    task,
+    format: null,
+  }));
+  const trajectories = await runCohort(episodes, {
+    scenario,
+    speakers: everyRole(scenario, model),
+    sampling: { temperature: 0, topP: 1, topK: 0, maxTokens: 1024 },
+    rng: createRng(seed),
+  });
+  for (const { taskId, outcome, failure, verdict } of trajectories) {
+    if (outcome !== 'agreed') {
+      error(
+        'dialogue',
+        `${taskId}: stating the right answer ends as ${outcome}${failure ? `: ${failure}` : ''}.`,
+      );
+    } else if (verdict?.taskScore !== 1) {
+      error('dialogue', `${taskId}: stating the right answer scores ${verdict?.taskScore}.`);
+    }
+  }
+}
+
+function createTurn(index: number, speaker: string, text: string): Turn {
+  return {
+    id: turnId(dialogueOf, index),
+    parent: index === 0 ? null : turnId(dialogueOf, index - 1),
+    index,
+    speaker,
+    text,
+    tokenIds: [],
+    logprobs: [],
+    finish: 'stop',
+    policyHash: 'script' as PolicyHash,
+    seed: 0,
+    provenance: 'recorded',
+    promptTokens: 0,
+  };
+}
+
+/** Whether two messages say the same of different tasks. */
+function alike(a: string, b: string): boolean {
+  const withoutTask = (text: string) => text.replace(/^\w+-\d+: /, '').replaceAll(/"[^"]*"/g, '""');
+  return withoutTask(a) === withoutTask(b);
+}

@@ -1,0 +1,184 @@
+// `optima results`: the results document, written from run folders and from nothing else.
+import fs from 'node:fs';
+import path from 'node:path';
+import { messageOf, OptimaError } from '../domain/errors.ts';
+import { mean, standardDeviation, type TeamMetrics } from '../domain/metrics.ts';
+import { presetRecipe } from '../recipe/presets.ts';
+import { type Recipe, recipeKeys } from '../recipe/schema.ts';
+import type { IterationFigures } from '../run/plan.ts';
+import { ioError } from '../store/files.ts';
+import { type Manifest, readManifest } from '../store/manifest.ts';
+
+export interface RunResult {
+  readonly manifest: Manifest;
+  readonly seed: number;
+  readonly base: TeamMetrics;
+  readonly trained: TeamMetrics;
+  readonly iterations: readonly IterationFigures[];
+}
+
+/** What a completed run came to. Rejects as `readManifest` does, and with `run.missing` for one not completed. */
+export function readResult(folder: string): RunResult {
+  const manifest = readManifest(folder);
+  const file = path.join(folder, 'metrics.jsonl');
+  let text: string;
+  try {
+    text = fs.readFileSync(file, 'utf8');
+  } catch (error) {
+    throw ioError('read', file, error);
+  }
+  const rows = text.split('\n').flatMap((line, index) => {
+    if (line === '') return [];
+    try {
+      return [JSON.parse(line)];
+    } catch (error) {
+      throw new OptimaError('run.corrupt', `${file}:${index + 1}: not JSON: ${messageOf(error)}.`);
+    }
+  });
+  const evaluation = (phase: string): TeamMetrics => {
+    const row = rows.find((candidate) => candidate.event === 'evaluation' && candidate.phase === phase);
+    if (row !== undefined) return row;
+    throw new OptimaError(
+      'run.missing',
+      `${folder}: the run has no evaluation "${phase}": it is not completed.`,
+      {
+        hint: `Complete it with: optima train --resume ${folder}`,
+      },
+    );
+  };
+  return {
+    manifest,
+    seed: (manifest.recipe as Recipe).seed,
+    base: evaluation('base'),
+    trained: evaluation('trained'),
+    iterations: rows.filter((row) => row.event === 'iteration'),
+  };
+}
+
+/** The document, in Markdown: a section for each scenario and preset, a row for each run. */
+export function resultsDocument(results: readonly RunResult[], command: string): string {
+  const groups = new Map<string, RunResult[]>();
+  for (const result of [...results].sort((a, b) => a.seed - b.seed)) {
+    const { scenario, preset } = result.manifest;
+    const title = `${scenario.name}, preset \`${preset}\`${changesOf(result.manifest)}`;
+    groups.set(title, [...(groups.get(title) ?? []), result]);
+  }
+  const sections = [...groups].map(([title, group]) => section(title, group));
+  return [
+    '# Results',
+    `Written by \`${command}\` from the run folders; not edited by hand. Test tasks, temperature 0, the same tasks before and after. F1 with its 95 % bootstrap interval over tasks; tokens, agreement and turns are means per dialogue.`,
+    ...sections,
+    '',
+  ].join('\n\n');
+}
+
+function section(title: string, group: readonly RunResult[]): string {
+  const rows = group.map(({ seed, base, trained }) => [
+    String(seed),
+    withInterval(base),
+    withInterval(trained),
+    ratio(trained.f1, base.f1),
+    base.tokens.toFixed(1),
+    trained.tokens.toFixed(1),
+    share(trained.tokens, base.tokens),
+    `${percent(base.agreement)} → ${percent(trained.agreement)}`,
+    `${base.turns.toFixed(2)} → ${trained.turns.toFixed(2)}`,
+    String(trained.n),
+  ]);
+  const spread = (read: (result: RunResult) => number, digits: number) => {
+    const values = group.map(read);
+    return `${mean(values).toFixed(digits)} ± ${standardDeviation(values).toFixed(digits)}`;
+  };
+  const average = [
+    'mean ± sd',
+    spread(({ base }) => base.f1, 3),
+    spread(({ trained }) => trained.f1, 3),
+    ratio(mean(group.map(({ trained }) => trained.f1)), mean(group.map(({ base }) => base.f1))),
+    spread(({ base }) => base.tokens, 1),
+    spread(({ trained }) => trained.tokens, 1),
+    `${spread(({ base, trained }) => (100 * trained.tokens) / base.tokens, 1)} %`,
+    '',
+    '',
+    '',
+  ];
+  const header = [
+    'seed',
+    'base F1',
+    'trained F1',
+    'F1 ratio',
+    'base tokens',
+    'trained tokens',
+    'token share',
+    'agreement',
+    'turns',
+    'tasks',
+  ];
+  const { manifest } = group[0]!;
+  return [
+    `## ${title}`,
+    markdownTable([header, ...rows, ...(group.length > 1 ? [average] : [])]),
+    'Iterations, means over the seeds. Figures of the dialogues are from training tasks, sampled before the iteration trained.',
+    iterationTable(group),
+    `Base \`${manifest.base.hash}\`, optima-actors ${manifest.version}, engine: ${manifest.engine}. Made with:`,
+    ['```sh', ...group.map(({ manifest: { command } }) => `npx optima ${command.join(' ')}`), '```'].join(
+      '\n',
+    ),
+    `Seconds of work: ${group.map(({ seed, manifest: { seconds } }) => `seed ${seed}: ${Math.round(seconds)}`).join(', ')}.`,
+  ].join('\n\n');
+}
+
+function iterationTable(group: readonly RunResult[]): string {
+  const header = [
+    'iteration',
+    'F1',
+    'tokens',
+    'agreement',
+    'reward',
+    'kept',
+    'loss',
+    'validation F1',
+    'tokens',
+  ];
+  const rows = group[0]!.iterations.map(({ iteration, kind }, index) => {
+    const all = group.flatMap(({ iterations }) => iterations[index] ?? []);
+    const average = (read: (figures: IterationFigures) => number | undefined, digits: number) => {
+      const values = all.flatMap((figures) => read(figures) ?? []);
+      return values.length === 0 ? '–' : mean(values).toFixed(digits);
+    };
+    return [
+      `${iteration} (${kind})`,
+      average(({ generated }) => generated.f1, 3),
+      average(({ generated }) => generated.tokens, 1),
+      percent(mean(all.map(({ generated }) => generated.agreement))),
+      average(({ meanReward }) => meanReward, 3),
+      average(({ kept }) => kept, 0),
+      average(({ loss }) => loss, 3),
+      average(({ validation }) => validation?.f1, 3),
+      average(({ validation }) => validation?.tokens, 1),
+    ];
+  });
+  return markdownTable([header, ...rows]);
+}
+
+/** What a run's recipe has different from its preset, the seed aside. */
+function changesOf({ preset, recipe }: Manifest): string {
+  const read = (from: unknown, key: string) =>
+    key.split('.').reduce((at, part) => (at as Record<string, unknown>)[part], from);
+  const standard = presetRecipe(preset);
+  const changes = recipeKeys
+    .map(({ key }) => key)
+    .filter((key) => key !== 'seed' && read(recipe, key) !== read(standard, key))
+    .map((key) => `\`${key}=${read(recipe, key)}\``);
+  return changes.length === 0 ? '' : ` with ${changes.join(', ')}`;
+}
+
+const percent = (part: number) => `${(100 * part).toFixed(1)} %`;
+const ratio = (after: number, before: number) => (before > 0 ? `${(after / before).toFixed(2)} ×` : '–');
+const share = (after: number, before: number) => percent(after / before);
+const withInterval = ({ f1, f1Interval: [low, high] }: TeamMetrics) =>
+  `${f1.toFixed(3)} (${low.toFixed(3)}–${high.toFixed(3)})`;
+
+function markdownTable([header, ...rows]: readonly (readonly string[])[]): string {
+  const line = (cells: readonly string[]) => `| ${cells.join(' | ')} |`;
+  return [line(header!), line(header!.map(() => '---')), ...rows.map(line)].join('\n');
+}

@@ -1,0 +1,132 @@
+// The card of a base model made by `optima warmup`: how to make it again, and how it talks before any training.
+import path from 'node:path';
+import { measureTeam, type TeamMetrics } from '../domain/metrics.ts';
+import { silent } from '../domain/progress.ts';
+import { createRng } from '../domain/rng.ts';
+import type { LlamaPolicy } from '../models/llama/index.ts';
+import { holdDialogues } from '../rollouts/executor.ts';
+import { loadTasks } from '../scenario/tasks.ts';
+import type { FormatPrompt, Scenario } from '../scenario/types.ts';
+import { writeFileAtomic } from '../store/files.ts';
+import type { WarmupStep } from './warmup.ts';
+
+export interface ModelCard {
+  readonly policy: LlamaPolicy;
+  readonly scenarios: readonly Scenario[];
+  readonly seed: number;
+  /** The command line that made the model. */
+  readonly command: string;
+  /** The engine's one-line description, and what else is to be said of the machine. */
+  readonly engine: string;
+  readonly log: readonly WarmupStep[];
+  readonly signal?: AbortSignal;
+}
+
+/** One row of the held-out table. */
+interface Row {
+  readonly scenario: string;
+  readonly prompt: string;
+  readonly metrics: TeamMetrics;
+}
+
+/** Dialogues behind a figure under the plain prompt, and under each format prompt. */
+const plainTasks = 200;
+const formatTasks = 50;
+const maxMessageTokens = 96;
+
+/** Measures the model on validation tasks at temperature 0 and writes `README.md` into its folder. */
+export async function writeModelCard(folder: string, card: ModelCard): Promise<void> {
+  const rows: Row[] = [];
+  for (const scenario of card.scenarios) {
+    for (const format of [null, ...scenario.formats]) rows.push(await measure(card, scenario, format));
+  }
+  writeFileAtomic(path.join(folder, 'README.md'), cardText(card, rows));
+}
+
+async function measure(
+  { policy, seed, signal }: ModelCard,
+  scenario: Scenario,
+  format: FormatPrompt | null,
+): Promise<Row> {
+  const rng = createRng(seed);
+  const phase = `card/${scenario.name}/${format?.name ?? 'plain'}`;
+  const count = format === null ? plainTasks : formatTasks;
+  const trajectories = await holdDialogues({
+    phase,
+    scenario,
+    models: [policy],
+    tasks: await loadTasks(scenario, 'validation', { from: 0, count }, rng),
+    samplesPerTask: 1,
+    formats: format === null ? [] : [format],
+    temperature: 0,
+    maxMessageTokens,
+    concurrency: 64,
+    rng,
+    progress: silent,
+    signal,
+  });
+  const metrics = measureTeam(trajectories, rng.split(phase));
+  return { scenario: scenario.name, prompt: format?.name ?? '(plain)', metrics };
+}
+
+function cardText(card: ModelCard, rows: readonly Row[]): string {
+  const { config } = card.policy;
+  const parameters = [...card.policy.parameters.values()].reduce((sum, { size }) => sum + size, 0);
+  const share = (value: number) => `${(100 * value).toFixed(0)} %`;
+  const saves = card.log.filter(({ validationLoss }) => validationLoss !== null);
+  const every = Math.ceil(saves.length / 20);
+  const shown = saves.filter((_, index) => index % every === every - 1 || index === saves.length - 1);
+  return `# The embedded base model
+
+A Llama-family decoder made from scratch by \`optima warmup\` on dialogues that the demonstrators of
+${card.scenarios.map(({ name }) => `\`${name}\``).join(', ')} wrote. It stands for an untrained team member: asked
+plainly it is long-winded and hasty; asked for a compact format it uses it. It knows nothing but these scenarios.
+Files are in the Hugging Face layout; any tool that reads Llama checkpoints reads them.
+
+| | |
+|---|---|
+| parameters | ${parameters.toLocaleString('en')} (float32), embeddings ${config.tie_word_embeddings ? 'tied' : 'untied'} |
+| architecture | ${config.num_hidden_layers} layers, width ${config.hidden_size}, ${config.num_attention_heads} heads (${config.num_key_value_heads} for keys and values), feed-forward ${config.intermediate_size} |
+| vocabulary, context | ${config.vocab_size} tokens (byte-level BPE), ${config.max_position_embeddings} tokens |
+| content hash | \`${card.policy.hash}\` |
+| licence | MIT, as the code that wrote its data |
+
+## How it was made
+
+\`\`\`sh
+${card.command}
+\`\`\`
+
+Seed ${card.seed}; ${card.engine}. Names in the validation and test splits never appear in what it was trained on.
+The same command on the same machine and engine gives the same weights; elsewhere rounding differs.
+
+## Held-out figures
+
+Validation tasks, temperature 0, the model in every role; ${plainTasks} dialogues under the plain prompt, ${formatTasks} under each
+format prompt.
+
+| scenario | prompt | F1 | 95 % interval | exact match | tokens / dialogue | agreement | turns |
+|---|---|---|---|---|---|---|---|
+${rows
+  .map(
+    ({ scenario, prompt, metrics: m }) =>
+      `| ${scenario} | ${prompt} | ${m.f1.toFixed(3)} | ${m.f1Interval.map((x) => x.toFixed(3)).join(' – ')} | ${share(m.exactMatch)} | ${m.tokens.toFixed(1)} | ${share(m.agreement)} | ${m.turns.toFixed(2)} |`,
+  )
+  .join('\n')}
+
+## Training log
+
+Loss in nats per token of the agents' own messages; held out: demonstrations on validation tasks. In the first steps
+(echo) the model only learns to copy; from then on one lesson in looking lines up stands beside every dialogue. The
+whole log is in \`training.json\`.
+
+| step | learning rate | loss | held out | |
+|---|---|---|---|---|
+${shown
+  .map(
+    ({ step, learningRate, loss, validationLoss, echo }) =>
+      `| ${step} | ${learningRate.toExponential(2)} | ${loss.toFixed(3)} | ${validationLoss!.toFixed(3)} | ${echo ? 'echo' : ''} |`,
+  )
+  .join('\n')}
+`;
+}

@@ -1,0 +1,253 @@
+import fs from 'node:fs';
+import path from 'node:path';
+import { test } from 'uvu';
+import * as assert from 'uvu/assert';
+import { type RunResult, readResult, resultsDocument } from '../../src/cli/results-document.ts';
+import type { OptimaError } from '../../src/domain/errors.ts';
+import type { PolicyHash, RunId } from '../../src/domain/ids.ts';
+import type { TeamMetrics } from '../../src/domain/metrics.ts';
+import { presetRecipe } from '../../src/recipe/presets.ts';
+import { choosePolicy, type IterationFigures } from '../../src/run/plan.ts';
+import { formatVersion, type Manifest, writeManifest } from '../../src/store/manifest.ts';
+import { temporaryFolder } from '../support/run.ts';
+
+const root = temporaryFolder('results');
+test.after(() => fs.rmSync(root, { recursive: true }));
+
+const metrics = (f1: number, tokens: number): TeamMetrics => ({
+  f1,
+  f1Interval: [f1 - 0.02, f1 + 0.02],
+  exactMatch: f1,
+  tokens,
+  agreement: 0.9,
+  turns: 3,
+  n: 500,
+  failed: 0,
+});
+
+const iteration = (index: number, validation: TeamMetrics | null): IterationFigures => ({
+  iteration: index,
+  kind: index === 0 ? 'init' : 'isft',
+  generated: metrics(0.5, 80),
+  meanReward: 1,
+  edgeCases: {},
+  kept: 40,
+  loss: 0.5,
+  policy: `policy-${index}` as PolicyHash,
+  validation,
+});
+
+function writeRun(seed: number, trained: TeamMetrics | null): string {
+  const folder = path.join(root, `run-${seed}`);
+  fs.mkdirSync(folder);
+  const manifest: Manifest = {
+    format: formatVersion,
+    version: '0.1.0',
+    node: 'v20.19.0',
+    run: `run-${seed}` as RunId,
+    command: ['train', 'two-hop-qa', '--preset', 'full', '--seed', String(seed)],
+    scenario: { name: 'two-hop-qa', file: '/x.ts', hash: 'h', tasks: 't' },
+    preset: 'full',
+    recipe: { ...presetRecipe('full'), seed },
+    engine: 'wasm',
+    base: { folder: '/base', hash: 'b' as PolicyHash },
+    seconds: 100,
+    phases: [],
+  };
+  writeManifest(folder, manifest);
+  const rows = [
+    { event: 'evaluation', phase: 'base', policy: 'b', ...metrics(0.3, 150) },
+    { event: 'iteration', ...iteration(0, metrics(0.6, 60)) },
+    ...(trained === null ? [] : [{ event: 'evaluation', phase: 'trained', policy: 'p', ...trained }]),
+  ];
+  fs.writeFileSync(
+    path.join(folder, 'metrics.jsonl'),
+    rows.map((row) => `${JSON.stringify(row)}\n`).join(''),
+  );
+  return folder;
+}
+
+test('the document has a row for each seed, their mean and spread, and the commands', () => {
+  const runs = [writeRun(2, metrics(0.7, 40)), writeRun(1, metrics(0.8, 50))];
+  const text = resultsDocument(runs.map(readResult), 'npx optima results …');
+  assert.match(text, '## two-hop-qa, preset `full`\n');
+  assert.match(text, '| 1 | 0.300 (0.280–0.320) | 0.800 (0.780–0.820) | 2.67 × | 150.0 | 50.0 | 33.3 % |');
+  assert.ok(text.indexOf('| 1 |') < text.indexOf('| 2 |'));
+  assert.match(text, '| mean ± sd | 0.300 ± 0.000 | 0.750 ± 0.071 | 2.50 × | 150.0 ± 0.0 | 45.0 ± 7.1 |');
+  assert.match(text, 'npx optima train two-hop-qa --preset full --seed 1\n');
+  assert.match(text, '| 0 (init) | 0.500 | 80.0 | 90.0 % | 1.000 | 40 | 0.500 | 0.600 | 60.0 |');
+});
+
+test('a run that is not completed is refused with how to complete it', () => {
+  const folder = writeRun(3, null);
+  assert.throws(
+    () => readResult(folder),
+    (error: OptimaError) => error.code === 'run.missing' && error.hint!.includes('--resume'),
+  );
+});
+
+test('the policy kept is the last, or the best on validation, cheaper on a tie, then earlier', () => {
+  const iterations = [
+    iteration(0, metrics(0.6, 60)),
+    iteration(1, metrics(0.7, 50)),
+    iteration(2, metrics(0.7, 40)),
+    iteration(3, metrics(0.7, 40)),
+    iteration(4, metrics(0.65, 30)),
+  ];
+  assert.is(choosePolicy(iterations, 'last'), 'policy-4');
+  assert.is(choosePolicy(iterations, 'best-validation'), 'policy-2');
+});
+
+const figures = (change: Partial<TeamMetrics>): TeamMetrics => ({ ...metrics(0.5, 80), ...change });
+
+function result(seed: number, change: Partial<RunResult> = {}, manifest: Partial<Manifest> = {}): RunResult {
+  return {
+    seed,
+    base: figures({ f1: 0.3, f1Interval: [0.25, 0.36], tokens: 150, agreement: 0.5, turns: 6.25 }),
+    trained: figures({ f1: 0.6, f1Interval: [0.51, 0.69], tokens: 60, agreement: 0.925, turns: 2.5, n: 499 }),
+    iterations: [iteration(0, null), { ...iteration(1, null), kept: 31, loss: 0.25, meanReward: 1.5 }],
+    manifest: {
+      format: formatVersion,
+      version: '0.2.0',
+      node: 'v20.19.0',
+      run: `run-${seed}` as RunId,
+      command: ['train', 'two-hop-qa', '--seed', String(seed)],
+      scenario: { name: 'two-hop-qa', file: '/x.ts', hash: 'h', tasks: 't' },
+      preset: 'quick',
+      recipe: { ...presetRecipe('quick'), seed },
+      engine: 'wasm, 2 threads',
+      base: { folder: '/base', hash: 'b4se' as PolicyHash },
+      seconds: 99.6,
+      phases: [],
+      ...manifest,
+    },
+    ...change,
+  };
+}
+
+test('the document of one run is this text', () => {
+  assert.is(
+    resultsDocument([result(4)], 'npx optima results runs/x'),
+    `# Results
+
+Written by \`npx optima results runs/x\` from the run folders; not edited by hand. Test tasks, temperature 0, the same tasks before and after. F1 with its 95 % bootstrap interval over tasks; tokens, agreement and turns are means per dialogue.
+
+## two-hop-qa, preset \`quick\`
+
+| seed | base F1 | trained F1 | F1 ratio | base tokens | trained tokens | token share | agreement | turns | tasks |
+| --- | --- | --- | --- | --- | --- | --- | --- | --- | --- |
+| 4 | 0.300 (0.250–0.360) | 0.600 (0.510–0.690) | 2.00 × | 150.0 | 60.0 | 40.0 % | 50.0 % → 92.5 % | 6.25 → 2.50 | 499 |
+
+Iterations, means over the seeds. Figures of the dialogues are from training tasks, sampled before the iteration trained.
+
+| iteration | F1 | tokens | agreement | reward | kept | loss | validation F1 | tokens |
+| --- | --- | --- | --- | --- | --- | --- | --- | --- |
+| 0 (init) | 0.500 | 80.0 | 90.0 % | 1.000 | 40 | 0.500 | – | – |
+| 1 (isft) | 0.500 | 80.0 | 90.0 % | 1.500 | 31 | 0.250 | – | – |
+
+Base \`b4se\`, optima-actors 0.2.0, engine: wasm, 2 threads. Made with:
+
+\`\`\`sh
+npx optima train two-hop-qa --seed 4
+\`\`\`
+
+Seconds of work: seed 4: 100.
+
+`,
+  );
+});
+
+test('seeds are averaged: figures, their spread, the ratio of means, iterations that not all runs have', () => {
+  const second = result(2, {
+    base: figures({ f1: 0.5, tokens: 100 }),
+    trained: figures({ f1: 0.8, tokens: 20 }),
+    iterations: [
+      {
+        ...iteration(0, figures({ f1: 0.8, tokens: 33 })),
+        generated: figures({ f1: 0.7, tokens: 40, agreement: 0.3 }),
+        meanReward: 2,
+        kept: 60,
+        loss: 0.1,
+      },
+    ],
+  });
+  const lines = resultsDocument([result(10), second], 'x').split('\n');
+  const line = (start: string) => lines.find((text) => text.startsWith(start));
+  // Shares of 40 % and 20 %; 0.7 / 0.4 is not the mean of 2 and 1.6.
+  assert.is(
+    line('| mean'),
+    '| mean ± sd | 0.400 ± 0.141 | 0.700 ± 0.141 | 1.75 × | 125.0 ± 35.4 | 40.0 ± 28.3 | 30.0 ± 14.1 % |  |  |  |',
+  );
+  assert.is(line('| 0 (init)'), '| 0 (init) | 0.600 | 60.0 | 60.0 % | 1.500 | 50 | 0.300 | 0.800 | 33.0 |');
+  assert.is(line('| 1 (isft)'), undefined, 'the rows are those of the first seed');
+  assert.ok(lines.indexOf(line('| 2 |')!) < lines.indexOf(line('| 10 |')!), 'seeds in the order of numbers');
+  assert.is(line('Seconds'), 'Seconds of work: seed 2: 100, seed 10: 100.');
+  const reversed = resultsDocument([result(1), { ...second, seed: 3 }], 'x');
+  assert.match(reversed, '| 1 (isft) | 0.500 | 80.0 | 90.0 % | 1.500 | 31 | 0.250 | – | – |');
+});
+
+test('a base that never scores has no ratio', () => {
+  assert.match(
+    resultsDocument([result(1, { base: figures({ f1: 0, tokens: 60 }) })], 'x'),
+    '| 0.600 (0.510–0.690) | – | 60.0 | 60.0 | 100.0 % |',
+  );
+});
+
+test('runs of another scenario, preset or recipe have a section of their own, which says what differs', () => {
+  const recipe = presetRecipe('quick');
+  const scenario = { name: 'debate', file: '/y.ts', hash: 'h', tasks: 't' };
+  const text = resultsDocument(
+    [
+      result(1),
+      result(2, {}, { scenario }),
+      result(3, {}, { preset: 'full', recipe: { ...presetRecipe('full'), seed: 3 } }),
+      result(4, {}, { recipe: { ...recipe, seed: 4, isft: { ...recipe.isft, tasks: 7 }, concurrency: 8 } }),
+      result(5),
+    ],
+    'x',
+  );
+  assert.equal(
+    text.split('\n').filter((line) => line.startsWith('## ')),
+    [
+      '## two-hop-qa, preset `quick`',
+      '## debate, preset `quick`',
+      '## two-hop-qa, preset `full`',
+      '## two-hop-qa, preset `quick` with `isft.tasks=7`, `concurrency=8`',
+    ],
+  );
+  assert.match(
+    text.split('## ')[1]!,
+    'npx optima train two-hop-qa --seed 1\nnpx optima train two-hop-qa --seed 5\n',
+  );
+});
+
+test('a result is what the metrics of the folder say', () => {
+  const read = readResult(writeRun(6, metrics(0.8, 50)));
+  assert.is(read.seed, 6);
+  assert.is(read.manifest.run, 'run-6');
+  assert.equal(read.base, { event: 'evaluation', phase: 'base', policy: 'b', ...metrics(0.3, 150) });
+  assert.equal(read.trained, { event: 'evaluation', phase: 'trained', policy: 'p', ...metrics(0.8, 50) });
+  assert.equal(read.iterations, [{ event: 'iteration', ...iteration(0, metrics(0.6, 60)) }]);
+});
+
+test('metrics that cannot be read, or are broken, are named', () => {
+  const folder = writeRun(7, metrics(0.8, 50));
+  const file = path.join(folder, 'metrics.jsonl');
+  fs.appendFileSync(file, '{"event":\n');
+  const failure = () => {
+    try {
+      readResult(folder);
+    } catch (error) {
+      return error as OptimaError;
+    }
+    throw new Error('Nothing was thrown.');
+  };
+  assert.is(failure().code, 'run.corrupt');
+  assert.match(failure().message, `${file}:4: not JSON: `);
+  fs.rmSync(file);
+  assert.is(failure().message, `Cannot read ${file}: no such file or folder.`);
+  fs.writeFileSync(file, '');
+  assert.match(failure().message, 'no evaluation "base"');
+});
+
+test.run();

@@ -1,0 +1,354 @@
+import { createHash } from 'node:crypto';
+import fs from 'node:fs';
+import os from 'node:os';
+import path from 'node:path';
+import { test } from 'uvu';
+import * as assert from 'uvu/assert';
+import { OptimaError } from '../../src/domain/errors.ts';
+import type { RunEvent } from '../../src/domain/events.ts';
+import { EventLog, type WriteBytes } from '../../src/store/event-log.ts';
+
+const folder = fs.mkdtempSync(path.join(os.tmpdir(), 'optima-log-'));
+test.after(() => fs.rmSync(folder, { recursive: true }));
+
+let time = 0;
+const clock = { now: () => time++ * 1000 };
+const started = (phase: string): RunEvent => ({ type: 'phase.started', phase });
+const withoutTimes = (file: string) => fs.readFileSync(file, 'utf8').replaceAll(/"at":"[^"]*"/g, '');
+
+function writeLog(name: string, events: readonly RunEvent[]): string {
+  const file = path.join(folder, name);
+  const log = new EventLog(file, clock);
+  for (const event of events) log.append(event);
+  log.close();
+  return file;
+}
+
+function failure(run: () => unknown): OptimaError {
+  try {
+    run();
+  } catch (error) {
+    assert.instance(error, OptimaError);
+    return error as OptimaError;
+  }
+  throw new Error('Nothing was thrown.');
+}
+
+test('what was appended is read back, numbered and stamped', () => {
+  const file = writeLog('plain.jsonl', [started('a'), started('b')]);
+  const lines = fs.readFileSync(file, 'utf8').trim().split('\n');
+  assert.is(JSON.parse(lines[1]!).seq, 1);
+  assert.match(JSON.parse(lines[1]!).at, /^\d{4}-\d\d-\d\dT/);
+  const log = new EventLog(file, clock);
+  assert.equal(log.read(0, 2), [started('a'), started('b')]);
+  log.close();
+});
+
+test('a torn last line is cut off and the rest is kept', () => {
+  const whole = writeLog('whole.jsonl', [started('a'), started('b'), started('c')]);
+  const text = fs.readFileSync(whole, 'utf8');
+  const lastLine = text.lastIndexOf('\n', text.length - 2) + 1;
+  for (const length of [lastLine + 1, lastLine + 20, text.length - 1]) {
+    const file = path.join(folder, `torn-${length}.jsonl`);
+    fs.writeFileSync(file, text.slice(0, length));
+    const log = new EventLog(file, clock);
+    for (const phase of ['a', 'b', 'c']) log.append(started(phase));
+    log.close();
+    assert.is(withoutTimes(file), withoutTimes(whole));
+  }
+});
+
+test('a corrupt line in the middle is named and nothing is cut', () => {
+  const file = writeLog('corrupt.jsonl', [started('a'), started('b'), started('c')]);
+  const lines = fs.readFileSync(file, 'utf8').split('\n');
+  for (const damaged of ['not json', lines[1]!.slice(0, -2), lines[2]!]) {
+    fs.writeFileSync(file, [lines[0], damaged, lines[2], ''].join('\n'));
+    const before = fs.readFileSync(file, 'utf8');
+    const error = failure(() => new EventLog(file, clock));
+    assert.is(error.code, 'run.corrupt');
+    assert.match(error.message, 'corrupt.jsonl:2:');
+    assert.is(fs.readFileSync(file, 'utf8'), before);
+  }
+});
+
+test('an event of an unknown shape is corrupt when it is read', () => {
+  const file = writeLog('shape.jsonl', [started('a')]);
+  fs.appendFileSync(file, '{"seq":1,"at":"1970-01-01T00:00:00.000Z","type":"phase.started","phase":7}\n');
+  const log = new EventLog(file, clock);
+  const error = failure(() => log.read(0, 2));
+  assert.is(error.code, 'run.corrupt');
+  assert.match(error.message, 'shape.jsonl:2:');
+  log.close();
+});
+
+test('a reopened log compares what it holds and appends what it does not', () => {
+  const file = writeLog('replay.jsonl', [started('a'), started('b')]);
+  const before = fs.readFileSync(file, 'utf8');
+  const log = new EventLog(file, clock);
+  log.append(started('a'));
+  assert.ok(log.replaying);
+  log.append(started('b'));
+  assert.not(log.replaying);
+  log.append(started('c'));
+  log.close();
+  assert.ok(fs.readFileSync(file, 'utf8').startsWith(before));
+  assert.is(withoutTimes(file), withoutTimes(writeLog('undisturbed.jsonl', ['a', 'b', 'c'].map(started))));
+});
+
+test('an event that differs from the one in the log is a divergence', () => {
+  const log = new EventLog(writeLog('diverged.jsonl', [started('a'), started('b')]), clock);
+  log.append(started('a'));
+  const error = failure(() => log.append(started('x')));
+  assert.is(error.code, 'run.diverged');
+  assert.match(error.message, 'diverged.jsonl:2:');
+  log.close();
+});
+
+test('replayThrough passes whole stretches only', () => {
+  const log = new EventLog(writeLog('through.jsonl', ['a', 'b', 'c'].map(started)), clock);
+  const isPhase = (name: string) => (event: RunEvent) =>
+    event.type === 'phase.started' && event.phase === name;
+  assert.is(log.replayThrough(isPhase('z')), null);
+  assert.is(log.position, 0);
+  assert.equal(log.replayThrough(isPhase('b')), [started('a'), started('b')]);
+  assert.is(log.position, 2);
+  log.close();
+});
+
+test('the hash covers the events and not their times', () => {
+  const one = new EventLog(writeLog('hash-1.jsonl', [started('a'), started('b')]), clock);
+  const two = new EventLog(writeLog('hash-2.jsonl', [started('a'), started('b')]), clock);
+  assert.is(one.hash(0, 2), two.hash(0, 2));
+  assert.is.not(one.hash(0, 2), two.hash(0, 1));
+  one.close();
+  two.close();
+});
+
+test('a full disk is one clear line, and the log is whole again when it is reopened', () => {
+  const file = path.join(folder, 'full.jsonl');
+  let left = 120;
+  const fillUp: WriteBytes = (descriptor, bytes) => {
+    if (left === 0) throw Object.assign(new Error('ENOSPC: write'), { code: 'ENOSPC' });
+    const taken = Math.min(left, bytes.length);
+    left -= taken;
+    return fs.writeSync(descriptor, bytes, 0, taken);
+  };
+  const log = new EventLog(file, clock, fillUp);
+  log.append(started('a'));
+  const error = failure(() => log.append(started('b')));
+  assert.is(error.code, 'io.write');
+  assert.match(error.message, /^Cannot write .*full\.jsonl: no space is left on the device\.$/);
+  assert.match(error.hint!, 'resume');
+  log.close();
+  const reopened = new EventLog(file, clock);
+  assert.equal(reopened.read(0, 2), [started('a')]);
+  reopened.close();
+});
+
+test('a folder that does not exist or cannot be written is io.write', () => {
+  const error = failure(() => new EventLog(path.join(folder, 'nowhere', 'events.jsonl'), clock));
+  assert.is(error.code, 'io.write');
+});
+
+/** Calls `run` while a function of `fs` is another one. */
+function withFs<Name extends 'fsyncSync' | 'readSync' | 'openSync' | 'closeSync', Result>(
+  name: Name,
+  stand: (real: (typeof fs)[Name]) => unknown,
+  run: () => Result,
+): Result {
+  const real = fs[name];
+  fs[name] = stand(real) as (typeof fs)[Name];
+  try {
+    return run();
+  } finally {
+    fs[name] = real;
+  }
+}
+
+const piece = 1 << 20;
+
+test('lines longer than a piece, and characters that lie across two, are read as they were written', () => {
+  const file = path.join(folder, 'long.jsonl');
+  const log = new EventLog(file, { now: () => 0 });
+  // Three bytes a character: of any three places of a piece's end, two fall inside one.
+  const events = [
+    'a',
+    ...[0, 1, 2].map((shift) => `${'x'.repeat(shift)}${'€'.repeat(400_000)}`),
+    '😀'.repeat(700_000),
+    'z',
+  ].map(started);
+  const appended: RunEvent[] = [];
+  for (const event of events) {
+    log.append(event);
+    appended.push(...log.read(log.position - 1));
+  }
+  assert.equal(appended, events);
+  const hashes = events.map((_, from) => log.hash(from));
+  log.close();
+  const sizes: number[] = [];
+  withFs(
+    'readSync',
+    (real) => (descriptor: number, buffer: Buffer, offset: number, length: number, position: number) => {
+      sizes.push(length);
+      return real(descriptor, buffer, offset, length, position);
+    },
+    () => {
+      const again = new EventLog(file, { now: () => 0 });
+      for (const event of events) again.append(event);
+      assert.equal(again.read(0), events);
+      assert.equal(again.read(3, 5), events.slice(3, 5));
+      assert.equal(
+        events.map((_, from) => again.hash(from)),
+        hashes,
+      );
+      again.append(started('end'));
+      assert.equal(again.read(5), [started('z'), started('end')]);
+      again.close();
+    },
+  );
+  assert.is(Math.max(...sizes), piece);
+  assert.is(fs.readFileSync(file, 'utf8').split('\n').length, events.length + 2);
+});
+
+test('a system that reads or writes a few bytes at a time changes nothing', () => {
+  const events = ['a', 'bé', '😀'].map(started);
+  const whole = writeLog('at-once.jsonl', events);
+  const file = path.join(folder, 'bit-by-bit.jsonl');
+  const log = new EventLog(file, clock, (descriptor, bytes) => fs.writeSync(descriptor, bytes, 0, 1));
+  for (const event of events) log.append(event);
+  assert.is(withoutTimes(file), withoutTimes(whole));
+  withFs(
+    'readSync',
+    (real) => (descriptor: number, buffer: Buffer, offset: number, length: number, position: number) =>
+      real(descriptor, buffer, offset, Math.min(length, 7), position),
+    () => assert.equal(log.read(0), events),
+  );
+  fs.truncateSync(file, fs.readFileSync(file, 'utf8').indexOf('\n') + 1);
+  assert.equal(log.read(0), events.slice(0, 1), 'a log that got shorter ends where it ends');
+  log.close();
+});
+
+test('a line is the number, the time and the event, and nothing else', () => {
+  const file = path.join(folder, 'line.jsonl');
+  const log = new EventLog(file, { now: () => Date.UTC(2026, 1, 3, 4, 5, 6, 7) });
+  log.append(started('a'));
+  log.append({ type: 'cohort.completed', phase: 'a', cohort: 0 });
+  log.close();
+  const at = '"at":"2026-02-03T04:05:06.007Z"';
+  assert.is(
+    fs.readFileSync(file, 'utf8'),
+    `{"seq":0,${at},"type":"phase.started","phase":"a"}\n{"seq":1,${at},"type":"cohort.completed","phase":"a","cohort":0}\n`,
+  );
+});
+
+test('the hash is SHA-256 over the events, a line each, in their order and without number and time', () => {
+  const log = new EventLog(writeLog('hash-3.jsonl', ['a', 'b', 'a'].map(started)), clock);
+  const expected = (...phases: string[]) =>
+    createHash('sha256')
+      .update(phases.map((phase) => `${JSON.stringify(started(phase))}\n`).join(''))
+      .digest('hex')
+      .slice(0, 16);
+  assert.is(log.hash(0, 3), expected('a', 'b', 'a'));
+  assert.is(log.hash(1, 3), expected('b', 'a'));
+  assert.is(log.hash(2, 3), expected('a'));
+  assert.is.not(log.hash(0, 2), log.hash(1, 3));
+  log.append(started('a'));
+  assert.is(log.hash(0), expected('a'), 'what is still to be replayed does not count');
+  assert.equal(log.read(0), [started('a')]);
+  log.close();
+});
+
+test('replaying begins where the process stands and ends with the log', () => {
+  const log = new EventLog(writeLog('stand.jsonl', ['a', 'b', 'a'].map(started)), clock);
+  const isA = (event: RunEvent) => event.type === 'phase.started' && event.phase === 'a';
+  assert.equal(log.replayThrough(isA), [started('a')]);
+  assert.equal(log.replayThrough(isA), [started('b'), started('a')]);
+  assert.is(log.position, 3);
+  assert.not(log.replaying);
+  log.append(started('a'));
+  assert.is(log.replayThrough(isA), null, 'what this process wrote is not replayed');
+  assert.is(log.position, 4);
+  log.close();
+});
+
+test('after a divergence the log is as it was', () => {
+  const file = writeLog('kept.jsonl', [started('a'), started('b')]);
+  const before = fs.readFileSync(file, 'utf8');
+  const log = new EventLog(file, clock);
+  failure(() => log.append(started('b')));
+  log.append(started('a'));
+  assert.is(log.position, 1);
+  log.close();
+  assert.is(fs.readFileSync(file, 'utf8'), before);
+});
+
+test('a line of an unknown shape is named by its number, wherever reading began', () => {
+  const file = writeLog('shape-3.jsonl', [started('a'), started('b')]);
+  fs.appendFileSync(file, '{"seq":2,"at":"1970-01-01T00:00:00.000Z","type":"phase.ended"}\n');
+  const log = new EventLog(file, clock);
+  assert.match(failure(() => log.read(1, 3)).message, 'shape-3.jsonl:3:');
+  assert.match(failure(() => log.replayThrough(() => false)).message, 'shape-3.jsonl:3:');
+  log.close();
+});
+
+test('a line that lacks its time, or does not begin with its number, is not one of this log', () => {
+  for (const line of ['', '{"seq":0,"type":"phase.started"}', ' {"seq":0,"at":"x","type":"phase.started"}']) {
+    const file = path.join(folder, 'header.jsonl');
+    fs.writeFileSync(file, `${line}\n`);
+    assert.match(failure(() => new EventLog(file, clock)).message, 'header.jsonl:1:');
+  }
+});
+
+test('what was recorded is forced onto the disk by sync, and only then', () => {
+  const opened: number[] = [];
+  const file = path.join(folder, 'sync.jsonl');
+  const log = withFs(
+    'openSync',
+    (real) =>
+      (...args: Parameters<typeof fs.openSync>) => {
+        const descriptor = real(...args);
+        opened.push(descriptor);
+        return descriptor;
+      },
+    () => new EventLog(file, clock),
+  );
+  const synced: number[] = [];
+  withFs(
+    'fsyncSync',
+    () => (descriptor: number) => synced.push(descriptor),
+    () => {
+      log.append(started('a'));
+      assert.equal(synced, []);
+      log.sync();
+      assert.equal(synced, opened);
+    },
+  );
+  const full = () => () => {
+    throw Object.assign(new Error('fsync'), { code: 'ENOSPC' });
+  };
+  assert.match(
+    failure(() => withFs('fsyncSync', full, () => log.sync())).message,
+    /^Cannot write .*no space/,
+  );
+  log.close();
+  assert.throws(() => fs.fstatSync(opened[0]!), /EBADF/);
+});
+
+test('a log that cannot be opened leaves no file open', () => {
+  const file = path.join(folder, 'none.jsonl');
+  fs.writeFileSync(file, 'none\n');
+  const opened: number[] = [];
+  withFs(
+    'openSync',
+    (real) =>
+      (...args: Parameters<typeof fs.openSync>) => {
+        opened.push(real(...args));
+        return opened.at(-1);
+      },
+    () => failure(() => new EventLog(file, clock)),
+  );
+  assert.is(opened.length, 1);
+  assert.throws(() => fs.fstatSync(opened[0]!), /EBADF/);
+});
+
+test.run();
