@@ -73,7 +73,7 @@ export function viewOf(role: string, systemText: string, turns: readonly Turn[])
   return messages;
 }
 
-/** Tokens of the messages alone, in tokens; system prompts and re-read context do not count (METHOD §2). */
+/** Tokens of the messages alone, in tokens; system prompts and re-read context do not count (docs/method.md §2). */
 export function messageTokens(turns: readonly Turn[]): number {
   return turns.reduce((sum, turn) => sum + turn.tokenIds.length, 0);
 }

@@ -8,7 +8,7 @@ import { unprovided } from './unprovided.ts';
 export const phaseNames = ['generate', 'rank', 'select', 'train', 'evaluate'] as const;
 export type PhaseName = (typeof phaseNames)[number];
 
-/** One planned iteration. `init` draws format prompts, `isft` does not (METHOD §3, §4). */
+/** One planned iteration. `init` draws format prompts, `isft` does not (docs/method.md §3, §4). */
 export interface IterationPlan {
   readonly index: number;
   readonly kind: 'init' | 'isft';

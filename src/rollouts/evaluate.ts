@@ -1,4 +1,4 @@
-// Evaluation: one dialogue for each task of a split, temperature 0, plain prompts (METHOD §7).
+// Evaluation: one dialogue for each task of a split, temperature 0, plain prompts (docs/method.md §7).
 import { OptimaError } from '../domain/errors.ts';
 import { measureTeam, type TeamMetrics } from '../domain/metrics.ts';
 import type { Trajectory } from '../domain/transcript.ts';

@@ -61,7 +61,9 @@ export function planIterations(recipe: Recipe): IterationPlan[] {
   }));
 }
 
-/** Whether an iteration fine-tunes the base's weights; else it goes on from the previous policy's (METHOD §4). */
+/**
+ * Whether an iteration fine-tunes the base's weights; else it goes on from the previous policy's (docs/method.md §4).
+ */
 export function startsFromBase(
   { kind }: IterationPlan,
   { isft }: Recipe,

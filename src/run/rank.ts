@@ -1,4 +1,4 @@
-// Ranking: the reward of every dialogue of an iteration (METHOD §2), and the cases the paper leaves open.
+// Ranking: the reward of every dialogue of an iteration (docs/method.md §2), and the cases the paper leaves open.
 // Pure; src/run/readability.ts asks the frozen base model for the log-probabilities.
 import { messageOf } from '../domain/errors.ts';
 import type { EdgeCase, RunEventOf } from '../domain/events.ts';

@@ -1,4 +1,4 @@
-// Selection (METHOD §3, §4): the best dialogue of each task, if it passes the threshold, and of those the top
+// Selection (docs/method.md §3, §4): the best dialogue of each task, if it passes the threshold, and of those the top
 // share. Pure.
 import type { RunEventOf } from '../domain/events.ts';
 import type { RankedTrajectory } from './rank.ts';

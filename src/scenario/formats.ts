@@ -1,4 +1,4 @@
-// Format pools for initialization (METHOD §3): ways of writing that an agent can be asked for.
+// Format pools for initialization (docs/method.md §3): ways of writing that an agent can be asked for.
 import type { FormatPrompt } from './types.ts';
 
 /** Nine compact formats. Each prompt is one short line, because every agent of a dialogue reads it. */

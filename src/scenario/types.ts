@@ -63,7 +63,7 @@ export interface Metric {
   score(prediction: string | null, answers: readonly string[]): Score;
 }
 
-/** A way of writing that initialization asks for and training then makes a habit (METHOD §3). */
+/** A way of writing that initialization asks for and training then makes a habit (docs/method.md §3). */
 export interface FormatPrompt {
   readonly name: string;
   /** Appended to the role's view as a line of its own. */

@@ -1,5 +1,5 @@
-// What each reward term is for (METHOD §10), on the dialogues that the shipped model held in the first phase of
-// `optima train two-hop-qa`: 24 training tasks, 8 dialogues each, with the terms as that run's log has them.
+// What each reward term is for (docs/method.md §10), on the dialogues that the shipped model held in the first phase
+// of `optima train two-hop-qa`: 24 training tasks, 8 dialogues each, with the terms as that run's log has them.
 import { readFileSync } from 'node:fs';
 import { test } from 'uvu';
 import * as assert from 'uvu/assert';

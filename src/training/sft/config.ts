@@ -1,6 +1,6 @@
 // Hyper-parameters of supervised fine-tuning, with defaults for the embedded model.
 
-/** METHOD §7 lists the paper's values for 8 B parameters. */
+/** docs/method.md §7 lists the paper's values for 8 B parameters. */
 export interface SftConfig {
   /** Peak of the schedule. */
   readonly learningRate: number;

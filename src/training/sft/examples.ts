@@ -1,4 +1,4 @@
-// From dialogues to training sequences: one per agent, in that agent's own view (METHOD §4).
+// From dialogues to training sequences: one per agent, in that agent's own view (docs/method.md §4).
 import type { ChatMessage, TrainablePolicy, TrainingSequence } from '../../domain/model.ts';
 import { type Trajectory, type Turn, viewOf } from '../../domain/transcript.ts';
 

@@ -1,4 +1,4 @@
-// Supervised fine-tuning of a policy on the dialogues that were selected (METHOD §4).
+// Supervised fine-tuning of a policy on the dialogues that were selected (docs/method.md §4).
 import { OptimaError } from '../../domain/errors.ts';
 import type { TrainingSequence } from '../../domain/model.ts';
 import type { Rng } from '../../domain/rng.ts';
