@@ -1,6 +1,5 @@
 // The one door to TF.js: the engine's choice, and the decoder's operations. Nothing else imports TF.js itself.
 
-export { addTo, overwrite, readInto, sumOfSquares } from './arrays.ts';
 export {
   type BlockDecoder,
   blockTokens,
@@ -20,6 +19,7 @@ export {
   heapBytes,
   startEngine,
 } from './engine.ts';
+export { addTo, overwrite, readInto, sumOfSquares } from './host-arrays.ts';
 export {
   adamWStep,
   attention,

@@ -10,7 +10,7 @@ import {
   tokenNll,
 } from '../../tensor/index.ts';
 import { computeHidden, type Decoder, type KeysValues, type Past, project } from './forward.ts';
-import { groupByLength, padSequences } from './groups.ts';
+import { groupByLength, padSequences } from './length-groups.ts';
 
 /** Keys and values of one block: [layer, keys or values, kv, token, dh]. */
 type Block = Float32Array;

@@ -3,7 +3,7 @@
 import type { TensorInfo } from '@tensorflow/tfjs';
 import type { CausalShape } from '../ops.ts';
 import { bytes } from './heap.ts';
-import type { HeapKit } from './kit.ts';
+import type { HeapKit } from './heap-kit.ts';
 
 /** Rows of a strip. */
 const stripRows = 64;

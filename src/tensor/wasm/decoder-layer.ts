@@ -12,7 +12,7 @@ import {
   scoreScale,
 } from './causal-attention.ts';
 import { layOut, type Scratch, total } from './heap.ts';
-import type { HeapKit } from './kit.ts';
+import type { HeapKit } from './heap-kit.ts';
 
 type Matrix = Exclude<(typeof layerParameters)[number], 'inputNorm' | 'postNorm'>;
 type Parameters<T> = Readonly<Record<(typeof layerParameters)[number], T>>;

@@ -12,7 +12,7 @@ import {
 } from '../decoder.ts';
 import type { Packing } from '../x86/index.ts';
 import { bytes, type Heap, layOut, Scratch, total } from './heap.ts';
-import type { HeapKit } from './kit.ts';
+import type { HeapKit } from './heap-kit.ts';
 import {
   attendPaged,
   layerBytes,

@@ -9,7 +9,7 @@ import { causalAttention, causalAttentionGrad } from './causal-attention.ts';
 import { decoderLayer, decoderLayerGrad, type LayerShape } from './decoder-layer.ts';
 import { Heap, Scratch, type WasmBackend } from './heap.ts';
 import { HeapDecoder } from './heap-decoder.ts';
-import type { HeapKit } from './kit.ts';
+import type { HeapKit } from './heap-kit.ts';
 import { fitsPaging } from './paged-attention.ts';
 import { batchMatMul, blasProduct, tiledProduct } from './product.ts';
 import { rmsNorm, rmsNormGrad } from './rms-norm.ts';

@@ -1,6 +1,6 @@
 import { test } from 'uvu';
 import * as assert from 'uvu/assert';
-import { groupByLength, padSequences } from '../../../src/models/llama/groups.ts';
+import { groupByLength, padSequences } from '../../../src/models/llama/length-groups.ts';
 import { startEngine } from '../../../src/tensor/index.ts';
 
 test.before(async () => {
