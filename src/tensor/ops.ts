@@ -2,7 +2,6 @@
 // composed from TF.js' own operations. All are synchronous and work inside tidy and variableGrads.
 import { type LayerWeights, layerParameters } from './decoder.ts';
 import tf from './tfjs.cjs';
-import type { LayerShape } from './wasm/decoder-layer.ts';
 
 type Save = (tensors: tf.Tensor[]) => void;
 
@@ -102,6 +101,11 @@ export interface CausalShape {
   readonly h: number;
   readonly kv: number;
   readonly dh: number;
+}
+
+/** Sizes of a decoder layer. */
+export interface LayerShape extends CausalShape {
+  readonly eps: number;
 }
 
 /** What a token's score in the softmax gets added where it must not count: its weight is exactly 0 in float32. */

@@ -6,11 +6,9 @@ import { Tokenizer } from '@huggingface/tokenizers';
 import { messageOf, OptimaError } from '../../domain/errors.ts';
 import type { ChatMessage, TrainingSequence } from '../../domain/model.ts';
 import { compileChatTemplate, type PlainMessage } from './chat-template.ts';
-import type { TokenizerFiles } from './train.ts';
+import type { JsonObject, TokenizerFiles } from './train.ts';
 
 export { type TokenizerFiles, trainTokenizer } from './train.ts';
-
-export type JsonObject = Readonly<Record<string, unknown>>;
 
 /** A tokenizer with its chat template. Immutable but for its caches. */
 export interface ChatTokenizer {

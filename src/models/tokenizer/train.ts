@@ -1,7 +1,8 @@
 // Trains a byte-level BPE tokenizer and writes it in the Hugging Face layout: how the embedded model's
 // tokenizer was made. `tokenizerFrom` turns the result into a tokenizer.
 import { OptimaError } from '../../domain/errors.ts';
-import type { JsonObject } from './index.ts';
+
+export type JsonObject = Readonly<Record<string, unknown>>;
 
 /** The contents of `tokenizer.json` and `tokenizer_config.json`. */
 export interface TokenizerFiles {

@@ -2,7 +2,7 @@
 // between smaller operations, took a seventh of a training step.
 import type { TensorInfo } from '@tensorflow/tfjs';
 import { layerParameters } from '../decoder.ts';
-import type { CausalShape } from '../ops.ts';
+import type { LayerShape } from '../ops.ts';
 import {
   attend,
   attendGrad,
@@ -19,11 +19,6 @@ type Parameters<T> = Readonly<Record<(typeof layerParameters)[number], T>>;
 
 /** What a layer is given beside its weights: x [b·t, d], cos and sin [t, dh/2]. */
 type LayerInputs = Parameters<TensorInfo> & Readonly<Record<'x' | 'cos' | 'sin', TensorInfo>>;
-
-/** Sizes of a layer. */
-export interface LayerShape extends CausalShape {
-  readonly eps: number;
-}
 
 /** What the backward pass needs of the forward pass: queries and keys are rotated. */
 function keptSizes(shape: LayerShape, d: number, f: number) {

@@ -1,12 +1,12 @@
 // Puts our kernels into TF.js' registry for the wasm backend: replacements of its own, and the fused ones.
 import type { Blas } from '../blas.ts';
 import type { BlockDecoder, DecoderShape, DecoderWeights, LayerWeights, RotaryAngles } from '../decoder.ts';
-import type { AdamWStep } from '../ops.ts';
+import type { AdamWStep, LayerShape } from '../ops.ts';
 import tf from '../tfjs.cjs';
 import type { MachineCode } from '../x86/index.ts';
 import { adamW } from './adamw.ts';
 import { causalAttention, causalAttentionGrad } from './causal-attention.ts';
-import { decoderLayer, decoderLayerGrad, type LayerShape } from './decoder-layer.ts';
+import { decoderLayer, decoderLayerGrad } from './decoder-layer.ts';
 import { Heap, Scratch, type WasmBackend } from './heap.ts';
 import { HeapDecoder } from './heap-decoder.ts';
 import type { HeapKit } from './heap-kit.ts';
