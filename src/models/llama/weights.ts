@@ -1,6 +1,6 @@
 // A decoder's weights: their Hugging Face names and shapes, their first values, and the structure the forward
 // pass reads.
-import { createHash } from 'node:crypto';
+import { createHash16 } from '../../domain/hash.ts';
 import type { PolicyHash } from '../../domain/ids.ts';
 import type { Rng } from '../../domain/rng.ts';
 import type { DecoderWeights, LayerWeights, tf } from '../../tensor/index.ts';
@@ -117,15 +117,15 @@ export function arrangeWeights(
 }
 
 /**
- * Names a policy by its content: the first 16 hexadecimal digits of the SHA-256 over the architecture and
- * every weight's name, shape and float32 bytes, in the order of the names.
+ * Names a policy by its content: the hash over the architecture and every weight's name, shape and float32 bytes, in the
+ * order of the names.
  */
 export function hashWeights(config: LlamaConfig, weights: ReadonlyMap<string, NamedArray>): PolicyHash {
-  const hash = createHash('sha256').update(canonicalConfig(config));
+  const hash = createHash16().update(canonicalConfig(config));
   for (const name of [...weights.keys()].sort()) {
     const { shape, values } = weights.get(name)!;
     hash.update(`\n${name} ${JSON.stringify(shape)}\n`);
     hash.update(new Uint8Array(values.buffer, values.byteOffset, values.byteLength));
   }
-  return hash.digest('hex').slice(0, 16) as PolicyHash;
+  return hash.digest() as PolicyHash;
 }
