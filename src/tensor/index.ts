@@ -3,17 +3,13 @@
 export {
   type BlockDecoder,
   blockTokens,
-  type DecoderShape,
   type DecoderWeights,
   type LayerWeights,
   type LogitsRow,
   plainLogits,
-  type RotaryAngles,
   type Span,
 } from './decoder.ts';
 export {
-  type BackendName,
-  backendNames,
   type Engine,
   type EngineOptions,
   heapBytes,

@@ -2,7 +2,8 @@ import { createRequire } from 'node:module';
 import { type Test, test } from 'uvu';
 import * as assert from 'uvu/assert';
 import { OptimaError } from '../../src/domain/errors.ts';
-import { backendNames, heapBytes, startEngine, tf } from '../../src/tensor/index.ts';
+import { backendNames } from '../../src/tensor/engine.ts';
+import { heapBytes, startEngine, tf } from '../../src/tensor/index.ts';
 
 // The engine starts once per process, so these tests run in order: what fails first, what starts last.
 

@@ -1,3 +1,2 @@
 // The embedded model: a Llama-family decoder in TF.js that reads and writes the Hugging Face layout.
-export { type LlamaConfig, type LlamaConfigInput, parseLlamaConfig } from './config.ts';
 export { createPolicy, type LlamaOptions, LlamaPolicy, loadPolicy } from './policy.ts';

@@ -18,7 +18,7 @@ import { type BlockDecoder, tf } from '../../tensor/index.ts';
 import { type ChatTokenizer, loadTokenizer } from '../tokenizer/index.ts';
 import { createBlockDecoder } from './block-decoder.ts';
 import { readCheckpoint, writeCheckpoint } from './checkpoint.ts';
-import { canonicalConfig, type LlamaConfig, type LlamaConfigInput, parseLlamaConfig } from './config.ts';
+import { type LlamaConfig, type LlamaConfigInput, parseLlamaConfig } from './config.ts';
 import { computeHidden, type Decoder, project } from './forward.ts';
 import { generateTokens } from './generate.ts';
 import { Memory, type PrefixStatistics } from './memory.ts';
@@ -79,7 +79,7 @@ export class LlamaPolicy implements TrainablePolicy {
     this.#blocks = createBlockDecoder(this.#decoder);
   }
 
-  /** Content hash of the weights as of construction, or of the last `refreshHash`, `save` or `copyWeightsFrom`. */
+  /** Content hash of the weights as of construction, or of the last `refreshHash` or `save`. */
   get hash(): PolicyHash {
     return this.#hash;
   }
@@ -206,15 +206,6 @@ export class LlamaPolicy implements TrainablePolicy {
    */
   computeLogits(ids: tf.Tensor2D, positions?: tf.Tensor1D): tf.Tensor2D {
     return this.project(this.computeHidden(ids), positions);
-  }
-
-  /** Takes over the values of a policy of the same architecture. Throws a RangeError for another one. */
-  copyWeightsFrom(other: LlamaPolicy): void {
-    if (canonicalConfig(other.config) !== canonicalConfig(this.config)) {
-      throw new RangeError('copyWeightsFrom: the two policies differ in architecture.');
-    }
-    for (const [name, variable] of this.parameters) variable.assign(other.parameters.get(name)!);
-    this.#hash = other.hash;
   }
 
   async save(folder: string): Promise<PolicyHash> {

@@ -8,7 +8,7 @@ import type { ChatMessage, TrainingSequence } from '../../domain/model.ts';
 import { compileChatTemplate, type PlainMessage } from './chat-template.ts';
 import type { JsonObject, TokenizerFiles } from './train.ts';
 
-export { type TokenizerFiles, trainTokenizer } from './train.ts';
+export { trainTokenizer } from './train.ts';
 
 /** A tokenizer with its chat template. Immutable but for its caches. */
 export interface ChatTokenizer {

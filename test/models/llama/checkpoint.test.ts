@@ -56,7 +56,6 @@ for (const tie_word_embeddings of [false, true]) {
     assert.is(loaded.hash, policy.hash);
     assert.equal(loaded.config, policy.config);
     assert.equal(logitsOf(loaded), logitsOf(policy));
-    loaded.copyWeightsFrom(policy);
     assert.is(loaded.refreshHash(), hash);
     assert.equal((await readdir(folder)).sort(), [
       'config.json',
@@ -114,26 +113,7 @@ test('the hash follows the weights and the seed', () => {
   tf.tidy(() => norm.assign(tf.mul(norm, 1.0001)));
   assert.is(same.hash, policy.hash, 'not before refreshHash');
   assert.not.equal(same.refreshHash(), policy.hash);
-  same.copyWeightsFrom(policy);
-  assert.is(same.hash, policy.hash);
-  assert.equal(logitsOf(same), logitsOf(policy));
   for (const each of [policy, same, other]) each.dispose();
-});
-
-test('copied weights live on when the policy they came from is trained or disposed', () => {
-  const source = createTinyPolicy();
-  const copy = createTinyPolicy({}, { seed: 8 });
-  const expected = logitsOf(source);
-  copy.copyWeightsFrom(source);
-  tf.tidy(() => {
-    for (const variable of source.parameters.values()) variable.assign(tf.zerosLike(variable));
-  });
-  source.dispose();
-  assert.equal(logitsOf(copy), expected);
-  const wider = createTinyPolicy({ intermediate_size: 32 });
-  assert.throws(() => copy.copyWeightsFrom(wider), /differ in architecture/);
-  copy.dispose();
-  wider.dispose();
 });
 
 test('first values have the deviation they should', () => {
