@@ -303,14 +303,28 @@ export function createPolicy(
   return new LlamaPolicy(complete, initialWeights(complete, rng), tokenizer, options);
 }
 
+export interface LoadOptions extends LlamaOptions {
+  /** Replaces the folder's own. */
+  readonly tokenizer?: ChatTokenizer;
+  /** What the weights must be. */
+  readonly hash?: PolicyHash;
+}
+
 /**
- * The policy of a Hugging Face folder; `tokenizer` replaces the folder's own. Throws `checkpoint.missing`,
- * `checkpoint.invalid` or `tokenizer.mismatch`.
+ * The policy of a Hugging Face folder. Throws `checkpoint.missing`, `checkpoint.invalid`, which weights of another hash are
+ * too, or `tokenizer.mismatch`.
  */
 export async function loadPolicy(
   folder: string,
-  { tokenizer, ...options }: LlamaOptions & { readonly tokenizer?: ChatTokenizer } = {},
+  { tokenizer, hash, ...options }: LoadOptions = {},
 ): Promise<LlamaPolicy> {
   const { config, weights } = await readCheckpoint(folder);
-  return new LlamaPolicy(config, weights, tokenizer ?? (await loadTokenizer(folder)), options);
+  const policy = new LlamaPolicy(config, weights, tokenizer ?? (await loadTokenizer(folder)), options);
+  if (hash === undefined || policy.hash === hash) return policy;
+  policy.dispose();
+  throw new OptimaError(
+    'checkpoint.invalid',
+    `${folder}: its weights have the hash ${policy.hash}, not ${hash}.`,
+    { hint: 'The files were changed since they were written.' },
+  );
 }

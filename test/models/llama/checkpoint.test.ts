@@ -4,6 +4,8 @@ import { join } from 'node:path';
 import { test } from 'uvu';
 import * as assert from 'uvu/assert';
 import type { OptimaError } from '../../../src/domain/errors.ts';
+import { hash16 } from '../../../src/domain/hash.ts';
+import type { PolicyHash } from '../../../src/domain/ids.ts';
 import { createRng } from '../../../src/domain/rng.ts';
 import { createPolicy, type LlamaPolicy, loadPolicy } from '../../../src/models/llama/index.ts';
 import { readSafetensors, writeSafetensors } from '../../../src/models/llama/safetensors.ts';
@@ -25,7 +27,7 @@ const load = (folder: string) => loadPolicy(folder, { tokenizer: lettersTokenize
 const logitsOf = (policy: LlamaPolicy) =>
   tf.tidy(() => policy.computeLogits(tf.tensor2d([[5, 9, 33, 7]], [1, 4], 'int32')).arraySync());
 
-async function assertRefused(promise: Promise<unknown>, code: string, pattern: RegExp): Promise<void> {
+async function assertRefused(promise: Promise<unknown>, code: string, pattern: RegExp): Promise<OptimaError> {
   let error: OptimaError | undefined;
   try {
     await promise;
@@ -35,6 +37,7 @@ async function assertRefused(promise: Promise<unknown>, code: string, pattern: R
   assert.is(error?.code, code, String(error));
   assert.match(error!.message, pattern);
   assert.not.match(error!.message, /\n/);
+  return error!;
 }
 
 /** A saved tiny checkpoint whose files a test then damages. */
@@ -67,6 +70,25 @@ for (const tie_word_embeddings of [false, true]) {
     loaded.dispose();
   });
 }
+
+test('weights that are not those asked for are refused, and leave nothing in memory', async () => {
+  const [folder, tokenizer] = [newFolder(), lettersTokenizer];
+  const policy = createTinyPolicy();
+  const hash = await policy.save(folder);
+  policy.dispose();
+  const loaded = await loadPolicy(folder, { tokenizer, hash });
+  assert.is(loaded.hash, hash);
+  loaded.dispose();
+  const before = tf.memory().numTensors;
+  const other = hash16('other') as PolicyHash;
+  const error = await assertRefused(
+    loadPolicy(folder, { tokenizer, hash: other }),
+    'checkpoint.invalid',
+    new RegExp(`^${folder}: its weights have the hash ${hash}, not ${other}\\.$`),
+  );
+  assert.is(error.hint, 'The files were changed since they were written.');
+  assert.is(tf.memory().numTensors, before);
+});
 
 test('saving over an older checkpoint replaces it and leaves nothing beside it', async () => {
   const folder = await savedFolder();
