@@ -4,7 +4,8 @@ import { messageOf, nearest, OptimaError } from '../domain/errors.ts';
 import { type Blas, loadBlas } from './blas.ts';
 import tf from './tfjs.cjs';
 import { adviseHugePages } from './wasm/huge-pages.ts';
-import { installWasmKernels, wasmHeap } from './wasm/install.ts';
+import { installWasmKernels, wasmHeap, wasmLoops } from './wasm/install.ts';
+import { checkMachineCode, warnOfMachineCode } from './x86/check.ts';
 import { assembleMachineCode, type MachineCode } from './x86/index.ts';
 
 /** How each backend starts, in the order in which `auto` tries them. A new backend is a new line here. */
@@ -174,12 +175,25 @@ async function activate(tfjsName: string): Promise<void> {
   await tf.ready();
 }
 
-/** What OPTIMA_MACHINE_CODE allows and the machine offers, or why there is none. Throws `usage` for another value. */
+/**
+ * What OPTIMA_MACHINE_CODE allows, the machine offers and WebAssembly confirms, or why there is none. Throws `usage` for
+ * another value.
+ */
 function chooseMachineCode(): MachineCode | string {
   const setting = process.env.OPTIMA_MACHINE_CODE || 'on';
   if (setting === 'off') return 'switched off by OPTIMA_MACHINE_CODE';
-  if (setting === 'on') return assembleMachineCode(wasmHeap());
-  throw new OptimaError('usage', `OPTIMA_MACHINE_CODE is "${setting}", which is not one of on, off.`);
+  if (setting !== 'on') {
+    throw new OptimaError('usage', `OPTIMA_MACHINE_CODE is "${setting}", which is not one of on, off.`);
+  }
+  const heap = wasmHeap();
+  try {
+    const code = assembleMachineCode(heap);
+    if (typeof code !== 'string') checkMachineCode(heap, code, wasmLoops(heap));
+    return code;
+  } catch (error) {
+    warnOfMachineCode(error);
+    return messageOf(error);
+  }
 }
 
 /** Why there is no BLAS where machine code is as fast. */

@@ -1,20 +1,23 @@
 // Puts our kernels into TF.js' registry for the wasm backend: replacements of its own, and the fused ones.
+import { OptimaError } from '../../domain/errors.ts';
 import type { Blas } from '../blas.ts';
 import type { BlockDecoder, DecoderShape, DecoderWeights, LayerWeights, RotaryAngles } from '../decoder.ts';
 import type { AdamWStep, LayerShape } from '../ops.ts';
 import tf from '../tfjs.cjs';
+import { checkMachinePaging, warnOfMachineCode } from '../x86/check.ts';
 import type { MachineCode } from '../x86/index.ts';
 import { adamW } from './adamw.ts';
+import type { WasmMemory } from './assembler.ts';
 import { causalAttention, causalAttentionGrad } from './causal-attention.ts';
 import { decoderLayer, decoderLayerGrad } from './decoder-layer.ts';
 import { Heap, Scratch, type WasmBackend } from './heap.ts';
 import { HeapDecoder } from './heap-decoder.ts';
 import type { HeapKit } from './heap-kit.ts';
-import { fitsPaging } from './paged-attention.ts';
-import { batchMatMul, blasProduct, tiledProduct } from './product.ts';
+import { fitsPaging, pagingFor } from './paged-attention.ts';
+import { batchMatMul, blasProduct, type Product, tiledProduct } from './product.ts';
 import { rmsNorm, rmsNormGrad } from './rms-norm.ts';
 import { gatherRows, unsortedSegmentSum } from './rows.ts';
-import { assembleStrided } from './strided.ts';
+import { assembleStrided, type Strided } from './strided.ts';
 import { swiglu, swigluGrad } from './swiglu.ts';
 import { assembleTiles } from './tiles.ts';
 import { tokenNll, tokenNllGrad } from './token-nll.ts';
@@ -37,6 +40,7 @@ interface Attributes extends AdamWStep, LayerShape {
 type Kernel = (inputs: Inputs, attributes: Attributes) => tf.TensorInfo | tf.TensorInfo[];
 
 let kit: HeapKit | null = null;
+let blasInUse: Blas | null = null;
 
 /** The wasm heap; null where that is not the backend. */
 export const currentHeap = (): Heap | null => (kit !== null && tf.getBackend() === 'wasm' ? kit.heap : null);
@@ -45,13 +49,28 @@ export const currentHeap = (): Heap | null => (kit !== null && tf.getBackend() =
 export const currentMachineCode = (): MachineCode | null =>
   kit !== null && tf.getBackend() === 'wasm' ? kit.machineCode : null;
 
-/** A decoder that reads on the wasm heap itself; null where that is not the backend, or the heads' size no multiple of 8. */
+/**
+ * A decoder that reads on the wasm heap itself; null where that is not the backend, or the heads' size no multiple of 8. The
+ * first for heads of its shape tries the machine code for them: where that is wrong, none is trusted from then on, though
+ * `Engine` still says what was found at the start.
+ */
 export function createHeapDecoder(
   shape: DecoderShape,
   weights: DecoderWeights,
   angles: RotaryAngles,
 ): BlockDecoder | null {
   if (kit === null || tf.getBackend() !== 'wasm' || !fitsPaging(shape.headSize)) return null;
+  if (kit.machineCode !== null) {
+    const { heap, machineCode } = kit;
+    try {
+      const twin = pagingFor(heap.backend.wasm.asm.memory, shape);
+      checkMachinePaging(heap, shape, machineCode.pagingFor(shape), twin);
+    } catch (error) {
+      if (error instanceof OptimaError) throw error; // the heap is full
+      warnOfMachineCode(error);
+      installWasmKernels({ blas: blasInUse, machineCode: null });
+    }
+  }
   return new HeapDecoder(kit, shape, weights, angles);
 }
 
@@ -66,6 +85,28 @@ function stock(heap: Heap, kernelName: string, inputs: Inputs, attributes: Attri
 /** The backend's heap. */
 export const wasmHeap = (): Heap => new Heap(tf.backend() as unknown as WasmBackend);
 
+/** The kernels' inner loops in WebAssembly. */
+interface WasmLoops {
+  readonly vectors: Vectors;
+  readonly strided: Strided;
+  readonly product: Product;
+}
+
+/** What has been compiled, by memory. */
+const compiled = new WeakMap<WasmMemory, WasmLoops>();
+
+/** The inner loops over the heap, compiled once. */
+export function wasmLoops(heap: Heap): WasmLoops {
+  const { memory } = heap.backend.wasm.asm;
+  const loops = compiled.get(memory) ?? {
+    vectors: assembleVectors(memory),
+    strided: assembleStrided(memory),
+    product: tiledProduct(heap, assembleTiles(memory)),
+  };
+  compiled.set(memory, loops);
+  return loops;
+}
+
 /**
  * Registers the kernels on the wasm backend, which must be the active one, with inner loops in `machineCode` where there
  * is one, and matrix products through `blas`, else in machine code, else through our tiles in WebAssembly. May be called
@@ -79,12 +120,12 @@ export function installWasmKernels({
   readonly machineCode: MachineCode | null;
 }): void {
   const heap = wasmHeap();
-  const { memory } = heap.backend.wasm.asm;
-  const vectors: Vectors = { ...assembleVectors(memory), ...machineCode?.vectors };
-  const tiled = tiledProduct(heap, assembleTiles(memory));
-  const product = blas === null ? (machineCode?.product ?? tiled) : blasProduct(heap, blas, tiled);
-  const heapKit = { heap, vectors, strided: assembleStrided(memory), product, machineCode };
-  kit = heapKit;
+  const loops = wasmLoops(heap);
+  const vectors: Vectors = { ...loops.vectors, ...machineCode?.vectors };
+  const product =
+    blas === null ? (machineCode?.product ?? loops.product) : blasProduct(heap, blas, loops.product);
+  const heapKit = { heap, vectors, strided: loops.strided, product, machineCode };
+  [kit, blasInUse] = [heapKit, blas];
   const layerScratch = new Scratch(heap);
   const kernels: Record<string, Kernel> = {
     BatchMatMul: ({ a, b }, { transposeA, transposeB }) =>

@@ -90,6 +90,9 @@ export interface Placed {
   readonly result: 'void' | 'float' | 'uint32_t';
 }
 
+/** A program is too long. */
+export class NoRoom extends RangeError {}
+
 export type MachineFunction = (...args: number[]) => number;
 
 /** Code in the making: pieces are placed one after the other, then sealed, then called. It stays until the process ends. */
@@ -138,10 +141,10 @@ export class Program {
     return address;
   }
 
-  /** Makes the code executable, and no longer writable. Throws when the system does not allow it. */
+  /** Makes the code executable, and no longer writable. Throws `NoRoom`, or when the system does not allow it. */
   seal(): void {
     if (this.#pool.length > poolBytes || this.#bytes.length > mappedBytes - poolBytes) {
-      throw new RangeError(`Machine code of ${this.#bytes.length} bytes has no room.`);
+      throw new NoRoom(`Machine code of ${this.#bytes.length} bytes has no room.`);
     }
     this.#system.copy(this.#start, Uint8Array.from(this.#pool), this.#pool.length);
     this.#system.copy(this.#start + poolBytes, Uint8Array.from(this.#bytes), this.#bytes.length);

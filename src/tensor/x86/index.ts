@@ -1,12 +1,11 @@
 // The fused kernels' inner loops and the matrix products as machine code for x86-64 processors with AVX2, over TF.js' wasm
 // heap. WebAssembly has vectors of four lanes and no fused multiply-add: this has eight, and takes a third of the time.
-import { messageOf } from '../../domain/errors.ts';
 import type { Heap } from '../wasm/heap.ts';
-import type { HeadShape, Paging } from '../wasm/paged-attention.ts';
+import type { HeadShape } from '../wasm/paged-attention.ts';
 import type { Product } from '../wasm/product.ts';
 import type { Vectors } from '../wasm/vectors.ts';
-import { behind, findMachine, Program } from './executable.ts';
-import { assembleMachinePaging, fitsMachineCode } from './paged-attention.ts';
+import { behind, findMachine, NoRoom, Program } from './executable.ts';
+import { assembleMachinePaging, fitsMachineCode, type MachinePaging } from './paged-attention.ts';
 import { MachineProducts, type Packing, placeProducts } from './product.ts';
 import { placeVectors } from './vectors.ts';
 
@@ -17,8 +16,8 @@ export interface MachineCode {
   readonly vectors: Partial<Vectors>;
   readonly product: Product;
   readonly packing: Packing;
-  /** The functions of paged attention for heads of one shape; none where their size does not fit. */
-  readonly pagingFor: (shape: HeadShape) => Partial<Paging>;
+  /** The functions of paged attention for heads of one shape; none where they do not fit. */
+  readonly pagingFor: (shape: HeadShape) => Partial<MachinePaging>;
   /** sum += x, of arrays outside the heap and of the same size. */
   readonly addTo: (sum: Float32Array, x: Float32Array) => void;
   /** Σ x² of an array outside the heap. */
@@ -33,7 +32,7 @@ const summed = 2 ** 16;
 /** What was assembled over a heap's memory: it stays until the process ends. */
 const assembled = new WeakMap<object, MachineCode | string>();
 
-/** The functions over the heap, or the reason why this machine cannot have them. */
+/** The functions over the heap, not checked yet, or the reason why this machine cannot have them. */
 export function assembleMachineCode(heap: Heap): MachineCode | string {
   const { memory } = heap.backend.wasm.asm;
   const found = assembled.get(memory) ?? assemble(heap);
@@ -44,52 +43,50 @@ export function assembleMachineCode(heap: Heap): MachineCode | string {
 function assemble(heap: Heap): MachineCode | string {
   const machine = findMachine();
   if (typeof machine === 'string') return machine;
-  try {
-    const program = new Program(machine.system);
-    const base = baseOf(heap, program);
-    const placedProducts = placeProducts(program);
-    const placed = placeVectors(program);
-    const { accumulate, dot, ...others } = placed;
-    program.seal();
-    const products = new MachineProducts(program, placedProducts, heap, base);
-    const vectors = Object.entries(others).map(([name, placed]) => {
-      return [name, behind(base, program.callable(placed), placed)];
-    });
-    const [add, multiply] = [program.callable(accumulate), program.callable(dot)];
-    const addressOf = (numbers: Float32Array) => program.addressOf(numbers);
-    const paging = new Map<string, Partial<Paging>>();
-    const pagingOf = (shape: HeadShape): Partial<Paging> => {
-      try {
-        return assembleMachinePaging(new Program(machine.system), shape, placed.softmaxRows, base);
-      } catch {
-        return {}; // so many heads share keys and values that their code has no room: WebAssembly does it
+  const program = new Program(machine.system);
+  const base = baseOf(heap, program);
+  const placedProducts = placeProducts(program);
+  const placed = placeVectors(program);
+  const { accumulate, dot, ...others } = placed;
+  program.seal();
+  const products = new MachineProducts(program, placedProducts, heap, base);
+  const vectors = Object.entries(others).map(([name, placed]) => {
+    return [name, behind(base, program.callable(placed), placed)];
+  });
+  const [add, multiply] = [program.callable(accumulate), program.callable(dot)];
+  const addressOf = (numbers: Float32Array) => program.addressOf(numbers);
+  const paging = new Map<string, Partial<MachinePaging>>();
+  const pagingOf = (shape: HeadShape): Partial<MachinePaging> => {
+    try {
+      return assembleMachinePaging(new Program(machine.system), shape, placed.softmaxRows, base);
+    } catch (error) {
+      // So many heads share keys and values that their code is too long: WebAssembly does it.
+      if (error instanceof NoRoom) return {};
+      throw error;
+    }
+  };
+  return {
+    pagingFor: (shape) => {
+      const { heads, keyValueHeads, headSize } = shape;
+      const key = [heads, keyValueHeads, headSize].join();
+      const known = paging.get(key) ?? (fitsMachineCode(headSize) ? pagingOf(shape) : {});
+      paging.set(key, known);
+      return known;
+    },
+    addTo: (sum, x) => void add(addressOf(x), addressOf(sum), Math.min(sum.length, x.length)),
+    sumOfSquares: (x) => {
+      const start = addressOf(x);
+      let sum = 0;
+      for (let i = 0; i < x.length; i += summed) {
+        sum += multiply(start + 4 * i, start + 4 * i, Math.min(summed, x.length - i));
       }
-    };
-    return {
-      pagingFor: (shape) => {
-        const { heads, keyValueHeads, headSize } = shape;
-        const key = [heads, keyValueHeads, headSize].join();
-        const known = paging.get(key) ?? (fitsMachineCode(headSize) ? pagingOf(shape) : {});
-        paging.set(key, known);
-        return known;
-      },
-      addTo: (sum, x) => void add(addressOf(x), addressOf(sum), Math.min(sum.length, x.length)),
-      sumOfSquares: (x) => {
-        const start = addressOf(x);
-        let sum = 0;
-        for (let i = 0; i < x.length; i += summed) {
-          sum += multiply(start + 4 * i, start + 4 * i, Math.min(summed, x.length - i));
-        }
-        return sum;
-      },
-      vectors: Object.fromEntries(vectors),
-      product: products.multiply,
-      packing: products,
-      processorHas16Lanes: machine.has16Lanes,
-    };
-  } catch (error) {
-    return messageOf(error);
-  }
+      return sum;
+    },
+    vectors: Object.fromEntries(vectors),
+    product: products.multiply,
+    packing: products,
+    processorHas16Lanes: machine.has16Lanes,
+  };
 }
 
 /** Where the heap begins, in the process. It may move when it grows. */

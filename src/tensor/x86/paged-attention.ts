@@ -287,6 +287,12 @@ function attendTokens(program: Program, shape: HeadShape, softmax: number): Code
   );
 }
 
+/** What of paged attention runs in machine code. */
+export type MachinePaging = Pick<
+  Paging,
+  'score1' | 'score2' | 'score4' | 'mix1' | 'mix2' | 'mix4' | 'softmaxRows' | 'attendTokens'
+>;
+
 /**
  * The functions for heads of a size that `fitsMachineCode` takes, over the heap that begins at `base()`; seals the program.
  * `softmaxRows` is that of the vector functions.
@@ -296,7 +302,7 @@ export function assembleMachinePaging(
   shape: HeadShape,
   softmaxRows: Placed,
   base: () => number,
-): Partial<Paging> {
+): MachinePaging {
   const span = (count: number, chunk: (heads: readonly number[], dh: number) => Code, together: number) => {
     const queries = Array<number>(count).fill(0);
     return program.place(

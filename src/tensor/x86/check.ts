@@ -1,0 +1,224 @@
+// Machine code on trial: before it computes anything, each of its functions is held against its twin in WebAssembly on a
+// small input. A mistake in it, or a processor that does something else, would be seen nowhere but in the results.
+import { isMainThread } from 'node:worker_threads';
+import { messageOf } from '../../domain/errors.ts';
+import { blockTokens } from '../decoder.ts';
+import { type FormulaName, formulas } from '../formulas.ts';
+import { bytes, type Heap, layOut, total } from '../wasm/heap.ts';
+import {
+  type HeadShape,
+  layerBytes,
+  type Paging,
+  tokenRow,
+  tokenRowNumbers,
+} from '../wasm/paged-attention.ts';
+import type { Product } from '../wasm/product.ts';
+import type { Vectors } from '../wasm/vectors.ts';
+import type { MachineCode } from './index.ts';
+import type { MachinePaging } from './paged-attention.ts';
+
+/** What machine code is held against. */
+export interface Twins {
+  readonly vectors: Vectors;
+  readonly product: Product;
+}
+
+/** By how much results may differ, of 1 or of what is larger: a fused multiply-add rounds once, and sums have other orders. */
+const tolerance = 1e-5;
+
+/** Numbers between 0 and 1, no two the same. */
+const someNumbers = (count: number): Float32Array =>
+  Float32Array.from({ length: count }, (_, i) => ((i + 1) * 0.618034) % 1);
+
+/** Throws where the numbers differ by more than rounding. */
+function requireSame(name: string, ours: Float32Array, theirs: Float32Array): void {
+  for (let i = 0; i < theirs.length; i++) {
+    const expected = theirs[i]!;
+    if (Math.abs(ours[i]! - expected) <= tolerance * Math.max(1, Math.abs(expected))) continue;
+    throw new Error(`${name} gives ${ours[i]} where WebAssembly gives ${expected}`);
+  }
+}
+
+/** Numbers on the heap that two functions work on, one after the other, from the same ones. */
+class Trial {
+  readonly #heap: Heap;
+  readonly #start: number;
+  readonly #before: Float32Array;
+
+  /** From address `start` on, and what they are before each call. */
+  constructor(heap: Heap, start: number, before: Float32Array) {
+    this.#heap = heap;
+    this.#start = start;
+    this.#before = before;
+  }
+
+  /** Throws where what they return or leave differs. */
+  compare(name: string, ours: () => unknown, theirs: () => unknown): void {
+    requireSame(name, this.#outcomeOf(ours), this.#outcomeOf(theirs));
+  }
+
+  /** What the numbers are after the call, and behind them what it returned. */
+  #outcomeOf(call: () => unknown): Float32Array {
+    const { length } = this.#before;
+    this.#heap.floats(this.#start, length).set(this.#before);
+    const outcome = new Float32Array(length + 1);
+    outcome[length] = Number(call() ?? 0);
+    outcome.set(this.#heap.floats(this.#start, length));
+    return outcome;
+  }
+}
+
+/** Calls `body` with the addresses of parts of so many numbers: those that are on trial, and others beside them. */
+function onTrial<Name extends string, Other extends string>(
+  heap: Heap,
+  tried: Readonly<Record<Name, number>>,
+  others: Readonly<Record<Other, number>>,
+  body: (trial: Trial, at: Readonly<Record<Name | Other, number>>) => void,
+): void {
+  const all = { ...tried, ...others };
+  const room = heap.allocate([total(all)]);
+  try {
+    const [start, numbers] = [heap.addressOf(room), someNumbers(total(all))];
+    heap.floats(start, numbers.length).set(numbers);
+    body(new Trial(heap, start, numbers.subarray(0, total(tried))), layOut<Name | Other>(start, all));
+  } finally {
+    heap.free(room);
+  }
+}
+
+/** Two turns of eight lanes and one under a mask. */
+const length = 21;
+/** Two rows of it, and some that nobody may write to. */
+const vectorRoom = 2 * length + 8;
+
+/** What the functions of rows take; vector i lies at `at(i)`. */
+const rowArguments: Record<Exclude<keyof Vectors, FormulaName>, (at: (i: number) => number) => number[]> = {
+  softmaxRows: (at) => [at(0), 2, length, length - 3, 1],
+  softmaxBackwardRows: (at) => [at(0), at(1), 2, length],
+  normRows: (at) => [at(0), at(1), at(2), 2, length, 1e-5],
+  normBackwardRows: (at) => [at(0), at(1), at(2), at(3), at(4), 2, length, 1e-5],
+};
+
+function argumentsOf(name: keyof Vectors, at: (i: number) => number): number[] {
+  if (name in rowArguments) return rowArguments[name as keyof typeof rowArguments](at);
+  const { vectors, scalars } = formulas[name as FormulaName];
+  return [...vectors.map((_, i) => at(i)), ...scalars.map((_, i) => 0.25 + i / 8), length];
+}
+
+/** Heights of a product that use each tile, alone and below others. */
+const heights = [1, 2, 3, 4, 5, 6, 13];
+/** A panel; and one with a part of another. */
+const [panel, width] = [16, 21];
+/** Two turns of four and three single ones; of columns, one of eight and three. */
+const depth = 11;
+
+function checkProducts(heap: Heap, { product, packing }: MachineCode, twin: Product): void {
+  const tallest = Math.max(...heights);
+  const operands = { a: tallest * depth, b: depth * width, packed: packing.size(depth, width) };
+  onTrial(heap, { c: tallest * width + 16 }, operands, (trial, { a, b, c, packed }) => {
+    const check = (m: number, n: number, transposeA: boolean, transposeB: boolean, adds: boolean) => {
+      const [lda, ldb] = [transposeA ? m : depth, transposeB ? depth : n];
+      const [ours, theirs] = [product, twin].map((multiply) => () => {
+        multiply(transposeA, transposeB, m, n, depth, a, lda, b, ldb, c, n, adds);
+      });
+      trial.compare('a matrix product', ours!, theirs!);
+    };
+    heights.forEach((m, i) => {
+      // Each tile sets and adds; how A and B are stored is nothing to it.
+      for (const adds of [false, true]) check(m, width, (i & 1) > 0, (i & 2) > 0, adds);
+    });
+    check(tallest, panel, false, false, false);
+    trial.compare(
+      'a product with a packed matrix',
+      () => {
+        packing.pack(depth, width, b, packed);
+        packing.product(tallest, width, depth, a, packed, c);
+      },
+      () => twin(false, true, tallest, width, depth, a, depth, b, depth, c, width, false),
+    );
+  });
+}
+
+/** Throws where a function of `code` does not what its twin does, and says which. Those of `pagingFor` are left out. */
+export function checkMachineCode(heap: Heap, code: MachineCode, twins: Twins): void {
+  onTrial(heap, { vectors: 5 * vectorRoom }, {}, (trial, { vectors }) => {
+    const at = (i: number) => vectors + bytes(i * vectorRoom);
+    for (const [name, run] of Object.entries(code.vectors)) {
+      const args = argumentsOf(name as keyof Vectors, at);
+      trial.compare(
+        name,
+        () => run(...args),
+        () => twins.vectors[name as keyof Vectors](...args),
+      );
+    }
+  });
+  const [x, sum] = [someNumbers(length), someNumbers(2 * length).subarray(length)];
+  const expected = sum.map((value, i) => value + x[i]!);
+  code.addTo(sum, x);
+  requireSame('addTo', sum, expected);
+  const squares = x.reduce((total, value) => total + value * value, 0);
+  requireSame('sumOfSquares', Float32Array.of(code.sumOfSquares(x)), Float32Array.of(squares));
+  checkProducts(heap, code, twins.product);
+}
+
+/** What was found good, so that it is tried once. */
+const approved = new WeakSet<Partial<MachinePaging>>();
+
+/** Throws where a function of paged attention for heads of this shape does not what its twin does, and says which. */
+export function checkMachinePaging(
+  heap: Heap,
+  shape: HeadShape,
+  machine: Partial<MachinePaging>,
+  twin: Paging,
+): void {
+  if (approved.has(machine)) return;
+  const { heads, keyValueHeads: kv, headSize: dh } = shape;
+  const [blocks, row] = [2, bytes(2 * blockTokens)];
+  // The layer does not begin where its block does.
+  const [layer, block] = [bytes(8), 8 + layerBytes(shape) / bytes(1)];
+  // Two tokens: one in the first block, one that sees that and some of the second.
+  const tried = {
+    ...{ q: Math.max(2 * heads, 4) * dh, k: 2 * kv * dh, v: 2 * kv * dh, scores: 4 * blocks * blockTokens },
+    ...{ first: block, second: block, cos: dh, sin: dh },
+  };
+  const others = { table: blocks, tokens: 2 * tokenRowNumbers, attended: heads * blocks * blockTokens };
+  onTrial(heap, tried, others, (trial, at) => {
+    const { q, k, v, scores, first, second, cos, sin, table, tokens, attended } = at;
+    heap.ints(table, blocks).set([first, second]);
+    const seen = blockTokens + 5;
+    heap
+      .ints(tokens, 2 * tokenRowNumbers)
+      .set([
+        ...tokenRow({ table, blocks: 1, visible: 4, cos, sin, block: first, slot: 3 }),
+        ...tokenRow({ table, blocks, visible: seen, cos, sin, block: second, slot: 4 }),
+      ]);
+    const values = layer + layerBytes(shape) / 2;
+    const calls: Record<keyof MachinePaging, number[]> = {
+      score1: [q, table, blocks, layer, scores, row],
+      score2: [q, table, blocks, layer, scores, row],
+      score4: [q, table, blocks, layer, scores, row],
+      mix1: [scores, row, table, blocks, values, q],
+      mix2: [scores, row, table, blocks, values, q],
+      mix4: [scores, row, table, blocks, values, q],
+      softmaxRows: [scores, 4, blocks * blockTokens, seen, 1],
+      attendTokens: [q, k, v, tokens, 2, layer, attended],
+    };
+    for (const [name, run] of Object.entries(machine)) {
+      const args = calls[name as keyof MachinePaging];
+      trial.compare(
+        name,
+        () => run(...args),
+        () => twin[name as keyof MachinePaging](...args),
+      );
+    }
+  });
+  approved.add(machine);
+}
+
+/** Says in one line that machine code is given up, and why. Workers find the same as the main thread: one says it. */
+export function warnOfMachineCode(error: unknown): void {
+  if (!isMainThread) return;
+  console.warn(
+    `warning: machine code is not used, WebAssembly computes instead, more slowly: ${messageOf(error)}.`,
+  );
+}
