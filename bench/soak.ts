@@ -6,8 +6,8 @@ import { createRng } from '../src/domain/rng.ts';
 import { scriptedModel } from '../src/models/scripted/index.ts';
 import { heapBytes, startEngine, tf } from '../src/tensor/index.ts';
 import { createAdamW } from '../src/training/adamw.ts';
-import { defaultSftConfig } from '../src/training/sft/index.ts';
-import { takeSftStep } from '../src/training/sft/step.ts';
+import { defaultSftConfig, sftObjective } from '../src/training/sft/index.ts';
+import { takeStep } from '../src/training/step.ts';
 import { chatter, wordPairEpisodes, wordPairs } from '../test/support/scenarios.ts';
 import { countArgument, openSubject, rounded, trainingBatch } from './shared.ts';
 
@@ -37,7 +37,10 @@ const subject = await openSubject('tiny');
 const batch = (await trainingBatch(subject)).slice(0, 4);
 const optimizer = createAdamW(subject.policy.parameters, defaultSftConfig);
 for (let step = 1; step <= steps; step++) {
-  await takeSftStep(subject.policy, optimizer, batch, { learningRate: 1e-5, tokensPerPass: 2048 });
+  await takeStep(subject.policy, sftObjective, optimizer, batch, {
+    learningRate: 1e-5,
+    tokensPerPass: 2048,
+  });
   if (step % Math.ceil(steps / reports) === 0) reportMemory({ steps: step });
 }
 optimizer.dispose();

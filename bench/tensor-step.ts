@@ -3,8 +3,8 @@
 // OPTIMA_BACKEND, OPTIMA_MACHINE_CODE and OPTIMA_BLAS choose the engine; without workers the main thread computes the batch in one pass.
 import { heapBytes, startEngine } from '../src/tensor/index.ts';
 import { createAdamW } from '../src/training/adamw.ts';
-import { defaultSftConfig } from '../src/training/sft/index.ts';
-import { takeSftStep } from '../src/training/sft/step.ts';
+import { defaultSftConfig, sftObjective } from '../src/training/sft/index.ts';
+import { takeStep } from '../src/training/step.ts';
 import { Workers } from '../src/workers/index.ts';
 import { countArgument, openSubject, report, rounded, shapeArgument, trainingBatch } from './shared.ts';
 
@@ -25,9 +25,9 @@ const options = {
   learningRate: 1e-4,
   // With workers as a run does it; else all at once.
   tokensPerPass: workers === null ? Number.POSITIVE_INFINITY : defaultSftConfig.tokensPerPass,
-  computePasses: workers?.gradientsOf(source, policy),
+  computePasses: workers?.gradientsOf(sftObjective, source, policy),
 };
-const step = () => takeSftStep(policy, optimizer, batch, options);
+const step = () => takeStep(policy, sftObjective, optimizer, batch, options);
 
 for (let i = 0; i < stepsBefore; i++) await step();
 let loss = Number.NaN;

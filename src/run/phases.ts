@@ -16,7 +16,7 @@ import { type DialoguePlan, holdDialogues } from '../rollouts/executor.ts';
 import { loadTasks } from '../scenario/tasks.ts';
 import type { Scenario, Split } from '../scenario/types.ts';
 import type { RunFolder } from '../store/run-folder.ts';
-import { sftExamples, trainSft } from '../training/sft/index.ts';
+import { sftExamples, sftObjective, trainSft } from '../training/sft/index.ts';
 import type { Workers } from '../workers/index.ts';
 import {
   type EvaluateFigures,
@@ -167,9 +167,10 @@ export class Phases {
           this.#rng.split(phase),
           {
             signal,
-            computePasses: workers?.gradientsOf(this.#shelf.sourceOf(start), policy),
+            computePasses: workers?.gradientsOf(sftObjective, this.#shelf.sourceOf(start), policy),
             onStart: (steps) => progress.begin(phase, steps, 'steps'),
-            onStep: (report) => {
+            // The event has no place for figures, and supervised fine-tuning none to put there.
+            onStep: ({ figures: _, ...report }) => {
               run.log.append({ type: 'step.trained', phase, ...report });
               progress.advance(report.step + 1);
             },

@@ -1,10 +1,12 @@
 // Gradients of a loss that is the sum of several passes' losses; each pass's tensors are freed before the next.
 import { addTo, readInto, tf } from '../tensor/index.ts';
 import type { Gradients } from './adamw.ts';
+import type { Figures, PassShare } from './objective.ts';
 
-/** A pass's share of a batch's loss, and its gradient by the names of the parameters. */
+/** A pass's share of a batch's loss and figures, and the loss's gradient by the names of the parameters. */
 export interface PassGradients {
   readonly loss: number;
+  readonly figures: Figures;
   readonly gradients: Gradients;
 }
 
@@ -14,10 +16,17 @@ export interface PassGradients {
  */
 export function computeGradients(
   parameters: ReadonlyMap<string, tf.Variable>,
-  computeLoss: () => tf.Scalar,
+  computePass: () => PassShare,
   arrayFor: (name: string, size: number) => Float32Array = (_, size) => new Float32Array(size),
 ): PassGradients {
+  const figures: Record<string, number> = {};
   const gradients = new Map<string, Float32Array>();
+  const computeLoss = () => {
+    const share = computePass();
+    // Here, as of all that a pass makes variableGrads lets only the loss live.
+    for (const [name, figure] of Object.entries(share.figures)) figures[name] = figure.dataSync()[0]!;
+    return share.loss;
+  };
   const loss = tf.tidy(() => {
     const { value, grads } = tf.variableGrads(computeLoss, [...parameters.values()]);
     for (const [name, { name: own }] of parameters) {
@@ -29,7 +38,7 @@ export function computeGradients(
     }
     return value.dataSync()[0]!;
   });
-  return { loss, gradients };
+  return { loss, figures, gradients };
 }
 
 /** Where in one array for all parameters each one's numbers stand. */
@@ -61,6 +70,7 @@ export class ParameterLayout {
 export class PassSum {
   readonly #gradients = new Map<string, Float32Array>();
   readonly #early = new Map<number, { readonly pass: PassGradients; readonly release: () => void }>();
+  readonly #figures: Record<string, number> = {};
   #loss = 0;
   #next = 0;
 
@@ -70,6 +80,9 @@ export class PassSum {
     for (let ready = this.#early.get(this.#next); ready; ready = this.#early.get(this.#next)) {
       this.#early.delete(this.#next++);
       this.#loss += ready.pass.loss;
+      for (const [name, figure] of Object.entries(ready.pass.figures)) {
+        this.#figures[name] = (this.#figures[name] ?? 0) + figure;
+      }
       let kept = false;
       for (const [name, values] of ready.pass.gradients) {
         const sum = this.#gradients.get(name);
@@ -83,6 +96,6 @@ export class PassSum {
 
   /** The sum of all that was added. */
   get total(): PassGradients {
-    return { loss: this.#loss, gradients: this.#gradients };
+    return { loss: this.#loss, figures: this.#figures, gradients: this.#gradients };
   }
 }

@@ -2,24 +2,11 @@
 // timers, progress and cancellation.
 import { setImmediate as nextTick } from 'node:timers/promises';
 import { OptimaError } from '../domain/errors.ts';
-import type { PolicyHash } from '../domain/ids.ts';
 import { tf } from '../tensor/index.ts';
 import { type AdamW, type AdamWConfig, createAdamW } from './adamw.ts';
+import type { Figures } from './objective.ts';
+import type { DifferentiablePolicy } from './policy.ts';
 import type { Schedule } from './schedule.ts';
-
-/** What training needs of a policy in process. */
-export interface DifferentiablePolicy {
-  /** Weights by their Hugging Face names. */
-  readonly parameters: ReadonlyMap<string, tf.Variable>;
-  readonly tokenizer: { readonly padId: number };
-  /**
-   * Logits of the tokens that follow the flat `positions` (int32 [n]) of right-padded `inputIds`
-   * (int32 [b, t]): [n, vocab]. Differentiable with respect to the parameters; runs inside a tidy.
-   */
-  computeLogits(inputIds: tf.Tensor2D, positions: tf.Tensor1D): tf.Tensor2D;
-  /** Recomputes `hash` from the weights. */
-  refreshHash(): PolicyHash | Promise<PolicyHash>;
-}
 
 /** What one optimizer step did. */
 export interface StepResult {
@@ -29,6 +16,8 @@ export interface StepResult {
   readonly gradNorm: number;
   /** Tokens that counted for the loss. */
   readonly tokens: number;
+  /** Of the batch, before the step. */
+  readonly figures: Figures;
 }
 
 export interface StepReport extends StepResult {

@@ -3,9 +3,11 @@ import { OptimaError } from '../domain/errors.ts';
 import type { TrainingSequence } from '../domain/model.ts';
 import type { AdamWConfig } from './adamw.ts';
 import { trimSequence } from './batches.ts';
-import { type DifferentiablePolicy, runTraining, type StepReport, type TrainingOptions } from './loop.ts';
+import { runTraining, type StepReport, type TrainingOptions } from './loop.ts';
+import type { DifferentiablePolicy } from './policy.ts';
 import { warmupCosine } from './schedule.ts';
-import { takeSftStep } from './sft/step.ts';
+import { sftObjective } from './sft/objective.ts';
+import { takeStep } from './step.ts';
 
 export interface WarmupConfig extends AdamWConfig {
   readonly steps: number;
@@ -60,7 +62,7 @@ export function warmup(
         if (batch.length === 0) {
           throw new OptimaError('selection.empty', `Warm-up batch ${index} has no token to train on.`);
         }
-        return takeSftStep(policy, optimizer, batch, { learningRate, tokensPerPass });
+        return takeStep(policy, sftObjective, optimizer, batch, { learningRate, tokensPerPass });
       },
     },
     options,

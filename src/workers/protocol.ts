@@ -1,13 +1,9 @@
 // What the main thread and its workers say to each other. Everything is plain data: structured clones cross over.
 import { type ErrorCode, messageOf, OptimaError } from '../domain/errors.ts';
 import type { PolicyHash } from '../domain/ids.ts';
-import {
-  type GenerationRequest,
-  RequestsRefused,
-  type ScoreRequest,
-  type TrainingSequence,
-} from '../domain/model.ts';
+import { type GenerationRequest, RequestsRefused, type ScoreRequest } from '../domain/model.ts';
 import type { EngineOptions } from '../tensor/index.ts';
+import type { Figures, ObjectiveSpec } from '../training/objective.ts';
 
 /** Where a worker finds a policy. */
 export interface PolicySource {
@@ -46,9 +42,11 @@ export type Command =
       /** The checkpoint that training starts from. */
       readonly policy: PolicySource;
       readonly weights: TraineeWeights;
-      readonly pass: readonly TrainingSequence[];
-      /** Tokens that count in the whole batch. */
-      readonly tokens: number;
+      readonly objective: ObjectiveSpec;
+      /** Examples of the objective. */
+      readonly pass: readonly unknown[];
+      /** Of the whole batch (`Objective.countTerms`). */
+      readonly terms: number;
       /** Where the gradients go, in the same order as the weights. */
       readonly gradients: SharedNumbers;
     };
@@ -56,6 +54,7 @@ export type Command =
 /** What becomes of a pass, beside its gradients. */
 export interface PassResult {
   readonly loss: number;
+  readonly figures: Figures;
   /** The parameters that have a gradient. */
   readonly names: readonly string[];
 }

@@ -6,7 +6,8 @@ import type { ModelSession } from '../domain/model.ts';
 import { type LlamaPolicy, loadPolicy } from '../models/llama/index.ts';
 import { overwrite, startEngine } from '../tensor/index.ts';
 import { ParameterLayout } from '../training/gradients.ts';
-import { computePassGradients } from '../training/sft/step.ts';
+import { objectiveOf } from '../training/objective.ts';
+import { computePassGradients } from '../training/step.ts';
 import {
   type Command,
   type FromWorker,
@@ -94,8 +95,10 @@ async function carryOut(command: Command, signal: AbortSignal): Promise<unknown>
       const policy = await traineeOf(command.policy, command.weights);
       const layout = new ParameterLayout(policy.parameters);
       const arrayFor = (name: string) => layout.partOf(command.gradients, name);
-      const { loss, gradients } = computePassGradients(policy, command.pass, command.tokens, arrayFor);
-      return { loss, names: [...gradients.keys()] } satisfies PassResult;
+      const objective = objectiveOf(command.objective);
+      const { pass, terms } = command;
+      const { loss, figures, gradients } = computePassGradients(policy, objective, pass, terms, arrayFor);
+      return { loss, figures, names: [...gradients.keys()] } satisfies PassResult;
     }
   }
 }

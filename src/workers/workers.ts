@@ -14,8 +14,9 @@ import {
 } from '../domain/model.ts';
 import { type EngineOptions, readInto } from '../tensor/index.ts';
 import { ParameterLayout, PassSum } from '../training/gradients.ts';
-import type { DifferentiablePolicy } from '../training/loop.ts';
-import type { ComputePasses } from '../training/sft/step.ts';
+import type { Objective } from '../training/objective.ts';
+import type { DifferentiablePolicy } from '../training/policy.ts';
+import type { ComputePasses } from '../training/step.ts';
 import {
   type Command,
   type FromWorker,
@@ -241,7 +242,11 @@ export class Workers {
    * Computes gradients of a policy in training, which started from `source`: each pass in the next worker that is
    * free. What comes out follows from the passes alone, and is valid until the next call.
    */
-  gradientsOf(source: PolicySource, policy: DifferentiablePolicy): ComputePasses {
+  gradientsOf<Example>(
+    objective: Objective<Example>,
+    source: PolicySource,
+    policy: DifferentiablePolicy,
+  ): ComputePasses<Example> {
     const layout = new ParameterLayout(policy.parameters);
     const share = (): SharedNumbers => new Float32Array(new SharedArrayBuffer(4 * layout.size));
     const values = share();
@@ -249,7 +254,7 @@ export class Workers {
     const arrays: SharedNumbers[] = [];
     const training = this.#trainings++;
     let step = 0;
-    return async (passes, tokens) => {
+    return async (passes, terms) => {
       for (const [name, variable] of policy.parameters) readInto(variable, layout.partOf(values, name));
       const weights = { values, version: `${training}/${step++}` };
       const free = [...arrays];
@@ -270,13 +275,14 @@ export class Workers {
             type: 'gradients',
             policy: source,
             weights,
+            objective: objective.spec,
             pass,
-            tokens,
+            terms,
             gradients: array,
           } as const;
-          const { loss, names } = (await thread.insist(command)) as PassResult;
+          const { loss, figures, names } = (await thread.insist(command)) as PassResult;
           const gradients = new Map(names.map((name) => [name, layout.partOf(array, name)]));
-          sum.add(index, { loss, gradients }, () => free.push(array));
+          sum.add(index, { loss, figures, gradients }, () => free.push(array));
         }
       };
       const stopOthers = (error: unknown) => {

@@ -18,7 +18,9 @@ import {
 import type { Split } from '../../src/scenario/types.ts';
 import { formatVersion, type Manifest } from '../../src/store/manifest.ts';
 import { RunFolder } from '../../src/store/run-folder.ts';
-import type { ComputePasses } from '../../src/training/sft/step.ts';
+import type { Objective } from '../../src/training/objective.ts';
+import type { DifferentiablePolicy } from '../../src/training/policy.ts';
+import type { ComputePasses } from '../../src/training/step.ts';
 import type { PolicySource, Workers } from '../../src/workers/index.ts';
 
 export interface SpyTask {
@@ -180,7 +182,11 @@ export async function spyOn(options: SpyOptions): Promise<Spied> {
   });
   const workers = {
     modelsOf: (source: PolicySource) => [modelOf(source)],
-    gradientsOf: (source: PolicySource, policy: LlamaPolicy): ComputePasses => {
+    gradientsOf: (
+      _objective: Objective<TrainingSequence>,
+      source: PolicySource,
+      policy: DifferentiablePolicy,
+    ): ComputePasses<TrainingSequence> => {
       const steps: TrainingSequence[][] = [];
       trainings.push({ source, steps });
       const [name, { size }] = [...policy.parameters][0]!;
@@ -188,7 +194,7 @@ export async function spyOn(options: SpyOptions): Promise<Spied> {
       gradient[0] = 0.5;
       return async (passes) => {
         steps.push(passes.flat());
-        return { loss: spiedLoss, gradients: new Map([[name, gradient]]) };
+        return { loss: spiedLoss, figures: {}, gradients: new Map([[name, gradient]]) };
       };
     },
   } as unknown as Workers;

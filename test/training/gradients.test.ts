@@ -4,14 +4,16 @@ import { test } from 'uvu';
 import * as assert from 'uvu/assert';
 import { startEngine, tf } from '../../src/tensor/index.ts';
 import { computeGradients, ParameterLayout, PassSum } from '../../src/training/gradients.ts';
+import type { Figures, PassShare } from '../../src/training/objective.ts';
 
 test.before(async () => {
   await startEngine();
 });
 
 /** A pass over the parameters named; its numbers are such that float32 sums depend on their order. */
-const pass = (loss: number, gradients: Record<string, number[]>) => ({
+const pass = (loss: number, gradients: Record<string, number[]>, figures: Figures = {}) => ({
   loss,
+  figures,
   gradients: new Map(Object.entries(gradients).map(([name, values]) => [name, Float32Array.from(values)])),
 });
 const passes = () => [
@@ -81,6 +83,15 @@ test('a pass is in the sum only when those before it are, and losses are added i
   assert.equal([...sum.total.gradients.get('a')!], [7]);
 });
 
+test('figures are added in order as the losses are, each by its name', () => {
+  const sum = new PassSum();
+  sum.add(2, pass(1, {}, { margin: 1e16, right: 4 }));
+  sum.add(0, pass(1, {}, { margin: -1e16, right: 1 }));
+  assert.equal(sum.total.figures, { margin: -1e16, right: 1 });
+  sum.add(1, pass(1, {}, { margin: 1, wrong: 3 }));
+  assert.equal(sum.total.figures, { margin: -1e16 + 1 + 1e16, right: 5, wrong: 3 });
+});
+
 test('gradients are written where they are asked for, by the names of the policy', () => {
   const before = tf.memory().numTensors;
   const created = {
@@ -93,19 +104,23 @@ test('gradients are written where they are asked for, by the names of the policy
   const asked: [string, number][] = [];
   const all = new Float32Array(5).fill(9);
   const layout = new ParameterLayout(parameters);
-  const computeLoss = () => tf.sum(tf.mul(tf.square(created.used), created.scale)) as tf.Scalar;
-  const { loss, gradients } = computeGradients(parameters, computeLoss, (name, size) => {
+  const computePass = (): PassShare => ({
+    loss: tf.sum(tf.mul(tf.square(created.used), created.scale)),
+    figures: { used: tf.sum(created.used), constant: tf.scalar(0.5) },
+  });
+  const { loss, figures, gradients } = computeGradients(parameters, computePass, (name, size) => {
     asked.push([name, size]);
     return layout.partOf(all, name);
   });
   assert.is(loss, 28);
+  assert.equal(figures, { used: 6, constant: 0.5 });
   assert.equal(asked, [
     ['used', 3],
     ['scale', 1],
   ]);
   assert.equal([...gradients.keys()], ['used', 'scale']);
   assert.equal([...all], [4, 8, 12, 9, 14]);
-  assert.equal([...computeGradients(parameters, computeLoss).gradients.get('used')!], [4, 8, 12]);
+  assert.equal([...computeGradients(parameters, computePass).gradients.get('used')!], [4, 8, 12]);
   assert.is(tf.memory().numTensors, tensors);
   tf.dispose(Object.values(created));
   assert.is(tf.memory().numTensors, before);

@@ -16,7 +16,7 @@ import { constant } from '../../src/training/schedule.ts';
 import { createToyPolicy, type ToyPolicy } from './toy-policy.ts';
 
 const optimizer = { beta1: 0.9, beta2: 0.99, epsilon: 1e-8, weightDecay: 0, clipNorm: 1 };
-const fine: StepResult = { loss: 2, gradNorm: 0.5, tokens: 7 };
+const fine: StepResult = { loss: 2, gradNorm: 0.5, tokens: 7, figures: { margin: 3 } };
 
 test.before(async () => {
   await startEngine();
@@ -99,6 +99,7 @@ test('every step is asked for once with its rate, and its report handed on befor
     loss: 2,
     gradNorm: 0.5,
     tokens: step,
+    figures: { margin: 3 },
   }));
   assert.equal(events, [
     ['start', 3],

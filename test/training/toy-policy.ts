@@ -3,7 +3,7 @@ import * as assert from 'uvu/assert';
 import type { PolicyHash } from '../../src/domain/ids.ts';
 import { createRng } from '../../src/domain/rng.ts';
 import { embed, linear, rmsNorm, tf } from '../../src/tensor/index.ts';
-import type { DifferentiablePolicy } from '../../src/training/loop.ts';
+import type { DifferentiablePolicy } from '../../src/training/policy.ts';
 
 export interface ToyPolicy extends DifferentiablePolicy {
   tokenizer: { readonly padId: number };

@@ -14,7 +14,8 @@ import {
   type TrainingSequence,
 } from '../../src/domain/model.ts';
 import { startEngine, tf } from '../../src/tensor/index.ts';
-import type { DifferentiablePolicy } from '../../src/training/loop.ts';
+import type { DifferentiablePolicy } from '../../src/training/policy.ts';
+import { sftObjective } from '../../src/training/sft/index.ts';
 import { type Command, type PassResult, type ToWorker, toPlain } from '../../src/workers/protocol.ts';
 
 /** A worker that does nothing by itself. */
@@ -459,7 +460,7 @@ function takePass(worker: Played) {
   const { gradients, weights, ...told } = command as GradientsCommand;
   const finish = (loss: number, values: readonly number[], names = ['a', 'b']) => {
     gradients.set(values);
-    answer({ loss, names } satisfies PassResult);
+    answer({ loss, figures: { half: loss / 2 }, names } satisfies PassResult);
   };
   return { told, gradients, weights: { ...weights, values: [...weights.values] }, finish, fail };
 }
@@ -473,13 +474,25 @@ test.before(async () => {
 
 test('each pass goes to the next worker that is free, with the weights as they are, and is summed in order', async () => {
   const policy = tinyPolicy();
-  const compute = workers.gradientsOf(source, policy);
+  const compute = workers.gradientsOf(sftObjective, source, policy);
   const summed = compute([pass(0), pass(1), pass(2)], 9);
   await settled();
   assert.equal([made[0]!.open.length, made[1]!.open.length], [1, 1]);
   const [zero, one] = [takePass(made[0]!), takePass(made[1]!)];
-  assert.equal(zero.told, { type: 'gradients', policy: source, pass: pass(0), tokens: 9 });
-  assert.equal(one.told, { type: 'gradients', policy: source, pass: pass(1), tokens: 9 });
+  assert.equal(zero.told, {
+    type: 'gradients',
+    policy: source,
+    objective: { name: 'sft' },
+    pass: pass(0),
+    terms: 9,
+  });
+  assert.equal(one.told, {
+    type: 'gradients',
+    policy: source,
+    objective: { name: 'sft' },
+    pass: pass(1),
+    terms: 9,
+  });
   assert.equal(zero.weights.values, [1, 2, 3, 4, 5]);
   assert.equal(one.weights, zero.weights);
   assert.is(zero.gradients.length, 5);
@@ -493,15 +506,16 @@ test('each pass goes to the next worker that is free, with the weights as they a
   two.finish(30, [1, 3], ['a']);
   await settled();
   zero.finish(10, [2 ** 24, 1, 3, 4, 5]);
-  const { loss, gradients } = await summed;
+  const { loss, figures, gradients } = await summed;
   assert.is(loss, 60);
+  assert.equal(figures, { half: 30 });
   assert.equal(plain(gradients), { a: [2 ** 24, 6], b: [33, 44, 55] });
   tf.dispose([...policy.parameters.values()]);
 });
 
 test('a parameter without a gradient in any pass has none in the sum', async () => {
   const policy = tinyPolicy();
-  const summed = workers.gradientsOf(source, policy)([pass(0)], 1);
+  const summed = workers.gradientsOf(sftObjective, source, policy)([pass(0)], 1);
   await settled();
   takePass(made[0]!).finish(1, [0, 0, 7, 8, 9], ['b']);
   assert.equal(plain((await summed).gradients), { b: [7, 8, 9] });
@@ -511,7 +525,10 @@ test('a parameter without a gradient in any pass has none in the sum', async () 
 test('every step has a version of its own and the weights of its time, in each training', async () => {
   const policy = tinyPolicy();
   const versions: string[] = [];
-  for (const compute of [workers.gradientsOf(source, policy), workers.gradientsOf(source, policy)]) {
+  for (const compute of [
+    workers.gradientsOf(sftObjective, source, policy),
+    workers.gradientsOf(sftObjective, source, policy),
+  ]) {
     for (const weight of [7, 8]) {
       tf.tidy(() => policy.parameters.get('b')!.assign(tf.tensor1d([weight, 0, 0])));
       const summed = compute([pass(0)], 1);
@@ -529,17 +546,15 @@ test('every step has a version of its own and the weights of its time, in each t
 
 test('arrays are used again, and never while they hold what is still needed', async () => {
   const policy = tinyPolicy();
-  const compute = workers.gradientsOf(source, policy);
+  const compute = workers.gradientsOf(sftObjective, source, policy);
   const arrays = new Set<ArrayBufferLike>();
   for (let step = 0; step < 3; step++) {
-    const summed = compute(
-      Array.from({ length: 6 }, (_, name) => pass(name)),
-      1,
-    );
+    const passes = Array.from({ length: 6 }, (_, name) => pass(name));
+    const summed = compute(passes, 1);
     for (let name = 0; name < 6; name++) {
       await settled();
       const isNext = ({ command }: { command: Command }) =>
-        (command as GradientsCommand).pass[0]!.tokenIds[0] === name;
+        (command as GradientsCommand).pass === passes[name];
       const worker = made.find(({ open }) => open.some(isNext))!;
       const { gradients, finish } = takePass(worker);
       arrays.add(gradients.buffer);
@@ -555,7 +570,7 @@ test('arrays are used again, and never while they hold what is still needed', as
 
 test('a pass that fails fails its step when the others under way have ended, and the next step is whole', async () => {
   const policy = tinyPolicy();
-  const compute = workers.gradientsOf(source, policy);
+  const compute = workers.gradientsOf(sftObjective, source, policy);
   let over = false;
   const failed = caught(compute([pass(0), pass(1), pass(2), pass(3)], 1)).finally(() => {
     over = true;
@@ -584,7 +599,7 @@ test('a pass that fails fails its step when the others under way have ended, and
 
 test('a pass whose worker dies is computed again', async () => {
   const policy = tinyPolicy();
-  const summed = workers.gradientsOf(source, policy)([pass(0)], 1);
+  const summed = workers.gradientsOf(sftObjective, source, policy)([pass(0)], 1);
   await settled();
   const lost = takePass(made[0]!);
   lost.gradients.fill(99);

@@ -12,7 +12,8 @@ import type { ModelSession, TrainingSequence } from '../../src/domain/model.ts';
 import { LlamaPolicy, loadPolicy } from '../../src/models/llama/index.ts';
 import { readInto, startEngine, tf } from '../../src/tensor/index.ts';
 import { ParameterLayout } from '../../src/training/gradients.ts';
-import { computePassGradients } from '../../src/training/sft/step.ts';
+import { sftObjective } from '../../src/training/sft/index.ts';
+import { computePassGradients } from '../../src/training/step.ts';
 import type { Command, FromWorker, PassResult, PolicySource, ToWorker } from '../../src/workers/protocol.ts';
 import { temporaryFolder, writeRandomCheckpoint } from '../support/run.ts';
 
@@ -180,15 +181,24 @@ async function askForGradients(source: PolicySource, version: string, change: nu
   const name = [...own.parameters.keys()][0]!;
   const variable = own.parameters.get(name)!;
   tf.tidy(() => variable.assign(tf.tensor(layout.partOf(values, name).slice(), variable.shape)));
-  const expected = computePassGradients(own, batch, 8);
+  const expected = computePassGradients(own, sftObjective, batch, 8);
   const gradients = share();
   const weights = { values, version };
-  const command: Command = { type: 'gradients', policy: source, weights, pass: batch, tokens: 8, gradients };
+  const { spec: objective } = sftObjective;
+  const command: Command = {
+    type: 'gradients',
+    policy: source,
+    weights,
+    objective,
+    pass: batch,
+    terms: 8,
+    gradients,
+  };
   const reply = await answered(begin(command));
-  const { names = [], loss } = (reply.result ?? {}) as Partial<PassResult>;
+  const { names = [], loss, figures } = (reply.result ?? {}) as Partial<PassResult>;
   const computed = new Map(names.map((one) => [one, layout.partOf(gradients, one)]));
   own.dispose();
-  return { reply, computed: { loss, gradients: computed }, expected };
+  return { reply, computed: { loss, figures, gradients: computed }, expected };
 }
 
 test('gradients are those of the weights that it is given, which it takes over with each version', async () => {

@@ -17,7 +17,7 @@ import {
 import { createRng } from '../../src/domain/rng.ts';
 import { type LlamaPolicy, loadPolicy } from '../../src/models/llama/index.ts';
 import { startEngine } from '../../src/tensor/index.ts';
-import { defaultSftConfig, trainSft } from '../../src/training/sft/index.ts';
+import { defaultSftConfig, sftObjective, trainSft } from '../../src/training/sft/index.ts';
 import type { PolicySource } from '../../src/workers/index.ts';
 import { temporaryFolder, writeRandomCheckpoint } from '../support/run.ts';
 
@@ -129,7 +129,7 @@ async function train(use: typeof workers | null, seed: number, during: () => unk
   const losses: number[] = [];
   const config = { ...defaultSftConfig, batchSize: 6, epochs: 2, tokensPerPass: 120, learningRate: 1e-2 };
   await trainSft(trainee, sequences(trainee), config, createRng(seed), {
-    computePasses: use?.gradientsOf(source, trainee),
+    computePasses: use?.gradientsOf(sftObjective, source, trainee),
     onStep: async ({ loss }) => {
       if (losses.push(loss) === 1) await during();
     },

@@ -2,19 +2,18 @@
 import { OptimaError } from '../../domain/errors.ts';
 import type { TrainingSequence } from '../../domain/model.ts';
 import type { Rng } from '../../domain/rng.ts';
-import { shuffledBatches, trimSequence } from '../batches.ts';
-import { type DifferentiablePolicy, runTraining, type StepReport, type TrainingOptions } from '../loop.ts';
-import { warmupCosine } from '../schedule.ts';
+import { trimSequence } from '../batches.ts';
+import { type EpochsOptions, type EpochsResult, trainEpochs } from '../epochs.ts';
+import type { DifferentiablePolicy } from '../policy.ts';
 import type { SftConfig } from './config.ts';
-import { type SftStepOptions, takeSftStep } from './step.ts';
+import { sftObjective } from './objective.ts';
 
 export { defaultSftConfig, type SftConfig } from './config.ts';
 export { sftExamples } from './examples.ts';
+export { sftObjective } from './objective.ts';
 
-export interface SftResult {
-  readonly steps: number;
-  /** Mean loss of the last epoch, nats per token. */
-  readonly loss: number;
+/** The loss is in nats per token. */
+export interface SftResult extends EpochsResult {
   /** Sequences trained on. */
   readonly sequences: number;
   /** Sequences left out because no token that counts lies within `maxSequenceTokens`. */
@@ -23,18 +22,15 @@ export interface SftResult {
   readonly truncated: number;
 }
 
-/**
- * Trains the policy's weights in place and refreshes its hash. The order of examples comes from `rng`.
- * Rejects as `runTraining` does, and with `selection.empty` when no sequence holds a token that counts.
- */
+/** As `trainEpochs`; rejects with `selection.empty`, too, when no sequence holds a token that counts. */
 export async function trainSft(
   policy: DifferentiablePolicy,
   sequences: readonly TrainingSequence[],
   config: SftConfig,
   rng: Rng,
-  { computePasses, ...options }: TrainingOptions & Pick<SftStepOptions, 'computePasses'> = {},
+  options?: EpochsOptions<TrainingSequence>,
 ): Promise<SftResult> {
-  const { epochs, batchSize, learningRate: peak, maxSequenceTokens, tokensPerPass } = config;
+  const { maxSequenceTokens } = config;
   const examples = sequences
     .map((sequence) => trimSequence(sequence, maxSequenceTokens))
     .filter((example) => example !== null);
@@ -44,37 +40,10 @@ export async function trainSft(
       `None of ${sequences.length} sequences has a token to train on.`,
     );
   }
-  const batches = Array.from({ length: epochs }, (_, epoch) =>
-    shuffledBatches(examples, batchSize, rng.split(`epoch-${epoch}`)),
-  ).flat();
-  const steps = batches.length;
-  const reports = await runTraining(
-    policy,
-    {
-      steps,
-      schedule: warmupCosine({
-        peak,
-        floor: peak * config.floorFraction,
-        warmupSteps: Math.round(steps * config.warmupFraction),
-        steps,
-      }),
-      optimizer: config,
-      takeStep: (optimizer, index, learningRate) =>
-        takeSftStep(policy, optimizer, batches[index]!, { learningRate, tokensPerPass, computePasses }),
-    },
-    options,
-  );
   return {
-    steps,
-    loss: meanLoss(reports.slice(-steps / epochs)),
+    ...(await trainEpochs(policy, sftObjective, examples, config, rng, options)),
     sequences: examples.length,
     skipped: sequences.length - examples.length,
     truncated: sequences.filter(({ lossMask }) => lossMask.lastIndexOf(1) >= maxSequenceTokens).length,
   };
-}
-
-/** Mean over all tokens of the steps. */
-function meanLoss(reports: readonly StepReport[]): number {
-  const tokens = reports.reduce((sum, report) => sum + report.tokens, 0);
-  return reports.reduce((sum, report) => sum + report.loss * report.tokens, 0) / tokens;
 }

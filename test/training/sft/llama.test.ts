@@ -7,8 +7,8 @@ import { createPolicy, type LlamaPolicy } from '../../../src/models/llama/index.
 import { tokenizerFrom, trainTokenizer } from '../../../src/models/tokenizer/index.ts';
 import { startEngine, tf } from '../../../src/tensor/index.ts';
 import { createAdamW } from '../../../src/training/adamw.ts';
-import { defaultSftConfig, trainSft } from '../../../src/training/sft/index.ts';
-import { takeSftStep } from '../../../src/training/sft/step.ts';
+import { defaultSftConfig, sftObjective, trainSft } from '../../../src/training/sft/index.ts';
+import { takeStep } from '../../../src/training/step.ts';
 import { createTinyPolicy, tinyConfig } from '../../support/llama.ts';
 
 const files = trainTokenizer(['Kano is red.', 'Mira is blue.', 'Which colour is it?'], { vocabSize: 290 });
@@ -78,7 +78,8 @@ test('a tiny decoder overfits a batch and then says what it was taught', async (
 test('a step leaves no tensor behind', async () => {
   const optimizer = createAdamW(policy.parameters, defaultSftConfig);
   const batch = dialogues.map((messages) => policy.encode(messages));
-  const step = () => takeSftStep(policy, optimizer, batch, { learningRate: 1e-3, tokensPerPass: 64 });
+  const step = () =>
+    takeStep(policy, sftObjective, optimizer, batch, { learningRate: 1e-3, tokensPerPass: 64 });
   await step();
   const after = tf.memory().numTensors;
   await step();
@@ -89,7 +90,7 @@ test('every weight of the decoder moves', async () => {
   const before = new Map([...policy.parameters].map(([name, value]) => [name, value.dataSync().slice()]));
   const optimizer = createAdamW(policy.parameters, defaultSftConfig);
   const batch = dialogues.map((messages) => policy.encode(messages));
-  await takeSftStep(policy, optimizer, batch, { learningRate: 1e-3, tokensPerPass: 4096 });
+  await takeStep(policy, sftObjective, optimizer, batch, { learningRate: 1e-3, tokensPerPass: 4096 });
   for (const [name, value] of policy.parameters) {
     const moved = value.dataSync().some((weight, i) => weight !== before.get(name)![i]);
     assert.ok(moved, name);

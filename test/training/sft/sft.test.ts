@@ -1,4 +1,4 @@
-// Supervised fine-tuning: the loss against torch, the step, and how a run deals, schedules and counts.
+// Supervised fine-tuning: the loss against torch, the step, and what a run is made of and counts.
 import { readFileSync } from 'node:fs';
 import { test } from 'uvu';
 import * as assert from 'uvu/assert';
@@ -7,11 +7,11 @@ import type { TrainingSequence } from '../../../src/domain/model.ts';
 import { createRng } from '../../../src/domain/rng.ts';
 import { embed, startEngine, tf } from '../../../src/tensor/index.ts';
 import { createAdamW } from '../../../src/training/adamw.ts';
-import { countLossTokens, padBatch, shuffledBatches } from '../../../src/training/batches.ts';
-import { defaultSftConfig, type SftConfig, trainSft } from '../../../src/training/sft/index.ts';
+import { padBatch } from '../../../src/training/batches.ts';
+import { defaultSftConfig, type SftConfig, sftObjective, trainSft } from '../../../src/training/sft/index.ts';
 import { computeSftLoss } from '../../../src/training/sft/loss.ts';
-import { type ComputePasses, takeSftStep } from '../../../src/training/sft/step.ts';
-import { near, withPolicy } from '../toy-policy.ts';
+import { takeStep } from '../../../src/training/step.ts';
+import { withPolicy } from '../toy-policy.ts';
 
 const codeOf = (running: Promise<unknown>): Promise<string> =>
   running.then(
@@ -63,7 +63,10 @@ test('splitting a batch into passes does not change the step', async () => {
     let weights: number[] = [];
     await withPolicy(async (policy) => {
       const optimizer = createAdamW(policy.parameters, config);
-      outcome = await takeSftStep(policy, optimizer, counting, { learningRate: 0.05, tokensPerPass });
+      outcome = await takeStep(policy, sftObjective, optimizer, counting, {
+        learningRate: 0.05,
+        tokensPerPass,
+      });
       weights = policy.weights();
     });
     return { outcome: outcome as { loss: number; gradNorm: number; tokens: number }, weights };
@@ -82,7 +85,8 @@ test('splitting a batch into passes does not change the step', async () => {
 test('a step leaves no tensor behind', () =>
   withPolicy(async (policy) => {
     const optimizer = createAdamW(policy.parameters, config);
-    const step = () => takeSftStep(policy, optimizer, counting, { learningRate: 0.01, tokensPerPass: 12 });
+    const step = () =>
+      takeStep(policy, sftObjective, optimizer, counting, { learningRate: 0.01, tokensPerPass: 12 });
     await step();
     const after = tf.memory().numTensors;
     await step();
@@ -153,65 +157,6 @@ test('a run that diverges leaves the weights and the number of tensors as they w
     assert.is(policy.refreshes, 1);
     assert.is(tf.memory().numTensors, tensors);
   }));
-
-/** Computes nothing, notes the sequences of each step, and gives the losses 1, 2, 3 … */
-function notingPasses() {
-  const steps: TrainingSequence[][] = [];
-  const computePasses: ComputePasses = async (passes) => ({
-    loss: steps.push(passes.flat()),
-    gradients: new Map(),
-  });
-  return { steps, computePasses };
-}
-
-test('each epoch deals the examples anew with a generator of its own', () =>
-  withPolicy(async (policy) => {
-    const { steps, computePasses } = notingPasses();
-    const silent: TrainingSequence = { tokenIds: [1, 2, 3], lossMask: [1, 0, 0] };
-    await trainSft(policy, [silent, ...counting], { ...config, epochs: 3 }, createRng(5), { computePasses });
-    const dealt = [0, 1, 2].flatMap((epoch) =>
-      shuffledBatches(counting, 2, createRng(5).split(`epoch-${epoch}`)),
-    );
-    const byLength = (batch: readonly TrainingSequence[]) =>
-      batch.map(({ tokenIds }) => tokenIds.length).sort();
-    assert.equal(steps.map(byLength), dealt.map(byLength));
-  }));
-
-test('the loss of a run is that of its last epoch, each token counted once', () =>
-  withPolicy(async (policy) => {
-    const { steps, computePasses } = notingPasses();
-    const uneven = { ...config, epochs: 2, batchSize: 4 };
-    const { loss } = await trainSft(policy, counting.slice(0, 5), uneven, createRng(1), { computePasses });
-    const tokens = steps.map(countLossTokens);
-    assert.is(tokens.length, 4);
-    assert.is.not(tokens[2], tokens[3], 'steps of as many tokens could not tell');
-    near([loss], [(3 * tokens[2]! + 4 * tokens[3]!) / (tokens[2]! + tokens[3]!)], 1e-9);
-  }));
-
-test('the rate rises over its share of the steps and falls towards its share of the peak', async () => {
-  const rates = async (overrides: Partial<SftConfig>) => {
-    const seen: number[] = [];
-    const announced: number[] = [];
-    await withPolicy(async (policy) => {
-      const { computePasses } = notingPasses();
-      await trainSft(policy, counting, { ...config, epochs: 2, ...overrides }, createRng(1), {
-        computePasses,
-        onStart: (steps) => announced.push(steps),
-        onStep: ({ learningRate }) => void seen.push(learningRate),
-      });
-    });
-    assert.equal(announced, [seen.length]);
-    return seen;
-  };
-  // A quarter of six steps is rounded up to two; then 0.03 + 0.02 · cos(π · k / 4) of the peak 0.05.
-  near(
-    await rates({ warmupFraction: 0.25, floorFraction: 0.2 }),
-    [0.05 / 3, 0.1 / 3, ...[0, 1, 2, 3].map((k) => 0.03 + 0.02 * Math.cos((Math.PI * k) / 4))],
-    1e-12,
-  );
-  // 1.2 of six steps are rounded down to one.
-  near((await rates({ warmupFraction: 0.2, floorFraction: 1 })).slice(0, 3), [0.025, 0.05, 0.05], 1e-12);
-});
 
 test('each field of the configuration has an effect', async () => {
   const train = async (overrides: Partial<SftConfig>) => {

@@ -1,12 +1,13 @@
-// One step of supervised fine-tuning: what is computed on which thread, and what the optimizer gets.
+// One step, here of supervised fine-tuning: what is computed on which thread, and what the optimizer gets.
 import { test } from 'uvu';
 import * as assert from 'uvu/assert';
-import type { TrainingSequence } from '../../../src/domain/model.ts';
-import { startEngine, tf } from '../../../src/tensor/index.ts';
-import type { AdamW, Gradients } from '../../../src/training/adamw.ts';
-import { planPasses } from '../../../src/training/batches.ts';
-import { computePassGradients, takeSftStep } from '../../../src/training/sft/step.ts';
-import { near, type ToyPolicy, withPolicy } from '../toy-policy.ts';
+import type { TrainingSequence } from '../../src/domain/model.ts';
+import { startEngine, tf } from '../../src/tensor/index.ts';
+import type { AdamW, Gradients } from '../../src/training/adamw.ts';
+import { planPasses } from '../../src/training/batches.ts';
+import { sftObjective } from '../../src/training/sft/index.ts';
+import { computePassGradients, takeStep } from '../../src/training/step.ts';
+import { near, type ToyPolicy, withPolicy } from './toy-policy.ts';
 
 test.before(async () => {
   await startEngine();
@@ -54,7 +55,10 @@ test('the loss is the mean over all tokens that count, also over several passes'
       counted.reduce((sum, [token, next]) => sum + negativeLogLikelihood(policy, token, next), 0) / 3;
     for (const tokensPerPass of [1, 100]) {
       const { optimizer, applied } = notingOptimizer();
-      const result = await takeSftStep(policy, optimizer, batch, { learningRate: 0.25, tokensPerPass });
+      const result = await takeStep(policy, sftObjective, optimizer, batch, {
+        learningRate: 0.25,
+        tokensPerPass,
+      });
       near([result.loss], [expected], 1e-5);
       assert.is(result.tokens, 3);
       assert.is(result.gradNorm, 42);
@@ -70,7 +74,10 @@ test('the gradient is that of the mean loss', () =>
   withPolicy(async (policy) => {
     const lossOf = async () => {
       const { optimizer, applied } = notingOptimizer();
-      const { loss } = await takeSftStep(policy, optimizer, batch, { learningRate: 0, tokensPerPass: 1 });
+      const { loss } = await takeStep(policy, sftObjective, optimizer, batch, {
+        learningRate: 0,
+        tokensPerPass: 1,
+      });
       return { loss, gradients: applied[0]!.gradients };
     };
     const { gradients } = await lossOf();
@@ -99,16 +106,16 @@ test('passes computed elsewhere are the planned ones, and their sum is what the 
     const gradients = new Map([['head', new Float32Array(64).fill(1)]]);
     const asked: unknown[] = [];
     policy.computeLogits = () => assert.unreachable('computed here') as never;
-    const result = await takeSftStep(policy, optimizer, batch, {
+    const result = await takeStep(policy, sftObjective, optimizer, batch, {
       learningRate: 0.5,
       tokensPerPass: 5,
-      computePasses: async (passes, tokens) => {
-        asked.push({ passes, tokens });
-        return { loss: 1.5, gradients };
+      computePasses: async (passes, terms) => {
+        asked.push({ passes, terms });
+        return { loss: 1.5, figures: { margin: 2 }, gradients };
       },
     });
-    assert.equal(asked, [{ passes: planPasses(batch, 5), tokens: 3 }]);
-    assert.equal(result, { loss: 1.5, gradNorm: 42, tokens: 3 });
+    assert.equal(asked, [{ passes: planPasses(batch, 5), terms: 3 }]);
+    assert.equal(result, { loss: 1.5, gradNorm: 42, tokens: 3, figures: { margin: 2 } });
     assert.is(applied[0]!.gradients, gradients);
     assert.is(applied[0]!.learningRate, 0.5);
   }));
@@ -124,7 +131,7 @@ test('a pass is padded with the padding token and writes its gradients where it 
     };
     const tensors = tf.memory().numTensors;
     const arrays = new Map<string, Float32Array>();
-    const share = computePassGradients(policy, batch, 6, (name, size) => {
+    const share = computePassGradients(policy, sftObjective, batch, 6, (name, size) => {
       arrays.set(name, new Float32Array(size));
       return arrays.get(name)!;
     });
@@ -140,7 +147,7 @@ test('a pass is padded with the padding token and writes its gradients where it 
     assert.is(tf.memory().numTensors, tensors);
     for (const [name, gradient] of share.gradients) assert.is(gradient, arrays.get(name));
     // Six tokens are said to count in the whole batch, three of them here.
-    const whole = computePassGradients(policy, batch, 3);
+    const whole = computePassGradients(policy, sftObjective, batch, 3);
     near([2 * share.loss], [whole.loss], 1e-6);
     near(
       share.gradients.get('norm')!.map((value) => 2 * value),

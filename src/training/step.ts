@@ -1,0 +1,61 @@
+// One optimizer step of any objective: the gradient of a batch, pass by pass, and what the optimizer makes of it.
+import type { AdamW } from './adamw.ts';
+import { computeGradients, type PassGradients, PassSum } from './gradients.ts';
+import type { StepResult } from './loop.ts';
+import type { Objective } from './objective.ts';
+import type { DifferentiablePolicy } from './policy.ts';
+
+/**
+ * Computes the sum over the passes of a batch that has `terms` terms, the same wherever they are computed. The gradients
+ * may be overwritten by the next call.
+ */
+export type ComputePasses<Example> = (
+  passes: readonly (readonly Example[])[],
+  terms: number,
+) => Promise<PassGradients>;
+
+export interface StepOptions<Example> {
+  readonly learningRate: number;
+  readonly tokensPerPass: number;
+  /** Default: `onThisThread`. */
+  readonly computePasses?: ComputePasses<Example> | undefined;
+}
+
+/** Computes loss, figures and gradient of the batch, and applies the gradient. Leaves no tensor behind. */
+export async function takeStep<Example>(
+  policy: DifferentiablePolicy,
+  objective: Objective<Example>,
+  optimizer: AdamW,
+  batch: readonly Example[],
+  { learningRate, tokensPerPass, computePasses = onThisThread(policy, objective) }: StepOptions<Example>,
+): Promise<StepResult> {
+  const passes = objective.planPasses(batch, tokensPerPass);
+  const { loss, figures, gradients } = await computePasses(passes, objective.countTerms(batch));
+  const gradNorm = optimizer.apply(gradients, learningRate);
+  return { loss, gradNorm, tokens: objective.countTokens(batch), figures };
+}
+
+/** One pass after the other, on this thread. */
+export function onThisThread<Example>(
+  policy: DifferentiablePolicy,
+  objective: Objective<Example>,
+): ComputePasses<Example> {
+  return async (passes, terms) => {
+    const sum = new PassSum();
+    passes.forEach((pass, index) => {
+      sum.add(index, computePassGradients(policy, objective, pass, terms));
+    });
+    return sum.total;
+  };
+}
+
+/** One pass of a batch that has `terms` terms, and its gradient: see `computeGradients`. */
+export function computePassGradients<Example>(
+  policy: DifferentiablePolicy,
+  objective: Objective<Example>,
+  pass: readonly Example[],
+  terms: number,
+  arrayFor?: (name: string, size: number) => Float32Array,
+): PassGradients {
+  return computeGradients(policy.parameters, () => objective.computePass(policy, pass, terms), arrayFor);
+}
