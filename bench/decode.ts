@@ -15,7 +15,7 @@ const batches = process.argv.length > 5 ? process.argv.slice(5).map(wholeNumber)
 const engine = await startEngine({ blasThreads: 1 });
 const { policy, source, rng } = await openSubject(shape);
 const workers = workerCount > 0 ? await Workers.start(workerCount, { backend: engine.backend }) : null;
-const models = workers === null ? [policy] : workers.modelsOf(source);
+const models = workers === null ? [policy] : await workers.modelsOf(source);
 
 /** Seconds that a batch takes to read its prompts and write up to `maxTokens` each, and the tokens it wrote. */
 async function measure(rows: number, maxTokens: number) {

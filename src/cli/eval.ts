@@ -67,7 +67,7 @@ export function addEval(program: Command): void {
             const { metrics, trajectories } = await evaluateTeam({
               phase: 'eval',
               scenario,
-              models: workers?.modelsOf({ folder, hash: model.hash }) ?? [model],
+              models: (await workers?.modelsOf({ folder, hash: model.hash })) ?? [model],
               split: options.split,
               count: options.tasks,
               maxMessageTokens: options.maxTokens,

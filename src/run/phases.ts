@@ -17,7 +17,7 @@ import { loadTasks } from '../scenario/tasks.ts';
 import type { Scenario, Split } from '../scenario/types.ts';
 import type { RunFolder } from '../store/run-folder.ts';
 import { sftExamples, sftObjective, trainSft } from '../training/sft/index.ts';
-import type { Workers } from '../workers/index.ts';
+import type { PolicyHost } from '../workers/index.ts';
 import {
   type EvaluateFigures,
   figuresOf,
@@ -40,8 +40,8 @@ export interface TrainingRun {
   readonly base: LlamaPolicy;
   /** A new run's folder, or one to continue. */
   readonly run: RunFolder;
-  /** What computes beside the main thread; without any, everything is computed there. The caller stops them. */
-  readonly workers?: Workers | undefined;
+  /** What computes; without any, everything is computed on this thread. The caller stops it. */
+  readonly workers?: PolicyHost | undefined;
   readonly progress: Progress;
   /** Ends the run after the step under way; it can be resumed. */
   readonly signal?: AbortSignal;
@@ -152,7 +152,7 @@ export class Phases {
 
   /** Fine-tunes on the chosen dialogues, each agent's plain view of them. */
   train(iteration: IterationPlan, signal: Signal): Promise<TrainOutput> {
-    const { run, recipe, scenario, base, workers, progress } = this.#training;
+    const { run, recipe, scenario, base, progress } = this.#training;
     const phase = phaseOf(iteration, 'train');
     const fromBase = startsFromBase(iteration, recipe, scenario.kind);
     return this.#carryOut(phase, async () => {
@@ -167,7 +167,7 @@ export class Phases {
           this.#rng.split(phase),
           {
             signal,
-            computePasses: workers?.gradientsOf(sftObjective, this.#shelf.sourceOf(start), policy),
+            computePasses: this.#shelf.host.gradientsOf(sftObjective, this.#shelf.sourceOf(start), policy),
             onStart: (steps) => progress.begin(phase, steps, 'steps'),
             // The event has no place for figures, and supervised fine-tuning none to put there.
             onStep: ({ figures: _, ...report }) => {

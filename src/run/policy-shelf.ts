@@ -1,11 +1,9 @@
 // The policies of a run by content hash: the frozen base, and the checkpoints that training leaves.
-import path from 'node:path';
-import { OptimaError } from '../domain/errors.ts';
 import type { PolicyHash } from '../domain/ids.ts';
 import type { LanguageModel } from '../domain/model.ts';
-import { type LlamaPolicy, loadPolicy } from '../models/llama/index.ts';
+import type { LlamaPolicy } from '../models/llama/index.ts';
 import type { RunFolder } from '../store/run-folder.ts';
-import type { PolicySource, Workers } from '../workers/index.ts';
+import { loadChecked, type PolicyHost, type PolicySource } from '../workers/index.ts';
 
 /**
  * Loads policies for one run. Between phases weights travel through checkpoints only, so a resumed run has
@@ -14,29 +12,26 @@ import type { PolicySource, Workers } from '../workers/index.ts';
 export class PolicyShelf {
   /** Frozen for the whole run: readability is measured under it. */
   readonly base: LlamaPolicy;
+  /** Where policies speak and their gradients are computed. */
+  readonly host: PolicyHost;
   readonly #run: RunFolder;
-  readonly #workers: Workers | null;
-  #latest: LlamaPolicy | null = null;
+  #latest: PolicyHash;
 
-  constructor(base: LlamaPolicy, run: RunFolder, workers: Workers | null) {
+  constructor(base: LlamaPolicy, run: RunFolder, host: PolicyHost) {
     this.base = base;
+    this.host = host;
     this.#run = run;
-    this.#workers = workers;
+    this.#latest = base.hash;
   }
 
   /**
-   * A policy to generate with, as often as it can be used at once. It stays the shelf's and lives until another one is
+   * A policy to generate with, as often as it can be used at once. It is kept until another one than the base is
    * asked for.
    */
-  async modelsOf(hash: PolicyHash): Promise<readonly LanguageModel[]> {
-    if (this.#workers !== null) return this.#workers.modelsOf(this.sourceOf(hash));
-    if (hash === this.base.hash) return [this.base];
-    if (this.#latest?.hash !== hash) {
-      this.#latest?.dispose();
-      this.#latest = null;
-      this.#latest = await this.load(hash);
-    }
-    return [this.#latest];
+  modelsOf(hash: PolicyHash): Promise<readonly LanguageModel[]> {
+    if (hash !== this.base.hash) this.#latest = hash;
+    this.host.keep([this.base.hash, this.#latest]);
+    return this.host.modelsOf(this.sourceOf(hash));
   }
 
   sourceOf(hash: PolicyHash): PolicySource {
@@ -45,20 +40,7 @@ export class PolicyShelf {
   }
 
   /** A copy to train, which the caller disposes. Throws `checkpoint.invalid` when it is not what it was. */
-  async load(hash: PolicyHash): Promise<LlamaPolicy> {
-    const { folder } = this.sourceOf(hash);
-    const policy = await loadPolicy(folder);
-    if (policy.hash === hash) return policy;
-    policy.dispose();
-    throw new OptimaError(
-      'checkpoint.invalid',
-      `${path.relative('', folder)}: its weights have the hash ${policy.hash}, not ${hash}.`,
-      { hint: 'The files were changed since the run wrote them.' },
-    );
-  }
-
-  dispose(): void {
-    this.#latest?.dispose();
-    this.base.dispose();
+  load(hash: PolicyHash): Promise<LlamaPolicy> {
+    return loadChecked(this.sourceOf(hash));
   }
 }

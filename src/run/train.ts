@@ -13,6 +13,7 @@ import {
   type RankOutput,
   trainerMachine,
 } from '../machines/index.ts';
+import { inProcessHost } from '../workers/index.ts';
 import { Phases, type TrainingRun } from './phases.ts';
 import { choosePolicy, figuresOf, foldIterations, type IterationFigures, planIterations } from './plan.ts';
 import { PolicyShelf } from './policy-shelf.ts';
@@ -40,7 +41,7 @@ const phaseTimeoutMs = 2 ** 31 - 1;
  */
 export async function trainTeam(training: TrainingRun): Promise<TrainingResult> {
   const { recipe, run, base, workers, scenario, signal } = training;
-  const shelf = new PolicyShelf(base, run, workers ?? null);
+  const host = workers ?? inProcessHost([base]);
   try {
     if (run.log.position === 0) {
       const { seed } = recipe;
@@ -52,7 +53,7 @@ export async function trainTeam(training: TrainingRun): Promise<TrainingResult> 
         recipe: { ...recipe },
       });
     }
-    const phases = new Phases(training, shelf);
+    const phases = new Phases(training, new PolicyShelf(base, run, host));
     const testTasks = recipe.evaluation.tasks;
     const before = await phases.evaluate('base', base.hash, 'test', testTasks, signal);
     await iterate(training, phases);
@@ -69,7 +70,8 @@ export async function trainTeam(training: TrainingRun): Promise<TrainingResult> 
       samples: samplesOf(phases),
     };
   } finally {
-    shelf.dispose();
+    if (workers === undefined) await host.stop();
+    base.dispose();
   }
 }
 

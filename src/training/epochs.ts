@@ -8,6 +8,7 @@ import type { DifferentiablePolicy } from './policy.ts';
 import { warmupCosine } from './schedule.ts';
 import { type StepOptions, takeStep } from './step.ts';
 
+/** What every training in epochs can be set to. */
 export interface EpochsConfig extends AdamWConfig {
   /** Peak of the schedule. */
   readonly learningRate: number;
@@ -23,10 +24,12 @@ export interface EpochsConfig extends AdamWConfig {
   readonly tokensPerPass: number;
 }
 
+/** As the loop's, and where passes are computed. */
 export interface EpochsOptions<Example>
   extends TrainingOptions,
     Pick<StepOptions<Example>, 'computePasses'> {}
 
+/** What came of a training. */
 export interface EpochsResult {
   readonly steps: number;
   /** Mean loss of the last epoch, each term counted once. */
@@ -34,8 +37,8 @@ export interface EpochsResult {
 }
 
 /**
- * Trains the policy's weights in place and refreshes its hash. The order of examples, of which there must be one or more,
- * comes from `rng`. Rejects as `runTraining` does.
+ * Trains the policy's weights in place and refreshes its hash. The order of examples comes from `rng`; there must be
+ * one or more. Rejects as `runTraining` does.
  */
 export async function trainEpochs<Example>(
   policy: DifferentiablePolicy,

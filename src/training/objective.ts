@@ -1,5 +1,5 @@
-// What a training minimizes: the seam between what all algorithms share (epochs, loop, gradients, worker threads) and
-// what each computes itself. A new algorithm adds its spec and its line in `objectiveOf`.
+// What a training minimizes: the seam between what all algorithms share (epochs, loop, gradients, workers) and what
+// each computes itself. A new algorithm adds its spec and its line in `objectiveOf`.
 import type { tf } from '../tensor/index.ts';
 import type { DifferentiablePolicy } from './policy.ts';
 import { sftObjective } from './sft/objective.ts';
@@ -16,18 +16,18 @@ export interface PassShare {
   readonly figures: Readonly<Record<string, tf.Scalar>>;
 }
 
-/** A loss over examples, which are plain data and cross to workers: how a batch is counted, split and computed. */
+/** A loss over examples: how a batch is counted, split and computed. Examples are plain data that cross to workers. */
 export interface Objective<Example> {
   readonly spec: ObjectiveSpec;
   /** How many tokens of the batch are learnt. */
   countTokens(batch: readonly Example[]): number;
   /** How many terms the loss of the batch is the mean of: its tokens, say, or its examples. */
   countTerms(batch: readonly Example[]): number;
-  /** Splits a batch into passes of at most `tokensPerPass` padded tokens; what cannot be split may exceed it. */
+  /** Splits a batch into passes of at most `tokensPerPass` padded tokens, unless one example alone has more. */
   planPasses(batch: readonly Example[], tokensPerPass: number): readonly (readonly Example[])[];
   /**
-   * One pass of a batch that has `terms` terms. Differentiable with respect to the policy's parameters; runs inside a
-   * tidy. The shares of a batch's passes add up to its loss and figures.
+   * One pass of a batch that has `terms` terms. Differentiable with respect to the policy's parameters; runs
+   * inside a tidy. The shares of a batch's passes add up to its loss and figures.
    */
   computePass(policy: DifferentiablePolicy, pass: readonly Example[], terms: number): PassShare;
 }

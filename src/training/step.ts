@@ -1,4 +1,4 @@
-// One optimizer step of any objective: the gradient of a batch, pass by pass, and what the optimizer makes of it.
+// One optimizer step of any objective: a batch's gradient, pass by pass, and what the optimizer makes of it.
 import type { AdamW } from './adamw.ts';
 import { computeGradients, type PassGradients, PassSum } from './gradients.ts';
 import type { StepResult } from './loop.ts';
@@ -6,14 +6,15 @@ import type { Objective } from './objective.ts';
 import type { DifferentiablePolicy } from './policy.ts';
 
 /**
- * Computes the sum over the passes of a batch that has `terms` terms, the same wherever they are computed. The gradients
- * may be overwritten by the next call.
+ * Computes the sum over the passes of a batch that has `terms` terms, the same wherever they are computed. The
+ * gradients may be overwritten by the next call.
  */
 export type ComputePasses<Example> = (
   passes: readonly (readonly Example[])[],
   terms: number,
 ) => Promise<PassGradients>;
 
+/** How a step is taken. */
 export interface StepOptions<Example> {
   readonly learningRate: number;
   readonly tokensPerPass: number;

@@ -1,3 +1,5 @@
-// Worker threads that generate, score and compute gradients beside the main thread.
-export type { PolicySource } from './protocol.ts';
+// Hosts of policies: where they generate, score and have gradients computed, in worker threads or on this one.
+export { loadChecked } from './held-policies.ts';
+export type { PolicyHost, PolicySource } from './host.ts';
+export { inProcessHost } from './in-process.ts';
 export { Workers } from './workers.ts';

@@ -4,13 +4,7 @@ import type { PolicyHash } from '../domain/ids.ts';
 import { type GenerationRequest, RequestsRefused, type ScoreRequest } from '../domain/model.ts';
 import type { EngineOptions } from '../tensor/index.ts';
 import type { Figures, ObjectiveSpec } from '../training/objective.ts';
-
-/** Where a worker finds a policy. */
-export interface PolicySource {
-  readonly folder: string;
-  /** What the weights must be. */
-  readonly hash: PolicyHash;
-}
+import type { PolicySource } from './host.ts';
 
 /** Numbers that several threads see. */
 export type SharedNumbers = Float32Array<SharedArrayBuffer>;
@@ -37,6 +31,7 @@ export type Command =
       readonly requests: readonly ScoreRequest[];
     }
   | { readonly type: 'close'; readonly session: number }
+  | { readonly type: 'keep'; readonly hashes: readonly PolicyHash[] }
   | {
       readonly type: 'gradients';
       /** The checkpoint that training starts from. */

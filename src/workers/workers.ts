@@ -2,27 +2,19 @@
 // A worker that dies is replaced, and what it was doing is done again with the same result.
 import { Worker } from 'node:worker_threads';
 import { OptimaError } from '../domain/errors.ts';
-import {
-  type CallOptions,
-  type Generation,
-  type GenerationRequest,
-  inOwnSession,
-  type LanguageModel,
-  type ModelSession,
-  type ScoreRequest,
-  type ScoreResult,
-} from '../domain/model.ts';
+import type { PolicyHash } from '../domain/ids.ts';
+import type { Generation, LanguageModel, ModelSession, ScoreResult } from '../domain/model.ts';
 import { type EngineOptions, readInto } from '../tensor/index.ts';
 import { ParameterLayout, PassSum } from '../training/gradients.ts';
 import type { Objective } from '../training/objective.ts';
 import type { DifferentiablePolicy } from '../training/policy.ts';
 import type { ComputePasses } from '../training/step.ts';
+import { modelOf, type PolicyHost, type PolicySource } from './host.ts';
 import {
   type Command,
   type FromWorker,
   fromPlain,
   type PassResult,
-  type PolicySource,
   type SharedNumbers,
   type ToWorker,
   type WorkerSetting,
@@ -54,6 +46,8 @@ class Thread {
   #calls = new Map<number, Call>();
   #nextCall = 0;
   #deaths = 0;
+  /** Which policies are needed, once that has been said. */
+  #kept: Command | null = null;
   /** Once it is stopped nothing starts it again, and the process stays until it has ended. */
   #stopped = false;
 
@@ -74,6 +68,7 @@ class Thread {
         if ('ready' in message) {
           // An idle worker must not keep the process alive.
           worker.unref();
+          if (this.#kept !== null) this.tell(this.#kept);
           return resolve(message.engine);
         }
         if ('failed' in message) return reject(fromPlain(message.failed));
@@ -149,6 +144,12 @@ class Thread {
     past.deaths = deaths;
   }
 
+  /** Tells the worker, and each that replaces it, which policies are needed. */
+  keep(hashes: readonly PolicyHash[]): void {
+    this.#kept = { type: 'keep', hashes };
+    this.tell(this.#kept);
+  }
+
   tell(command: Command): void {
     if (this.#worker !== null) this.call(command).catch(() => {});
   }
@@ -160,51 +161,27 @@ class Thread {
   }
 }
 
-/** A policy in one worker. Each of its calls and sessions goes there. */
-class WorkerModel implements LanguageModel {
-  readonly hash;
-  readonly #thread: Thread;
-  readonly #policy: PolicySource;
-  readonly #newSession: () => number;
-
-  constructor(thread: Thread, policy: PolicySource, newSession: () => number) {
-    this.hash = policy.hash;
-    this.#thread = thread;
-    this.#policy = policy;
-    this.#newSession = newSession;
-  }
-
-  generate(requests: readonly GenerationRequest[], options?: CallOptions): Promise<readonly Generation[]> {
-    return inOwnSession(this, (session) => session.generate(requests, options));
-  }
-
-  score(requests: readonly ScoreRequest[], options?: CallOptions): Promise<readonly ScoreResult[]> {
-    return inOwnSession(this, (session) => session.score(requests, options));
-  }
-
-  openSession(): ModelSession {
-    const thread = this.#thread;
-    const common = { policy: this.#policy, session: this.#newSession() };
-    // What the session remembers follows from its calls: a new worker repeats them to remember the same.
-    const past: Past = { commands: [], deaths: 0 };
-    const ask = async (command: Command, signal?: AbortSignal) => {
-      const result = await thread.insist(command, signal, past);
-      past.commands.push(command);
-      return result;
-    };
-    return {
-      hash: this.hash,
-      generate: async (requests, { signal } = {}) =>
-        (await ask({ ...common, type: 'generate', requests }, signal)) as readonly Generation[],
-      score: async (requests, { signal } = {}) =>
-        (await ask({ ...common, type: 'score', requests }, signal)) as readonly ScoreResult[],
-      close: () => thread.tell({ type: 'close', session: common.session }),
-    };
-  }
+/** A session of a policy in one worker. */
+function openSession(thread: Thread, policy: PolicySource, session: number): ModelSession {
+  // What the session remembers follows from its calls: a new worker repeats them to remember the same.
+  const past: Past = { commands: [], deaths: 0 };
+  const ask = async (command: Command, signal?: AbortSignal) => {
+    const result = await thread.insist(command, signal, past);
+    past.commands.push(command);
+    return result;
+  };
+  return {
+    hash: policy.hash,
+    generate: async (requests, { signal } = {}) =>
+      (await ask({ type: 'generate', policy, session, requests }, signal)) as readonly Generation[],
+    score: async (requests, { signal } = {}) =>
+      (await ask({ type: 'score', policy, session, requests }, signal)) as readonly ScoreResult[],
+    close: () => thread.tell({ type: 'close', session }),
+  };
 }
 
 /** A set of worker threads. The owner stops them. */
-export class Workers {
+export class Workers implements PolicyHost {
   /** What computes in each. */
   readonly engine: string;
   readonly #threads: readonly Thread[];
@@ -233,15 +210,14 @@ export class Workers {
     return this.#threads.length;
   }
 
-  /** The policy as one model in each worker. All give the same results. */
-  modelsOf(policy: PolicySource): readonly LanguageModel[] {
-    return this.#threads.map((thread) => new WorkerModel(thread, policy, () => this.#sessions++));
+  /** The policy as one model in each worker, which loads it with the first call. */
+  async modelsOf(source: PolicySource): Promise<readonly LanguageModel[]> {
+    return this.#threads.map((thread) =>
+      modelOf(source.hash, () => openSession(thread, source, this.#sessions++)),
+    );
   }
 
-  /**
-   * Computes gradients of a policy in training, which started from `source`: each pass in the next worker that is
-   * free. What comes out follows from the passes alone, and is valid until the next call.
-   */
+  /** As `PolicyHost` says, each pass in the next worker that is free. */
   gradientsOf<Example>(
     objective: Objective<Example>,
     source: PolicySource,
@@ -294,6 +270,10 @@ export class Workers {
       for (const end of ends) if (end.status === 'rejected') throw end.reason;
       return sum.total;
     };
+  }
+
+  keep(hashes: readonly PolicyHash[]): void {
+    for (const thread of this.#threads) thread.keep(hashes);
   }
 
   /** Ends all workers. */

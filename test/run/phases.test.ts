@@ -538,9 +538,10 @@ test('policies are disposed at the end of a run, and when it fails', async () =>
   const failing = {
     ...spied.training,
     workers: {
-      modelsOf: (source: never) => spied.training.workers!.modelsOf(source),
+      ...spied.training.workers!,
       gradientsOf: () => () => Promise.reject(new Error('no gradient today')),
-    } as never,
+      stop: async () => assert.unreachable('the caller stops its host'),
+    },
   };
   const error = await trainTeam(failing).then(
     () => null,
@@ -548,6 +549,31 @@ test('policies are disposed at the end of a run, and when it fails', async () =>
   );
   spied.training.run.close();
   assert.match(error.message, 'no gradient today');
+  assert.is(tf.memory().numTensors, before);
+});
+
+test('without workers a run computes here, each phase with its policy, and frees what it loaded', async () => {
+  const before = tf.memory().numTensors;
+  const anything = ['cappedMessage', 'emptyMessage', 'repetition'].map((name) => `eligible.${name}=true`);
+  const recipe = spyRecipe(
+    'iterations=1',
+    'maxMessageTokens=4',
+    'initialization.thetaInit=-100',
+    ...anything,
+  );
+  const spied = await spyOn({ folder: fresh(), model, recipe });
+  const { policy } = await trainTeam({ ...spied.training, workers: undefined });
+  spied.training.run.close();
+  assert.equal([spied.calls, spied.trainings], [[], []]);
+  assert.is(policy, trainedBy(spied, 'isft-1'));
+  for (const [phase, hash] of [
+    ['init-0/generate', spied.training.run.manifest.base.hash],
+    ['isft-1/generate', trainedBy(spied, 'init-0')],
+    ['trained', policy],
+  ]) {
+    const turns = [...dialoguesOf(spied).values()].filter(({ id }) => id.startsWith(`${phase}/`));
+    assert.equal(unique(turns.flatMap((dialogue) => dialogue.turns.map((turn) => turn.policyHash))), [hash]);
+  }
   assert.is(tf.memory().numTensors, before);
 });
 

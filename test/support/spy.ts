@@ -18,10 +18,7 @@ import {
 import type { Split } from '../../src/scenario/types.ts';
 import { formatVersion, type Manifest } from '../../src/store/manifest.ts';
 import { RunFolder } from '../../src/store/run-folder.ts';
-import type { Objective } from '../../src/training/objective.ts';
-import type { DifferentiablePolicy } from '../../src/training/policy.ts';
-import type { ComputePasses } from '../../src/training/step.ts';
-import type { PolicySource, Workers } from '../../src/workers/index.ts';
+import type { PolicyHost, PolicySource } from '../../src/workers/index.ts';
 
 export interface SpyTask {
   readonly split: Split;
@@ -180,15 +177,12 @@ export async function spyOn(options: SpyOptions): Promise<Spied> {
         );
       }),
   });
-  const workers = {
-    modelsOf: (source: PolicySource) => [modelOf(source)],
-    gradientsOf: (
-      _objective: Objective<TrainingSequence>,
-      source: PolicySource,
-      policy: DifferentiablePolicy,
-    ): ComputePasses<TrainingSequence> => {
-      const steps: TrainingSequence[][] = [];
-      trainings.push({ source, steps });
+  const workers: PolicyHost = {
+    modelsOf: async (source) => [modelOf(source)],
+    gradientsOf(_objective, source, policy) {
+      const steps: unknown[][] = [];
+      // A run has but one objective.
+      trainings.push({ source, steps: steps as TrainingSequence[][] });
       const [name, { size }] = [...policy.parameters][0]!;
       const gradient = new Float32Array(size);
       gradient[0] = 0.5;
@@ -197,7 +191,9 @@ export async function spyOn(options: SpyOptions): Promise<Spied> {
         return { loss: spiedLoss, figures: {}, gradients: new Map([[name, gradient]]) };
       };
     },
-  } as unknown as Workers;
+    keep() {},
+    stop: async () => {},
+  };
 
   const manifest: Manifest = {
     format: formatVersion,

@@ -1,4 +1,4 @@
-// Training in epochs, of whatever objective: how examples are dealt, what the schedule is, and what comes out.
+// Training in epochs, of any objective: how examples are dealt, what the schedule is, and what comes out.
 import { test } from 'uvu';
 import * as assert from 'uvu/assert';
 import { createRng } from '../../src/domain/rng.ts';

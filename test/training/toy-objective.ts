@@ -9,8 +9,8 @@ export interface Pull {
 }
 
 /**
- * L = (1/N) · Σₙ wₙ · (s − tₙ)², with N = Σₙ wₙ. An example has ten tokens of which seven are learnt; of its figures one
- * is a mean as the loss is, and one a plain sum.
+ * L = (1/N) · Σₙ wₙ · (s − tₙ)², with N = Σₙ wₙ. An example has ten tokens of which seven are learnt; of its
+ * figures one is a mean as the loss is, and one a plain sum.
  */
 export const pullObjective: Objective<Pull> = {
   // It is never made again from this.

@@ -111,7 +111,7 @@ test.before.each(async () => {
 });
 
 /** A session of the policy in the first worker, which is the newest of `made` after a death. */
-const openSession = (): ModelSession => workers.modelsOf(source)[0]!.openSession!();
+const openSession = async (): Promise<ModelSession> => (await workers.modelsOf(source))[0]!.openSession!();
 
 test('each worker starts with one thread of the engine, and an idle one keeps no process alive', async () => {
   assert.is(made.length, 2);
@@ -156,7 +156,7 @@ test('a start waits for every worker, and fails with what one of them failed wit
 });
 
 test('calls and their answers find each other, whichever is answered first', async () => {
-  const [first, second] = workers.modelsOf(source);
+  const [first, second] = await workers.modelsOf(source);
   assert.is(first!.hash, 'abc');
   const session = first!.openSession!();
   assert.is(session.hash, 'abc');
@@ -203,7 +203,7 @@ test('calls and their answers find each other, whichever is answered first', asy
 });
 
 test('a call of the model itself has a session of its own, which is closed also when the call fails', async () => {
-  const [model] = workers.modelsOf(source);
+  const [model] = await workers.modelsOf(source);
   const numbers: number[] = [];
   for (const call of [() => model!.generate([request('a')]), () => model!.score([])]) {
     const asked = call();
@@ -230,7 +230,7 @@ test('a call of the model itself has a session of its own, which is closed also 
 });
 
 test('a worker keeps the process alive exactly while it has something to answer', async () => {
-  const session = openSession();
+  const session = await openSession();
   const asked = [session.generate([request('a')]), session.generate([request('b')])];
   await settled();
   assert.ok(made[0]!.referenced);
@@ -244,7 +244,7 @@ test('a worker keeps the process alive exactly while it has something to answer'
 });
 
 test('an abort is passed on to its own call, once, and listened for no longer than the call lasts', async () => {
-  const session = openSession();
+  const session = await openSession();
   const controller = new AbortController();
   const { signal } = controller;
   const untouched = session.generate([request('a')]);
@@ -279,7 +279,7 @@ test('an abort is passed on to its own call, once, and listened for no longer th
 });
 
 test('an abort reaches a call of the model itself', async () => {
-  const [model] = workers.modelsOf(source);
+  const [model] = await workers.modelsOf(source);
   const signal = AbortSignal.abort();
   for (const call of [() => model!.generate([], { signal }), () => model!.score([], { signal })]) {
     const stopped = caught(call());
@@ -294,7 +294,7 @@ test('an abort reaches a call of the model itself', async () => {
 });
 
 test('what a refusal says of each request arrives', async () => {
-  const refused = caught(openSession().generate([request('a')]));
+  const refused = caught((await openSession()).generate([request('a')]));
   await settled();
   const reasons = new Map([['a', new OptimaError('model.failed', 'a is too long.')]]);
   made[0]!.take().fail(new RequestsRefused(reasons));
@@ -305,7 +305,7 @@ test('what a refusal says of each request arrives', async () => {
 });
 
 test('a new worker is told the past of a session, in order and without what failed, before its call', async () => {
-  const session = openSession();
+  const session = await openSession();
   const known = session.generate([request('a')]);
   await settled();
   const first = made[0]!.take();
@@ -321,7 +321,7 @@ test('a new worker is told the past of a session, in order and without what fail
   second.answer([]);
   await scored;
 
-  const stranger = openSession().generate([request('stranger')]);
+  const stranger = (await openSession()).generate([request('stranger')]);
   const asked = session.generate([request('b')]);
   await settled();
   assert.is(made[0]!.open.length, 2);
@@ -355,7 +355,7 @@ test('a new worker is told the past of a session, in order and without what fail
 });
 
 test('a session whose worker died between two calls goes on in a worker that is told its past', async () => {
-  const session = openSession();
+  const session = await openSession();
   const known = session.generate([request('a')]);
   await settled();
   const { command, answer } = made[0]!.take();
@@ -373,7 +373,7 @@ test('a session whose worker died between two calls goes on in a worker that is 
 });
 
 test('a call is given up with the third worker that dies in it, and the next call is tried again', async () => {
-  const session = openSession();
+  const session = await openSession();
   const lost = caught(session.generate([request('a')]));
   await settled();
   for (const reason of ['first', 'second', 'third']) {
@@ -394,7 +394,7 @@ test('a call is given up with the third worker that dies in it, and the next cal
 });
 
 test('a worker that dies before it was ready is replaced, too', async () => {
-  const session = openSession();
+  const session = await openSession();
   made[0]!.die();
   autoReady = false;
   const asked = session.generate([request('a')]);
@@ -410,7 +410,7 @@ test('a worker that dies before it was ready is replaced, too', async () => {
 });
 
 test('nothing is started only to close a session', async () => {
-  const session = openSession();
+  const session = await openSession();
   made[0]!.die();
   session.close();
   await settled();
@@ -418,7 +418,7 @@ test('nothing is started only to close a session', async () => {
 });
 
 test('what is stopped has ended, says so to those who wait and to those who ask later, and starts no more', async () => {
-  const [one, other] = workers.modelsOf(source);
+  const [one, other] = await workers.modelsOf(source);
   const waiting = caught(one!.openSession!().generate([request('a')]));
   await settled();
   let ended = 0;
@@ -439,15 +439,44 @@ test('what is stopped has ended, says so to those who wait and to those who ask 
   assert.is(made.length, 2);
 });
 
+test('every worker is told which policies are needed, and one that replaces it, too', async () => {
+  const session = await openSession();
+  const hashes = [source.hash];
+  workers.keep(['old' as PolicyHash]);
+  workers.keep(hashes);
+  await settled();
+  for (const worker of made) {
+    assert.equal(worker.types, ['keep', 'keep']);
+    assert.equal(worker.open[1]!.command, { type: 'keep', hashes });
+    for (const place of [0, 0]) worker.take(place).answer(null);
+  }
+  await settled();
+  assert.not.ok(made[0]!.referenced);
+  made[0]!.die();
+  await settled();
+  assert.is(made.length, 2, 'nothing is started to be told that');
+  const asked = session.generate([request('a')]);
+  await settled();
+  const ofNew = [made[2]!.take(), made[2]!.take()];
+  const place = ofNew.findIndex(({ command }) => command.type === 'keep');
+  assert.equal(ofNew[place]!.command, { type: 'keep', hashes });
+  ofNew[1 - place]!.answer(generation('yes'));
+  assert.equal(await asked, generation('yes'));
+});
+
 // Gradients.
 
 /** Two parameters of 2 and 3 numbers. */
-function tinyPolicy() {
-  const parameters = new Map([
-    ['a', tf.tidy(() => tf.variable(tf.tensor1d([1, 2])))],
-    ['b', tf.tidy(() => tf.variable(tf.tensor1d([3, 4, 5])))],
-  ]);
-  return { parameters } as unknown as DifferentiablePolicy & { parameters: typeof parameters };
+function tinyPolicy(): DifferentiablePolicy {
+  return {
+    parameters: new Map([
+      ['a', tf.tidy(() => tf.variable(tf.tensor1d([1, 2])))],
+      ['b', tf.tidy(() => tf.variable(tf.tensor1d([3, 4, 5])))],
+    ]),
+    tokenizer: { padId: 0 },
+    computeLogits: () => assert.unreachable('computed here') as never,
+    refreshHash: () => source.hash,
+  };
 }
 
 const pass = (name: number): TrainingSequence[] => [{ tokenIds: [name], lossMask: [1] }];

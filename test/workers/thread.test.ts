@@ -1,39 +1,27 @@
-// The worker's own end, in this thread: which policies and sessions it keeps, and what it answers.
-import { EventEmitter } from 'node:events';
+// The worker's own end, here without a thread: which policies and sessions it keeps, and what it answers.
 import fs from 'node:fs';
-import { syncBuiltinESMExports } from 'node:module';
 import path from 'node:path';
-import threads from 'node:worker_threads';
 import { test } from 'uvu';
 import * as assert from 'uvu/assert';
-import type { ErrorCode } from '../../src/domain/errors.ts';
 import type { PolicyHash } from '../../src/domain/ids.ts';
-import type { ModelSession, TrainingSequence } from '../../src/domain/model.ts';
+import type { TrainingSequence } from '../../src/domain/model.ts';
 import { LlamaPolicy, loadPolicy } from '../../src/models/llama/index.ts';
+import type { LlamaSession } from '../../src/models/llama/policy.ts';
 import { readInto, startEngine, tf } from '../../src/tensor/index.ts';
 import { ParameterLayout } from '../../src/training/gradients.ts';
 import { sftObjective } from '../../src/training/sft/index.ts';
 import { computePassGradients } from '../../src/training/step.ts';
-import type { Command, FromWorker, PassResult, PolicySource, ToWorker } from '../../src/workers/protocol.ts';
+import type { PolicySource } from '../../src/workers/index.ts';
+import type { Command, FromWorker, PassResult, PlainError, ToWorker } from '../../src/workers/protocol.ts';
+import { WorkerThread } from '../../src/workers/thread.ts';
 import { temporaryFolder, writeRandomCheckpoint } from '../support/run.ts';
 
-// The module under test talks to `parentPort`; here the test listens there.
+await startEngine({ backend: 'wasm', blas: false });
 const said: FromWorker[] = [];
-const port = Object.assign(new EventEmitter(), { postMessage: (message: FromWorker) => said.push(message) });
-const startThread = async (backend: string, copy: string) => {
-  Object.assign(threads, { parentPort: port, workerData: { engine: { backend, blas: false } } });
-  syncBuiltinESMExports();
-  await import(`../../src/workers/thread.ts?${copy}`);
-};
-// A first copy of it fails to start, before the engine of this process has been chosen.
-await startThread('abacus', 'failing');
-const failure = said.splice(0);
-await startThread('wasm', 'working');
-const greeting = said.splice(0);
-const { name: engineName } = await startEngine();
+const thread = new WorkerThread((message) => said.push(message));
 
 let nextId = 0;
-const tell = (message: ToWorker) => void port.emit('message', message);
+const tell = (message: ToWorker) => thread.receive(message);
 const begin = (command: Command): number => {
   tell({ id: nextId, command });
   return nextId++;
@@ -41,18 +29,17 @@ const begin = (command: Command): number => {
 const answered = async (id: number) => {
   for (;;) {
     const place = said.findIndex((message) => 'id' in message && message.id === id);
-    if (place >= 0) return said.splice(place, 1)[0] as { result?: unknown; error?: PlainFailure };
+    if (place >= 0) return said.splice(place, 1)[0] as { result?: unknown; error?: PlainError };
     await new Promise((resolve) => setImmediate(resolve));
   }
 };
-type PlainFailure = { code: ErrorCode | null; message: string; reasons?: ReadonlyMap<string, unknown> };
 
 const ask = async (command: Command): Promise<unknown> => {
   const { result, error } = await answered(begin(command));
   if (error !== undefined) return assert.unreachable(error.message);
   return result;
 };
-const failureOf = async (command: Command): Promise<PlainFailure> => (await answered(begin(command))).error!;
+const failureOf = async (command: Command): Promise<PlainError> => (await answered(begin(command))).error!;
 
 // Four policies that differ in one weight, with their folders.
 const folder = temporaryFolder('thread');
@@ -70,7 +57,7 @@ const [a, b, c, d] = sources as [PolicySource, PolicySource, PolicySource, Polic
 test.after(() => fs.rmSync(folder, { recursive: true }));
 
 /** Every session that the thread opened. */
-const opened: { policy: LlamaPolicy; session: ModelSession; closed: number }[] = [];
+const opened: { policy: LlamaPolicy; session: LlamaSession; closed: number }[] = [];
 const { openSession } = LlamaPolicy.prototype;
 LlamaPolicy.prototype.openSession = function (this: LlamaPolicy) {
   const session = openSession.call(this);
@@ -105,28 +92,27 @@ const views = [
     ] as const,
   },
 ];
-const close = (session: number): Command => ({ type: 'close', session });
-
-test('an engine that does not start is told instead of being ready', () => {
-  assert.is(failure.length, 1);
-  const { failed } = failure[0] as { failed: PlainFailure };
-  assert.is(failed.code, 'backend.unavailable');
-  assert.match(failed.message, 'abacus');
-  assert.equal(greeting, [{ ready: true, engine: engineName }]);
+const score = (source: PolicySource, session: number): Command => ({
+  type: 'score',
+  policy: source,
+  session,
+  requests: views,
 });
+const close = (session: number): Command => ({ type: 'close', session });
+const keep = (...kept: PolicySource[]): Command => ({ type: 'keep', hashes: kept.map(({ hash }) => hash) });
 
 test('calls of one number share a session until it is closed, others have their own', async () => {
-  opened.length = 0;
   const own = await loadPolicy(a.folder);
   const session = openSession.call(own);
   const [generated, scores] = [await session.generate(requests), await session.score(views)];
   session.close();
   own.dispose();
 
+  opened.length = 0;
   assert.equal(await ask(generate(a, 1)), generated);
-  assert.equal(await ask({ type: 'score', policy: a, session: 1, requests: views }), scores);
+  assert.equal(await ask(score(a, 1)), scores);
   assert.is(opened.length, 1);
-  assert.ok((opened[0]!.session as unknown as { statistics: { computed: number } }).statistics.computed > 0);
+  assert.ok(opened[0]!.session.statistics.computed > 0);
   assert.equal(await ask(generate(a, 2)), generated);
   assert.is(opened.length, 2);
   assert.is(opened[1]!.policy, opened[0]!.policy, 'the policy is loaded once');
@@ -144,25 +130,65 @@ test('calls of one number share a session until it is closed, others have their 
   );
 });
 
-test('the two policies used last are kept, the others freed', async () => {
-  opened.length = 0;
+/** Whether each policy's weights are there, when all that is due has happened. */
+async function alive(...policies: LlamaPolicy[]): Promise<boolean[]> {
+  await new Promise((resolve) => setImmediate(resolve));
+  return policies.map(({ parameters }) => [...parameters.values()].every((one) => !one.isDisposed));
+}
+
+test('as many policies are held as are asked for, until it is told which ones are needed', async () => {
   let number = 10;
   const use = async (source: PolicySource) => {
+    opened.length = 0;
     await ask(generate(source, number));
     await ask(close(number++));
-    return opened.at(-1)!.policy;
+    return opened[0]!.policy;
   };
-  const isAlive = (policy: LlamaPolicy) => [...policy.parameters.values()].every((one) => !one.isDisposed);
-  const [first, second] = [await use(a), await use(b)];
+  const [first, second, third, fourth] = [await use(a), await use(b), await use(c), await use(d)];
   assert.is(await use(a), first);
-  const third = await use(c);
-  assert.equal([first, second, third].map(isAlive), [true, false, true]);
-  assert.is(await use(a), first);
+  assert.is(await use(b), second);
+  assert.equal(await alive(first, second, third, fourth), [true, true, true, true]);
+  assert.is(await ask(keep(a, c)), null);
+  assert.equal(await alive(first, second, third, fourth), [true, false, true, false]);
   assert.is(await use(c), third);
   const again = await use(b);
-  assert.is.not(again, second);
-  assert.equal([first, again, third].map(isAlive), [false, true, true]);
-  assert.is(third.hash, c.hash);
+  assert.is(again.hash, b.hash);
+  assert.equal(await alive(again, third), [false, true], 'it was not needed, and is used no more');
+});
+
+test('what is in use is freed only when its last session is closed and its last call has ended', async () => {
+  await ask(keep(a, b));
+  opened.length = 0;
+  const generated = await ask(generate(a, 70));
+  await ask(keep(b));
+  assert.equal(await ask(generate(a, 70)), generated);
+  assert.equal(await alive(opened[0]!.policy), [true]);
+  await ask(close(70));
+  assert.equal(await alive(opened[0]!.policy), [false]);
+
+  for (const last of [generate(a, 71), score(a, 71)]) {
+    opened.length = 0;
+    await ask(generate(a, 71));
+    const { policy, session } = opened[0]!;
+    let end = () => {};
+    const untilEnded = () => new Promise<[]>((resolve) => (end = () => resolve([])));
+    Object.assign(session, { generate: untilEnded, score: untilEnded });
+    const underway = begin(last);
+    await ask(close(71));
+    assert.equal(await alive(policy), [true]);
+    end();
+    await answered(underway);
+    assert.equal(await alive(policy), [false]);
+  }
+
+  // While it loads, too.
+  const loading = begin(generate(a, 72));
+  await ask(keep(b));
+  assert.equal((await answered(loading)).result, generated);
+  const late = opened.at(-1)!.policy;
+  assert.equal(await alive(late), [true]);
+  await ask(close(72));
+  assert.equal(await alive(late), [false]);
 });
 
 const batch: TrainingSequence[] = [
@@ -171,7 +197,7 @@ const batch: TrainingSequence[] = [
 ];
 
 /** Gradients of weights that are those of a checkpoint, but for `change` added to the first one. */
-async function askForGradients(source: PolicySource, version: string, change: number) {
+async function prepareGradients(source: PolicySource, version: string, change: number) {
   const own = await loadPolicy(source.folder);
   const layout = new ParameterLayout(own.parameters);
   const share = () => new Float32Array(new SharedArrayBuffer(4 * layout.size));
@@ -194,12 +220,16 @@ async function askForGradients(source: PolicySource, version: string, change: nu
     terms: 8,
     gradients,
   };
-  const reply = await answered(begin(command));
-  const { names = [], loss, figures } = (reply.result ?? {}) as Partial<PassResult>;
-  const computed = new Map(names.map((one) => [one, layout.partOf(gradients, one)]));
   own.dispose();
-  return { reply, computed: { loss, figures, gradients: computed }, expected };
+  return async () => {
+    const reply = await answered(begin(command));
+    const { names = [], loss, figures } = (reply.result ?? {}) as Partial<PassResult>;
+    const computed = new Map(names.map((one) => [one, layout.partOf(gradients, one)]));
+    return { reply, computed: { loss, figures, gradients: computed }, expected };
+  };
 }
+const askForGradients = async (...settings: Parameters<typeof prepareGradients>) =>
+  (await prepareGradients(...settings))();
 
 test('gradients are those of the weights that it is given, which it takes over with each version', async () => {
   const first = await askForGradients(a, 'x/0', 1);
@@ -226,20 +256,61 @@ test('a training from another checkpoint takes the place of the one before, also
   assert.is(tf.memory().numTensors, tensors);
 });
 
+test('two trainings at once, and being told that neither is needed, disturb nothing', async () => {
+  await ask(keep());
+  const tensors = tf.memory().numTensors;
+  const prepared = await Promise.all([
+    prepareGradients(a, 'p/0', 1),
+    prepareGradients(d, 'q/0', 2),
+    prepareGradients(a, 'p/1', 3),
+  ]);
+  const asked = prepared.map((begun) => begun());
+  await ask(keep());
+  for (const { reply, computed, expected } of await Promise.all(asked)) {
+    assert.is(reply.error, undefined);
+    assert.equal(computed, expected);
+  }
+  await alive();
+  assert.is(tf.memory().numTensors, tensors);
+});
+
+test('a trainee is freed when it is not needed', async () => {
+  await ask(keep());
+  const tensors = tf.memory().numTensors;
+  const { expected } = await askForGradients(a, 'r/0', 1);
+  await ask(keep(a));
+  assert.is(tf.memory().numTensors, tensors + expected.gradients.size);
+  await ask(keep(b));
+  await alive();
+  assert.is(tf.memory().numTensors, tensors);
+});
+
+test('the figures of a pass are told with its loss', async () => {
+  const { computePass } = sftObjective;
+  sftObjective.computePass = (...args) => ({
+    ...computePass(...args),
+    figures: { rows: tf.scalar(args[1].length) },
+  });
+  const { computed, expected } = await askForGradients(a, 'figures/0', 1);
+  sftObjective.computePass = computePass;
+  assert.equal(computed.figures, { rows: 2 });
+  assert.equal(computed, expected);
+});
+
 test('weights of another hash are refused, for generating, scoring and training, and freed', async () => {
   const wrong = { ...a, hash: '0123456789abcdef' as PolicyHash };
   await askForGradients(a, 'hash/0', 0);
-  // Each policy that is asked for takes the place of another, also when it is refused: these leave none.
-  for (const number of [18, 19]) await failureOf(generate(wrong, number));
   const tensors = tf.memory().numTensors;
   const failures = [
     await failureOf(generate(wrong, 20)),
-    await failureOf({ type: 'score', policy: wrong, session: 21, requests: views }),
+    await failureOf(score(wrong, 21)),
     (await askForGradients(wrong, 'hash/0', 0)).reply.error!,
   ];
-  for (const { code, message } of failures) {
+  const place = path.relative('', a.folder);
+  for (const { code, message, hint } of failures) {
     assert.is(code, 'checkpoint.invalid');
-    assert.is(message, `${a.folder}: its weights have the hash ${a.hash}, not ${wrong.hash}.`);
+    assert.is(message, `${place}: its weights have the hash ${a.hash}, not ${wrong.hash}.`);
+    assert.is(hint, 'The files were changed since the run wrote them.');
   }
   const right = await askForGradients(a, 'hash/0', 0);
   assert.equal(right.computed, right.expected);
@@ -264,7 +335,8 @@ test('a policy that fails to load is let go without ending the worker', async ()
     folder: path.join(folder, name),
     hash: name as PolicyHash,
   }));
-  // All at once: the first is let go while it loads, and each session is closed before it is open.
+  // All at once: none is needed, and each session is closed before it is open.
+  await ask(keep());
   const calls = missing.map((source, i) => begin(generate(source, 40 + i)));
   const closes = missing.map((_, i) => begin(close(40 + i)));
   for (const id of calls) assert.is((await answered(id)).error!.code, 'checkpoint.missing');
@@ -278,7 +350,7 @@ test('an abort stops its own call, and one that comes too late nothing', async (
   await ask(generate(a, 50));
   const [stopped, fine] = [begin(generate(a, 50)), begin(generate(a, 51))];
   tell({ id: stopped, abort: true });
-  const scored = begin({ type: 'score', policy: a, session: 50, requests: views });
+  const scored = begin(score(a, 50));
   tell({ id: scored, abort: true });
   assert.is((await answered(stopped)).error!.code, 'interrupted');
   assert.is((await answered(scored)).error!.code, 'interrupted');

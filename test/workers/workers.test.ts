@@ -76,18 +76,21 @@ async function converse(model: LanguageModel, meanwhile: () => unknown = () => {
 
 test('every worker gives what the main thread gives, to the bit', async () => {
   const expected = await converse(policy);
-  const models = workers.modelsOf(source);
+  const models = await workers.modelsOf(source);
   assert.is(models.length, 2);
   for (const model of models) {
     assert.is(model.hash, policy.hash);
     assert.equal(await converse(model), expected);
   }
   assert.equal(await models[0]!.generate(requests), await policy.generate(requests));
+  // Freed, and loaded again.
+  workers.keep([]);
+  assert.equal(await converse(models[0]!), expected);
 });
 
 test('a worker that dies in the middle of a call is replaced, and the session goes on as if nothing was', async () => {
   const expected = await converse(policy);
-  const [model] = workers.modelsOf(source);
+  const [model] = await workers.modelsOf(source);
   const before = started.length;
   const dying = started[0]!;
   assert.equal(await converse(model!, () => dying.terminate()), expected);
@@ -95,7 +98,7 @@ test('a worker that dies in the middle of a call is replaced, and the session go
 });
 
 test('refusals, errors and interruptions cross the border as they are', async () => {
-  const [model] = workers.modelsOf(source);
+  const [model] = await workers.modelsOf(source);
   const long = {
     ...requests[0]!,
     id: 'long',
@@ -105,7 +108,7 @@ test('refusals, errors and interruptions cross the border as they are', async ()
   assert.instance(refusal, RequestsRefused);
   assert.equal([...(refusal as RequestsRefused).reasons.keys()], ['long']);
 
-  const [stranger] = workers.modelsOf({ ...source, hash: '0123456789abcdef' as PolicyHash });
+  const [stranger] = await workers.modelsOf({ ...source, hash: '0123456789abcdef' as PolicyHash });
   const changed = await stranger!.generate(requests).catch((error: unknown) => error);
   assert.is((changed as OptimaError).code, 'checkpoint.invalid');
 
@@ -157,7 +160,7 @@ test('a worker that dies while training changes nothing', async () => {
 });
 
 test('what is stopped stays stopped, and says so to those who wait', async () => {
-  const [model] = workers.modelsOf(source);
+  const [model] = await workers.modelsOf(source);
   const waiting = model!.generate(requests).catch((error: unknown) => error);
   const before = started.length;
   await workers.stop();

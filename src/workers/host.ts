@@ -1,0 +1,51 @@
+// Where the policies of a run are held and computed with: in worker threads, or on this one.
+import type { PolicyHash } from '../domain/ids.ts';
+import { inOwnSession, type LanguageModel, type ModelSession } from '../domain/model.ts';
+import type { Objective } from '../training/objective.ts';
+import type { DifferentiablePolicy } from '../training/policy.ts';
+import type { ComputePasses } from '../training/step.ts';
+
+/** Where a policy is found. */
+export interface PolicySource {
+  readonly folder: string;
+  /** What the weights must be. */
+  readonly hash: PolicyHash;
+}
+
+/** Computes with policies, whose results are the same wherever that is. Whoever made it stops it. */
+export interface PolicyHost {
+  /**
+   * The policy, as often as calls can run side by side; all give the same results. What cannot be loaded, or has
+   * another hash (`checkpoint.invalid`), is an error here or in the first call.
+   */
+  modelsOf(source: PolicySource): Promise<readonly LanguageModel[]>;
+  /**
+   * Computes gradients of a policy in training, which started from `source`. What comes out follows from the
+   * passes alone, and is valid until the next call.
+   */
+  gradientsOf<Example>(
+    objective: Objective<Example>,
+    source: PolicySource,
+    policy: DifferentiablePolicy,
+  ): ComputePasses<Example>;
+  /**
+   * From now on only these are needed: any other policy is freed as soon as no session of it is open and no
+   * call under way. One that is asked for all the same is loaded again, and freed after its use. Without this, all
+   * are kept.
+   */
+  keep(hashes: readonly PolicyHash[]): void;
+  /** Ends everything, and frees what it loaded. */
+  stop(): Promise<void>;
+}
+
+/** A model that is known by its sessions: a call of its own is one. */
+export function modelOf(hash: PolicyHash, openSession: () => ModelSession): LanguageModel {
+  return {
+    hash,
+    openSession,
+    generate: (requests, options) =>
+      inOwnSession({ openSession }, (session) => session.generate(requests, options)),
+    score: (requests, options) =>
+      inOwnSession({ openSession }, (session) => session.score(requests, options)),
+  };
+}

@@ -1,0 +1,35 @@
+// A policy host without worker threads: everything is computed here, one call after the other.
+import type { LlamaPolicy } from '../models/llama/index.ts';
+import { onThisThread } from '../training/step.ts';
+import { HeldPolicies } from './held-policies.ts';
+import { modelOf, type PolicyHost } from './host.ts';
+
+/** Uses the `known` policies as they are and never frees them; loads others from their checkpoints. */
+export function inProcessHost(known: readonly LlamaPolicy[]): PolicyHost {
+  const policies = new HeldPolicies(known);
+  return {
+    async modelsOf(source) {
+      await policies.use(source, () => {});
+      const model = modelOf(source.hash, () => {
+        const opened = policies.openSession(source);
+        // Its calls are told.
+        opened.catch(() => {});
+        return {
+          hash: source.hash,
+          generate: async (requests, options) => (await opened).generate(requests, options),
+          score: async (requests, options) => (await opened).score(requests, options),
+          close: () => {
+            opened.then(
+              (session) => session.close(),
+              () => {},
+            );
+          },
+        };
+      });
+      return [model];
+    },
+    gradientsOf: (objective, _source, policy) => onThisThread(policy, objective),
+    keep: (hashes) => policies.keep(hashes),
+    stop: async () => policies.keep([]),
+  };
+}
