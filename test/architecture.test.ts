@@ -5,25 +5,40 @@ import { posix } from 'node:path';
 import { test } from 'uvu';
 import * as assert from 'uvu/assert';
 
-/** What each folder of src/ may import besides itself; `.` stands for the files of src/ itself. */
-const below: Record<string, readonly string[]> = { domain: [] };
-const dialogueSide = ['domain', 'scenario', 'search', 'machines', 'actors', 'rollouts'];
-const learningSide = ['domain', 'tensor', 'models', 'training', 'workers'];
-for (const side of [dialogueSide, learningSide]) {
-  side.forEach((folder, rank) => {
-    below[folder] = side.slice(0, rank);
-  });
+/** The arrows of the picture in ARCHITECTURE.md: from each folder to those that it is drawn to import. */
+function arrowsOf(document: string): Map<string, Set<string>> {
+  const picture = /^## The picture$[\s\S]*?^```$([\s\S]*?)^```$/m.exec(document)![1]!;
+  const arrows = new Map<string, Set<string>>();
+  for (const line of picture.split('\n').filter((line) => line.includes('←'))) {
+    const stations = line.split('←').map((station) => station.trim().split(/,\s*/));
+    for (const [place, importers] of stations.entries()) {
+      for (const importer of importers) {
+        const known = arrows.get(importer) ?? new Set();
+        for (const imported of stations[place - 1] ?? []) known.add(imported);
+        arrows.set(importer, known);
+      }
+    }
+  }
+  return arrows;
 }
-const bothSides = [...new Set([...dialogueSide, ...learningSide])];
-// The executor still writes the log itself.
-below.rollouts = [...below.rollouts!, 'store'];
-below.store = ['domain'];
-below.recipe = ['domain', 'training'];
-below.check = [...dialogueSide, 'models'];
-below.warmup = [...bothSides, 'store'];
-below.run = [...bothSides, 'store', 'recipe'];
-below.viewer = ['domain', 'store'];
-below.cli = [...below.run, 'run', 'warmup', 'check', 'viewer'];
+
+/** All that the arrows lead to from a folder. */
+function reach(arrows: ReadonlyMap<string, ReadonlySet<string>>, folder: string): Set<string> {
+  const reached = new Set<string>();
+  const queue = [...(arrows.get(folder) ?? [])];
+  for (let next = queue.pop(); next !== undefined; next = queue.pop()) {
+    if (reached.has(next)) continue;
+    reached.add(next);
+    queue.push(...(arrows.get(next) ?? []));
+  }
+  return reached;
+}
+
+const arrows = arrowsOf(readFileSync(new URL('../ARCHITECTURE.md', import.meta.url), 'utf8'));
+/** What each folder of src/ may import besides itself; `.` stands for the files of src/ itself. */
+const below: Record<string, readonly string[]> = Object.fromEntries(
+  [...arrows.keys()].map((folder) => [folder, [...reach(arrows, folder)]]),
+);
 below['.'] = Object.keys(below);
 /** Parts of a folder that are held to less than the folder. */
 const belowPart: Record<string, readonly string[]> = { 'models/scripted': ['domain'] };
@@ -36,12 +51,34 @@ const owners: readonly [RegExp, readonly string[]][] = [
   [/^xstate(\/|$)/, ['machines', 'actors', 'run']],
   [/^rxjs(\/|$)/, ['actors', 'rollouts', 'run', 'viewer', 'cli']],
   [/^(commander|cli-progress)$/, ['cli']],
-  [/^node:crypto$/, ['domain', 'store', 'run', 'models']],
+  [/^node:crypto$/, ['domain']],
   [
     /^node:(?!crypto$)/,
     ['scenario', 'tensor', 'models', 'training', 'workers', 'store', 'warmup', 'run', 'viewer', 'cli'],
   ],
 ];
+
+/** Files of one circle of imports, for each circle (Tarjan, 1972). */
+function circlesOf(graph: ReadonlyMap<string, readonly string[]>): string[][] {
+  const order = new Map<string, number>();
+  const low = new Map<string, number>();
+  const path: string[] = [];
+  const circles: string[][] = [];
+  const visit = (file: string): void => {
+    order.set(file, order.size);
+    low.set(file, order.get(file)!);
+    path.push(file);
+    for (const next of graph.get(file) ?? []) {
+      if (!order.has(next)) visit(next);
+      if (path.includes(next)) low.set(file, Math.min(low.get(file)!, low.get(next)!));
+    }
+    if (low.get(file) !== order.get(file)) return;
+    const circle = path.splice(path.indexOf(file));
+    if (circle.length > 1 || graph.get(file)?.includes(file)) circles.push(circle.sort());
+  };
+  for (const file of graph.keys()) if (!order.has(file)) visit(file);
+  return circles;
+}
 
 const folderOf = (path: string) => (path.includes('/') ? path.split('/')[0]! : '.');
 
@@ -79,13 +116,10 @@ const sources = readdirSync(root, { recursive: true, encoding: 'utf8' })
   .sort()
   .map((path) => ({ path, source: readFileSync(new URL(path, root), 'utf8') }));
 
-test('every folder of src/ has its place', () => {
+test('the picture shows every folder of src/ and no other', () => {
   const folders = new Set(sources.map(({ path }) => folderOf(path)));
-  assert.equal(
-    [...folders].filter((folder) => below[folder] === undefined),
-    [],
-  );
-  assert.ok(folders.size > 5);
+  folders.delete('.');
+  assert.equal([...folders].sort(), [...arrows.keys()].sort());
 });
 
 test('no import points to the right, and every package is imported where it belongs', () => {
@@ -93,6 +127,39 @@ test('no import points to the right, and every package is imported where it belo
     sources.flatMap(({ path, source }) => problemsOf(path, source)),
     [],
   );
+});
+
+/** The files of src/ that a file imports, types included. */
+const targetsOf = (path: string, source: string): string[] =>
+  importsOf(source)
+    .filter((specifier) => specifier.startsWith('.'))
+    .map((specifier) => posix.normalize(posix.join(posix.dirname(path), specifier)));
+
+test('no files import each other in a circle', () => {
+  const graph = new Map(sources.map(({ path, source }) => [path, targetsOf(path, source)]));
+  assert.equal(circlesOf(graph), []);
+  assert.ok([...graph.values()].flat().length > 300);
+});
+
+test('a circle is found', () => {
+  const graph = { a: ['b'], b: ['c', 'd'], c: ['a'], d: ['e'], e: [], f: ['f'] };
+  assert.equal(circlesOf(new Map(Object.entries(graph))), [['a', 'b', 'c'], ['f']]);
+});
+
+test('every arrow of the picture is an import, and none is drawn that the others imply', () => {
+  const edges = new Set(
+    sources.flatMap(({ path, source }) =>
+      targetsOf(path, source).map((target) => `${folderOf(path)} → ${folderOf(target)}`),
+    ),
+  );
+  for (const [folder, drawn] of arrows) {
+    for (const target of drawn) {
+      assert.ok(edges.has(`${folder} → ${target}`), `src/${folder} does not import src/${target}`);
+      const others = [...drawn].filter((other) => other !== target);
+      const implied = others.some((other) => reach(arrows, other).has(target));
+      assert.not(implied, `${folder} → ${target} is implied`);
+    }
+  }
 });
 
 test('chance and time have one source each', () => {

@@ -2,19 +2,27 @@
 // to the dialogue's bus. talking → judging → ended, where the bus completes.
 import { assertEvent, type ErrorActorEvent, sendTo, setup } from 'xstate';
 import { messageOf } from '../domain/errors.ts';
-import type { DialogueId, TaskId } from '../domain/ids.ts';
+import type { DialogueId, NodeId, TaskId } from '../domain/ids.ts';
 import type { DialogueMessage } from '../domain/messages.ts';
+import type { Turn } from '../domain/transcript.ts';
 import { agentMachine, environmentMachine, judgeMachine } from '../machines/index.ts';
 import type { FormatPrompt, Scenario } from '../scenario/types.ts';
 import type { MessageBus } from './bus.ts';
 
-/** One dialogue to be held. */
+/** One dialogue to be held: from the root of its task's tree, or on from a node. */
 export interface Episode {
+  /** Node of its first turn. */
   readonly id: DialogueId;
+  /** Root of the tree. */
+  readonly tree: NodeId;
   readonly taskId: TaskId;
   readonly task: unknown;
   /** The format prompt drawn for it; null for the plain prompt. */
   readonly format: FormatPrompt | null;
+  /** What was said on the way to the node that it goes on from; by default nothing. */
+  readonly history?: readonly Turn[];
+  /** Branch at each of its turns after the first; 0 where none is given. */
+  readonly branches?: readonly number[];
 }
 
 /** An actor of the dialogue as the wiring sees it. */
@@ -104,10 +112,10 @@ export const dialogueMachine = setup({
   id: 'dialogue',
   options: { maxIterations: 100 },
   context: ({ input: { episode, scenario, bus }, spawn }) => {
-    const { id: dialogueId, taskId, task, format } = episode;
+    const { id: dialogueId, tree, taskId, task, format, history = [], branches = [] } = episode;
     const environment = spawn('environment', {
       id: 'environment',
-      input: { dialogueId, taskId, scenario, task, format },
+      input: { dialogueId, tree, taskId, scenario, task, format, history, branches },
     });
     const agents = Object.keys(scenario.roles).map((role) => ({
       actor: spawn('agent', { id: `agent.${role}`, input: { role, dialogueId } }),

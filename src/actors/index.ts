@@ -1,13 +1,5 @@
-// Dialogues: machines provided with the world, and the log of what they say.
+// Dialogues: machines provided with the world, and all that they say as one stream.
 export { createBus, type MessageBus } from './bus.ts';
+export { type Cast, type CohortOptions, everyRole, runCohort, type Speaker } from './cohort.ts';
 export { dialogueMachine, type Episode } from './dialogue.ts';
 export { createGenerationPool, type GenerationPool } from './pool.ts';
-export { createRecorder, Dialogues, foldDialogues, type Recorder } from './recorder.ts';
-export {
-  cohortsOf,
-  type DialogueOptions,
-  everyRole,
-  runCohort,
-  runDialogues,
-  type Speaker,
-} from './runtime.ts';

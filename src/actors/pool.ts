@@ -5,7 +5,7 @@ import type { DialogueId } from '../domain/ids.ts';
 import {
   type Generation,
   type GenerationRequest,
-  type LanguageModel,
+  type GenerativeModel,
   RequestsRefused,
 } from '../domain/model.ts';
 
@@ -13,49 +13,51 @@ export interface GenerationPool {
   /** Adds a running dialogue. Dialogues are ordered as they were registered. */
   register(dialogue: DialogueId): void;
   /**
-   * Takes out a dialogue that has ended: the others no longer wait for it. What it still waits for rejects with
-   * `interrupted`, and a call is aborted once nobody waits for any of its results.
+   * Takes out a dialogue that has ended: the others no longer wait for it. What it still waits for is not answered any
+   * more, and a call is aborted once nobody waits for any of its results.
    */
   unregister(dialogue: DialogueId): void;
   /** Takes out all dialogues at once. */
   close(): void;
   /**
-   * The next message of a registered dialogue, one at a time. Rejects with `model.failed` when the model refuses
-   * the request, or the call it is part of fails or takes too long.
+   * Asks for the next message of a registered dialogue, one at a time. `answer` gets it, or `model.failed` when the model
+   * refuses the request, or the call it is part of fails or takes too long.
    */
-  generate(dialogue: DialogueId, model: LanguageModel, request: GenerationRequest): Promise<Generation>;
+  ask(dialogue: DialogueId, model: GenerativeModel, request: GenerationRequest, answer: Answer): void;
 }
 
-/** A dialogue's request, and what is to happen with its result. */
+/** Takes the result of a request, once; never while the request is made. */
+export type Answer = (result: Generation | OptimaError) => void;
+
+/** A dialogue's request, and who waits for its result. */
 class Ticket {
-  readonly model: LanguageModel;
+  readonly model: GenerativeModel;
   readonly request: GenerationRequest;
-  readonly result: Promise<Generation>;
   /** Set by the call that the ticket is part of. */
   onWithdrawn: (() => void) | null = null;
-  settled = false;
-  #resolve!: (generation: Generation) => void;
-  #reject!: (error: OptimaError) => void;
+  #answer: Answer | null;
 
-  constructor(model: LanguageModel, request: GenerationRequest) {
+  constructor(model: GenerativeModel, request: GenerationRequest, answer: Answer) {
     this.model = model;
     this.request = request;
-    this.result = new Promise((resolve, reject) => {
-      this.#resolve = resolve;
-      this.#reject = reject;
-    });
+    this.#answer = answer;
+  }
+
+  /** Whether nobody waits any more. */
+  get settled(): boolean {
+    return this.#answer === null;
   }
 
   settle(result: Generation | OptimaError): void {
-    this.settled = true;
-    if (result instanceof OptimaError) this.#reject(result);
-    else this.#resolve(result);
+    const answer = this.#answer;
+    this.#answer = null;
+    answer?.(result);
   }
 
   withdraw(): void {
     if (this.settled) return;
+    this.#answer = null;
     this.onWithdrawn?.();
-    this.settle(new OptimaError('interrupted', `Request ${this.request.id} was withdrawn.`));
   }
 }
 
@@ -89,20 +91,18 @@ export function createGenerationPool(timeoutMs: number): GenerationPool {
       running.clear();
       waiting.clear();
     },
-    async generate(dialogue, model, request) {
+    ask(dialogue, model, request, answer) {
       if (!running.has(dialogue)) throw new Error(`Dialogue ${dialogue} is not registered with the pool.`);
-      const ticket = new Ticket(model, request);
-      running.set(dialogue, ticket);
+      running.set(dialogue, new Ticket(model, request, answer));
       waiting.add(dialogue);
       playRoundWhenAllWait();
-      return ticket.result;
     },
   };
 }
 
 async function playRound(round: readonly Ticket[], timeoutMs: number): Promise<void> {
   const results = new Map<Ticket, Generation | OptimaError>();
-  const play = async (model: LanguageModel) => {
+  const play = async (model: GenerativeModel) => {
     let batch = round.filter((ticket) => ticket.model === model);
     while (batch.length > 0) {
       const answer = await callModel(model, batch, timeoutMs);
@@ -119,12 +119,12 @@ async function playRound(round: readonly Ticket[], timeoutMs: number): Promise<v
     }
   };
   await Promise.all([...new Set(round.map((ticket) => ticket.model))].map(play));
-  for (const ticket of round) if (!ticket.settled) ticket.settle(results.get(ticket)!);
+  for (const ticket of round) ticket.settle(results.get(ticket)!);
 }
 
 /** One call; resolves with its failure, too, and as soon as nobody waits for any of its results any longer. */
 async function callModel(
-  model: LanguageModel,
+  model: GenerativeModel,
   batch: readonly Ticket[],
   timeoutMs: number,
 ): Promise<readonly Generation[] | OptimaError> {

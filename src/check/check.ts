@@ -2,10 +2,11 @@
 // cannot: leaks, protocols without an end, answers that are not read back, metrics that deny their own answers.
 import { everyRole, runCohort } from '../actors/index.ts';
 import { messageOf } from '../domain/errors.ts';
-import { dialogueId, type PolicyHash, turnId } from '../domain/ids.ts';
+import { childId, type NodeId, type PolicyHash, rootId } from '../domain/ids.ts';
 import { createRng } from '../domain/rng.ts';
 import type { Turn } from '../domain/transcript.ts';
 import { scriptedModel } from '../models/scripted/index.ts';
+import { trajectoriesOf } from '../rollouts/executor.ts';
 import { loadTasks, type NamedTask } from '../scenario/tasks.ts';
 import { type Scenario, splits } from '../scenario/types.ts';
 
@@ -18,7 +19,6 @@ export interface Finding {
 }
 
 const taskCount = 10;
-const dialogueOf = dialogueId('check', 'none' as NamedTask['id'], 0);
 
 /** Everything found wrong with a scenario, in the order in which a dialogue would meet it. */
 export async function checkScenario(scenario: Scenario, seed: number): Promise<Finding[]> {
@@ -155,7 +155,7 @@ function checkProtocol(scenario: Scenario, { task }: NamedTask, error: Report, w
         error('protocol', `next() gave the floor to "${speaker}", who is not one of ${roles.join(', ')}.`);
         break;
       }
-      turns.push(createTurn(turns.length, speaker, text));
+      turns.push(createTurn(turns, speaker, text));
     }
     return turns;
   };
@@ -233,7 +233,7 @@ function checkDemonstration(
       error('demonstrate', `${id}: turn ${index + 1} is by ${speaker}, but ${next} has the floor.`);
       return;
     }
-    said.push(createTurn(index, speaker, text));
+    said.push(createTurn(said, speaker, text));
   }
   if (turns.length > protocol.maxTurns)
     error('demonstrate', `${id}: is longer than ${protocol.maxTurns} turns.`);
@@ -247,23 +247,19 @@ async function playDialogues(
   seed: number,
   error: Report,
 ): Promise<void> {
-  const right = new Map(tasks.map(({ id, task }) => [id as string, scenario.answers(task)[0]!]));
-  const model = scriptedModel({
-    // A request's id begins with its dialogue's: check/<task>/0.
-    reply: ({ id }) => scenario.answer.example(right.get(id.split('/')[1]!)!),
-  });
-  const episodes = tasks.map(({ id, task }) => ({
-    id: dialogueId('check', id, 0),
-    taskId: id,
-    task,
-    format: null,
-  }));
-  const trajectories = await runCohort(episodes, {
-    scenario,
-    speakers: everyRole(scenario, model),
-    sampling: { temperature: 0, topP: 1, topK: 0, maxTokens: 1024 },
-    rng: createRng(seed),
-  });
+  const play = async ({ id: taskId, task }: NamedTask) => {
+    const right = scenario.answer.example(scenario.answers(task)[0]!);
+    const tree = rootId('check', taskId);
+    const episode = { id: childId(tree, 0), tree, taskId, task, format: null };
+    const dialogue = runCohort([episode], {
+      scenario,
+      cast: everyRole(scenario, scriptedModel({ reply: () => right })),
+      sampling: { temperature: 0, topP: 1, topK: 0, maxTokens: 1024 },
+      rng: createRng(seed),
+    });
+    return trajectoriesOf(dialogue);
+  };
+  const trajectories = (await Promise.all(tasks.map(play))).flat();
   for (const { taskId, outcome, failure, verdict } of trajectories) {
     if (outcome !== 'agreed') {
       error(
@@ -276,11 +272,12 @@ async function playDialogues(
   }
 }
 
-function createTurn(index: number, speaker: string, text: string): Turn {
+/** The turn after `before`, in a dialogue of its own. */
+function createTurn(before: readonly Turn[], speaker: string, text: string): Turn {
+  const parent = before.at(-1)?.id ?? ('check' as NodeId);
   return {
-    id: turnId(dialogueOf, index),
-    parent: index === 0 ? null : turnId(dialogueOf, index - 1),
-    index,
+    id: childId(parent, 0),
+    parent,
     speaker,
     text,
     tokenIds: [],

@@ -2,12 +2,16 @@
 // scenario asks of an agent.
 import readline from 'node:readline';
 import type { Command } from 'commander';
+import { tap } from 'rxjs';
+import { longestTimerMs } from '../domain/clock.ts';
 import { nearest, OptimaError } from '../domain/errors.ts';
-import { dialogueId, type PolicyHash } from '../domain/ids.ts';
-import type { LanguageModel } from '../domain/model.ts';
+import { childId, type PolicyHash, rootId } from '../domain/ids.ts';
+import type { DialogueMessage } from '../domain/messages.ts';
+import type { GenerativeModel } from '../domain/model.ts';
 import { createRng } from '../domain/rng.ts';
 import { presetRecipe } from '../recipe/presets.ts';
 import { loadScenario } from '../scenario/load.ts';
+import { loadTasks } from '../scenario/tasks.ts';
 import type { Scenario, Split } from '../scenario/types.ts';
 import { interruptible } from './interrupt.ts';
 import { openEngine, openModel } from './model.ts';
@@ -33,9 +37,6 @@ interface ChatOptions {
   readonly json?: boolean;
 }
 
-/** A person thinks as long as they like: a day. */
-const turnTimeoutMs = 86_400_000;
-
 export function addChat(program: Command): void {
   program
     .command('chat')
@@ -55,8 +56,8 @@ export function addChat(program: Command): void {
           const role = roleOf(scenario, options.role);
           await openEngine(options, output);
           const model = await openModel(options);
-          const { loadTasks } = await import('../scenario/tasks.ts');
           const { everyRole, runCohort } = await import('../actors/index.ts');
+          const { trajectoriesOf } = await import('../rollouts/executor.ts');
           const rng = createRng(options.seed);
           const range = { from: options.task, count: 1 };
           const { id: taskId, task } = (await loadTasks(scenario, options.split, range, rng))[0]!;
@@ -64,11 +65,22 @@ export function addChat(program: Command): void {
           // On a terminal readline keeps Ctrl-C to itself.
           input.on('SIGINT', () => process.kill(process.pid, 'SIGINT'));
           try {
-            const id = dialogueId('chat', taskId, 0);
-            const [trajectory] = await runCohort([{ id, taskId, task, format: null }], {
+            const tree = rootId('chat', taskId);
+            const episode = { id: childId(tree, 0), tree, taskId, task, format: null };
+            const show = (message: DialogueMessage) => {
+              output.emit({ event: 'message', message });
+              if (message.type === 'task.dealt') {
+                output.say(`\nYou are ${role}. This is all you see:\n\n${message.views[role]}\n`);
+              } else if (message.type === 'turn.requested' && message.speaker === role) {
+                output.say(`${role} (you):`);
+              } else if (message.type === 'turn.taken' && message.turn.speaker !== role) {
+                output.say(`${message.turn.speaker}: ${printable(message.turn.text)}`);
+              }
+            };
+            const dialogue = runCohort([episode], {
               scenario,
-              speakers: {
-                ...everyRole(scenario, model),
+              cast: {
+                ...everyRole(scenario, model.generates),
                 [role]: { model: personAt(input), provenance: 'human' },
               },
               sampling: {
@@ -77,20 +89,12 @@ export function addChat(program: Command): void {
                 topK: 0,
                 maxTokens: presetRecipe('quick').maxMessageTokens,
               },
-              rng: rng.split('dialogues'),
+              rng: rng.split('nodes'),
               signal,
-              turnTimeoutMs,
-              sink: (message) => {
-                output.emit({ event: 'message', message });
-                if (message.type === 'dialogue.opened') {
-                  output.say(`\nYou are ${role}. This is all you see:\n\n${message.views[role]}\n`);
-                } else if (message.type === 'turn.requested' && message.speaker === role) {
-                  output.say(`${role} (you):`);
-                } else if (message.type === 'turn.taken' && message.turn.speaker !== role) {
-                  output.say(`${message.turn.speaker}: ${printable(message.turn.text)}`);
-                }
-              },
+              // A person thinks as long as they like.
+              turnTimeoutMs: longestTimerMs,
             });
+            const [trajectory] = await trajectoriesOf(dialogue.pipe(tap(show)));
             const { outcome, failure, verdict, turns } = trajectory!;
             if (failure !== null) throw new OptimaError('model.failed', `The dialogue failed: ${failure}`);
             const right = scenario.answers(task);
@@ -120,7 +124,7 @@ function roleOf({ name, roles, protocol }: Scenario, wanted: string | undefined)
 }
 
 /** A person at the keyboard, as a model: each message is one line. Its turns are never trained on. */
-function personAt(input: readline.Interface): LanguageModel {
+function personAt(input: readline.Interface): GenerativeModel {
   const lines = input[Symbol.asyncIterator]();
   return {
     hash: 'person' as PolicyHash,
@@ -132,9 +136,6 @@ function personAt(input: readline.Interface): LanguageModel {
         generations.push({ text, tokenIds: [], logprobs: [], finish: 'stop', promptTokens: 0 } as const);
       }
       return generations;
-    },
-    async score() {
-      throw new OptimaError('model.failed', 'A person gives no log-probabilities.');
     },
   };
 }

@@ -1,16 +1,16 @@
 // `optima eval <scenario>`: how well a team does with one model in every role, and at what cost.
-import path from 'node:path';
 import type { Command } from 'commander';
+import type { GenerativeModel } from '../domain/model.ts';
 import { createRng } from '../domain/rng.ts';
 import { presetRecipe } from '../recipe/presets.ts';
 import { loadScenario } from '../scenario/load.ts';
 import type { Split } from '../scenario/types.ts';
+import type { PolicyHost } from '../workers/index.ts';
 import { interruptible } from './interrupt.ts';
 import { openEngines, openModel } from './model.ts';
 import {
   type Backend,
   backendOption,
-  defaultModel,
   jsonOption,
   modelOption,
   seedOption,
@@ -57,17 +57,21 @@ export function addEval(program: Command): void {
       withOutput(options, (output) =>
         interruptible(output, async (signal) => {
           const { scenario } = await loadScenario(name);
-          const { startWorkers } = await openEngines(options, output);
+          const { startHost } = await openEngines(options, output);
           const model = await openModel(options);
-          let workers: Awaited<ReturnType<typeof startWorkers>>;
+          const { generates, trains } = model;
+          let host: PolicyHost | undefined;
           try {
-            workers = await startWorkers();
+            let models: readonly GenerativeModel[] = [generates];
+            if (trains !== null) {
+              host = await startHost(trains.policy);
+              models = await host.modelsOf({ folder: trains.folder, hash: trains.policy.hash });
+            }
             const { evaluateTeam } = await import('../rollouts/evaluate.ts');
-            const folder = path.resolve(options.model ?? defaultModel);
             const { metrics, trajectories } = await evaluateTeam({
               phase: 'eval',
               scenario,
-              models: (await workers?.modelsOf({ folder, hash: model.hash })) ?? [model],
+              models,
               split: options.split,
               count: options.tasks,
               maxMessageTokens: options.maxTokens,
@@ -86,11 +90,11 @@ export function addEval(program: Command): void {
               ...summaryMetrics(metrics),
               failed: metrics.failed,
               seconds: Math.round(process.uptime()),
-              policy: model.hash,
+              policy: generates.hash,
             });
           } finally {
+            await host?.stop();
             model.dispose();
-            await workers?.stop();
           }
         }),
       ),

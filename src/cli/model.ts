@@ -1,8 +1,10 @@
 // Starts the tensor engine, loads the checkpoint a command asks for, and starts workers where it can use them.
 import { availableParallelism } from 'node:os';
+import { OptimaError } from '../domain/errors.ts';
 import type { LlamaPolicy } from '../models/llama/index.ts';
+import type { OpenedModel } from '../models/open.ts';
 import type { Engine } from '../tensor/index.ts';
-import type { Workers } from '../workers/index.ts';
+import type { PolicyHost } from '../workers/index.ts';
 import { type Backend, defaultModel } from './options.ts';
 import type { Output } from './output.ts';
 
@@ -21,11 +23,11 @@ export async function openEngine(options: ModelOptions, output: Output): Promise
   return openEngines({ ...options, workers: 0 }, output).then(({ engine }) => engine);
 }
 
-/** What computes in a command, and the workers beside it, still to be started: a second of work for each. */
+/** What computes in a command, and where policies will: workers are a second of work each, and are started last. */
 export interface Engines {
   readonly engine: Engine;
-  /** None where they are of no use. The caller stops them. */
-  readonly startWorkers: () => Promise<Workers | undefined>;
+  /** Starts the workers, or without any gives what computes on this thread, with a policy that is there. The caller stops it. */
+  readonly startHost: (known: LlamaPolicy) => Promise<PolicyHost>;
 }
 
 /**
@@ -52,16 +54,24 @@ export async function openEngines(
     workers: count,
     description,
   });
-  const startWorkers = async () => {
-    if (count === 0) return undefined;
-    const { Workers } = await import('../workers/index.ts');
-    return Workers.start(count, { backend: engine.backend });
+  const startHost = async (known: LlamaPolicy) => {
+    const { inProcessHost, Workers } = await import('../workers/index.ts');
+    return count === 0 ? inProcessHost([known]) : Workers.start(count, { backend: engine.backend });
   };
-  return { engine, startWorkers };
+  return { engine, startHost };
 }
 
-/** Loads the checkpoint; rejects with `checkpoint.missing`, `checkpoint.invalid` or `tokenizer.mismatch`. */
-export async function openModel({ model = defaultModel }: ModelOptions): Promise<LlamaPolicy> {
-  const { loadPolicy } = await import('../models/llama/index.ts');
-  return loadPolicy(model);
+/** Opens what `--model` names; TF.js is loaded here and not before. */
+export async function openModel({ model = defaultModel }: ModelOptions): Promise<OpenedModel> {
+  const open = await import('../models/open.ts');
+  return open.openModel(model);
+}
+
+/** As `openModel`, for what needs weights; rejects with `usage` where the model has none. */
+export async function openPolicy(options: ModelOptions): Promise<NonNullable<OpenedModel['trains']>> {
+  const { trains } = await openModel(options);
+  if (trains !== null) return trains;
+  throw new OptimaError('usage', `--model ${options.model}: has no weights here that could be trained.`, {
+    hint: 'Give a checkpoint folder.',
+  });
 }

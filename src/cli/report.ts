@@ -1,12 +1,14 @@
 // How results are shown: the comparison of two teams, an evaluation, and dialogues before and after.
 import type { TeamMetrics } from '../domain/metrics.ts';
 import { messageTokens, type Trajectory } from '../domain/transcript.ts';
+import { machineFigures } from '../run/figures.ts';
 import type { TrainingResult } from '../run/train.ts';
 import type { Scenario } from '../scenario/types.ts';
 import { formatTable, type Output } from './output.ts';
 
-/** The figures that every summary object carries, in the names of the machine contract. */
-export function summaryMetrics({ f1, exactMatch, tokens, agreement, turns, n }: TeamMetrics) {
+/** The figures that every summary object carries. */
+export function summaryMetrics(metrics: TeamMetrics) {
+  const { f1, exactMatch, tokens, agreement, turns, n } = machineFigures(metrics);
   return { f1, exactMatch, tokens, agreement, turns, n };
 }
 
@@ -16,9 +18,9 @@ const failedRow = 'failed dialogues';
 
 /** Each figure with its name, as people read it. */
 function figures(metrics: TeamMetrics, metricName: string): readonly (readonly [string, string])[] {
-  const [low, high] = metrics.f1Interval;
+  const [low, high] = metrics.taskScoreInterval;
   return [
-    [metricName.toUpperCase(), metrics.f1.toFixed(3)],
+    [metricName.toUpperCase(), metrics.taskScore.toFixed(3)],
     ['  95 % interval', `${low.toFixed(3)} – ${high.toFixed(3)}`],
     ['exact match', percent(metrics.exactMatch)],
     ['tokens per dialogue', metrics.tokens.toFixed(1)],

@@ -2,19 +2,19 @@
 import fs from 'node:fs';
 import path from 'node:path';
 import { messageOf, OptimaError } from '../domain/errors.ts';
-import { mean, standardDeviation, type TeamMetrics } from '../domain/metrics.ts';
+import { mean, standardDeviation } from '../domain/metrics.ts';
 import { presetRecipe } from '../recipe/presets.ts';
 import { type Recipe, recipeKeys } from '../recipe/schema.ts';
-import type { IterationFigures } from '../run/plan.ts';
+import type { MachineFigures, MachineIteration } from '../run/figures.ts';
 import { ioError } from '../store/files.ts';
 import { type Manifest, readManifest } from '../store/manifest.ts';
 
 export interface RunResult {
   readonly manifest: Manifest;
   readonly seed: number;
-  readonly base: TeamMetrics;
-  readonly trained: TeamMetrics;
-  readonly iterations: readonly IterationFigures[];
+  readonly base: MachineFigures;
+  readonly trained: MachineFigures;
+  readonly iterations: readonly MachineIteration[];
 }
 
 /** What a completed run came to. Rejects as `readManifest` does, and with `run.missing` for one not completed. */
@@ -35,7 +35,7 @@ export function readResult(folder: string): RunResult {
       throw new OptimaError('run.corrupt', `${file}:${index + 1}: not JSON: ${messageOf(error)}.`);
     }
   });
-  const evaluation = (phase: string): TeamMetrics => {
+  const evaluation = (phase: string): MachineFigures => {
     const row = rows.find((candidate) => candidate.event === 'evaluation' && candidate.phase === phase);
     if (row !== undefined) return row;
     throw new OptimaError(
@@ -141,7 +141,7 @@ function iterationTable(group: readonly RunResult[]): string {
   ];
   const rows = group[0]!.iterations.map(({ iteration, kind }, index) => {
     const all = group.flatMap(({ iterations }) => iterations[index] ?? []);
-    const average = (read: (figures: IterationFigures) => number | undefined, digits: number) => {
+    const average = (read: (figures: MachineIteration) => number | undefined, digits: number) => {
       const values = all.flatMap((figures) => read(figures) ?? []);
       return values.length === 0 ? '–' : mean(values).toFixed(digits);
     };
@@ -165,7 +165,7 @@ function changesOf({ preset, recipe }: Manifest): string {
   const read = (from: unknown, key: string) =>
     key.split('.').reduce((at, part) => (at as Record<string, unknown>)[part], from);
   const standard = presetRecipe(preset);
-  const changes = recipeKeys
+  const changes = recipeKeys(standard.recipe)
     .map(({ key }) => key)
     .filter((key) => key !== 'seed' && read(recipe, key) !== read(standard, key))
     .map((key) => `\`${key}=${read(recipe, key)}\``);
@@ -175,7 +175,7 @@ function changesOf({ preset, recipe }: Manifest): string {
 const percent = (part: number) => `${(100 * part).toFixed(1)} %`;
 const ratio = (after: number, before: number) => (before > 0 ? `${(after / before).toFixed(2)} ×` : '–');
 const share = (after: number, before: number) => percent(after / before);
-const withInterval = ({ f1, f1Interval: [low, high] }: TeamMetrics) =>
+const withInterval = ({ f1, f1Interval: [low, high] }: MachineFigures) =>
   `${f1.toFixed(3)} (${low.toFixed(3)}–${high.toFixed(3)})`;
 
 function markdownTable([header, ...rows]: readonly (readonly string[])[]): string {

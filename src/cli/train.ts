@@ -4,21 +4,23 @@ import path from 'node:path';
 import type { Command } from 'commander';
 import { systemClock } from '../domain/clock.ts';
 import { messageOf, OptimaError } from '../domain/errors.ts';
+import { hash16 } from '../domain/hash.ts';
 import { createRunId } from '../domain/ids.ts';
+import type { LlamaPolicy } from '../models/llama/index.ts';
 import { presetRecipe } from '../recipe/presets.ts';
 import { applySettings, type Recipe, recipeKeys, recipeSchema } from '../recipe/schema.ts';
+import { machineIteration, machinePolicy } from '../run/figures.ts';
 import { hashTasks } from '../run/tasks.ts';
 import { type LoadedScenario, loadScenario } from '../scenario/load.ts';
-import { hashText } from '../store/files.ts';
 import { formatVersion, type Manifest, readManifest } from '../store/manifest.ts';
 import { RunFolder } from '../store/run-folder.ts';
+import type { PolicyHost } from '../workers/index.ts';
 import { interruptible } from './interrupt.ts';
-import { type Engines, openEngines, openModel } from './model.ts';
+import { type Engines, openEngines, openPolicy } from './model.ts';
 import {
   type Backend,
   backendOption,
   collect,
-  defaultModel,
   jsonOption,
   modelOption,
   packageFolder,
@@ -80,8 +82,8 @@ async function start(
   const recipe = applySettings(presetRecipe(preset), [...seed, ...(options.set ?? [])]);
   const loaded = await loadScenario(name);
   const tasks = await hashTasks(loaded.scenario, recipe);
-  const { engine, startWorkers } = await openEngines(options, output);
-  const base = await openModel(options);
+  const { engine, startHost } = await openEngines(options, output);
+  const { policy: base, folder } = await openPolicy(options);
   const id = createRunId(loaded.scenario.name, recipe.recipe, recipe.seed);
   const manifest: Manifest = {
     format: formatVersion,
@@ -93,12 +95,12 @@ async function start(
     preset,
     recipe,
     engine: engine.name,
-    base: { folder: path.resolve(options.model ?? defaultModel), hash: base.hash },
+    base: { folder, hash: base.hash },
     seconds: 0,
     phases: [],
   };
   const run = RunFolder.create(options.out ?? path.join('runs', id), manifest, systemClock);
-  await carryOut({ loaded, recipe, base, run, startWorkers }, output, signal);
+  await carryOut({ loaded, recipe, base, run, startHost }, output, signal);
 }
 
 async function resume(
@@ -133,7 +135,7 @@ async function resume(
       },
     );
   }
-  const { engine, startWorkers } = await openEngines(options, output);
+  const { engine, startHost } = await openEngines(options, output);
   const setting = { engine: engine.name, version: packageVersion(), node: process.version };
   for (const part of ['engine', 'version', 'node'] as const) {
     if (setting[part] === manifest[part]) continue;
@@ -142,14 +144,14 @@ async function resume(
     );
     output.emit({ event: 'note', note: `another ${part}`, began: manifest[part] });
   }
-  const base = await openModel({ model: manifest.base.folder });
+  const { policy: base } = await openPolicy({ model: manifest.base.folder });
   if (base.hash !== manifest.base.hash) {
     throw new OptimaError('run.diverged', `${manifest.base.folder} was changed since the run began.`, {
       hint: 'Restore the base checkpoint, or start a new run.',
     });
   }
   const run = RunFolder.open(folder, systemClock);
-  await carryOut({ loaded, recipe, base, run, startWorkers }, output, signal);
+  await carryOut({ loaded, recipe, base, run, startHost }, output, signal);
 }
 
 /** The recipe of a run; throws `run.version` when this version of the program knows another set of keys. */
@@ -169,24 +171,20 @@ function recipeOf({ recipe, version }: Manifest, folder: string): Recipe {
 interface Work {
   readonly loaded: LoadedScenario;
   readonly recipe: Recipe;
-  readonly base: Awaited<ReturnType<typeof openModel>>;
+  readonly base: LlamaPolicy;
   readonly run: RunFolder;
-  readonly startWorkers: Engines['startWorkers'];
+  readonly startHost: Engines['startHost'];
 }
 
-async function carryOut(
-  { loaded, recipe, base, run, startWorkers }: Work,
-  output: Output,
-  signal: AbortSignal,
-) {
+async function carryOut({ loaded, recipe, base, run, startHost }: Work, output: Output, signal: AbortSignal) {
   const { scenario } = loaded;
   const earlierSeconds = run.manifest.seconds;
-  let workers: Awaited<ReturnType<typeof startWorkers>>;
+  let workers: PolicyHost | undefined;
   try {
     output.say(`run: ${run.path}`);
     output.emit({ event: 'run', run: run.path, scenario: scenario.name, seed: recipe.seed });
     const { trainTeam } = await import('../run/train.ts');
-    workers = await startWorkers();
+    workers = await startHost(base);
     const result = await trainTeam({
       scenario,
       recipe,
@@ -198,7 +196,9 @@ async function carryOut(
     });
     sayComparison(result, scenario, output);
     saySamples(result.samples, output);
-    output.say(`\npolicy: ${run.checkpointFolder(result.policy)}`);
+    for (const hash of new Set(Object.values(result.policy))) {
+      output.say(`\npolicy: ${run.checkpointFolder(hash)}`);
+    }
     output.emit({
       event: 'summary',
       scenario: scenario.name,
@@ -206,10 +206,10 @@ async function carryOut(
       seed: recipe.seed,
       base: summaryMetrics(result.base),
       trained: summaryMetrics(result.trained),
-      iterations: result.iterations,
+      iterations: result.iterations.map(machineIteration),
       seconds: Math.round(earlierSeconds + process.uptime()),
       run: run.path,
-      policy: result.policy,
+      policy: machinePolicy(result.policy),
     });
   } catch (error) {
     if (error instanceof OptimaError && error.code === 'interrupted') {
@@ -225,7 +225,7 @@ async function carryOut(
 }
 
 function hashFile(file: string): string {
-  return hashText(fs.readFileSync(file, 'utf8'));
+  return hash16(fs.readFileSync(file));
 }
 
 function packageVersion(): string {
@@ -233,9 +233,8 @@ function packageVersion(): string {
 }
 
 function keyList(): string {
-  const width = Math.max(...recipeKeys.map(({ key }) => key.length));
-  const lines = recipeKeys.map(
-    ({ key, type, description }) => `  ${key.padEnd(width)}  ${description} (${type})`,
-  );
+  const keys = recipeKeys(presetRecipe('quick').recipe);
+  const width = Math.max(...keys.map(({ key }) => key.length));
+  const lines = keys.map(({ key, type, description }) => `  ${key.padEnd(width)}  ${description} (${type})`);
   return `\nKeys of --set:\n${lines.join('\n')}`;
 }

@@ -6,3 +6,6 @@ export interface Clock {
 }
 
 export const systemClock: Clock = { now: () => Date.now() };
+
+/** The longest that a timer of Node can wait, in ms: 24 days. For what takes as long as it takes. */
+export const longestTimerMs = 2 ** 31 - 1;

@@ -1,16 +1,77 @@
 // Everything a run's log may hold: the dialogues' own messages, and what the run itself did between them.
 import { z } from 'zod';
-import { OptimaError } from './errors.ts';
 import type { DialogueId, PolicyHash, TaskId } from './ids.ts';
-import { type DialogueMessage, type MessageType, messageSchemas, parseMessage } from './messages.ts';
+import { type DialogueMessage, messageSchemas } from './messages.ts';
+import { branded, parseByType } from './schemas.ts';
 
-const branded = <T extends string>() =>
-  z
-    .string()
-    .min(1)
-    .transform((text) => text as T);
+const count = z.int().nonnegative();
 const phase = { phase: z.string() };
 const dialogue = { dialogueId: branded<DialogueId>(), taskId: branded<TaskId>() };
+const team = z.record(z.string(), branded<PolicyHash>());
+
+const teamMetrics = z.object({
+  taskScore: z.number(),
+  taskScoreInterval: z.tuple([z.number(), z.number()]).readonly(),
+  exactMatch: z.number(),
+  tokens: z.number(),
+  agreement: z.number(),
+  turns: z.number(),
+  n: count,
+  failed: count,
+});
+
+/** The cases that the paper leaves open. */
+export const edgeCases = ['emptyMessage', 'repetition', 'cappedMessage', 'turnCap'] as const;
+export type EdgeCase = (typeof edgeCases)[number];
+
+/** What a phase hands on, by its kind: figures and hashes, which the phases after it and the reports go by. */
+export const phaseOutputSchemas = {
+  generate: z.object({
+    kind: z.literal('generate'),
+    /** Failed ones included. */
+    dialogues: count,
+    failed: count,
+  }),
+  rank: z.object({
+    kind: z.literal('rank'),
+    /** Trajectories with a reward. */
+    ranked: count,
+    /** Trajectories without one: failed dialogues, verdicts and rewards. */
+    failed: count,
+    /** Over the ranked trajectories. */
+    meanReward: z.number(),
+    /** Of the generated dialogues. */
+    metrics: teamMetrics,
+    /** Dialogues that are one of the open cases, by case. */
+    edgeCases: z.record(z.enum(edgeCases), count),
+  }),
+  select: z.object({
+    kind: z.literal('select'),
+    /** Trajectories chosen for training; with none the iterations end with the policy that there is. */
+    kept: count,
+    /** Lowest reward among them; null when there are none. */
+    threshold: z.number().nullable(),
+  }),
+  train: z.object({
+    kind: z.literal('train'),
+    steps: count,
+    /** Mean loss of the last epoch, nats per token. */
+    loss: z.number(),
+    /** The policy that came out. */
+    policy: team,
+  }),
+  evaluate: z.object({
+    kind: z.literal('evaluate'),
+    policy: team,
+    metrics: teamMetrics,
+  }),
+} as const;
+
+export type PhaseKind = keyof typeof phaseOutputSchemas;
+export type PhaseOutputOf<Kind extends PhaseKind> = Readonly<z.output<(typeof phaseOutputSchemas)[Kind]>>;
+export type PhaseOutput = { [Kind in PhaseKind]: PhaseOutputOf<Kind> }[PhaseKind];
+
+const { generate, rank, select, train, evaluate } = phaseOutputSchemas;
 
 /** Schemas of the events that a run adds to the messages of its dialogues, by type. */
 export const runEventSchemas = {
@@ -23,19 +84,15 @@ export const runEventSchemas = {
   }),
   'phase.started': z.object({ type: z.literal('phase.started'), ...phase }),
   /** A cohort's dialogues are all in the log: a resumed run takes them from there. */
-  'cohort.completed': z.object({
-    type: z.literal('cohort.completed'),
-    ...phase,
-    cohort: z.int().nonnegative(),
-  }),
+  'cohort.completed': z.object({ type: z.literal('cohort.completed'), ...phase, cohort: count }),
   /** The reward of one dialogue; `terms` and `reward` are null exactly where `failure` says why. */
   'trajectory.ranked': z.object({
     type: z.literal('trajectory.ranked'),
     ...dialogue,
-    tokens: z.int().nonnegative(),
+    tokens: count,
     terms: z.object({ task: z.number(), tokenShare: z.number(), loss: z.number() }).nullable(),
     reward: z.number().nullable(),
-    edgeCases: z.array(z.enum(['emptyMessage', 'repetition', 'cappedMessage', 'turnCap'])).readonly(),
+    edgeCases: z.array(z.enum(edgeCases)).readonly(),
     eligible: z.boolean(),
     failure: z.string().nullable(),
   }),
@@ -54,45 +111,36 @@ export const runEventSchemas = {
     type: z.literal('step.trained'),
     ...phase,
     /** From 0. */
-    step: z.int().nonnegative(),
+    step: count,
     steps: z.int(),
     learningRate: z.number(),
     loss: z.number(),
     gradNorm: z.number(),
     tokens: z.int(),
+    /** What the objective measures beside its loss. */
+    figures: z.record(z.string(), z.number()),
   }),
-  /** `hash` covers the phase's events, timestamps left out; `output` holds its figures and hashes. */
+  /** `hash` covers the phase's events, timestamps left out. */
   'phase.completed': z.object({
     type: z.literal('phase.completed'),
     ...phase,
     hash: z.string(),
-    output: z.record(z.string(), z.unknown()),
+    output: z.discriminatedUnion('kind', [generate, rank, select, train, evaluate]),
   }),
-  'run.completed': z.object({ type: z.literal('run.completed'), policy: branded<PolicyHash>() }),
+  'run.completed': z.object({ type: z.literal('run.completed'), policy: team }),
 } as const;
 
 export type RunEventType = keyof typeof runEventSchemas;
 export type RunEventOf<T extends RunEventType> = z.output<(typeof runEventSchemas)[T]>;
 /** Any event of a run's log. */
 export type RunEvent = DialogueMessage | { [T in RunEventType]: RunEventOf<T> }[RunEventType];
-export type EdgeCase = RunEventOf<'trajectory.ranked'>['edgeCases'][number];
+
+const eventSchemas = { ...messageSchemas, ...runEventSchemas };
 
 /** Whether an event is a message that a dialogue's actors exchanged. */
 export function isDialogueMessage(event: RunEvent): event is DialogueMessage {
-  return Object.hasOwn(messageSchemas, event.type satisfies MessageType | RunEventType);
+  return Object.hasOwn(messageSchemas, event.type);
 }
 
 /** Validates an event; throws `message.invalid` with the type, the field and what is wrong. */
-export function parseEvent(value: unknown): RunEvent {
-  const type = (value as { type?: unknown } | null)?.type;
-  if (typeof type !== 'string' || !Object.hasOwn(runEventSchemas, type)) return parseMessage(value);
-  const result = runEventSchemas[type as RunEventType].safeParse(value);
-  if (!result.success) {
-    const issue = result.error.issues[0]!;
-    throw new OptimaError(
-      'message.invalid',
-      `Event ${type}: field ${issue.path.join('.')}: ${issue.message}.`,
-    );
-  }
-  return result.data;
-}
+export const parseEvent = (value: unknown): RunEvent => parseByType(eventSchemas, value);

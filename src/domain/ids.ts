@@ -6,22 +6,28 @@ type Branded<Name extends string> = string & { readonly [brand]: Name };
 
 /** Names one instance of a scenario's task, for example `train-00012`. Unique within scenario and seed. */
 export type TaskId = Branded<'TaskId'>;
-/** Names one dialogue of a run: `<phase>/<task>/<sample>`. */
-export type DialogueId = Branded<'DialogueId'>;
-/** Names one turn (a node of the conversation tree): `<dialogue>#<index>`. */
-export type TurnId = Branded<'TurnId'>;
+/**
+ * Names a node of a conversation tree by the way to it: the root is `<phase>/<task>`, and each turn below adds the number
+ * of its branch, `<phase>/<task>.3.0`. So an id does not depend on when the node came to be, or beside which others.
+ */
+export type NodeId = Branded<'NodeId'>;
+/** Names a dialogue of a run: the id of the first node that it adds to its tree. */
+export type DialogueId = NodeId;
 /** Content hash of a policy's weights: the first 16 hexadecimal digits of a SHA-256. */
 export type PolicyHash = Branded<'PolicyHash'>;
+/** Which weights speak for each role. */
+export type TeamPolicy = Readonly<Record<string, PolicyHash>>;
 /** Names a run folder. */
 export type RunId = Branded<'RunId'>;
 
 export const taskId = (split: string, index: number): TaskId =>
   `${split}-${String(index).padStart(5, '0')}` as TaskId;
 
-export const dialogueId = (phase: string, task: TaskId, sample: number): DialogueId =>
-  `${phase}/${task}/${sample}` as DialogueId;
+/** The root of the tree that a phase grows for a task. */
+export const rootId = (phase: string, task: TaskId): NodeId => `${phase}/${task}` as NodeId;
 
-export const turnId = (dialogue: DialogueId, index: number): TurnId => `${dialogue}#${index}` as TurnId;
+/** Branch `branch` (from 0) below a node. */
+export const childId = (parent: NodeId, branch: number): NodeId => `${parent}.${branch}` as NodeId;
 
 const suffix = customAlphabet('0123456789abcdefghijkmnpqrstuvwxyz', 6);
 

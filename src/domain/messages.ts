@@ -1,16 +1,15 @@
-// The typed messages that a dialogue's actors exchange over the bus, and that the recorder appends to the log.
+// The typed messages that a dialogue's actors exchange over the bus, and that a run's log keeps.
 import { z } from 'zod';
-import { OptimaError } from './errors.ts';
-import type { DialogueId, PolicyHash, TaskId, TurnId } from './ids.ts';
+import type { DialogueId, NodeId, PolicyHash, TaskId } from './ids.ts';
+import { branded, parseByType } from './schemas.ts';
 
-/** Brands are types alone: a transform would send every message down zod's slow path. */
-const branded = <T extends string>() => z.string().min(1) as unknown as z.ZodType<T, string>;
 const id = { dialogueId: branded<DialogueId>() };
+/** The node that a turn is to become. */
+const node = { nodeId: branded<NodeId>(), speaker: z.string() };
 
 const turn = z.object({
-  id: branded<TurnId>(),
-  parent: branded<TurnId>().nullable(),
-  index: z.int().nonnegative(),
+  id: branded<NodeId>(),
+  parent: branded<NodeId>(),
   speaker: z.string(),
   text: z.string(),
   tokenIds: z.array(z.int().nonnegative()).readonly(),
@@ -22,34 +21,39 @@ const turn = z.object({
   promptTokens: z.int().nonnegative(),
 });
 
-/** Schemas of every bus message, by type. */
+/**
+ * Schemas of every bus message, by type. Each dialogue's environment says what it deals; a log keeps the first deal of
+ * each task and of each format.
+ */
 export const messageSchemas = {
-  /** The environment opened the dialogue and dealt each role its private view. */
+  /** What each role is told of a task, without a format prompt. */
+  'task.dealt': z.object({
+    type: z.literal('task.dealt'),
+    taskId: branded<TaskId>(),
+    views: z.record(z.string(), z.string()),
+  }),
+  /** A format prompt, and the roles whose views it is added to. */
+  'format.dealt': z.object({
+    type: z.literal('format.dealt'),
+    format: z.string(),
+    prompt: z.string(),
+    roles: z.array(z.string()).readonly(),
+  }),
+  /** The environment opened a dialogue in a task's tree: at a turn of another one, or at the root, where `parent` is null. */
   'dialogue.opened': z.object({
     type: z.literal('dialogue.opened'),
     ...id,
     taskId: branded<TaskId>(),
-    views: z.record(z.string(), z.string()),
-    plainViews: z.record(z.string(), z.string()),
+    tree: branded<NodeId>(),
+    parent: branded<NodeId>().nullable(),
     format: z.string().nullable(),
   }),
-  /** The environment gave the floor to a role. */
-  'turn.requested': z.object({
-    type: z.literal('turn.requested'),
-    ...id,
-    index: z.int().nonnegative(),
-    speaker: z.string(),
-  }),
+  /** The environment gave the floor to a role; `turn.taken` or `turn.failed` follows for the node, and names the dialogue. */
+  'turn.requested': z.object({ type: z.literal('turn.requested'), ...node }),
   /** An agent spoke. */
   'turn.taken': z.object({ type: z.literal('turn.taken'), ...id, turn }),
   /** An agent could not speak: its model failed or timed out. */
-  'turn.failed': z.object({
-    type: z.literal('turn.failed'),
-    ...id,
-    index: z.int().nonnegative(),
-    speaker: z.string(),
-    reason: z.string(),
-  }),
+  'turn.failed': z.object({ type: z.literal('turn.failed'), ...id, ...node, reason: z.string() }),
   /** The environment closed the dialogue. */
   'dialogue.closed': z.object({
     type: z.literal('dialogue.closed'),
@@ -75,21 +79,4 @@ export type MessageOf<T extends MessageType> = z.output<(typeof messageSchemas)[
 export type DialogueMessage = { [T in MessageType]: MessageOf<T> }[MessageType];
 
 /** Validates a message; throws `message.invalid` with the type, the field and what is wrong. */
-export function parseMessage(value: unknown): DialogueMessage {
-  const type = (value as { type?: unknown } | null)?.type;
-  if (typeof type !== 'string' || !Object.hasOwn(messageSchemas, type)) {
-    throw new OptimaError(
-      'message.invalid',
-      `Message type ${JSON.stringify(type)} is not one the bus knows.`,
-    );
-  }
-  const result = messageSchemas[type as MessageType].safeParse(value);
-  if (!result.success) {
-    const issue = result.error.issues[0]!;
-    throw new OptimaError(
-      'message.invalid',
-      `Message ${type}: field ${issue.path.join('.')}: ${issue.message}.`,
-    );
-  }
-  return result.data as DialogueMessage;
-}
+export const parseMessage = (value: unknown): DialogueMessage => parseByType(messageSchemas, value);

@@ -5,9 +5,10 @@ import { messageTokens, type Trajectory } from './transcript.ts';
 /** Figures over the dialogues that have a verdict; those that failed are counted beside them, never as 0. */
 export interface TeamMetrics {
   /** Mean task score, in [0, 1]: F1 for information exchange, exact match for debate. */
-  readonly f1: number;
-  /** 95 % bootstrap interval of `f1`. */
-  readonly f1Interval: readonly [number, number];
+  readonly taskScore: number;
+  /** 95 % bootstrap interval of `taskScore`. */
+  readonly taskScoreInterval: readonly [number, number];
+  /** Share of dialogues whose answer is one of the right ones. */
   readonly exactMatch: number;
   /** Mean message tokens per dialogue. */
   readonly tokens: number;
@@ -56,20 +57,52 @@ export function bootstrapInterval(
   return [at(tail), at(1 - tail)];
 }
 
-/** The figures of a set of dialogues; `rng` draws the bootstrap samples. */
-export function measureTeam(trajectories: readonly Trajectory[], rng: Rng): TeamMetrics {
-  const judged = trajectories.flatMap((trajectory) =>
-    trajectory.verdict === null ? [] : [{ ...trajectory, verdict: trajectory.verdict }],
-  );
-  const scores = judged.map((trajectory) => trajectory.verdict.taskScore);
-  return {
-    f1: mean(scores),
-    f1Interval: bootstrapInterval(scores, rng),
-    exactMatch: mean(judged.map((trajectory) => Number(trajectory.verdict.exactMatch))),
-    tokens: mean(judged.map((trajectory) => messageTokens(trajectory.turns))),
-    agreement: mean(judged.map((trajectory) => Number(trajectory.outcome === 'agreed'))),
-    turns: mean(judged.map((trajectory) => trajectory.turns.length)),
-    n: judged.length,
-    failed: trajectories.length - judged.length,
-  };
+/** Takes in dialogues one by one and keeps of each what the figures need: a few numbers. */
+export class TeamFigures {
+  readonly #scores: number[] = [];
+  readonly #sums = { exactMatch: 0, tokens: 0, agreement: 0, turns: 0 };
+  /** Dialogues without a verdict. */
+  failed = 0;
+  /** Why the first of them failed. */
+  firstFailure: string | null = null;
+
+  /** Dialogues that were added. */
+  get dialogues(): number {
+    return this.#scores.length + this.failed;
+  }
+
+  add({ verdict, turns, outcome, failure }: Trajectory): void {
+    if (verdict === null) {
+      this.failed++;
+      this.firstFailure ??= failure;
+      return;
+    }
+    this.#scores.push(verdict.taskScore);
+    this.#sums.exactMatch += Number(verdict.exactMatch);
+    this.#sums.tokens += messageTokens(turns);
+    this.#sums.agreement += Number(outcome === 'agreed');
+    this.#sums.turns += turns.length;
+  }
+
+  /** How many they are and how many failed, in words. */
+  summary(): string {
+    const failed = this.failed > 0 ? `, ${this.failed} failed, the first with: ${this.firstFailure}` : '';
+    return `${this.dialogues} dialogues${failed}`;
+  }
+
+  /** Over all that was added; `rng` draws the bootstrap samples. */
+  metrics(rng: Rng): TeamMetrics {
+    const n = this.#scores.length;
+    const share = (sum: number) => (n === 0 ? 0 : sum / n);
+    return {
+      taskScore: mean(this.#scores),
+      taskScoreInterval: bootstrapInterval(this.#scores, rng),
+      exactMatch: share(this.#sums.exactMatch),
+      tokens: share(this.#sums.tokens),
+      agreement: share(this.#sums.agreement),
+      turns: share(this.#sums.turns),
+      n,
+      failed: this.failed,
+    };
+  }
 }

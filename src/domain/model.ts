@@ -1,4 +1,5 @@
-// The two interfaces behind which every model stands: `LanguageModel` talks and scores, `TrainablePolicy` also learns.
+// The interfaces behind which every model stands: one that generates, one that scores, and a policy that does both and
+// learns. A model implements what it can.
 import { OptimaError } from './errors.ts';
 import type { PolicyHash } from './ids.ts';
 
@@ -79,31 +80,46 @@ export class RequestsRefused extends OptimaError {
  * The smallest implementation answers every request with a fixed text:
  *
  * ```ts
- * const parrot: LanguageModel = {
+ * const parrot: GenerativeModel = {
  *   hash: 'parrot' as PolicyHash,
  *   generate: async (requests) =>
  *     requests.map(() => ({ text: 'hm', tokenIds: [], logprobs: [], finish: 'stop', promptTokens: 0 })),
- *   score: async (requests) => requests.map(() => []),
  * };
  * ```
  *
- * Both calls reject with `OptimaError('interrupted')` when `signal` aborts and with `model.failed` when a
+ * A call rejects with `OptimaError('interrupted')` when `signal` aborts and with `model.failed` when a
  * request cannot be answered: as `RequestsRefused` where that is known before any work is done.
  */
-export interface LanguageModel {
+export interface GenerativeModel {
   readonly hash: PolicyHash;
   generate(requests: readonly GenerationRequest[], options?: CallOptions): Promise<readonly Generation[]>;
-  score(requests: readonly ScoreRequest[], options?: CallOptions): Promise<readonly ScoreResult[]>;
   /**
    * The same model with a memory of its own: calls of a session may reuse what earlier ones have read, and their
    * results follow from the session's calls alone. A session ends with any change of the weights.
    */
-  openSession?(): ModelSession;
+  openSession?(): GenerativeSession;
 }
 
 /** A model with a memory. */
-export interface ModelSession extends LanguageModel {
+export interface GenerativeSession extends GenerativeModel {
   /** Frees the memory; the session is not used again, and a call under way is interrupted. */
+  close(): void;
+}
+
+/** A model that says how likely given texts are. Calls reject as those of a `GenerativeModel` do. */
+export interface ScoringModel {
+  readonly hash: PolicyHash;
+  score(requests: readonly ScoreRequest[], options?: CallOptions): Promise<readonly ScoreResult[]>;
+}
+
+/** A model that does both. */
+export interface LanguageModel extends GenerativeModel, ScoringModel {
+  openSession?(): ModelSession;
+}
+
+/** A model that does both, with a memory. */
+export interface ModelSession extends LanguageModel {
+  /** As of a `GenerativeSession`. */
   close(): void;
 }
 

@@ -1,16 +1,15 @@
-// Turns, dialogues and what each agent sees of them. A turn stores only what it adds (a node of the tree).
-import type { DialogueId, PolicyHash, TaskId, TurnId } from './ids.ts';
+// Turns, dialogues and what each agent sees of them.
+import type { DialogueId, NodeId, PolicyHash, TaskId } from './ids.ts';
 import type { ChatMessage } from './model.ts';
 
 /** Who wrote a turn. Only `sampled` turns are trained on. */
 export type Provenance = 'sampled' | 'human' | 'recorded';
 
-/** One message of a dialogue, as the speaker sent it. */
+/** One message, as its speaker sent it: a node of a conversation tree, which stores only what it adds. */
 export interface Turn {
-  readonly id: TurnId;
-  /** The turn before it; null for the first. */
-  readonly parent: TurnId | null;
-  readonly index: number;
+  readonly id: NodeId;
+  /** The turn that it answers; the tree's root for the first. */
+  readonly parent: NodeId;
   readonly speaker: string;
   readonly text: string;
   readonly tokenIds: readonly number[];
@@ -36,14 +35,12 @@ export interface Verdict {
   readonly answer: string | null;
 }
 
-/** A root-to-leaf walk: everything about one dialogue that later phases need. */
+/** A walk from the root of a task's tree to a leaf: everything about one dialogue that later phases need. */
 export interface Trajectory {
   readonly id: DialogueId;
   readonly taskId: TaskId;
-  /** Each role's system text as the agents saw it. */
+  /** Each role's system text without the format prompt. */
   readonly views: Readonly<Record<string, string>>;
-  /** Each role's system text without the format prompt; equal to `views` where no format was drawn. */
-  readonly plainViews: Readonly<Record<string, string>>;
   /** Name of the format prompt drawn for this dialogue, or null. */
   readonly format: string | null;
   readonly turns: readonly Turn[];
@@ -52,6 +49,9 @@ export interface Trajectory {
   /** Null exactly when the outcome is `failed`. */
   readonly verdict: Verdict | null;
 }
+
+/** A role's system text under a format prompt: the prompt is a line of its own. */
+export const underFormat = (view: string, prompt: string): string => `${view}\n${prompt}`;
 
 /**
  * The conversation as `role` sees it: its system text, its own turns as `assistant` (with their exact

@@ -1,7 +1,7 @@
 // An agent: one role's side of one dialogue. When the floor is its own it asks the world (src/actors, with a model) to
 // compose a message, and says what comes back: turn.requested → compose → message.composed → turn.taken.
 import { assertEvent, emit, setup } from 'xstate';
-import { type DialogueId, type PolicyHash, turnId } from '../domain/ids.ts';
+import type { DialogueId, NodeId, PolicyHash } from '../domain/ids.ts';
 import type { MessageOf } from '../domain/messages.ts';
 import type { Generation } from '../domain/model.ts';
 import type { Provenance } from '../domain/transcript.ts';
@@ -16,8 +16,13 @@ export interface Utterance extends Generation {
 
 /** The world's answer to `compose`, one of the two each time, within a time that it sees to itself. */
 export type ComposeAnswer =
-  | { readonly type: 'message.composed'; readonly index: number; readonly utterance: Utterance }
-  | { readonly type: 'message.failed'; readonly index: number; readonly reason: string };
+  | {
+      readonly type: 'message.composed';
+      readonly nodeId: NodeId;
+      readonly parent: NodeId;
+      readonly utterance: Utterance;
+    }
+  | { readonly type: 'message.failed'; readonly nodeId: NodeId; readonly reason: string };
 
 export interface AgentContext {
   readonly role: string;
@@ -32,29 +37,6 @@ export type AgentInput = AgentContext;
 export type AgentOutput = undefined;
 
 type AgentEmitted = MessageOf<'turn.taken'> | MessageOf<'turn.failed'>;
-
-function turnTaken(
-  { role, dialogueId }: AgentContext,
-  index: number,
-  utterance: Utterance,
-): MessageOf<'turn.taken'> {
-  const { text, tokenIds, logprobs, finish, policyHash, seed, provenance, promptTokens } = utterance;
-  const turn = {
-    id: turnId(dialogueId, index),
-    parent: index === 0 ? null : turnId(dialogueId, index - 1),
-    index,
-    speaker: role,
-    text,
-    tokenIds,
-    logprobs,
-    finish,
-    policyHash,
-    seed,
-    provenance,
-    promptTokens,
-  };
-  return { type: 'turn.taken', dialogueId, turn };
-}
 
 /** Emits `turn.taken` or `turn.failed` for every `turn.requested` of its role until one has failed, and nothing else. */
 export const agentMachine = setup({
@@ -74,14 +56,17 @@ export const agentMachine = setup({
   actions: {
     /** Provided with the world, which sends a `ComposeAnswer`. */
     compose: unprovidedAction('compose'),
-    announceTurn: emit(({ context, event }) => {
+    announceTurn: emit(({ context: { role: speaker, dialogueId }, event }) => {
       assertEvent(event, 'message.composed');
-      return turnTaken(context, event.index, event.utterance);
+      const { nodeId: id, parent, utterance } = event;
+      const { text, tokenIds, logprobs, finish, policyHash, seed, provenance, promptTokens } = utterance;
+      const said = { text, tokenIds, logprobs, finish, policyHash, seed, provenance, promptTokens };
+      return { type: 'turn.taken' as const, dialogueId, turn: { id, parent, speaker, ...said } };
     }),
     announceFailure: emit(({ context: { role: speaker, dialogueId }, event }) => {
       assertEvent(event, 'message.failed');
-      const { index, reason } = event;
-      return { type: 'turn.failed' as const, dialogueId, index, speaker, reason };
+      const { nodeId, reason } = event;
+      return { type: 'turn.failed' as const, dialogueId, nodeId, speaker, reason };
     }),
   },
 }).createMachine({

@@ -1,21 +1,32 @@
 // The environment: deals each role its private view, gives the floor, keeps the transcript and the protocol,
-// and closes the dialogue. Code of the scenario that throws closes it as failed, with what was thrown.
+// and closes the dialogue. It begins at any node of a tree. Code of the scenario that throws closes it as failed.
 import { freeze } from 'immer';
 import { assertEvent, assign, emit, enqueueActions, setup } from 'xstate';
 import { messageOf } from '../domain/errors.ts';
-import type { DialogueId, TaskId } from '../domain/ids.ts';
+import { childId, type DialogueId, type NodeId, type TaskId } from '../domain/ids.ts';
 import type { MessageOf } from '../domain/messages.ts';
 import type { Outcome, Turn } from '../domain/transcript.ts';
-import { type FormatPrompt, type Scenario, systemText } from '../scenario/types.ts';
+import { type FormatPrompt, formattedRoles, type Scenario } from '../scenario/types.ts';
 
-export interface EnvironmentContext {
+export interface EnvironmentInput {
   readonly dialogueId: DialogueId;
+  /** Root of the tree that the dialogue is a part of. */
+  readonly tree: NodeId;
   readonly taskId: TaskId;
   readonly scenario: Scenario;
   readonly task: unknown;
+  /** The format prompt drawn for this dialogue; null for the plain prompt. */
   readonly format: FormatPrompt | null;
-  readonly views: Readonly<Record<string, string>>;
-  readonly plainViews: Readonly<Record<string, string>>;
+  /** What was said before, from the root to the node at which it opens; empty: it begins at the root. */
+  readonly history: readonly Turn[];
+  /** Branch at each of its turns after the first, whose id is the dialogue's own; 0 where none is given. */
+  readonly branches: readonly number[];
+}
+
+export interface EnvironmentContext extends EnvironmentInput {
+  /** Null until they are dealt. */
+  readonly views: Readonly<Record<string, string>> | null;
+  /** From the root on. */
   readonly turns: readonly Turn[];
   /** Who has the floor; null before the first turn. */
   readonly speaker: string | null;
@@ -30,19 +41,12 @@ export type EnvironmentEvent =
   | MessageOf<'turn.taken'>
   | MessageOf<'turn.failed'>;
 
-export interface EnvironmentInput {
-  readonly dialogueId: DialogueId;
-  readonly taskId: TaskId;
-  readonly scenario: Scenario;
-  readonly task: unknown;
-  /** The format prompt drawn for this dialogue; null for the plain prompt. */
-  readonly format: FormatPrompt | null;
-}
-
 /** The environment has no result: all it does, it says on the bus. */
 export type EnvironmentOutput = undefined;
 
 type EnvironmentEmitted =
+  | MessageOf<'task.dealt'>
+  | MessageOf<'format.dealt'>
   | MessageOf<'dialogue.opened'>
   | MessageOf<'turn.requested'>
   | MessageOf<'dialogue.closed'>;
@@ -52,9 +56,9 @@ type Ruling = Pick<EnvironmentContext, 'speaker' | 'outcome' | 'failure'>;
 const failed = (failure: string): Ruling => ({ speaker: null, outcome: 'failed', failure });
 
 /** Each role's system text. Throws what `sees` throws, and when it gives anything but a text. */
-function dealViews({ scenario, task }: EnvironmentContext, format: FormatPrompt | null) {
+function dealViews({ scenario, task }: EnvironmentInput) {
   const deal = (role: string) => {
-    const text: unknown = systemText(scenario, role, task, format);
+    const text: unknown = scenario.roles[role]!.sees(task);
     if (typeof text !== 'string') throw new TypeError(`role "${role}" sees ${typeof text}, not a text`);
     return [role, text] as const;
   };
@@ -77,7 +81,13 @@ function rule({ protocol, answer, roles }: Scenario, turns: readonly Turn[]): Ru
   }
 }
 
-/** Emits `dialogue.opened`, then `turn.requested` before each turn, and at last `dialogue.closed`. */
+/** The node that the next turn is to become. */
+function nextNode({ dialogueId, history, branches, turns }: EnvironmentContext): NodeId {
+  const own = turns.length - history.length;
+  return own === 0 ? dialogueId : childId(turns.at(-1)!.id, branches[own - 1] ?? 0);
+}
+
+/** Emits what it deals, `dialogue.opened`, `turn.requested` before each turn, and at last `dialogue.closed`. */
 export const environmentMachine = setup({
   types: {
     context: {} as EnvironmentContext,
@@ -90,30 +100,37 @@ export const environmentMachine = setup({
     isOver: ({ context }) => context.outcome !== null,
     isExpected: ({ context, event }) => {
       assertEvent(event, 'turn.taken');
-      return event.turn.index === context.turns.length && event.turn.speaker === context.speaker;
+      return event.turn.id === nextNode(context) && event.turn.speaker === context.speaker;
     },
   },
   actions: {
     dealViews: assign(({ context }) => {
       try {
-        const plainViews = dealViews(context, null);
-        const views = context.format === null ? plainViews : dealViews(context, context.format);
-        return { views, plainViews, ...rule(context.scenario, []) };
+        const views = dealViews(context);
+        return { views, ...rule(context.scenario, context.history) };
       } catch (error) {
         return failed(`Dealing the views failed: ${messageOf(error)}`);
       }
     }),
-    announceOpening: emit(({ context }) => ({
+    announceDeal: enqueueActions(({ context: { taskId, views, format, scenario }, enqueue }) => {
+      if (views === null) return;
+      enqueue.emit({ type: 'task.dealt' as const, taskId, views });
+      if (format === null) return;
+      const { name, prompt } = format;
+      enqueue.emit({ type: 'format.dealt' as const, format: name, prompt, roles: formattedRoles(scenario) });
+    }),
+    announceOpening: emit(({ context: { dialogueId, taskId, tree, history, format } }) => ({
       type: 'dialogue.opened' as const,
-      dialogueId: context.dialogueId,
-      taskId: context.taskId,
-      views: context.views,
-      plainViews: context.plainViews,
-      format: context.format?.name ?? null,
+      dialogueId,
+      taskId,
+      tree,
+      parent: history.at(-1)?.id ?? null,
+      format: format?.name ?? null,
     })),
-    giveFloor: enqueueActions(({ context: { dialogueId, turns, speaker }, enqueue }) => {
+    giveFloor: enqueueActions(({ context, enqueue }) => {
+      const { speaker } = context;
       if (speaker === null) return;
-      enqueue.emit({ type: 'turn.requested' as const, dialogueId, index: turns.length, speaker });
+      enqueue.emit({ type: 'turn.requested' as const, nodeId: nextNode(context), speaker });
     }),
     appendTurn: assign(({ context, event }) => {
       assertEvent(event, 'turn.taken');
@@ -121,16 +138,14 @@ export const environmentMachine = setup({
       const turns = freeze([...context.turns, freeze(event.turn, true)]);
       return { turns, ...rule(context.scenario, turns) };
     }),
-    recordFailedTurn: assign(({ event }) => {
+    recordFailedTurn: assign(({ context, event }) => {
       assertEvent(event, 'turn.failed');
-      return failed(`Turn ${event.index} of ${event.speaker} failed: ${event.reason}`);
+      return failed(`Turn ${context.turns.length} of ${event.speaker} failed: ${event.reason}`);
     }),
     recordStrayTurn: assign(({ context, event }) => {
       assertEvent(event, 'turn.taken');
-      const { index, speaker } = event.turn;
-      return failed(
-        `Turn ${index} came from ${speaker}, but turn ${context.turns.length} was ${context.speaker}'s.`,
-      );
+      const { id, speaker } = event.turn;
+      return failed(`Turn ${id} came from ${speaker}, but ${nextNode(context)} was ${context.speaker}'s.`);
     }),
     announceClosing: emit(({ context }) => ({
       type: 'dialogue.closed' as const,
@@ -144,9 +159,8 @@ export const environmentMachine = setup({
   options: { maxIterations: 100 },
   context: ({ input }) => ({
     ...input,
-    views: {},
-    plainViews: {},
-    turns: [],
+    views: null,
+    turns: input.history,
     speaker: null,
     outcome: null,
     failure: null,
@@ -155,7 +169,10 @@ export const environmentMachine = setup({
   states: {
     opening: {
       on: {
-        'dialogue.open': { target: 'awaitingTurn', actions: ['dealViews', 'announceOpening', 'giveFloor'] },
+        'dialogue.open': {
+          target: 'awaitingTurn',
+          actions: ['dealViews', 'announceDeal', 'announceOpening', 'giveFloor'],
+        },
       },
     },
     awaitingTurn: {

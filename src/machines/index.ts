@@ -16,19 +16,10 @@ export {
   judgeMachine,
   type ScoreAnswer,
 } from './judge.ts';
+export type { PlannedPhase, PlannedPhases } from './plan.ts';
 export {
-  type CompletedPhase,
-  type EvaluateOutput,
-  type GenerateOutput,
-  type IterationPlan,
   type PhaseInput,
-  type PhaseName,
-  type PhaseOutputs,
-  phaseNames,
-  type RankOutput,
-  type SelectOutput,
   type TrainerInput,
   type TrainerOutput,
-  type TrainOutput,
   trainerMachine,
 } from './trainer.ts';

@@ -8,31 +8,19 @@ const temperature = z.number().min(0).max(5).describe('Softmax temperature of th
 const keepFraction = fraction.describe('Share of the dialogues above the threshold to keep, best first.');
 const samplesPerTask = count().describe('Dialogues per task, N in the paper.');
 
-export const recipeSchema = z.strictObject({
-  recipe: z.literal('isft').describe('The training recipe.'),
-  seed: count(0).max(0xffffffff).describe('The one seed from which everything random follows.'),
-  iterations: count(0).describe('iSFT iterations after initialization, T in the paper.'),
-  initialization: z.strictObject({
-    tasks: count().describe('Training tasks of initialization.'),
-    samplesPerTask,
-    formats: z.boolean().describe("Draw one of the scenario's format prompts for each dialogue."),
-    thetaInit: z.number().describe("Reward that a task's best dialogue must exceed, θ_init in the paper."),
-    keepFraction,
-    temperature,
-  }),
-  isft: z.strictObject({
-    tasks: count().describe('Training tasks of each iteration, fresh ones every time.'),
-    samplesPerTask,
-    thetaSft: z.number().describe("Reward that a task's best dialogue must exceed, θ_sft in the paper."),
-    keepFraction,
-    temperature,
-    startFrom: z
-      .enum(['previous', 'base'])
-      .nullable()
-      .describe(
-        'The weights each fine-tuning starts from; null: base for debates, where little data would overfit, else previous.',
-      ),
-  }),
+const seed = count(0).max(0xffffffff).describe('The one seed from which everything random follows.');
+
+const initialization = z.strictObject({
+  tasks: count().describe('Training tasks of initialization.'),
+  samplesPerTask,
+  formats: z.boolean().describe("Draw one of the scenario's format prompts for each dialogue."),
+  thetaInit: z.number().describe("Reward that a task's best dialogue must exceed, θ_init in the paper."),
+  keepFraction,
+  temperature,
+});
+
+/** What every recipe has beside them. */
+const common = {
   reward: z.strictObject({
     lambdaToken: z
       .number()
@@ -80,10 +68,37 @@ export const recipeSchema = z.strictObject({
     .enum(['last', 'best-validation'])
     .describe('Which policy the run ends with: the last, or the one with the best validation score.'),
   concurrency: count().describe('Dialogues that run together, as one batch of the model.'),
+};
+
+/** Iterative SFT (docs/method.md §4): initialization, then iterations on dialogues without a format prompt. */
+const isftSchema = z.strictObject({
+  recipe: z.literal('isft').describe('The training recipe.'),
+  seed,
+  iterations: count(0).describe('iSFT iterations after initialization, T in the paper.'),
+  initialization,
+  isft: z.strictObject({
+    tasks: count().describe('Training tasks of each iteration, fresh ones every time.'),
+    samplesPerTask,
+    thetaSft: z.number().describe("Reward that a task's best dialogue must exceed, θ_sft in the paper."),
+    keepFraction,
+    temperature,
+    startFrom: z
+      .enum(['previous', 'base'])
+      .nullable()
+      .describe(
+        'The weights each fine-tuning starts from; null: base for debates, where little data would overfit, else previous.',
+      ),
+  }),
+  ...common,
 });
 
-/** All hyper-parameters of a training run. */
+export const recipeSchema = z.discriminatedUnion('recipe', [isftSchema]);
+
+/** All hyper-parameters of a training run: what every recipe has, and its own. */
 export type Recipe = Readonly<z.output<typeof recipeSchema>>;
+export type RecipeName = Recipe['recipe'];
+
+const schemas = { isft: isftSchema } as const satisfies Record<RecipeName, z.ZodObject>;
 
 export interface RecipeKey {
   /** Dotted path, as `--set` takes it. */
@@ -94,14 +109,15 @@ export interface RecipeKey {
   readonly schema: z.ZodType;
 }
 
-/** Every settable number of the recipe, in order. */
-export const recipeKeys: readonly RecipeKey[] = keysOf(recipeSchema, '');
+/** Every settable number of a recipe, in order. */
+export const recipeKeys = (recipe: RecipeName): readonly RecipeKey[] => keysOf(schemas[recipe], '');
 
 /**
  * The recipe with `key=value` settings applied in order. Throws `usage` for a setting that names no key (with
  * the nearest one) or whose value the key does not take.
  */
 export function applySettings(recipe: Recipe, settings: readonly string[]): Recipe {
+  const keys = recipeKeys(recipe.recipe);
   const changed = structuredClone(recipe) as Record<string, unknown>;
   for (const setting of settings) {
     const split = setting.indexOf('=');
@@ -109,10 +125,10 @@ export function applySettings(recipe: Recipe, settings: readonly string[]): Reci
       throw new OptimaError('usage', `--set ${setting}: not of the form key=value.`);
     }
     const name = setting.slice(0, split).trim();
-    const found = recipeKeys.find(({ key }) => key === name);
+    const found = keys.find(({ key }) => key === name);
     if (found === undefined) {
       throw new OptimaError('usage', `--set ${setting}: the recipe has no key "${name}".`, {
-        hint: hintFor(name),
+        hint: hintFor(name, keys),
       });
     }
     const result = found.schema.safeParse(parseValue(setting.slice(split + 1).trim()));
@@ -139,7 +155,7 @@ function checkRecipe(recipe: Recipe): Recipe {
   return recipe;
 }
 
-function hintFor(name: string): string {
+function hintFor(name: string, recipeKeys: readonly RecipeKey[]): string {
   const keys = recipeKeys.map(({ key }) => key);
   const inGroup = keys.filter((key) => key.startsWith(`${name}.`));
   if (inGroup.length > 0) return `It is a group: ${inGroup.join(', ')}.`;

@@ -1,41 +1,70 @@
 // Evaluation: one dialogue for each task of a split, temperature 0, plain prompts (docs/method.md §7).
+import { lastValueFrom, toArray } from 'rxjs';
+import { chunk } from '../domain/chunk.ts';
 import { OptimaError } from '../domain/errors.ts';
-import { measureTeam, type TeamMetrics } from '../domain/metrics.ts';
+import { TeamFigures, type TeamMetrics } from '../domain/metrics.ts';
+import type { GenerativeModel } from '../domain/model.ts';
+import { type Progress, silent } from '../domain/progress.ts';
+import type { Rng } from '../domain/rng.ts';
 import type { Trajectory } from '../domain/transcript.ts';
 import { loadTasks } from '../scenario/tasks.ts';
-import type { Split } from '../scenario/types.ts';
-import { type DialoguePlan, holdDialogues } from './executor.ts';
+import type { FormatPrompt, Scenario, Split } from '../scenario/types.ts';
+import { castsOf, episodesOf, foldDialogues, reported, rollOut } from './executor.ts';
 
-export type EvaluationPlan = Omit<DialoguePlan, 'tasks' | 'samplesPerTask' | 'formats' | 'temperature'> & {
+export interface EvaluationPlan {
+  /** First part of the nodes' ids; names their random draws too. */
+  readonly phase: string;
+  readonly scenario: Scenario;
+  /** Who speaks, for every role or by role: one and the same, as often as cohorts can be held side by side. */
+  readonly models: readonly (GenerativeModel | Readonly<Record<string, GenerativeModel>>)[];
   readonly split: Split;
   /** Tasks, the first ones of the split. */
   readonly count: number;
-};
+  /** Asked for in every dialogue; by default the prompts are plain. */
+  readonly format?: FormatPrompt | null;
+  readonly maxMessageTokens: number;
+  /** Dialogues that run together. */
+  readonly concurrency: number;
+  readonly rng: Rng;
+  readonly progress?: Progress;
+  readonly signal?: AbortSignal | undefined;
+}
 
 export interface Evaluation {
   readonly metrics: TeamMetrics;
   readonly trajectories: readonly Trajectory[];
 }
 
-/**
- * Evaluates a team in which one model speaks for every role. Rejects as `holdDialogues` does, and with
- * `evaluation.empty` when every dialogue failed: there is no score then, not even 0.
- */
-export async function evaluateTeam({ split, count, ...plan }: EvaluationPlan): Promise<Evaluation> {
-  const { phase, scenario, rng } = plan;
+/** Evaluates a team. Rejects as `rollOut` errors, and as `measureEvaluation` throws. */
+export async function evaluateTeam(plan: EvaluationPlan): Promise<Evaluation> {
+  const { phase, scenario, split, count, format = null, rng, progress = silent } = plan;
   const tasks = await loadTasks(scenario, split, { from: 0, count }, rng);
-  const trajectories = await holdDialogues({
-    ...plan,
-    tasks,
-    samplesPerTask: 1,
-    formats: [],
+  const formats = format === null ? [] : [format];
+  const episodes = episodesOf({ phase, tasks, samplesPerTask: 1, formats, rng });
+  progress.begin(phase, count, 'dialogues');
+  const events = rollOut({
+    phase,
+    scenario,
+    casts: castsOf(scenario, plan.models),
+    cohorts: chunk(episodes, plan.concurrency),
     temperature: 0,
+    maxMessageTokens: plan.maxMessageTokens,
+    rng,
+    signal: plan.signal,
   });
-  if (trajectories.every(({ verdict }) => verdict === null)) {
-    throw new OptimaError(
-      'evaluation.empty',
-      `${phase}: all ${trajectories.length} dialogues failed, the first because: ${trajectories[0]?.failure}`,
-    );
-  }
-  return { metrics: measureTeam(trajectories, rng.split('bootstrap').split(phase)), trajectories };
+  const trajectories = await lastValueFrom(events.pipe(reported(progress), foldDialogues(), toArray()));
+  const figures = new TeamFigures();
+  for (const trajectory of trajectories) figures.add(trajectory);
+  progress.end(figures.summary());
+  return { metrics: measureEvaluation(phase, figures, rng), trajectories };
+}
+
+/** The metrics of an evaluation; throws `evaluation.empty` when every dialogue failed: there is no score then, not even 0. */
+export function measureEvaluation(phase: string, figures: TeamFigures, rng: Rng): TeamMetrics {
+  const { dialogues, failed, firstFailure } = figures;
+  if (failed < dialogues) return figures.metrics(rng.split('bootstrap').split(phase));
+  throw new OptimaError(
+    'evaluation.empty',
+    `${phase}: all ${dialogues} dialogues failed, the first because: ${firstFailure}`,
+  );
 }

@@ -1,63 +1,81 @@
 // Readability: asks the frozen base model for the log-probabilities of what the agents wrote, for R_loss.
-import type { DialogueId } from '../domain/ids.ts';
-import type { LanguageModel, ScoreRequest } from '../domain/model.ts';
+import { from, map, mergeMap, type Observable } from 'rxjs';
+import type { ScoreRequest, ScoringModel } from '../domain/model.ts';
 import { type Trajectory, viewOf } from '../domain/transcript.ts';
-import { inLanes } from '../rollouts/work-queue.ts';
+import { calling, inOrder } from '../rollouts/work-queue.ts';
 
 export interface ReadabilityOptions {
   /** Dialogues scored in one call. */
   readonly batchSize: number;
-  readonly signal?: AbortSignal;
-  /** Called after each batch with the number of dialogues scored so far. */
-  readonly onProgress?: (scored: number) => void;
+  readonly signal?: AbortSignal | undefined;
+}
+
+export interface ScoredTrajectory {
+  readonly trajectory: Trajectory;
+  /** The base model's log-probabilities (nats) of each turn's tokens; empty for a dialogue without a verdict. */
+  readonly turnLogprobs: readonly (readonly number[])[];
 }
 
 /**
- * The base model's log-probabilities (nats) of each turn's tokens, by dialogue. A turn is scored in its
- * speaker's plain view, the one it would be trained in: never under a format prompt. Dialogues without a
- * verdict are left out. `bases` is one model, as often as batches can be scored side by side.
+ * The dialogues in their order, each with the base model's log-probabilities. A turn is scored in its speaker's plain
+ * view, the one it would be trained in: never under a format prompt. `bases` is one model, as often as batches can be
+ * scored side by side.
  */
-export async function scoreTurns(
-  bases: readonly LanguageModel[],
-  trajectories: readonly Trajectory[],
-  { batchSize, signal, onProgress }: ReadabilityOptions,
-): Promise<Map<DialogueId, (readonly number[])[]>> {
-  const judged = trajectories.filter((trajectory) => trajectory.verdict !== null);
-  const scores = new Map<DialogueId, (readonly number[])[]>();
-  const batches = Array.from({ length: Math.ceil(judged.length / batchSize) }, (_, batch) =>
-    judged.slice(batch * batchSize, (batch + 1) * batchSize),
-  );
-  let scored = 0;
-  await inLanes(bases, batches, async (base, batch) => {
+export function scoreTurns(
+  bases: readonly ScoringModel[],
+  trajectories: Iterable<Trajectory>,
+  { batchSize, signal }: ReadabilityOptions,
+): Observable<ScoredTrajectory> {
+  return inOrder(bases, batchesOf(trajectories, batchSize), (base, batch) => {
     const views = batch.flatMap(speakerViews);
-    const results = await base.score(
-      views.map((view) => view.request),
-      { signal },
+    const requests = views.map(({ request }) => request);
+    const score = (stop: AbortSignal) =>
+      base.score(requests, { signal: signal === undefined ? stop : AbortSignal.any([signal, stop]) });
+    return calling(score).pipe(
+      map((results) => {
+        const scores = new Map<Trajectory, (readonly number[])[]>(batch.map((dialogue) => [dialogue, []]));
+        for (const [index, { trajectory, role }] of views.entries()) {
+          const own = results[index]!.values();
+          const turns = scores.get(trajectory)!;
+          for (const [position, { speaker }] of trajectory.turns.entries()) {
+            if (speaker === role) turns[position] = own.next().value!;
+          }
+        }
+        return scores;
+      }),
+      mergeMap((scores) => from(scores)),
+      map(([trajectory, turnLogprobs]) => ({ trajectory, turnLogprobs })),
     );
-    for (const [index, { trajectory, role }] of views.entries()) {
-      const own = results[index]!;
-      const turns = scores.get(trajectory.id) ?? [];
-      const positions = trajectory.turns.filter((turn) => turn.speaker === role).map((turn) => turn.index);
-      for (const [k, position] of positions.entries()) turns[position] = own[k]!;
-      scores.set(trajectory.id, turns);
-    }
-    scored += batch.length;
-    onProgress?.(scored);
   });
-  return scores;
 }
 
-/** One view to score for each role that spoke. */
+/** Dialogues in rows of which each has at most `size` with a verdict. */
+function* batchesOf(trajectories: Iterable<Trajectory>, size: number): Generator<Trajectory[]> {
+  let batch: Trajectory[] = [];
+  let judged = 0;
+  for (const trajectory of trajectories) {
+    batch.push(trajectory);
+    if (trajectory.verdict !== null) judged++;
+    if (judged < size) continue;
+    yield batch;
+    batch = [];
+    judged = 0;
+  }
+  if (batch.length > 0) yield batch;
+}
+
+/** One view to score for each role that spoke; none of a dialogue without a verdict. */
 function speakerViews(
   trajectory: Trajectory,
 ): { trajectory: Trajectory; role: string; request: ScoreRequest }[] {
+  if (trajectory.verdict === null) return [];
   const roles = [...new Set(trajectory.turns.map((turn) => turn.speaker))];
   return roles.map((role) => ({
     trajectory,
     role,
     request: {
       id: `${trajectory.id}:${role}`,
-      messages: viewOf(role, trajectory.plainViews[role]!, trajectory.turns),
+      messages: viewOf(role, trajectory.views[role]!, trajectory.turns),
     },
   }));
 }

@@ -1,17 +1,23 @@
-// The tasks of a run: which of them each phase takes, and a hash of all that the roles will be told.
-import { createHash } from 'node:crypto';
+// The tasks of a run: a hash of all that the roles will be told.
 import { messageOf, OptimaError } from '../domain/errors.ts';
+import { createHash16 } from '../domain/hash.ts';
 import { createRng } from '../domain/rng.ts';
-import type { IterationPlan } from '../machines/index.ts';
 import type { Recipe } from '../recipe/schema.ts';
-import { loadTasks, type TaskRange } from '../scenario/tasks.ts';
-import { type Scenario, type Split, systemText } from '../scenario/types.ts';
+import { loadTasks } from '../scenario/tasks.ts';
+import { type Scenario, type Split, splits } from '../scenario/types.ts';
+import { planRun } from './plan.ts';
 
-/** The training tasks of an iteration, which no other one has. */
-export function trainingTasks({ initialization, isft }: Recipe, { index, kind }: IterationPlan): TaskRange {
-  return kind === 'init'
-    ? { from: 0, count: initialization.tasks }
-    : { from: initialization.tasks + (index - 1) * isft.tasks, count: isft.tasks };
+/** How many tasks of each split a run needs, the first ones. */
+export function taskCounts(scenario: Scenario, recipe: Recipe): Readonly<Record<Split, number>> {
+  const counts = { train: 0, validation: 0, test: 0 };
+  for (const phase of planRun(recipe, scenario)) {
+    if (phase.kind === 'generate') {
+      counts.train = Math.max(counts.train, phase.tasks.from + phase.tasks.count);
+    } else if (phase.kind === 'evaluate') {
+      counts[phase.split] = Math.max(counts[phase.split], phase.tasks);
+    }
+  }
+  return counts;
 }
 
 /**
@@ -20,17 +26,13 @@ export function trainingTasks({ initialization, isft }: Recipe, { index, kind }:
  * the task source throws, and with `scenario.invalid` when a view or the answers cannot be written.
  */
 export async function hashTasks(scenario: Scenario, recipe: Recipe): Promise<string> {
-  const { initialization, isft, iterations, evaluation } = recipe;
-  const counts = {
-    train: initialization.tasks + iterations * isft.tasks,
-    validation: evaluation.validationTasks,
-    test: evaluation.tasks,
-  };
-  const hash = createHash('sha256').update(JSON.stringify(scenario.formats));
-  for (const [split, count] of Object.entries(counts) as [Split, number][]) {
-    for (const { id, task } of await loadTasks(scenario, split, { from: 0, count }, createRng(recipe.seed))) {
+  const counts = taskCounts(scenario, recipe);
+  const hash = createHash16().update(JSON.stringify(scenario.formats));
+  for (const split of splits) {
+    const range = { from: 0, count: counts[split] };
+    for (const { id, task } of await loadTasks(scenario, split, range, createRng(recipe.seed))) {
       try {
-        const views = Object.keys(scenario.roles).map((role) => systemText(scenario, role, task, null));
+        const views = Object.values(scenario.roles).map(({ sees }) => sees(task));
         hash.update(`\n${JSON.stringify([id, views, scenario.answers(task)])}`);
       } catch (error) {
         throw new OptimaError(
@@ -41,5 +43,5 @@ export async function hashTasks(scenario: Scenario, recipe: Recipe): Promise<str
       }
     }
   }
-  return hash.digest('hex').slice(0, 16);
+  return hash.digest();
 }

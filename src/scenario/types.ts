@@ -1,7 +1,7 @@
 // What a scenario is: tasks, roles, protocol, answer, metric, reward. Every interface here is something a
 // scenario file may implement itself; the functions beside this file are the ready-made ones.
 import type { Rng } from '../domain/rng.ts';
-import type { Turn } from '../domain/transcript.ts';
+import { type Turn, underFormat } from '../domain/transcript.ts';
 
 export const splits = ['train', 'validation', 'test'] as const;
 export type Split = (typeof splits)[number];
@@ -102,6 +102,10 @@ export interface ScenarioDefinition<Task, Role extends string> {
 // biome-ignore lint/suspicious/noExplicitAny: the erased form of a scenario holds tasks of every type.
 export type Scenario<Task = any, Role extends string = string> = ScenarioDefinition<Task, Role>;
 
+/** The roles to whose views a format prompt is added. */
+export const formattedRoles = ({ roles }: Scenario): string[] =>
+  Object.keys(roles).filter((role) => roles[role]!.formatted !== false);
+
 /** The system text of a role: its view, and the format prompt on a line of its own where one was drawn. */
 export function systemText<Task>(
   scenario: Scenario<Task>,
@@ -109,7 +113,6 @@ export function systemText<Task>(
   task: Task,
   format: FormatPrompt | null,
 ): string {
-  const definition = scenario.roles[role]!;
-  const view = definition.sees(task);
-  return format !== null && definition.formatted !== false ? `${view}\n${format.prompt}` : view;
+  const view = scenario.roles[role]!.sees(task);
+  return format !== null && formattedRoles(scenario).includes(role) ? underFormat(view, format.prompt) : view;
 }

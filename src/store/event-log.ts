@@ -1,18 +1,23 @@
 // The event log of a run, `events.jsonl`: append-only, one `{seq, at, ...event}` a line. It is the truth; all
-// other state is a fold of it. Reopened, it first replays: events that are there already are compared, not
-// written again, so a resumed run ends in the same log as an undisturbed one.
-import { createHash } from 'node:crypto';
+// other state is a fold of it. Reopened, it replays: events that are there already are compared, not written again, so a
+// resumed run ends in the same log as an undisturbed one. It is written and read a line at a time, never held whole.
 import fs from 'node:fs';
 import type { Clock } from '../domain/clock.ts';
 import { messageOf, OptimaError } from '../domain/errors.ts';
 import { parseEvent, type RunEvent } from '../domain/events.ts';
+import { createHash16 } from '../domain/hash.ts';
 import { ioError } from './files.ts';
 
 /** Writes bytes to the end of an open file and returns how many it took; `fs.writeSync` by default. */
 export type WriteBytes = (descriptor: number, bytes: Uint8Array) => number;
 
+/** Gets every event of a log as it is opened, in order, with its number and its text without number and time. */
+export type Fold = (event: RunEvent, number: number, body: string) => void;
+
 const header = /^\{"seq":(\d+),"at":"[^"]*",/;
 const newline = 0x0a;
+/** Bytes that are read at once. */
+const bufferBytes = 1 << 20;
 
 export class EventLog {
   readonly path: string;
@@ -26,11 +31,15 @@ export class EventLog {
   #position = 0;
 
   /**
-   * Opens the log, creating it if it is not there. A last line without its end (the process was killed while
-   * it wrote) is cut off. Throws `run.corrupt` for any other line that is not an event in its place, naming
-   * the line, and `io.read` or `io.write`.
+   * Opens the log, creating it if it is not there, and gives its events to `fold`. A last line without its end (the
+   * process was killed while it wrote) is cut off. Throws `run.corrupt` for any other line that is not an event in its
+   * place, naming the line, what `fold` throws, and `io.read` or `io.write`.
    */
-  constructor(path: string, clock: Clock, write: WriteBytes = fs.writeSync) {
+  constructor(
+    path: string,
+    clock: Clock,
+    { fold = () => {}, write = fs.writeSync }: { readonly fold?: Fold; readonly write?: WriteBytes } = {},
+  ) {
     this.path = path;
     this.#clock = clock;
     this.#write = write;
@@ -40,7 +49,7 @@ export class EventLog {
       throw ioError('write', path, error);
     }
     try {
-      this.#scan();
+      this.#scan(fold);
     } catch (error) {
       fs.closeSync(this.#descriptor);
       throw error;
@@ -81,32 +90,38 @@ export class EventLog {
     this.#position++;
   }
 
+  /** While replaying: moves past the events numbered below `position`. */
+  skipTo(position: number): void {
+    this.#position = position;
+  }
+
   /**
-   * While replaying: moves past the first event, from here on, for which `isEnd` holds, and returns the events
-   * passed. Returns null and stays here when there is none.
+   * While replaying: moves past the first event, from here on, for which `isEnd` holds, and returns the numbers of the
+   * first event passed and of the one behind the last. Returns null and stays here when there is none.
    */
-  replayThrough(isEnd: (event: RunEvent) => boolean): RunEvent[] | null {
-    const passed: RunEvent[] = [];
-    for (const event of this.#events(this.#position, this.#starts.length)) {
-      passed.push(event);
-      if (isEnd(event)) {
-        this.#position += passed.length;
-        return passed;
-      }
+  replayThrough(isEnd: (event: RunEvent) => boolean): { readonly from: number; readonly to: number } | null {
+    const from = this.#position;
+    let to = from;
+    for (const event of this.events(from, this.#starts.length)) {
+      to++;
+      if (!isEnd(event)) continue;
+      this.#position = to;
+      return { from, to };
     }
     return null;
   }
 
-  /** The events numbered `from` (inclusive) to `to` (exclusive), validated. */
-  read(from: number, to: number = this.#position): RunEvent[] {
-    return [...this.#events(from, to)];
+  /** The events numbered `from` (inclusive) to `to` (exclusive), validated, each read when it is asked for. */
+  *events(from: number, to: number = this.#position): Generator<RunEvent> {
+    let number = from;
+    for (const line of this.#lines(from, to)) yield this.#parse(line, number++);
   }
 
   /** Hash of the events from `from` on, timestamps left out: 16 hexadecimal digits of a SHA-256. */
   hash(from: number, to: number = this.#position): string {
-    const hash = createHash('sha256');
-    for (const line of this.#lines(from, to)) hash.update(bodyOf(line)).update('\n');
-    return hash.digest('hex').slice(0, 16);
+    const hash = createEventHash();
+    for (const line of this.#lines(from, to)) hash.add(bodyOf(line));
+    return hash.digest();
   }
 
   /** Forces what was recorded onto the disk. */
@@ -135,57 +150,52 @@ export class EventLog {
     this.#size += bytes.length;
   }
 
-  *#events(from: number, to: number): Generator<RunEvent> {
-    let number = from;
-    for (const line of this.#lines(from, to)) {
-      number++;
-      try {
-        yield parseEvent(JSON.parse(line));
-      } catch (error) {
-        throw this.#corrupt(number, messageOf(error));
-      }
+  #parse(line: string, number: number): RunEvent {
+    try {
+      return parseEvent(JSON.parse(line));
+    } catch (error) {
+      throw this.#corrupt(number + 1, messageOf(error));
     }
   }
 
   /** The lines numbered `from` to `to`, without their ends. */
   *#lines(from: number, to: number): Generator<string> {
     const end = to < this.#starts.length ? this.#starts[to]! : this.#size;
-    for (const bytes of this.#split(this.#starts[from] ?? this.#size, end)) yield bytes.toString();
+    for (const [line] of this.#split(this.#starts[from] ?? this.#size, end)) yield line;
   }
 
-  /** Splits a range of bytes into lines, reading a piece at a time: a log may be longer than a string. */
-  *#split(from: number, to: number): Generator<Buffer> {
-    let rest: Buffer = Buffer.alloc(0);
+  /** A range of bytes as lines, each with its number of bytes, through one buffer: a log may be longer than the memory. */
+  *#split(from: number, to: number): Generator<[line: string, bytes: number]> {
+    let buffer = Buffer.allocUnsafe(Math.min(bufferBytes, to - from));
+    let held = 0;
     for (let offset = from; offset < to; ) {
-      const piece = Buffer.alloc(Math.min(1 << 20, to - offset));
-      const count = fs.readSync(this.#descriptor, piece, 0, piece.length, offset);
+      if (held === buffer.length) buffer = Buffer.concat([buffer], 2 * buffer.length);
+      const room = Math.min(bufferBytes, buffer.length - held, to - offset);
+      const count = fs.readSync(this.#descriptor, buffer, held, room, offset);
       if (count === 0) break;
       offset += count;
-      const bytes = Buffer.concat([rest, piece.subarray(0, count)]);
+      held += count;
+      const bytes = buffer.subarray(0, held);
       let start = 0;
       for (let end = bytes.indexOf(newline); end >= 0; end = bytes.indexOf(newline, start)) {
-        yield bytes.subarray(start, end);
+        yield [bytes.toString('utf8', start, end), end + 1 - start];
         start = end + 1;
       }
-      rest = bytes.subarray(start);
+      buffer.copyWithin(0, start, held);
+      held -= start;
     }
   }
 
-  #scan(): void {
+  #scan(fold: Fold): void {
     const { size } = fs.fstatSync(this.#descriptor);
-    for (const bytes of this.#split(0, size)) {
-      const line = bytes.toString();
+    for (const [line, bytes] of this.#split(0, size)) {
       const number = this.#starts.length;
       if (header.exec(line)?.[1] !== String(number)) {
         throw this.#corrupt(number + 1, `it does not begin with {"seq":${number},"at":…`);
       }
-      try {
-        JSON.parse(line);
-      } catch (error) {
-        throw this.#corrupt(number + 1, messageOf(error));
-      }
+      fold(this.#parse(line, number), number, bodyOf(line));
       this.#starts.push(this.#size);
-      this.#size += bytes.length + 1;
+      this.#size += bytes;
     }
     if (this.#size < size) fs.ftruncateSync(this.#descriptor, this.#size);
   }
@@ -195,6 +205,12 @@ export class EventLog {
       hint: 'The file was changed or damaged; restore it or start a new run.',
     });
   }
+}
+
+/** Hash of a row of events given by their bodies: 16 hexadecimal digits of a SHA-256. */
+export function createEventHash() {
+  const hash = createHash16();
+  return { add: (body: string) => void hash.update(body).update('\n'), digest: () => hash.digest() };
 }
 
 /** A line's event as it was given to `append`: without number and time. */

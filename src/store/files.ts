@@ -1,5 +1,4 @@
 // Files a run writes: whole or not at all, and with errors that name the path and the cause.
-import { createHash } from 'node:crypto';
 import fs from 'node:fs';
 import path from 'node:path';
 import { messageOf, OptimaError } from '../domain/errors.ts';
@@ -71,7 +70,3 @@ export function syncFolder(folder: string): void {
     fs.closeSync(descriptor);
   }
 }
-
-/** SHA-256 of a text, the first 16 hexadecimal digits. */
-export const hashText = (text: string): string =>
-  createHash('sha256').update(text).digest('hex').slice(0, 16);

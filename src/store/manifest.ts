@@ -4,16 +4,11 @@ import path from 'node:path';
 import { z } from 'zod';
 import { messageOf, OptimaError } from '../domain/errors.ts';
 import type { PolicyHash, RunId } from '../domain/ids.ts';
+import { branded } from '../domain/schemas.ts';
 import { ioError, writeFileAtomic } from './files.ts';
 
 /** The layout of a run folder; raised when an older program could not read a newer folder or the reverse. */
-export const formatVersion = 1;
-
-const branded = <T extends string>() =>
-  z
-    .string()
-    .min(1)
-    .transform((text) => text as T);
+export const formatVersion = 2;
 
 const manifestSchema = z.object({
   format: z.literal(formatVersion),

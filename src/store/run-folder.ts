@@ -1,13 +1,19 @@
-// A run's folder: manifest, event log, metrics, checkpoints. Keeps the phases done, folded from the log.
+// A run's folder: manifest, event log, metrics, checkpoints. Keeps the phases done and where each task was dealt, folded
+// from the log.
 import fs from 'node:fs';
 import path from 'node:path';
 import type { Clock } from '../domain/clock.ts';
+import { Forest } from '../domain/conversation-tree.ts';
 import { OptimaError } from '../domain/errors.ts';
-import type { RunEvent, RunEventOf } from '../domain/events.ts';
-import type { PolicyHash } from '../domain/ids.ts';
+import type { PhaseKind, PhaseOutput, PhaseOutputOf, RunEvent } from '../domain/events.ts';
+import { hash16 } from '../domain/hash.ts';
+import type { DialogueId, PolicyHash } from '../domain/ids.ts';
+import type { MessageOf } from '../domain/messages.ts';
 import type { TrainablePolicy } from '../domain/model.ts';
-import { EventLog } from './event-log.ts';
+import type { Trajectory, Turn } from '../domain/transcript.ts';
+import { createEventHash, EventLog } from './event-log.ts';
 import { ioError, makeFolder, syncFolder, writeFileAtomic } from './files.ts';
+import { lock, unlock } from './lock.ts';
 import { type Manifest, manifestPath, readManifest, writeManifest } from './manifest.ts';
 
 /** A completed phase: where its events lie in the log and what it handed on. */
@@ -18,14 +24,75 @@ export interface PhaseRecord {
   readonly to: number;
   /** Hash of its events, the last one left out. */
   readonly hash: string;
-  readonly output: RunEventOf<'phase.completed'>['output'];
+  readonly output: PhaseOutput;
+}
+
+/** Where a deal lies in the log, and what it says, as a hash. */
+interface Deal {
+  readonly number: number;
+  readonly hash: string;
+}
+
+/** What a log holds, apart from the messages themselves. */
+class LogIndex {
+  readonly phases = new Map<string, PhaseRecord>();
+  /** The events that dealt a task or a format, in phases that are completed. */
+  readonly deals = new Map<string, Deal>();
+  /** Number of the event at which a resumed run goes on: behind the last completed phase. */
+  end = 0;
+  readonly #file: string;
+  #hash = createEventHash();
+  #phaseStart = 0;
+  readonly #dealt: [string, Deal][] = [];
+
+  constructor(file: string) {
+    this.#file = file;
+  }
+
+  /** Takes in the next event; throws `run.corrupt` when a phase does not have the hash it was closed with. */
+  add(event: RunEvent, number: number, body: string): void {
+    if (event.type === 'run.started') {
+      this.end = number + 1;
+    } else if (event.type === 'phase.started') {
+      this.#phaseStart = number;
+      this.#hash = createEventHash();
+      this.#dealt.length = 0;
+    } else if (event.type === 'phase.completed') {
+      this.#complete(event, number);
+    } else {
+      const key = dealKey(event);
+      if (key !== null) this.#dealt.push([key, { number, hash: hash16(body) }]);
+    }
+    this.#hash.add(body);
+  }
+
+  #complete({ phase, hash, output }: Extract<RunEvent, { type: 'phase.completed' }>, number: number): void {
+    const from = this.#phaseStart;
+    if (this.#hash.digest() !== hash) {
+      throw new OptimaError(
+        'run.corrupt',
+        `${this.#file}: the events of phase ${phase} (lines ${from + 1} to ${number + 1}) do not have the hash they were closed with.`,
+        { hint: 'The file was changed; restore it or start a new run.' },
+      );
+    }
+    this.phases.set(phase, { from, to: number + 1, hash, output });
+    for (const [key, deal] of this.#dealt) this.deals.set(key, deal);
+    this.end = number + 1;
+    this.#hash = createEventHash();
+  }
+}
+
+/** What a deal is known by; null for other events. */
+function dealKey(event: RunEvent): string | null {
+  if (event.type === 'task.dealt') return `task ${event.taskId}`;
+  return event.type === 'format.dealt' ? `format ${event.format}` : null;
 }
 
 export class RunFolder {
   readonly path: string;
   readonly log: EventLog;
   readonly #clock: Clock;
-  readonly #phases = new Map<string, PhaseRecord>();
+  readonly #index: LogIndex;
   #manifest: Manifest;
   #mark: number;
 
@@ -34,9 +101,11 @@ export class RunFolder {
     this.#manifest = manifest;
     this.#clock = clock;
     this.#mark = clock.now();
+    const file = path.join(folder, 'events.jsonl');
+    this.#index = new LogIndex(file);
     lock(folder);
     try {
-      this.log = new EventLog(path.join(folder, 'events.jsonl'), clock);
+      this.log = new EventLog(file, clock, { fold: (...event) => this.#index.add(...event) });
     } catch (error) {
       unlock(folder);
       throw error;
@@ -70,7 +139,7 @@ export class RunFolder {
   static open(folder: string, clock: Clock): RunFolder {
     const run = new RunFolder(folder, readManifest(folder), clock);
     try {
-      run.#replay();
+      run.#resume();
     } catch (error) {
       run.close();
       throw error;
@@ -84,35 +153,96 @@ export class RunFolder {
 
   /** The completed phases, in order. */
   get phases(): ReadonlyMap<string, PhaseRecord> {
-    return this.#phases;
+    return this.#index.phases;
   }
 
-  /** The events of a completed phase. */
-  eventsOf(phase: string): RunEvent[] {
-    const record = this.#phases.get(phase);
-    if (record === undefined) throw new RangeError(`Phase ${phase} is not completed.`);
-    return this.log.read(record.from, record.to);
+  /** What a phase handed on, or null while it is not completed. Throws `run.corrupt` when it was of another kind. */
+  outputOf<Kind extends PhaseKind>({ name, kind }: PhaseName<Kind>): PhaseOutputOf<Kind> | null {
+    const output = this.#index.phases.get(name)?.output ?? null;
+    if (output === null || isOfKind(output, kind)) return output;
+    throw new OptimaError(
+      'run.corrupt',
+      `${this.log.path}: phase ${name} is of kind ${output.kind}, not ${kind}.`,
+    );
+  }
+
+  /** The events of a completed phase, one after the other. */
+  eventsOf(phase: string): Iterable<RunEvent> {
+    const { from, to } = this.#recordOf(phase);
+    return this.log.events(from, to);
+  }
+
+  /** The finished dialogues of a completed phase, one after the other. */
+  *dialoguesOf(phase: string): Generator<Trajectory> {
+    const record = this.#recordOf(phase);
+    const forest = this.forest(record.from);
+    for (const event of this.log.events(record.from, record.to)) yield* forest.take(event);
+  }
+
+  /** An empty forest for the events of a phase, which begins at event `from`, that knows what the run said before. */
+  forest(from: number): Forest {
+    return new Forest({
+      viewsOf: (task) => {
+        const deal = this.#dealOf(`task ${task}`);
+        return deal?.type === 'task.dealt' ? deal.views : null;
+      },
+      format: (name) => {
+        const deal = this.#dealOf(`format ${name}`);
+        return deal?.type === 'format.dealt' ? deal : null;
+      },
+      turnsBefore: (opened) => this.#turnsBefore(opened, from),
+    });
+  }
+
+  /**
+   * Records an event, unless it deals what was dealt before. Throws as `EventLog.append` does, and `scenario.invalid` when it
+   * deals otherwise than before.
+   */
+  record(event: RunEvent): void {
+    const key = dealKey(event);
+    if (key === null || !this.#isKnown(key, event)) this.log.append(event);
+  }
+
+  /**
+   * The events of a cohort that an earlier process completed, which a resumed phase passes over, one after the other; null
+   * when it is to be held.
+   */
+  replayCohort(phase: string, cohort: number): Iterable<RunEvent> | null {
+    const dealt: (() => void)[] = [];
+    let next = this.log.position;
+    const range = this.log.replayThrough((event) => {
+      const number = next++;
+      const key = dealKey(event);
+      if (key !== null) dealt.push(() => this.#isKnown(key, event, number));
+      return event.type === 'cohort.completed' && event.phase === phase && event.cohort === cohort;
+    });
+    if (range === null) return null;
+    for (const note of dealt) note();
+    return this.log.events(range.from, range.to);
   }
 
   /**
    * Carries out a phase between `phase.started` and `phase.completed`, or returns the output of one that was
-   * completed before. When it resolves, log and manifest are on the disk.
+   * completed before. `run` gets the number of the phase's first event. When it resolves, log and manifest are on the
+   * disk.
    */
-  async carryOut<Output extends object>(phase: string, run: () => Promise<Output>): Promise<Output> {
-    const done = this.#phases.get(phase);
-    if (done !== undefined) return done.output as Output;
+  async carryOut<Kind extends PhaseKind>(
+    { name: phase, kind }: PhaseName<Kind>,
+    run: (from: number) => Promise<PhaseOutputOf<Kind>>,
+  ): Promise<PhaseOutputOf<Kind>> {
+    const done = this.outputOf({ name: phase, kind });
+    if (done !== null) return done;
     const from = this.log.position;
     this.log.append({ type: 'phase.started', phase });
-    const result = await run();
-    const output = result as Output & PhaseRecord['output'];
+    const output = await run(from);
     const hash = this.log.hash(from);
-    this.log.append({ type: 'phase.completed', phase, hash, output });
+    this.log.append({ type: 'phase.completed', phase, hash, output: output as PhaseOutput });
     this.log.sync();
-    this.#phases.set(phase, { from, to: this.log.position, hash, output });
+    this.#index.phases.set(phase, { from, to: this.log.position, hash, output: output as PhaseOutput });
     const now = this.#clock.now();
     this.#update({ seconds: this.#manifest.seconds + (now - this.#mark) / 1000 });
     this.#mark = now;
-    return result;
+    return output;
   }
 
   checkpointFolder(hash: PolicyHash): string {
@@ -147,25 +277,10 @@ export class RunFolder {
     unlock(this.path);
   }
 
-  #replay(): void {
-    const isStart = (event: RunEvent) => event.type === 'run.started';
-    const isBegun = this.log.replayThrough(isStart) !== null;
-    while (isBegun) {
-      const from = this.log.position;
-      const passed = this.log.replayThrough((event) => event.type === 'phase.completed');
-      const end = passed?.at(-1);
-      if (end?.type !== 'phase.completed') break;
-      const to = this.log.position;
-      if (this.log.hash(from, to - 1) !== end.hash) {
-        throw new OptimaError(
-          'run.corrupt',
-          `${this.log.path}: the events of phase ${end.phase} (lines ${from + 1} to ${to}) do not have the hash they were closed with.`,
-          { hint: 'The file was changed; restore it or start a new run.' },
-        );
-      }
-      this.#phases.set(end.phase, { from, to, hash: end.hash, output: end.output });
-    }
-    const unlogged = this.#manifest.phases.find(({ phase }) => !this.#phases.has(phase));
+  /** Goes on behind the phases that are completed. */
+  #resume(): void {
+    this.log.skipTo(this.#index.end);
+    const unlogged = this.#manifest.phases.find(({ phase }) => !this.phases.has(phase));
     if (unlogged !== undefined) {
       throw new OptimaError(
         'run.corrupt',
@@ -173,46 +288,62 @@ export class RunFolder {
         { hint: 'events.jsonl was cut or replaced; restore it or start a new run.' },
       );
     }
-    if (this.#phases.size > this.#manifest.phases.length) this.#update({});
+    if (this.phases.size > this.#manifest.phases.length) this.#update({});
+  }
+
+  /** Whether a deal was recorded before; if not, it is from now on. */
+  #isKnown(key: string, event: RunEvent, number = this.log.position): boolean {
+    const hash = hash16(JSON.stringify(event));
+    const known = this.#index.deals.get(key);
+    if (known === undefined) this.#index.deals.set(key, { number, hash });
+    else if (known.hash !== hash) {
+      throw new OptimaError('scenario.invalid', `The ${key} was dealt otherwise before in this run.`, {
+        hint: 'What a role sees must follow from its task alone, not from chance, time or state.',
+      });
+    }
+    return known !== undefined;
+  }
+
+  #recordOf(phase: string): PhaseRecord {
+    const record = this.#index.phases.get(phase);
+    if (record === undefined) throw new RangeError(`Phase ${phase} is not completed.`);
+    return record;
+  }
+
+  #dealOf(key: string): RunEvent | undefined {
+    const number = this.#index.deals.get(key)?.number;
+    return number === undefined ? undefined : this.log.events(number, number + 1).next().value;
+  }
+
+  /** By a walk through the phase: what is opened at a node of an earlier cohort is read seldom. */
+  #turnsBefore({ tree, dialogueId }: MessageOf<'dialogue.opened'>, from: number): Turn[] {
+    const dialogues = new Set<DialogueId>();
+    const turns: Turn[] = [];
+    for (const event of this.log.events(from)) {
+      if (event.type === 'dialogue.opened') {
+        if (event.dialogueId === dialogueId) break;
+        if (event.tree === tree) dialogues.add(event.dialogueId);
+      } else if (event.type === 'turn.taken' && dialogues.has(event.dialogueId)) turns.push(event.turn);
+    }
+    return turns;
   }
 
   #update(change: Partial<Manifest>): void {
-    const phases = [...this.#phases].map(([phase, { hash }]) => ({ phase, hash }));
+    const phases = [...this.phases].map(([phase, { hash }]) => ({ phase, hash }));
     this.#manifest = { ...this.#manifest, ...change, phases };
     writeManifest(this.path, this.#manifest);
   }
 }
 
-const lockPath = (folder: string): string => path.join(folder, 'lock');
-
-/** Two processes on one log would ruin it; a lock whose process is gone is taken over. */
-function lock(folder: string): void {
-  const file = lockPath(folder);
-  try {
-    if (fs.existsSync(file)) {
-      const owner = Number(fs.readFileSync(file, 'utf8'));
-      if (owner !== process.pid && isAlive(owner)) {
-        throw new OptimaError('run.exists', `${folder} is in use by process ${owner}.`, {
-          hint: `Wait for it to end; if it is not an optima process, delete ${file}.`,
-        });
-      }
-    }
-    fs.writeFileSync(file, String(process.pid));
-  } catch (error) {
-    throw ioError('write', file, error);
-  }
+/** A phase by its name in the log, and what kind of output it has. */
+export interface PhaseName<Kind extends PhaseKind> {
+  readonly name: string;
+  readonly kind: Kind;
 }
 
-function unlock(folder: string): void {
-  fs.rmSync(lockPath(folder), { force: true });
-}
-
-function isAlive(pid: number): boolean {
-  if (!Number.isInteger(pid) || pid <= 0) return false;
-  try {
-    process.kill(pid, 0);
-    return true;
-  } catch (error) {
-    return (error as NodeJS.ErrnoException).code === 'EPERM';
-  }
+function isOfKind<Kind extends PhaseKind>(
+  output: PhaseOutput,
+  kind: Kind,
+): output is PhaseOutputOf<Kind> & PhaseOutput {
+  return output.kind === kind;
 }

@@ -1,8 +1,7 @@
 // What a training minimizes: the seam between what all algorithms share (epochs, loop, gradients, workers) and what
-// each computes itself. A new algorithm adds its spec and its line in `objectiveOf`.
+// each computes itself. A new algorithm adds its spec and its line in objectives.ts.
 import type { tf } from '../tensor/index.ts';
 import type { DifferentiablePolicy } from './policy.ts';
-import { sftObjective } from './sft/objective.ts';
 
 /** Names an objective, with its settings. Plain data: a worker makes the objective again from it. */
 export type ObjectiveSpec = { readonly name: 'sft' };
@@ -30,12 +29,4 @@ export interface Objective<Example> {
    * inside a tidy. The shares of a batch's passes add up to its loss and figures.
    */
   computePass(policy: DifferentiablePolicy, pass: readonly Example[], terms: number): PassShare;
-}
-
-/** The objective of this spec. Its examples are those of whoever sent the spec. */
-export function objectiveOf(spec: ObjectiveSpec): Objective<unknown> {
-  switch (spec.name) {
-    case 'sft':
-      return sftObjective;
-  }
 }

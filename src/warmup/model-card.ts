@@ -1,14 +1,23 @@
 // The card of a base model made by `optima warmup`: how to make it again, and how it talks before any training.
 import path from 'node:path';
-import { measureTeam, type TeamMetrics } from '../domain/metrics.ts';
-import { silent } from '../domain/progress.ts';
+import type { TeamMetrics } from '../domain/metrics.ts';
 import { createRng } from '../domain/rng.ts';
 import type { LlamaPolicy } from '../models/llama/index.ts';
-import { holdDialogues } from '../rollouts/executor.ts';
-import { loadTasks } from '../scenario/tasks.ts';
+import { evaluateTeam } from '../rollouts/evaluate.ts';
 import type { FormatPrompt, Scenario } from '../scenario/types.ts';
 import { writeFileAtomic } from '../store/files.ts';
-import type { WarmupStep } from './warmup.ts';
+
+export interface WarmupStep {
+  readonly step: number;
+  readonly steps: number;
+  /** Whether it was a step of the first lessons. */
+  readonly echo: boolean;
+  /** Mean negative log-likelihood per trained token, nats. */
+  readonly loss: number;
+  readonly learningRate: number;
+  /** Loss on held-out dialogues (validation split), measured at every save; else null. */
+  readonly validationLoss: number | null;
+}
 
 export interface ModelCard {
   readonly policy: LlamaPolicy;
@@ -48,25 +57,20 @@ async function measure(
   scenario: Scenario,
   format: FormatPrompt | null,
 ): Promise<Row> {
-  const rng = createRng(seed);
-  const phase = `card/${scenario.name}/${format?.name ?? 'plain'}`;
-  const count = format === null ? plainTasks : formatTasks;
-  const trajectories = await holdDialogues({
-    phase,
+  const prompt = format?.name ?? '(plain)';
+  const { metrics } = await evaluateTeam({
+    phase: `card/${scenario.name}/${format?.name ?? 'plain'}`,
     scenario,
     models: [policy],
-    tasks: await loadTasks(scenario, 'validation', { from: 0, count }, rng),
-    samplesPerTask: 1,
-    formats: format === null ? [] : [format],
-    temperature: 0,
+    split: 'validation',
+    count: format === null ? plainTasks : formatTasks,
+    format,
     maxMessageTokens,
     concurrency: 64,
-    rng,
-    progress: silent,
+    rng: createRng(seed),
     signal,
   });
-  const metrics = measureTeam(trajectories, rng.split(phase));
-  return { scenario: scenario.name, prompt: format?.name ?? '(plain)', metrics };
+  return { scenario: scenario.name, prompt, metrics };
 }
 
 function cardText(card: ModelCard, rows: readonly Row[]): string {
@@ -110,7 +114,7 @@ format prompt.
 ${rows
   .map(
     ({ scenario, prompt, metrics: m }) =>
-      `| ${scenario} | ${prompt} | ${m.f1.toFixed(3)} | ${m.f1Interval.map((x) => x.toFixed(3)).join(' – ')} | ${share(m.exactMatch)} | ${m.tokens.toFixed(1)} | ${share(m.agreement)} | ${m.turns.toFixed(2)} |`,
+      `| ${scenario} | ${prompt} | ${m.taskScore.toFixed(3)} | ${m.taskScoreInterval.map((x) => x.toFixed(3)).join(' – ')} | ${share(m.exactMatch)} | ${m.tokens.toFixed(1)} | ${share(m.agreement)} | ${m.turns.toFixed(2)} |`,
   )
   .join('\n')}
 

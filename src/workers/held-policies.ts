@@ -1,6 +1,4 @@
 // Policies of one thread by their hash: each is loaded once, and freed when it is neither needed nor in use.
-import path from 'node:path';
-import { OptimaError } from '../domain/errors.ts';
 import type { PolicyHash } from '../domain/ids.ts';
 import type { ModelSession } from '../domain/model.ts';
 import { type LlamaPolicy, loadPolicy } from '../models/llama/index.ts';
@@ -10,18 +8,6 @@ interface Held {
   readonly policy: Promise<LlamaPolicy>;
   /** Sessions that are open, and work under way. */
   uses: number;
-}
-
-/** A policy, which the caller disposes. Rejects with `checkpoint.invalid` when it is not what it was. */
-export async function loadChecked({ folder, hash }: PolicySource): Promise<LlamaPolicy> {
-  const policy = await loadPolicy(folder);
-  if (policy.hash === hash) return policy;
-  policy.dispose();
-  throw new OptimaError(
-    'checkpoint.invalid',
-    `${path.relative('', folder)}: its weights have the hash ${policy.hash}, not ${hash}.`,
-    { hint: 'The files were changed since the run wrote them.' },
-  );
 }
 
 /** Policies that are loaded as they are asked for; until `keep` is called all stay. */
@@ -35,7 +21,7 @@ export class HeldPolicies {
     for (const policy of known) this.#held.set(policy.hash, { policy: Promise.resolve(policy), uses: 1 });
   }
 
-  /** Works with the policy, loaded unless it is held. Rejects as `loadChecked` does; the next use tries again. */
+  /** Works with the policy, loaded unless it is held. Rejects as `loadPolicy` does; the next use tries again. */
   async use<Result>(
     source: PolicySource,
     work: (policy: LlamaPolicy) => Result | Promise<Result>,
@@ -79,7 +65,7 @@ export class HeldPolicies {
   #hold(source: PolicySource): Held {
     const known = this.#held.get(source.hash);
     if (known !== undefined) return known;
-    const held = { policy: loadChecked(source), uses: 0 };
+    const held = { policy: loadPolicy(source.folder, { hash: source.hash }), uses: 0 };
     this.#held.set(source.hash, held);
     held.policy.catch(() => this.#held.delete(source.hash));
     return held;

@@ -1,5 +1,4 @@
 // Hosts of policies: where they generate, score and have gradients computed, in worker threads or on this one.
-export { loadChecked } from './held-policies.ts';
 export type { PolicyHost, PolicySource } from './host.ts';
 export { inProcessHost } from './in-process.ts';
 export { Workers } from './workers.ts';

@@ -3,7 +3,7 @@ import type { ModelSession } from '../domain/model.ts';
 import type { LlamaPolicy } from '../models/llama/index.ts';
 import { overwrite } from '../tensor/index.ts';
 import { ParameterLayout } from '../training/gradients.ts';
-import { objectiveOf } from '../training/objective.ts';
+import { objectiveOf } from '../training/objectives.ts';
 import { computePassGradients } from '../training/step.ts';
 import { HeldPolicies } from './held-policies.ts';
 import type { PolicySource } from './host.ts';

@@ -4,29 +4,30 @@ import * as assert from 'uvu/assert';
 import { createBus } from '../../src/actors/index.ts';
 import { OptimaError } from '../../src/domain/errors.ts';
 import type { DialogueMessage } from '../../src/domain/messages.ts';
-import { closed, requested, taken } from '../support/machines.ts';
+import { closed, nodeAt, requested, taken } from '../support/machines.ts';
 
 const code = (expected: string) => (error: unknown) =>
   error instanceof OptimaError && error.code === expected;
 
 test('every subscriber hears every message in the order of publication', () => {
   const bus = createBus();
-  const heard: [string, number][] = [];
+  const heard: [string, string][] = [];
   // The first subscriber answers from within the delivery.
   bus.messages$.subscribe((message) => {
     if (message.type !== 'turn.requested') return;
-    heard.push(['first', message.index]);
-    if (message.index < 3) bus.publish(requested(message.index + 1, 'bob'));
+    heard.push(['first', message.nodeId]);
+    const index = [0, 1, 2].find((at) => nodeAt(at) === message.nodeId);
+    if (index !== undefined) bus.publish(requested(index + 1, 'bob'));
   });
   bus.messages$.subscribe((message) => {
-    if (message.type === 'turn.requested') heard.push(['second', message.index]);
+    if (message.type === 'turn.requested') heard.push(['second', message.nodeId]);
   });
   bus.publish(requested(0, 'alice'));
   assert.equal(
     heard,
     [0, 1, 2, 3].flatMap((index) => [
-      ['first', index],
-      ['second', index],
+      ['first', nodeAt(index)],
+      ['second', nodeAt(index)],
     ]),
   );
 });
@@ -55,7 +56,12 @@ test('completion ends the stream, and what comes later is refused', () => {
   bus.messages$.subscribe({ complete: () => (ended = true) });
   bus.complete();
   assert.ok(ended);
-  assert.throws(() => bus.publish(closed('agreed')), code('message.invalid'));
+  assert.throws(
+    () => bus.publish(closed('agreed')),
+    (error: OptimaError) =>
+      error.code === 'message.invalid' &&
+      error.message === "Message dialogue.closed came after the dialogue's end.",
+  );
 });
 
 test('a bus completed from within a delivery delivers nothing more', () => {

@@ -3,17 +3,18 @@ import { test } from 'uvu';
 import * as assert from 'uvu/assert';
 import { type AnyActorLogic, createActor } from 'xstate';
 import { createBus, dialogueMachine } from '../../src/actors/index.ts';
-import { type DialogueMessage, messageSchemas } from '../../src/domain/messages.ts';
+import { type DialogueMessage, type MessageOf, messageSchemas } from '../../src/domain/messages.ts';
 import { agentMachine, environmentMachine, judgeMachine } from '../../src/machines/index.ts';
-import { turnOf } from '../support/machines.ts';
+import { tree, turnOf } from '../support/machines.ts';
 import { wordPairEpisodes, wordPairs } from '../support/scenarios.ts';
 
 const verdict = { taskScore: 1, exactMatch: true, answer: 'oak elm' };
 const agent = agentMachine.provide({
   actions: {
     compose: ({ event, self }) => {
-      const { index } = event as { index: number };
-      self.send({ type: 'message.composed', index, utterance: turnOf(0, '', '<A>oak elm</A>') });
+      const { nodeId } = event as MessageOf<'turn.requested'>;
+      const utterance = turnOf(0, '', '<A>oak elm</A>');
+      self.send({ type: 'message.composed', nodeId, parent: tree, utterance });
     },
   },
 });
@@ -51,7 +52,7 @@ test('an environment that breaks closes the dialogue as failed', async () => {
   const messages = await hold(machine.provide({ actors: { environment } }));
   assert.equal(
     messages.map(({ type }) => type),
-    ['dialogue.opened', 'turn.requested', 'turn.taken', 'dialogue.closed'],
+    ['task.dealt', 'dialogue.opened', 'turn.requested', 'turn.taken', 'dialogue.closed'],
   );
   assert.match((messages.at(-1) as { failure: string }).failure, 'boom');
 });
@@ -72,7 +73,7 @@ test('a judge that breaks, or says what the bus refuses, fails the verdict', asy
   });
   for (const [broken, reason] of [
     [silent, 'boom'],
-    [wrong, 'Message verdict.given: field taskScore'],
+    [wrong, 'Event verdict.given: field taskScore'],
     [judgeMachine, 'Action "score" was not provided.'],
   ] as const) {
     const messages = await hold(machine.provide({ actors: { judge: broken } }));

@@ -1,7 +1,7 @@
 // The generation pool: when a round begins, what is in it, and what happens when a call fails or is given up.
 import { test } from 'uvu';
 import * as assert from 'uvu/assert';
-import { createGenerationPool } from '../../src/actors/index.ts';
+import { createGenerationPool, type GenerationPool } from '../../src/actors/index.ts';
 import { OptimaError } from '../../src/domain/errors.ts';
 import type { DialogueId, PolicyHash } from '../../src/domain/ids.ts';
 import {
@@ -47,6 +47,25 @@ function manualModel() {
   return { model, calls };
 }
 
+/** The answer to a request, when it comes; rejects where it is a failure. */
+const ask = (pool: GenerationPool, ...[dialogue, model, request]: Asked): Promise<Generation> =>
+  new Promise((resolve, reject) => {
+    pool.ask(dialogue, model, request, (result) =>
+      result instanceof OptimaError ? reject(result) : resolve(result),
+    );
+  });
+type Asked = readonly [dialogue: DialogueId, model: LanguageModel, request: GenerationRequest];
+
+/** Requests whose answers, if there are any, are noted by the request's id. */
+function noting(pool: GenerationPool) {
+  const answers: string[] = [];
+  const note = (...[dialogue, model, request]: Asked) =>
+    pool.ask(dialogue, model, request, (result) =>
+      answers.push(`${request.id}: ${result instanceof OptimaError ? result.message : result.text}`),
+    );
+  return { answers, note };
+}
+
 /** Enough turns of the microtask queue for anything that is due. */
 const settled = () => new Promise((resolve) => setImmediate(resolve));
 
@@ -54,10 +73,10 @@ test('a round begins when all wait, in the order of registration', async () => {
   const { model, calls } = manualModel();
   const pool = createGenerationPool(timeoutMs);
   for (const dialogue of [one, two, three]) pool.register(dialogue);
-  const results = [pool.generate(three, model, request('c')), pool.generate(one, model, request('a'))];
+  const results = [ask(pool, three, model, request('c')), ask(pool, one, model, request('a'))];
   await settled();
   assert.is(calls.length, 0);
-  results.push(pool.generate(two, model, request('b')));
+  results.push(ask(pool, two, model, request('b')));
   assert.equal(calls[0]!.ids, ['a', 'b', 'c']);
   calls[0]!.end();
   assert.equal(
@@ -72,8 +91,8 @@ test('results are handed out in the order of the dialogues', async () => {
   for (const dialogue of [one, two]) pool.register(dialogue);
   const order: string[] = [];
   const waits = [
-    pool.generate(two, model, request('b')).then(() => order.push('two')),
-    pool.generate(one, model, request('a')).then(() => order.push('one')),
+    ask(pool, two, model, request('b')).then(() => order.push('two')),
+    ask(pool, one, model, request('a')).then(() => order.push('one')),
   ];
   calls[0]!.end();
   await Promise.all(waits);
@@ -84,7 +103,7 @@ test('a dialogue that ends no longer holds the others up', async () => {
   const { model, calls } = manualModel();
   const pool = createGenerationPool(timeoutMs);
   for (const dialogue of [one, two]) pool.register(dialogue);
-  const answered = pool.generate(one, model, request('a'));
+  const answered = ask(pool, one, model, request('a'));
   assert.is(calls.length, 0);
   pool.unregister(two);
   assert.equal(calls[0]!.ids, ['a']);
@@ -99,9 +118,9 @@ test('two models are called once each, and the faster one’s results wait', asy
   for (const dialogue of [one, two, three]) pool.register(dialogue);
   let early = false;
   const waits = [
-    pool.generate(one, fast.model, request('a')).then(() => (early = true)),
-    pool.generate(two, slow.model, request('b')),
-    pool.generate(three, fast.model, request('c')),
+    ask(pool, one, fast.model, request('a')).then(() => (early = true)),
+    ask(pool, two, slow.model, request('b')),
+    ask(pool, three, fast.model, request('c')),
   ];
   assert.equal(fast.calls[0]!.ids, ['a', 'c']);
   assert.equal(slow.calls[0]!.ids, ['b']);
@@ -128,10 +147,10 @@ test('a call that fails fails every request in it, and no other', async () => {
   const pool = createGenerationPool(timeoutMs);
   for (const dialogue of [one, two, three]) pool.register(dialogue);
   const failed = [
-    rejection(pool.generate(one, bad.model, request('a'))),
-    rejection(pool.generate(two, bad.model, request('b'))),
+    rejection(ask(pool, one, bad.model, request('a'))),
+    rejection(ask(pool, two, bad.model, request('b'))),
   ];
-  const fine = pool.generate(three, good.model, request('c'));
+  const fine = ask(pool, three, good.model, request('c'));
   const cause = new Error('out of memory');
   bad.calls[0]!.fail(cause);
   good.calls[0]!.end();
@@ -147,8 +166,8 @@ test('a request that the model refuses fails alone; the others of its round are 
   const { model, calls } = manualModel();
   const pool = createGenerationPool(timeoutMs);
   for (const dialogue of [one, two, three]) pool.register(dialogue);
-  const long = rejection(pool.generate(two, model, request('b')));
-  const others = [pool.generate(one, model, request('a')), pool.generate(three, model, request('c'))];
+  const long = rejection(ask(pool, two, model, request('b')));
+  const others = [ask(pool, one, model, request('a')), ask(pool, three, model, request('c'))];
   calls[0]!.fail(new RequestsRefused(new Map([['b', new OptimaError('model.failed', 'b is too long.')]])));
   await settled();
   calls[1]!.end();
@@ -165,10 +184,10 @@ test('each refused request fails with its own reason', async () => {
   const pool = createGenerationPool(timeoutMs);
   for (const dialogue of [one, two, three]) pool.register(dialogue);
   const lost = [
-    rejection(pool.generate(one, model, request('a'))),
-    rejection(pool.generate(two, model, request('b'))),
+    rejection(ask(pool, one, model, request('a'))),
+    rejection(ask(pool, two, model, request('b'))),
   ];
-  const fine = pool.generate(three, model, request('c'));
+  const fine = ask(pool, three, model, request('c'));
   const reasons = ['a', 'b'].map(
     (id) => [id, new OptimaError('model.failed', `${id} is too long.`)] as const,
   );
@@ -186,7 +205,7 @@ test('a model that refuses requests nobody made is not asked again', async () =>
   const { model, calls } = manualModel();
   const pool = createGenerationPool(timeoutMs);
   pool.register(one);
-  const lost = rejection(pool.generate(one, model, request('a')));
+  const lost = rejection(ask(pool, one, model, request('a')));
   calls[0]!.fail(new RequestsRefused(new Map([['x', new OptimaError('model.failed', 'x is too long.')]])));
   assert.is((await lost).message, 'x is too long.');
   assert.is(calls.length, 1);
@@ -209,44 +228,128 @@ test('a model that throws at once, or answers too few or too many, fails its req
     const pool = createGenerationPool(timeoutMs);
     pool.register(one);
     const model = { ...manualModel().model, ...part };
-    const error = await rejection(pool.generate(one, model, request('a')));
+    const error = await rejection(ask(pool, one, model, request('a')));
     assert.is(error.code, 'model.failed');
     assert.match(error.message, message);
   }
 });
 
-test('the call is aborted when nobody waits for it any more', async () => {
+test('the call is aborted when nobody waits for it any more, and nobody is answered', async () => {
+  for (const ending of ['end', 'fail'] as const) {
+    const { model, calls } = manualModel();
+    const pool = createGenerationPool(timeoutMs);
+    const { answers, note } = noting(pool);
+    for (const dialogue of [one, two]) pool.register(dialogue);
+    note(one, model, request('a'));
+    note(two, model, request('b'));
+    pool.unregister(one);
+    assert.not.ok(calls[0]!.signal.aborted);
+    pool.unregister(two);
+    assert.ok(calls[0]!.signal.aborted);
+    calls[0]![ending](new Error('too late'));
+    await settled();
+    assert.equal(answers, []);
+    assert.is(calls.length, 1);
+  }
+});
+
+test('a dialogue that ends during a call is not answered; the others of the call are', async () => {
   const { model, calls } = manualModel();
   const pool = createGenerationPool(timeoutMs);
+  const { answers, note } = noting(pool);
   for (const dialogue of [one, two]) pool.register(dialogue);
-  const failures = [
-    rejection(pool.generate(one, model, request('a'))),
-    rejection(pool.generate(two, model, request('b'))),
-  ];
+  note(one, model, request('a'));
+  note(two, model, request('b'));
   pool.unregister(one);
+  calls[0]!.end();
+  await settled();
+  assert.equal(answers, ['b: said b']);
   assert.not.ok(calls[0]!.signal.aborted);
-  pool.unregister(two);
-  assert.ok(calls[0]!.signal.aborted);
-  for (const { code } of await Promise.all(failures)) assert.is(code, 'interrupted');
+});
+
+test('a dialogue that another one ends as it is answered is not answered itself', async () => {
+  for (const end of ['unregister', 'close'] as const) {
+    const { model, calls } = manualModel();
+    const pool = createGenerationPool(timeoutMs);
+    const { answers, note } = noting(pool);
+    for (const dialogue of [one, two, three]) pool.register(dialogue);
+    pool.ask(one, model, request('a'), () => {
+      answers.push('a');
+      pool[end](two);
+    });
+    note(two, model, request('b'));
+    note(three, model, request('c'));
+    calls[0]!.end();
+    await settled();
+    assert.equal(answers, end === 'unregister' ? ['a', 'c: said c'] : ['a']);
+    assert.not.ok(calls[0]!.signal.aborted);
+  }
+});
+
+test('who is answered may ask again at once; the next round waits for all all the same', async () => {
+  const { model, calls } = manualModel();
+  const pool = createGenerationPool(timeoutMs);
+  const { answers, note } = noting(pool);
+  for (const dialogue of [one, two]) pool.register(dialogue);
+  for (const [dialogue, id] of [
+    [two, 'b'],
+    [one, 'a'],
+  ] as const) {
+    pool.ask(dialogue, model, request(id), () => {
+      answers.push(id);
+      note(dialogue, model, request(`${id}2`));
+      assert.is(calls.length, id === 'a' ? 1 : 2);
+    });
+  }
+  calls[0]!.end();
+  await settled();
+  assert.equal(answers, ['a', 'b']);
+  assert.equal(calls[1]!.ids, ['a2', 'b2']);
+  calls[1]!.end();
+  await settled();
+  assert.equal(answers, ['a', 'b', 'a2: said a2', 'b2: said b2']);
+});
+
+test('nobody is answered while asking, however fast the model is', async () => {
+  const pool = createGenerationPool(timeoutMs);
+  const { answers, note } = noting(pool);
+  pool.register(one);
+  const { model } = manualModel();
+  const instant: LanguageModel = { ...model, generate: async () => [generation('at once')] };
+  note(one, instant, request('a'));
+  assert.equal(answers, []);
+  await settled();
+  assert.equal(answers, ['a: at once']);
+  const broken: LanguageModel = {
+    ...model,
+    generate: () => {
+      throw new Error('sync');
+    },
+  };
+  note(one, broken, request('b'));
+  assert.is(answers.length, 1);
+  await settled();
+  assert.equal(answers.slice(1), ['b: Model manual failed: sync']);
 });
 
 test('a request that was withdrawn during a call is not asked for again', async () => {
   const { model, calls } = manualModel();
   const pool = createGenerationPool(timeoutMs);
+  const { answers, note } = noting(pool);
   for (const dialogue of [one, two, three]) pool.register(dialogue);
-  const failures = [
-    rejection(pool.generate(one, model, request('a'))),
-    rejection(pool.generate(two, model, request('b'))),
-  ];
-  const last = rejection(pool.generate(three, model, request('c')));
+  note(one, model, request('a'));
+  note(two, model, request('b'));
+  note(three, model, request('c'));
   pool.unregister(one);
   calls[0]!.fail(new RequestsRefused(new Map([['b', new OptimaError('model.failed', 'b is too long.')]])));
   await settled();
   assert.equal(calls[1]!.ids, ['c']);
+  assert.equal(answers, [], 'the answers of a round are handed out together');
   pool.unregister(three);
   assert.ok(calls[1]!.signal.aborted);
-  assert.is((await last).code, 'interrupted');
-  await Promise.all(failures);
+  await settled();
+  assert.equal(answers, ['b: b is too long.']);
+  assert.is(calls.length, 2);
 });
 
 test('a model that takes too long fails its requests and does not keep the other model’s results', async () => {
@@ -254,8 +357,8 @@ test('a model that takes too long fails its requests and does not keep the other
   const hung = manualModel();
   const pool = createGenerationPool(20);
   for (const dialogue of [one, two]) pool.register(dialogue);
-  const lost = rejection(pool.generate(one, hung.model, request('a')));
-  const fine = pool.generate(two, good.model, request('b'));
+  const lost = rejection(ask(pool, one, hung.model, request('a')));
+  const fine = ask(pool, two, good.model, request('b'));
   good.calls[0]!.end();
   const { code, message } = await lost;
   assert.is(code, 'model.failed');
@@ -275,28 +378,31 @@ test('a model that rejects when it is aborted does not hide that it took too lon
         options!.signal!.addEventListener('abort', () => reject(new OptimaError('interrupted', 'aborted')));
       }),
   };
-  assert.is((await rejection(pool.generate(one, model, request('a')))).message, 'No message within 20 ms.');
+  assert.is((await rejection(ask(pool, one, model, request('a')))).message, 'No message within 20 ms.');
 });
 
 test('a dialogue that ends before its round is not in it', async () => {
   const { model, calls } = manualModel();
   const pool = createGenerationPool(timeoutMs);
   for (const dialogue of [one, two]) pool.register(dialogue);
-  const lost = rejection(pool.generate(one, model, request('a')));
+  const { answers, note } = noting(pool);
+  note(one, model, request('a'));
   pool.unregister(one);
-  assert.is((await lost).code, 'interrupted');
+  await settled();
+  assert.equal(answers, []);
   assert.is(calls.length, 0);
-  const answered = pool.generate(two, model, request('b'));
+  const answered = ask(pool, two, model, request('b'));
   assert.equal(calls[0]!.ids, ['b']);
   calls[0]!.end();
   await answered;
+  assert.equal(answers, []);
 });
 
 test('a dialogue that was answered may end without aborting the call of its round', async () => {
   const { model, calls } = manualModel();
   const pool = createGenerationPool(timeoutMs);
   pool.register(one);
-  const answered = pool.generate(one, model, request('a'));
+  const answered = ask(pool, one, model, request('a'));
   calls[0]!.end();
   await answered;
   pool.unregister(one);
@@ -308,44 +414,48 @@ test('a pool that is closed plays no round and aborts what is under way', async 
   const other = manualModel();
   const pool = createGenerationPool(timeoutMs);
   for (const dialogue of [one, two, three]) pool.register(dialogue);
-  const failures = [
-    rejection(pool.generate(one, model, request('a'))),
-    rejection(pool.generate(two, other.model, request('b'))),
-    rejection(pool.generate(three, model, request('c'))),
-  ];
+  const { answers, note } = noting(pool);
+  note(one, model, request('a'));
+  note(two, other.model, request('b'));
+  note(three, model, request('c'));
   pool.close();
-  for (const { code } of await Promise.all(failures)) assert.is(code, 'interrupted');
   assert.ok(calls[0]!.signal.aborted);
   assert.ok(other.calls[0]!.signal.aborted);
+  calls[0]!.end();
+  other.calls[0]!.fail(new Error('too late'));
   await settled();
-  assert.is(calls.length, 1);
+  assert.equal(answers, []);
+  assert.equal([calls.length, other.calls.length], [1, 1]);
 });
 
 test('a pool that was closed waits for all of its next dialogues again', async () => {
   const { model, calls } = manualModel();
   const pool = createGenerationPool(timeoutMs);
   for (const dialogue of [one, two]) pool.register(dialogue);
-  const lost = rejection(pool.generate(one, model, request('a')));
+  const { answers, note } = noting(pool);
+  note(one, model, request('a'));
   pool.close();
-  await lost;
   for (const dialogue of [two, three]) pool.register(dialogue);
-  const waits = [pool.generate(three, model, request('c'))];
+  const waits = [ask(pool, three, model, request('c'))];
   assert.is(calls.length, 0);
-  waits.push(pool.generate(two, model, request('b')));
+  waits.push(ask(pool, two, model, request('b')));
   assert.equal(calls[0]!.ids, ['b', 'c']);
   calls[0]!.end();
   await Promise.all(waits);
+  assert.equal(answers, []);
 });
 
 test('requests of strangers are refused', async () => {
   const { model, calls } = manualModel();
   const pool = createGenerationPool(timeoutMs);
   pool.register(one);
-  try {
-    await pool.generate(two, model, request('b'));
-    assert.unreachable();
-  } catch (error) {
-    assert.match((error as Error).message, 'Dialogue two is not registered');
+  pool.register(three);
+  pool.unregister(three);
+  for (const stranger of [two, three]) {
+    assert.throws(
+      () => pool.ask(stranger, model, request('b'), () => assert.unreachable()),
+      (error: Error) => error.message === `Dialogue ${stranger} is not registered with the pool.`,
+    );
   }
   assert.is(calls.length, 0);
 });

@@ -370,6 +370,29 @@ test('a role is silent only if the talk went on to the cap without it', async ()
   assert.equal(found, ['error: protocol: role bob never has the floor within 6 turns.']);
 });
 
+test('a protocol is shown turns of one dialogue, each below the one before', async () => {
+  const { protocol } = sound;
+  const seen: (readonly { readonly id: string; readonly parent: string }[])[] = [];
+  const next: Definition['protocol']['next'] = (turns) => {
+    seen.push(turns);
+    return protocol.next(turns);
+  };
+  const state = (task: Task) => [
+    ['alice', 'Hm.'] as const,
+    ['bob', `<A>${task.answer}</A>`] as const,
+    ['alice', `<A>${task.answer}</A>`] as const,
+  ];
+  assert.equal(await findings({ ...demonstration(state), protocol: { ...protocol, next } }), []);
+  assert.ok(Math.max(...seen.map(({ length }) => length)) >= 5);
+  for (const turns of seen) {
+    for (const [index, { id, parent }] of turns.entries()) {
+      if (index > 0) assert.is(parent, turns[index - 1]!.id);
+      assert.ok(id.startsWith(`${parent}.`), id);
+    }
+    assert.is(new Set(turns.map(({ id }) => id)).size, turns.length);
+  }
+});
+
 test('a scenario without answers, or of which only some are right, is found', async () => {
   const none = await findings({ answers: () => [] });
   assert.ok(none.includes('error: answer: train-00000: answers() gives none.'), none.join('\n'));

@@ -57,30 +57,50 @@ test('new writes a scenario that is listed and checked, and never overwrites one
   assert.is(fs.readFileSync(path.join(folder, file), 'utf8'), text);
 });
 
-test('eval ends with the metrics of the contract', async () => {
-  const args = ['eval', 'two-hop-qa', '--model', 'model', '--tasks', '3', '--workers', '1', '--json'];
-  const { code, stdout, stderr } = await optima(args, { folder });
-  assert.is(code, 0, stderr);
-  const summary = objects(stdout).at(-1);
-  assert.is(summary.event, 'summary');
-  assert.is(summary.n, 3);
-  for (const name of ['f1', 'exactMatch', 'tokens', 'agreement', 'turns']) {
-    assert.type(summary[name], 'number');
+test('eval ends with the metrics of the contract, the same with a worker and with none', async () => {
+  const summaries = [];
+  for (const workers of ['1', '0']) {
+    const args = ['eval', 'two-hop-qa', '--model', 'model', '--tasks', '3', '--workers', workers, '--json'];
+    const { code, stdout, stderr } = await optimaHere(args, { folder });
+    assert.is(code, 0, stderr);
+    const summary = objects(stdout).at(-1);
+    assert.is(summary.event, 'summary');
+    assert.is(summary.n, 3);
+    for (const name of ['f1', 'exactMatch', 'tokens', 'agreement', 'turns']) {
+      assert.type(summary[name], 'number');
+    }
+    assert.not.ok('taskScore' in summary);
+    summaries.push({ ...summary, seconds: 0 });
   }
+  assert.equal(summaries[0], summaries[1]);
 });
 
 test('chat shows a person the view, takes the turns from the input and gives the verdict', async () => {
-  const { code, stdout, stderr } = await optima(['chat', 'two-hop-qa', '--role', 'bob', '--model', 'model'], {
-    folder,
-    input: 'one\ntwo\nthree\nfour\nfive\n',
-  });
+  const chat = ['chat', 'two-hop-qa', '--role', 'bob', '--model', 'model'];
+  const { code, stdout, stderr } = await optima(chat, { folder, input: 'one\ntwo\nthree\nfour\nfive\n' });
   assert.is(code, 0, stderr);
   assert.match(stdout, /You are bob\. This is all you see:\n\nYou are Bob, working with Alice\./);
   assert.match(stdout, /\nalice: /);
   assert.match(stdout, /turn-cap after 10 turns\.\nanswer: none; right: /);
-  const cut = await optima(['chat', 'two-hop-qa', '--model', 'model'], { folder, input: 'one\n' });
+  const cut = await optima([...chat, '--json'], { folder, input: 'one\n' });
   assert.is(cut.code, 1);
-  assert.match(cut.stderr, /the input ended/);
+  const messages = objects(cut.stdout).flatMap(({ event, message }) =>
+    event === 'message' ? [message] : [],
+  );
+  assert.equal(
+    messages.slice(0, 3).map(({ type, taskId, dialogueId, nodeId }) => [type, taskId, dialogueId ?? nodeId]),
+    [
+      ['task.dealt', 'test-00000', undefined],
+      ['dialogue.opened', 'test-00000', 'chat/test-00000.0'],
+      ['turn.requested', undefined, 'chat/test-00000.0'],
+    ],
+  );
+  const turns = messages.flatMap(({ type, turn }) => (type === 'turn.taken' ? [turn] : []));
+  assert.equal(
+    turns.map(({ provenance }) => provenance),
+    ['sampled', 'human', 'sampled'],
+  );
+  assert.match(objects(cut.stdout).at(-1).message, 'the input ended');
 });
 
 test('a reader that goes away ends the command quietly', async () => {

@@ -61,7 +61,7 @@ test.before(async () => {
   );
   fs.writeFileSync(at('file'), '');
   fs.mkdirSync(at('old'));
-  fs.writeFileSync(at('old', 'manifest.json'), '{"format":0,"version":"0.0.1"}');
+  fs.writeFileSync(at('old', 'manifest.json'), '{"format":1,"version":"0.0.1"}');
 });
 
 interface BadInput {
@@ -150,7 +150,15 @@ const table: readonly BadInput[] = [
     args: ['train', '--resume', 'old'],
     exit: 1,
     code: 'run.version',
-    message: /0\.0\.1 in run format 0/,
+    message: /^old: written by optima-actors 0\.0\.1 in run format 1; this version reads format 2\.$/,
+    hint: /version that wrote it/,
+  },
+  {
+    what: 'results of a run directory of another version',
+    args: ['results', 'old', '--out', 'results.md'],
+    exit: 1,
+    code: 'run.version',
+    message: /^old: .* in run format 1; this version reads format 2\.$/,
     hint: /version that wrote it/,
   },
   {

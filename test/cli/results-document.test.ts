@@ -5,16 +5,15 @@ import * as assert from 'uvu/assert';
 import { type RunResult, readResult, resultsDocument } from '../../src/cli/results-document.ts';
 import type { OptimaError } from '../../src/domain/errors.ts';
 import type { PolicyHash, RunId } from '../../src/domain/ids.ts';
-import type { TeamMetrics } from '../../src/domain/metrics.ts';
 import { presetRecipe } from '../../src/recipe/presets.ts';
-import { choosePolicy, type IterationFigures } from '../../src/run/plan.ts';
+import type { MachineFigures, MachineIteration } from '../../src/run/figures.ts';
 import { formatVersion, type Manifest, writeManifest } from '../../src/store/manifest.ts';
 import { temporaryFolder } from '../support/run.ts';
 
 const root = temporaryFolder('results');
 test.after(() => fs.rmSync(root, { recursive: true }));
 
-const metrics = (f1: number, tokens: number): TeamMetrics => ({
+const metrics = (f1: number, tokens: number): MachineFigures => ({
   f1,
   f1Interval: [f1 - 0.02, f1 + 0.02],
   exactMatch: f1,
@@ -25,19 +24,19 @@ const metrics = (f1: number, tokens: number): TeamMetrics => ({
   failed: 0,
 });
 
-const iteration = (index: number, validation: TeamMetrics | null): IterationFigures => ({
+const iteration = (index: number, validation: MachineFigures | null): MachineIteration => ({
   iteration: index,
   kind: index === 0 ? 'init' : 'isft',
   generated: metrics(0.5, 80),
   meanReward: 1,
-  edgeCases: {},
+  edgeCases: { emptyMessage: 0, repetition: 0, cappedMessage: 0, turnCap: 0 },
   kept: 40,
   loss: 0.5,
   policy: `policy-${index}` as PolicyHash,
   validation,
 });
 
-function writeRun(seed: number, trained: TeamMetrics | null): string {
+function writeRun(seed: number, trained: MachineFigures | null): string {
   const folder = path.join(root, `run-${seed}`);
   fs.mkdirSync(folder);
   const manifest: Manifest = {
@@ -86,19 +85,7 @@ test('a run that is not completed is refused with how to complete it', () => {
   );
 });
 
-test('the policy kept is the last, or the best on validation, cheaper on a tie, then earlier', () => {
-  const iterations = [
-    iteration(0, metrics(0.6, 60)),
-    iteration(1, metrics(0.7, 50)),
-    iteration(2, metrics(0.7, 40)),
-    iteration(3, metrics(0.7, 40)),
-    iteration(4, metrics(0.65, 30)),
-  ];
-  assert.is(choosePolicy(iterations, 'last'), 'policy-4');
-  assert.is(choosePolicy(iterations, 'best-validation'), 'policy-2');
-});
-
-const figures = (change: Partial<TeamMetrics>): TeamMetrics => ({ ...metrics(0.5, 80), ...change });
+const figures = (change: Partial<MachineFigures>): MachineFigures => ({ ...metrics(0.5, 80), ...change });
 
 function result(seed: number, change: Partial<RunResult> = {}, manifest: Partial<Manifest> = {}): RunResult {
   return {

@@ -1,16 +1,21 @@
-// The schemas of all that a log may hold: each field of each type, right and wrong.
+// The schemas of all that a log may hold: each field of each type, and of each phase's output, right and wrong.
 import { test } from 'uvu';
 import * as assert from 'uvu/assert';
 import { OptimaError } from '../../src/domain/errors.ts';
-import { isDialogueMessage, parseEvent, runEventSchemas } from '../../src/domain/events.ts';
+import {
+  isDialogueMessage,
+  type PhaseKind,
+  parseEvent,
+  phaseOutputSchemas,
+  runEventSchemas,
+} from '../../src/domain/events.ts';
 import { messageSchemas, parseMessage } from '../../src/domain/messages.ts';
 
 type Fields = Readonly<Record<string, unknown>>;
 
 const turn = {
-  id: 'test/train-00000/0#1',
-  parent: 'test/train-00000/0#0',
-  index: 1,
+  id: 'init-0/generate/train-00000.0.0',
+  parent: 'init-0/generate/train-00000.0',
   speaker: 'bob',
   text: 'x: 1',
   tokenIds: [7, 0, 1],
@@ -21,16 +26,57 @@ const turn = {
   provenance: 'sampled',
   promptTokens: 12,
 };
-const id = { dialogueId: 'test/train-00000/0' };
+const id = { dialogueId: 'init-0/generate/train-00000.0' };
+const node = { nodeId: 'init-0/generate/train-00000.0.0', speaker: 'bob' };
 const task = { ...id, taskId: 'train-00000' };
-const phase = { phase: 'iteration-1/train' };
+const phase = { phase: 'isft-1/train' };
+const team = { alice: 'abc', bob: 'def' };
+const metrics = {
+  taskScore: 0.5,
+  taskScoreInterval: [0.25, 0.75],
+  exactMatch: 0.5,
+  tokens: 40.5,
+  agreement: 1,
+  turns: 2.5,
+  n: 4,
+  failed: 1,
+};
+
+/** What each kind of phase hands on. */
+const outputs: Readonly<Record<PhaseKind, Fields>> = {
+  generate: { dialogues: 6, failed: 1 },
+  rank: {
+    ranked: 5,
+    failed: 1,
+    meanReward: -0.5,
+    metrics,
+    edgeCases: { emptyMessage: 0, repetition: 1, cappedMessage: 2, turnCap: 3 },
+  },
+  select: { kept: 2, threshold: 0.5 },
+  train: { steps: 3, loss: 1.5, policy: team },
+  evaluate: { policy: team, metrics },
+};
+const kinds = Object.keys(outputs) as PhaseKind[];
+const completed = (kind: PhaseKind, change: Fields = {}) => ({
+  type: 'phase.completed',
+  ...phase,
+  hash: 'abc',
+  output: { kind, ...outputs[kind], ...change },
+});
 
 /** One of every type. */
 const messages: Readonly<Record<keyof typeof messageSchemas, Fields>> = {
-  'dialogue.opened': { ...task, views: { bob: 'x\nterse' }, plainViews: { bob: 'x' }, format: 'terse' },
-  'turn.requested': { ...id, index: 1, speaker: 'bob' },
+  'task.dealt': { taskId: 'train-00000', views: { alice: 'y', bob: 'x' } },
+  'format.dealt': { format: 'terse', prompt: 'Be terse.', roles: ['bob'] },
+  'dialogue.opened': {
+    ...task,
+    tree: 'init-0/generate/train-00000',
+    parent: 'init-0/generate/train-00000.1',
+    format: 'terse',
+  },
+  'turn.requested': node,
   'turn.taken': { ...id, turn },
-  'turn.failed': { ...id, index: 0, speaker: 'bob', reason: 'too long' },
+  'turn.failed': { ...id, ...node, reason: 'too long' },
   'dialogue.closed': { ...id, outcome: 'failed', failure: 'too long' },
   'verdict.given': { ...id, taskScore: 0.5, exactMatch: false, answer: 'Rome' },
   'verdict.failed': { ...id, reason: 'not a number' },
@@ -61,9 +107,10 @@ const events: Readonly<Record<keyof typeof runEventSchemas, Fields>> = {
     loss: 2.5,
     gradNorm: 1.5,
     tokens: 100,
+    figures: { nll: 2.25 },
   },
-  'phase.completed': { ...phase, hash: 'abc', output: { kept: 3 } },
-  'run.completed': { policy: 'abc' },
+  'phase.completed': { ...phase, hash: 'abc', output: { kind: 'select', ...outputs.select } },
+  'run.completed': { policy: team },
 };
 const all = Object.entries({ ...messages, ...events }).map(([type, fields]) => ({ type, ...fields }));
 
@@ -77,7 +124,6 @@ const refusalOf = (value: unknown): string => {
   }
   return `accepted: ${JSON.stringify(value)}`;
 };
-const kindOf = (type: string) => (type in messages ? 'Message' : 'Event');
 
 test('the samples cover every type there is', () => {
   assert.equal(
@@ -101,8 +147,7 @@ test('what a schema does not know is left out', () => {
 
 test('null stands where there is nothing to say', () => {
   for (const event of [
-    { type: 'dialogue.opened', ...messages['dialogue.opened'], format: null },
-    { type: 'turn.taken', ...id, turn: { ...turn, parent: null } },
+    { type: 'dialogue.opened', ...messages['dialogue.opened'], parent: null, format: null },
     { type: 'dialogue.closed', ...id, outcome: 'agreed', failure: null },
     { type: 'verdict.given', ...messages['verdict.given'], answer: null },
     {
@@ -112,6 +157,7 @@ test('null stands where there is nothing to say', () => {
       reward: null,
       failure: 'why',
     },
+    completed('select', { kept: 0, threshold: null }),
   ]) {
     assert.equal(parseEvent(event), event);
   }
@@ -122,28 +168,36 @@ test('a field that is missing is named with its type', () => {
     for (const field of Object.keys(fields)) {
       const { [field]: _, ...rest } = fields as Record<string, unknown>;
       const message = refusalOf({ type, ...rest });
-      assert.ok(message.startsWith(`${kindOf(type)} ${type}: field ${field}: `), message);
+      assert.ok(message.startsWith(`Event ${type}: field ${field}: `), message);
     }
   }
   for (const field of Object.keys(turn)) {
     const { [field]: _, ...rest } = turn as Record<string, unknown>;
     const message = refusalOf({ type: 'turn.taken', ...id, turn: rest });
-    assert.ok(message.startsWith(`Message turn.taken: field turn.${field}: `), message);
+    assert.ok(message.startsWith(`Event turn.taken: field turn.${field}: `), message);
   }
 });
 
 /** What each field may not be; a dot leads into an object, and a number into a list. */
 const wrong: readonly (readonly [type: string, field: string, values: readonly unknown[]])[] = [
-  ...Object.keys(messages).map((type) => [type, 'dialogueId', ['', 7]] as const),
+  ...Object.keys(messages)
+    .filter((type) => !/\.(dealt|requested)$/.test(type))
+    .map((type) => [type, 'dialogueId', ['', 7]] as const),
+  ['task.dealt', 'taskId', ['', null]],
+  ['task.dealt', 'views', [null, 'x']],
+  ['task.dealt', 'views.bob', [7, null]],
+  ['format.dealt', 'format', [7, null]],
+  ['format.dealt', 'prompt', [7, null]],
+  ['format.dealt', 'roles', ['bob', null]],
+  ['format.dealt', 'roles.0', [7, null]],
   ['dialogue.opened', 'taskId', ['', null]],
-  ['dialogue.opened', 'views.bob', [7, null]],
-  ['dialogue.opened', 'plainViews.bob', [7, null]],
+  ['dialogue.opened', 'tree', ['', null]],
+  ['dialogue.opened', 'parent', ['', 7]],
   ['dialogue.opened', 'format', [7]],
-  ['turn.requested', 'index', [-1, 0.5, '1']],
+  ['turn.requested', 'nodeId', ['', 7, null]],
   ['turn.requested', 'speaker', [7]],
   ['turn.taken', 'turn.id', ['', 7]],
-  ['turn.taken', 'turn.parent', ['', 7]],
-  ['turn.taken', 'turn.index', [-1, 0.5]],
+  ['turn.taken', 'turn.parent', ['', 7, null]],
   ['turn.taken', 'turn.speaker', [7]],
   ['turn.taken', 'turn.text', [7, null]],
   ['turn.taken', 'turn.tokenIds.1', [-1, 0.5, '1']],
@@ -153,7 +207,7 @@ const wrong: readonly (readonly [type: string, field: string, values: readonly u
   ['turn.taken', 'turn.seed', [-1, 0.5]],
   ['turn.taken', 'turn.provenance', ['invented']],
   ['turn.taken', 'turn.promptTokens', [-1, 0.5]],
-  ['turn.failed', 'index', [-1, 0.5]],
+  ['turn.failed', 'nodeId', ['', 7, null]],
   ['turn.failed', 'speaker', [7]],
   ['turn.failed', 'reason', [null]],
   ['dialogue.closed', 'outcome', ['capped', null]],
@@ -192,33 +246,119 @@ const wrong: readonly (readonly [type: string, field: string, values: readonly u
   ['step.trained', 'loss', [null, Number.NaN]],
   ['step.trained', 'gradNorm', [null, Number.POSITIVE_INFINITY]],
   ['step.trained', 'tokens', [0.5]],
+  ['step.trained', 'figures', [null, 7]],
+  ['step.trained', 'figures.nll', ['1', null, Number.NaN]],
   ['phase.completed', 'hash', [7]],
-  ['phase.completed', 'output', [null]],
-  ['run.completed', 'policy', ['', 7]],
+  ['phase.completed', 'output', [null, 'select']],
+  ['run.completed', 'policy', ['', 7, null]],
+  ['run.completed', 'policy.bob', ['', 7]],
 ];
+
+/** The sample with another value in one field. */
+function changed(sample: object, field: string, value: unknown): Record<string, unknown> {
+  const event = structuredClone(sample) as Record<string, unknown>;
+  const path = field.split('.');
+  let holder = event;
+  for (const step of path.slice(0, -1)) holder = holder[step] as Record<string, unknown>;
+  holder[path.at(-1)!] = value;
+  return event;
+}
 
 test('a field of the wrong kind is named with its type, however deep it lies', () => {
   for (const [type, field, values] of wrong) {
     for (const value of values) {
-      const event = structuredClone(all.find((sample) => sample.type === type)!) as Record<string, unknown>;
-      const path = field.split('.');
-      let holder = event;
-      for (const step of path.slice(0, -1)) holder = holder[step] as Record<string, unknown>;
-      holder[path.at(-1)!] = value;
-      const message = refusalOf(event);
-      assert.ok(message.startsWith(`${kindOf(type)} ${type}: field ${field}: `), `${value}: ${message}`);
+      const message = refusalOf(changed(all.find((sample) => sample.type === type)!, field, value));
+      assert.ok(message.startsWith(`Event ${type}: field ${field}: `), `${value}: ${message}`);
       assert.match(message, /: .+\.$/);
     }
+  }
+});
+
+test('what every kind of phase hands on comes back as it was, and no more than that', () => {
+  assert.equal(kinds, Object.keys(phaseOutputSchemas));
+  for (const kind of kinds) {
+    assert.equal(parseEvent(completed(kind)), completed(kind));
+    assert.equal(parseEvent(completed(kind, { mood: 'good' })), completed(kind));
+  }
+});
+
+test('an output that is not of its kind is refused', () => {
+  for (const kind of kinds) {
+    for (const field of Object.keys(outputs[kind])) {
+      const event = completed(kind);
+      delete (event.output as Record<string, unknown>)[field];
+      const message = refusalOf(event);
+      assert.ok(message.startsWith(`Event phase.completed: field output.${field}: `), message);
+    }
+    for (const stranger of ['sleep', 'toString', '', null, 7, undefined]) {
+      const message = refusalOf(changed(completed(kind), 'output.kind', stranger));
+      assert.ok(message.startsWith('Event phase.completed: field output.kind: '), message);
+    }
+  }
+});
+
+const wrongMetrics: readonly (readonly [field: string, values: readonly unknown[]])[] = [
+  ['taskScore', ['1', null, Number.NaN]],
+  ['taskScoreInterval', [null, [0.5], [0, 0.5, 1]]],
+  ['taskScoreInterval.0', ['1', null]],
+  ['taskScoreInterval.1', ['1', Number.NaN]],
+  ['exactMatch', ['1', true]],
+  ['tokens', ['1', null]],
+  ['agreement', ['1', null]],
+  ['turns', ['1', null]],
+  ['n', [-1, 0.5]],
+  ['failed', [-1, 0.5]],
+];
+/** What each field of an output may not be. */
+const wrongOutputs: readonly (readonly [kind: PhaseKind, field: string, values: readonly unknown[]])[] = [
+  ['generate', 'dialogues', [-1, 0.5, '1']],
+  ['generate', 'failed', [-1, 0.5]],
+  ['rank', 'ranked', [-1, 0.5]],
+  ['rank', 'failed', [-1, 0.5]],
+  ['rank', 'meanReward', ['1', null, Number.NaN]],
+  ['rank', 'metrics', [null, 7]],
+  ['rank', 'edgeCases.repetition', [-1, 0.5, null]],
+  ['rank', 'edgeCases.turnCap', [-1, 0.5, null]],
+  ['select', 'kept', [-1, 0.5]],
+  ['select', 'threshold', ['1', Number.NaN]],
+  ['train', 'steps', [-1, 0.5]],
+  ['train', 'loss', ['1', null, Number.NaN]],
+  ['train', 'policy', ['abc', null]],
+  ['train', 'policy.alice', ['', 7]],
+  ['evaluate', 'policy', ['abc', null]],
+  ['evaluate', 'policy.bob', ['', 7]],
+  ['evaluate', 'metrics', [null, 7]],
+  ...(['rank', 'evaluate'] as const).flatMap((kind) =>
+    wrongMetrics.map(([field, values]) => [kind, `metrics.${field}`, values] as const),
+  ),
+];
+
+test('a field of an output that is of the wrong kind is named, however deep it lies', () => {
+  for (const [kind, field, values] of wrongOutputs) {
+    for (const value of values) {
+      const message = refusalOf(changed(completed(kind), `output.${field}`, value));
+      const named = message.startsWith(`Event phase.completed: field output.${field}: `);
+      assert.ok(named, `${kind} ${JSON.stringify(value)}: ${message}`);
+    }
+  }
+});
+
+test('open cases are counted by name, each of them and no other', () => {
+  const { edgeCases } = outputs.rank as { edgeCases: Record<string, number> };
+  const { turnCap: _, ...rest } = edgeCases;
+  for (const wrong of [rest, { ...edgeCases, boredom: 1 }]) {
+    const message = refusalOf(completed('rank', { edgeCases: wrong }));
+    assert.ok(message.startsWith('Event phase.completed: field output.edgeCases'), message);
   }
 });
 
 test('a type that nobody knows is refused by its name', () => {
   for (const type of ['turn.forgotten', 'toString', '', 7, null]) {
     const message = refusalOf({ type, ...id });
-    assert.is(message, `Message type ${JSON.stringify(type)} is not one the bus knows.`);
+    assert.is(message, `Type ${JSON.stringify(type)} is not one of an event.`);
   }
   for (const value of [null, undefined, 7, 'turn.taken', {}]) {
-    assert.is(refusalOf(value), 'Message type undefined is not one the bus knows.');
+    assert.is(refusalOf(value), 'Type undefined is not one of an event.');
   }
 });
 
@@ -229,7 +369,7 @@ test('the bus knows the messages of dialogues and no event of the run', () => {
     if (isMessage) continue;
     assert.throws(
       () => parseMessage(event),
-      (error: OptimaError) => error.message === `Message type "${event.type}" is not one the bus knows.`,
+      (error: OptimaError) => error.message === `Type "${event.type}" is not one of an event.`,
     );
   }
 });

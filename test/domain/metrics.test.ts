@@ -1,13 +1,15 @@
 import { test } from 'uvu';
 import * as assert from 'uvu/assert';
-import { bootstrapInterval, mean, measureTeam, standardDeviation } from '../../src/domain/metrics.ts';
+import { bootstrapInterval, mean, standardDeviation, TeamFigures } from '../../src/domain/metrics.ts';
 import { createRng, type Rng } from '../../src/domain/rng.ts';
 import type { Trajectory, Turn } from '../../src/domain/transcript.ts';
+import { measureTeam } from '../support/metrics.ts';
 
-const dialogue = (tokens: readonly number[], score: number | null, outcome = 'agreed') =>
+const dialogue = (tokens: readonly number[], score: number | null, outcome = 'agreed', failure = 'why') =>
   ({
     turns: tokens.map((count) => ({ tokenIds: Array.from({ length: count }, () => 1) }) as unknown as Turn),
     outcome: score === null ? 'failed' : outcome,
+    failure: score === null ? failure : null,
     verdict: score === null ? null : { taskScore: score, exactMatch: score === 1, answer: null },
   }) as unknown as Trajectory;
 
@@ -18,12 +20,12 @@ test('mean and sample standard deviation are the hand-computed ones', () => {
 });
 
 test('figures are means over dialogues with a verdict; the others are counted', () => {
-  const { f1Interval, ...metrics } = measureTeam(
+  const { taskScoreInterval, ...metrics } = measureTeam(
     [dialogue([10, 20], 1), dialogue([30, 40, 20], 0.5, 'turn-cap'), dialogue([1000], null)],
     createRng(1),
   );
   assert.equal(metrics, {
-    f1: 0.75,
+    taskScore: 0.75,
     exactMatch: 0.5,
     tokens: 60,
     agreement: 0.5,
@@ -31,7 +33,7 @@ test('figures are means over dialogues with a verdict; the others are counted', 
     n: 2,
     failed: 1,
   });
-  assert.equal(f1Interval, [0.5, 1]);
+  assert.equal(taskScoreInterval, [0.5, 1]);
 });
 
 test('the bootstrap interval is that of the normal approximation for many values', () => {
@@ -74,10 +76,33 @@ test('a bootstrap interval takes the middle 95 % of 1000 samples unless told oth
 });
 
 test('no dialogue gives figures of zero, and only failed ones are counted', () => {
-  const nothing = { f1: 0, f1Interval: [0, 0], exactMatch: 0, tokens: 0, agreement: 0, turns: 0, n: 0 };
+  const nothing = {
+    taskScore: 0,
+    taskScoreInterval: [0, 0],
+    exactMatch: 0,
+    tokens: 0,
+    agreement: 0,
+    turns: 0,
+    n: 0,
+  };
   assert.equal(measureTeam([], createRng(1)), { ...nothing, failed: 0 });
   const failed = [dialogue([5], null), dialogue([], null)];
   assert.equal(measureTeam(failed, createRng(1)), { ...nothing, failed: 2 });
+});
+
+test('figures that take in one dialogue after the other say how many failed, and why the first did', () => {
+  const figures = new TeamFigures();
+  assert.equal([figures.dialogues, figures.failed, figures.firstFailure], [0, 0, null]);
+  assert.is(figures.summary(), '0 dialogues');
+  figures.add(dialogue([3], 1));
+  assert.is(figures.summary(), '1 dialogues');
+  figures.add(dialogue([3], null, 'failed', 'no GPU'));
+  figures.add(dialogue([5], 0.5));
+  figures.add(dialogue([3], null, 'failed', 'no disk'));
+  assert.equal([figures.dialogues, figures.failed, figures.firstFailure], [4, 2, 'no GPU']);
+  assert.is(figures.summary(), '4 dialogues, 2 failed, the first with: no GPU');
+  const all = [dialogue([3], 1), dialogue([], null), dialogue([5], 0.5), dialogue([], null)];
+  assert.equal(figures.metrics(createRng(9)), measureTeam(all, createRng(9)));
 });
 
 test.run();

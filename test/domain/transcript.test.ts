@@ -1,6 +1,6 @@
 import { test } from 'uvu';
 import * as assert from 'uvu/assert';
-import { messageTokens, type Turn, viewOf } from '../../src/domain/transcript.ts';
+import { messageTokens, type Turn, underFormat, viewOf } from '../../src/domain/transcript.ts';
 
 const turn = (speaker: string, text: string, tokenIds: readonly number[]) =>
   ({ speaker, text, tokenIds, promptTokens: 900, logprobs: [-1, -1, -1, -1, -1] }) as unknown as Turn;
@@ -37,6 +37,10 @@ test('a turn of its own that has no token ids carries no list of them', () => {
 test('the tokens of a dialogue are those of its messages alone', () => {
   assert.is(messageTokens(turns), 6);
   assert.is(messageTokens([]), 0);
+});
+
+test('a format prompt is a line of its own below the view', () => {
+  assert.is(underFormat('facts of alice', 'Be terse.'), 'facts of alice\nBe terse.');
 });
 
 test.run();

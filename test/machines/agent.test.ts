@@ -4,21 +4,26 @@ import * as assert from 'uvu/assert';
 import { createActor } from 'xstate';
 import type { DialogueMessage } from '../../src/domain/messages.ts';
 import { type AgentContext, agentMachine, type Utterance } from '../../src/machines/index.ts';
-import { dialogue, play, requested, taken, turnOf } from '../support/machines.ts';
+import { dialogue, nodeAt, play, requested, taken, turnOf } from '../support/machines.ts';
 
 const input = { role: 'bob', dialogueId: dialogue };
 
 function utterance(text: string): Utterance {
-  const { id: _, parent: __, index: ___, speaker: ____, ...rest } = turnOf(0, 'bob', text);
+  const { id: _, parent: __, speaker: ___, ...rest } = turnOf(0, 'bob', text);
   return rest;
 }
 
 const composed = (index: number, text: string) => ({
   type: 'message.composed' as const,
-  index,
+  nodeId: nodeAt(index),
+  parent: nodeAt(index - 1),
   utterance: utterance(text),
 });
-const failed = (index: number) => ({ type: 'message.failed' as const, index, reason: 'server gone' });
+const failed = (index: number) => ({
+  type: 'message.failed' as const,
+  nodeId: nodeAt(index),
+  reason: 'server gone',
+});
 
 /** What a started agent asks of the world, and what it says. */
 function start() {
@@ -41,10 +46,16 @@ test('an agent composes when the floor is its own, and says nothing until it has
   assert.equal(said, []);
 });
 
-test('what was composed becomes a turn in its place, behind the one before it', () => {
+test('what was composed becomes a turn at its node, below the one that it answers', () => {
   const { state, emitted } = play(agentMachine, input, [composed(1, 'hi'), composed(0, 'ho')]);
   assert.is(state.value, 'present');
   assert.equal(emitted, [taken(1, 'bob', 'hi'), taken(0, 'bob', 'ho')]);
+});
+
+test('of what was composed a turn takes its words and where they came from, and nothing more', () => {
+  const event = { ...composed(1, 'hi'), utterance: { ...utterance('hi'), seen: 'a secret' } };
+  const { emitted } = play(agentMachine, input, [event]);
+  assert.equal(emitted, [taken(1, 'bob', 'hi')]);
 });
 
 test('a message that could not be composed makes a failed turn, and the agent composes no more', () => {
@@ -56,7 +67,7 @@ test('a message that could not be composed makes a failed turn, and the agent co
   assert.is(actor.getSnapshot().value, 'failed');
   assert.is(asked.length, 1);
   assert.equal(said, [
-    { type: 'turn.failed', dialogueId: dialogue, index: 0, speaker: 'bob', reason: 'server gone' },
+    { type: 'turn.failed', dialogueId: dialogue, nodeId: nodeAt(0), speaker: 'bob', reason: 'server gone' },
   ]);
 });
 

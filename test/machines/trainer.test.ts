@@ -1,214 +1,212 @@
-// The trainer's statechart: order of phases, resume, and every way a run can end.
+// The trainer's statechart: order of phases, and every way a run can end.
 import { test } from 'uvu';
 import * as assert from 'uvu/assert';
 import { createActor, fromPromise, initialTransition, SimulatedClock, toPromise, transition } from 'xstate';
 import { OptimaError } from '../../src/domain/errors.ts';
+import type { PhaseKind, PhaseOutput, PhaseOutputOf } from '../../src/domain/events.ts';
 import type { PolicyHash } from '../../src/domain/ids.ts';
 import {
-  type CompletedPhase,
   type PhaseInput,
-  type PhaseName,
-  type PhaseOutputs,
-  phaseNames,
+  type PlannedPhase,
   type TrainerInput,
   trainerMachine,
 } from '../../src/machines/index.ts';
 
-const outputs: PhaseOutputs = {
-  generate: { dialogues: 4, failed: 0 },
-  rank: { ranked: 4, failed: 0, meanReward: 0.5 },
-  select: { kept: 2, threshold: 0.4 },
-  train: { steps: 3, loss: 1.5, policy: 'ab' as PolicyHash },
-  evaluate: { tasks: 2, taskScore: 0.5, tokens: 30 },
+const policy = { bob: 'ab' as PolicyHash };
+const metrics: PhaseOutputOf<'evaluate'>['metrics'] = {
+  taskScore: 0.5,
+  taskScoreInterval: [0, 1],
+  exactMatch: 0.5,
+  tokens: 30,
+  agreement: 1,
+  turns: 2,
+  n: 2,
+  failed: 0,
 };
+const outputs: { readonly [Kind in PhaseKind]: PhaseOutputOf<Kind> } = {
+  generate: { kind: 'generate', dialogues: 4, failed: 0 },
+  rank: {
+    kind: 'rank',
+    ranked: 4,
+    failed: 0,
+    meanReward: 0.5,
+    metrics,
+    edgeCases: { emptyMessage: 0, repetition: 0, cappedMessage: 0, turnCap: 0 },
+  },
+  select: { kind: 'select', kept: 2, threshold: 0.4 },
+  train: { kind: 'train', steps: 3, loss: 1.5, policy },
+  evaluate: { kind: 'evaluate', policy, metrics },
+};
+const kinds = ['generate', 'rank', 'select', 'train', 'evaluate'] as const;
 
-const iterations = [
-  { index: 0, kind: 'init' },
-  { index: 1, kind: 'isft' },
-] as const;
+/** What else a phase is told is not the trainer's to read. */
+const planned = (kind: PhaseKind, name: string, iteration: number | null) =>
+  ({ kind, name, iteration }) as PlannedPhase;
+const iterationOf = (index: number, name: string) =>
+  kinds.map((kind) => planned(kind, `${name}/${kind}`, index));
+const base = planned('evaluate', 'base', null);
+const trained = planned('evaluate', 'trained', null);
+const plan = [base, ...iterationOf(0, 'init-0'), ...iterationOf(1, 'isft-1'), trained];
+const input: TrainerInput = { plan };
+const names = plan.map(({ name }) => name);
 
-const input: TrainerInput = { iterations, completed: [], validate: true };
-
-const completed = (iteration: number, phases: readonly PhaseName[]) =>
-  phases.map((phase) => ({ iteration, phase, output: outputs[phase] }) as CompletedPhase);
-
-/** Runs the machine with actors that note their calls; `act` may throw, hang or give another output. */
-function run(given: TrainerInput, act: (call: string, signal: AbortSignal) => unknown = () => null) {
+/** Runs the machine with an actor that notes its calls; `act` may throw, hang or give another output. */
+function run(given: TrainerInput, act: (name: string, signal: AbortSignal) => unknown = () => null) {
   const calls: string[] = [];
+  const told: PlannedPhase[] = [];
   const clock = new SimulatedClock();
-  const phase = <P extends PhaseName>(name: P) =>
-    fromPromise<PhaseOutputs[P], PhaseInput>(async ({ input, signal }) => {
-      const call = `${input.iteration.kind}${input.iteration.index}.${name}`;
-      calls.push(call);
-      return ((await act(call, signal)) as PhaseOutputs[P] | null) ?? outputs[name];
-    });
-  const machine = trainerMachine.provide({
-    actors: {
-      generate: phase('generate'),
-      rank: phase('rank'),
-      select: phase('select'),
-      train: phase('train'),
-      evaluate: phase('evaluate'),
-    },
+  const carryOut = fromPromise<PhaseOutput, PhaseInput>(async ({ input: { phase }, signal }) => {
+    calls.push(phase.name);
+    told.push(phase);
+    return ((await act(phase.name, signal)) as PhaseOutput | null) ?? outputs[phase.kind];
   });
+  const machine = trainerMachine.provide({ actors: { carryOut } });
   const actor = createActor(machine, { input: given, clock });
   const output = toPromise(actor);
   actor.start();
-  return { actor, calls, clock, output };
+  return { actor, calls, told, clock, output };
 }
 
-test('each phase leads to the next one', () => {
+const done = (actorId: string, output: PhaseOutput) =>
+  ({ type: `xstate.done.actor.${actorId}`, actorId, output }) as never;
+
+test('each phase leads to the next one of the plan', () => {
   let [state] = initialTransition(trainerMachine, input);
-  const visited = [state.value];
-  for (const phase of phaseNames) {
-    [state] = transition(trainerMachine, state, {
-      type: `xstate.done.actor.${phase}`,
-      actorId: phase,
-      output: outputs[phase],
-    } as never);
-    visited.push(state.value);
+  const visited: unknown[] = [[state.value, state.context.position]];
+  for (const { kind } of plan) {
+    [state] = transition(trainerMachine, state, done('carryOut', outputs[kind]));
+    visited.push([state.value, state.context.position]);
   }
-  assert.equal(visited, ['generating', 'ranking', 'selecting', 'training', 'validating', 'generating']);
-  assert.equal(state.context.completed, completed(0, phaseNames));
-  assert.is(state.context.position, 1);
+  const last = plan.length;
+  assert.equal(visited, [...plan.map((_, position) => ['carryingOut', position]), ['finished', last]]);
+  assert.is(state.status, 'done');
+  assert.equal(state.output, { status: 'finished', error: null });
 });
 
 test('what a phase rejects with decides how the run ends', () => {
   const [first] = initialTransition(trainerMachine, input);
   const endOf = (error: unknown) =>
     transition(trainerMachine, first, {
-      type: 'xstate.error.actor.generate',
-      actorId: 'generate',
+      type: 'xstate.error.actor.carryOut',
+      actorId: 'carryOut',
       error,
-    })[0];
+    } as never)[0];
   assert.is(endOf(new Error('x')).value, 'failed');
   assert.is(endOf(new OptimaError('io.write', 'x')).value, 'failed');
   assert.is(endOf(new OptimaError('interrupted', 'x')).value, 'interrupted');
 });
 
-test('the done event of another phase moves nothing', () => {
+test('the done event of another actor moves nothing', () => {
   const [first] = initialTransition(trainerMachine, input);
-  const [state] = transition(trainerMachine, first, {
-    type: 'xstate.done.actor.train',
-    actorId: 'train',
-    output: outputs.train,
+  const [state] = transition(trainerMachine, first, done('train', outputs.train));
+  assert.is(state.value, 'carryingOut');
+  assert.is(state.context.position, 0);
+});
+
+test('a run carries out every phase of its plan once, and tells each what the plan says', async () => {
+  const { calls, told, output } = run(input);
+  assert.equal(await output, { status: 'finished', error: null });
+  assert.equal(calls, names);
+  for (const [index, phase] of told.entries()) assert.is(phase, plan[index]);
+});
+
+test('a phase begins when the one before it has ended, not before', async () => {
+  let end!: () => void;
+  const held = new Promise<void>((resolve) => {
+    end = resolve;
   });
-  assert.is(state.value, 'generating');
-  assert.equal(state.context.completed, []);
+  const { calls, output } = run(input, (name) => (name === 'init-0/rank' ? held : null));
+  for (let turn = 0; turn < 5; turn++) await new Promise((resolve) => setImmediate(resolve));
+  assert.equal(calls, names.slice(0, 3));
+  end();
+  await output;
+  assert.equal(calls, names);
 });
 
-test('a run carries out every phase of every iteration once', async () => {
-  const { calls, output } = run(input);
-  const { status, completed: done } = await output;
-  assert.is(status, 'finished');
-  assert.equal(calls, [
-    ...phaseNames.map((phase) => `init0.${phase}`),
-    ...phaseNames.map((phase) => `isft1.${phase}`),
-  ]);
-  assert.equal(done, [...completed(0, phaseNames), ...completed(1, phaseNames)]);
-});
-
-test('a run without validation leaves evaluate out', async () => {
-  const { calls, output } = run({ ...input, validate: false });
-  assert.is((await output).status, 'finished');
-  assert.not.ok(calls.some((call) => call.endsWith('evaluate')));
-  assert.is(calls.length, 8);
-});
-
-test('a resumed run goes on at the first phase that is missing', async () => {
-  for (let done = 0; done <= phaseNames.length * 2; done++) {
-    const all = [...completed(0, phaseNames), ...completed(1, phaseNames)];
-    const { calls, output } = run({ ...input, completed: all.slice(0, done) });
-    const result = await output;
-    assert.is(result.status, 'finished');
-    assert.equal(result.completed, all);
-    assert.is(calls.length, all.length - done);
-  }
-});
-
-test('a resumed run without validation misses no evaluation', async () => {
-  const phases = phaseNames.filter((phase) => phase !== 'evaluate');
-  const resumed = run({ ...input, validate: false, completed: completed(0, phases) });
-  assert.is((await resumed.output).status, 'finished');
+test('the numbers of iterations are names, not places', async () => {
+  const later = [...iterationOf(4, 'isft-4'), ...iterationOf(7, 'isft-7'), trained];
+  const whole = run({ plan: later });
+  await whole.output;
   assert.equal(
-    resumed.calls,
-    phases.map((phase) => `isft1.${phase}`),
+    whole.calls,
+    later.map(({ name }) => name),
   );
+  const empty = { ...outputs.select, kept: 0, threshold: null };
+  const { calls, output } = run({ plan: later }, (name) => (name === 'isft-4/select' ? empty : null));
+  assert.is((await output).status, 'finished');
+  assert.equal(calls, ['isft-4/generate', 'isft-4/rank', 'isft-4/select', 'trained']);
 });
 
-test('iterations go by the index that they were given, also when resumed', async () => {
-  const later = [
-    { index: 4, kind: 'isft' },
-    { index: 7, kind: 'isft' },
-  ] as const;
-  const first = run({ ...input, iterations: later });
-  const all = [...completed(4, phaseNames), ...completed(7, phaseNames)];
-  assert.equal((await first.output).completed, all);
-  assert.is(first.calls[5], 'isft7.generate');
-  const resumed = run({ ...input, iterations: later, completed: all.slice(0, 7) });
-  assert.equal((await resumed.output).completed, all);
-  assert.equal(resumed.calls, ['isft7.select', 'isft7.train', 'isft7.evaluate']);
+test('a selection that keeps a single trajectory goes on', async () => {
+  const one = { ...outputs.select, kept: 1, threshold: 0 };
+  const { calls, output } = run(input, (name) => (name.endsWith('select') ? one : null));
+  await output;
+  assert.equal(calls, names);
 });
 
-test('an iteration that keeps a single trajectory goes on', async () => {
-  const one = { kept: 1, threshold: 0 };
-  const { calls, output } = run(input, (call) => (call.endsWith('select') ? one : null));
-  const { completed: done } = await output;
-  assert.is(calls.length, 10);
-  const resumed = run({ ...input, completed: done.slice(0, 3) });
-  await resumed.output;
-  assert.is(resumed.calls.length, 7);
+for (const iteration of ['init-0', 'isft-1']) {
+  test(`${iteration}: a selection that keeps nothing ends the iterations, and what comes after them is carried out`, async () => {
+    const empty = { ...outputs.select, kept: 0, threshold: null };
+    const selection = `${iteration}/select`;
+    const { calls, output } = run(input, (name) => (name === selection ? empty : null));
+    assert.equal(await output, { status: 'finished', error: null });
+    assert.equal(calls, [...names.slice(0, names.indexOf(selection) + 1), 'trained']);
+  });
+}
+
+test('a selection that keeps nothing ends a run with nothing behind its iterations', async () => {
+  const empty = { ...outputs.select, kept: 0, threshold: null };
+  const { actor, calls, output } = run({ plan: plan.slice(0, -1) }, (name) =>
+    name === 'init-0/select' ? empty : null,
+  );
+  assert.is((await output).status, 'finished');
+  assert.is(calls.at(-1), 'init-0/select');
+  assert.is(actor.getSnapshot().context.position, plan.length - 1);
 });
 
-test('an iteration that keeps nothing ends the run, also when it is resumed', async () => {
-  const empty = { kept: 0, threshold: null };
-  const { calls, output } = run(input, (call) => (call === 'isft1.select' ? empty : null));
-  const { status, error, completed: done } = await output;
-  assert.is(status, 'finished');
-  assert.is(error, null);
-  assert.is(calls.at(-1), 'isft1.select');
-  assert.equal(done.at(-1), { iteration: 1, phase: 'select', output: empty });
-
-  const resumed = run({ ...input, completed: done });
-  assert.is((await resumed.output).status, 'finished');
-  assert.equal(resumed.calls, []);
+test('a selection that keeps nothing outside of the iterations leads to the next phase outside of them', async () => {
+  const empty = { ...outputs.select, kept: 0, threshold: null };
+  const odd = [planned('select', 'early', null), ...iterationOf(0, 'init-0'), base, trained];
+  const { calls, output } = run({ plan: odd }, (name) => (name === 'early' ? empty : null));
+  await output;
+  assert.equal(calls, ['early', 'base', 'trained']);
 });
 
-test('a run without iterations is finished at once', async () => {
-  assert.is((await run({ ...input, iterations: [] }).output).status, 'finished');
+test('a run without phases is finished at once', async () => {
+  const { calls, output } = run({ plan: [] });
+  assert.equal(await output, { status: 'finished', error: null });
+  assert.equal(calls, []);
 });
 
-for (const phase of phaseNames) {
-  const place = phaseNames.indexOf(phase);
-  const before = [...completed(0, phaseNames), ...completed(1, phaseNames.slice(0, place))];
+for (const { name } of [base, ...iterationOf(1, 'isft-1'), trained]) {
+  const before = names.slice(0, names.indexOf(name));
 
-  test(`${phase} that throws fails the run with what it threw, and one that was interrupted interrupts it`, async () => {
+  test(`${name} that throws fails the run with what it threw, and one that was interrupted interrupts it`, async () => {
     for (const [error, status] of [
       [new Error('no disk'), 'failed'],
       [new OptimaError('io.write', 'No space left.'), 'failed'],
       [new OptimaError('interrupted', 'Stopped by SIGINT.'), 'interrupted'],
     ] as const) {
       const { actor, calls, output } = run(input, (call) => {
-        if (call === `isft1.${phase}`) throw error;
+        if (call === name) throw error;
         return null;
       });
       const result = await output;
       assert.is(result.status, status);
       assert.is(actor.getSnapshot().value, status);
       assert.is(result.error, error);
-      assert.is(calls.at(-1), `isft1.${phase}`);
-      assert.equal(result.completed, before);
+      assert.equal(calls, [...before, name]);
     }
   });
 
-  test(`${phase} that hangs is aborted and fails the run after its time-out`, async () => {
+  test(`${name} that hangs is aborted and fails the run after its time-out`, async () => {
     let hanging!: () => void;
     const hangs = new Promise<void>((resolve) => {
       hanging = resolve;
     });
     let aborted = false;
-    const { clock, output } = run({ ...input, phaseTimeoutMs: 1000 }, (call, signal) => {
-      if (call !== `isft1.${phase}`) return null;
+    const { calls, clock, output } = run({ ...input, phaseTimeoutMs: 1000 }, (call, signal) => {
+      if (call !== name) return null;
       signal.addEventListener('abort', () => {
         aborted = true;
       });
@@ -220,28 +218,41 @@ for (const phase of phaseNames) {
     await new Promise((resolve) => setImmediate(resolve));
     assert.not.ok(aborted);
     clock.increment(1);
-    const { status, error, completed: done } = await output;
+    const { status, error } = await output;
     assert.is(status, 'failed');
     assert.instance(error, OptimaError);
     assert.is((error as OptimaError).code, 'timeout');
-    assert.is((error as OptimaError).message, `Iteration 1: phase ${phase} took more than 1000 ms.`);
-    assert.equal(done, before);
+    assert.is((error as OptimaError).message, `Phase ${name} took more than 1000 ms.`);
+    assert.is((error as OptimaError).hint, 'Resume the run: it continues at this phase.');
+    assert.equal(calls, [...before, name]);
     assert.ok(aborted);
-  });
-
-  test(`${phase} that was not provided is named`, async () => {
-    const actor = createActor(trainerMachine, {
-      input: { ...input, completed: completed(0, phaseNames.slice(0, place)) },
-    });
-    const output = toPromise(actor);
-    actor.start();
-    const result = await output;
-    assert.is(result.status, 'failed');
-    assert.is((result.error as Error).message, `Actor "${phase}" was not provided.`);
   });
 }
 
-test('a phase may take a day', async () => {
+test('each phase has the whole time for itself', async () => {
+  const ends = new Map<string, () => void>();
+  const { clock, calls, output } = run({ plan: plan.slice(0, 3), phaseTimeoutMs: 1000 }, (name) => {
+    return new Promise<void>((resolve) => ends.set(name, resolve));
+  });
+  for (const name of names.slice(0, 3)) {
+    assert.is(calls.at(-1), name);
+    clock.increment(999);
+    ends.get(name)!();
+    await new Promise((resolve) => setImmediate(resolve));
+  }
+  assert.is((await output).status, 'finished');
+});
+
+test('an actor that was not provided is named', async () => {
+  const actor = createActor(trainerMachine, { input });
+  const output = toPromise(actor);
+  actor.start();
+  const result = await output;
+  assert.is(result.status, 'failed');
+  assert.is((result.error as Error).message, 'Actor "carryOut" was not provided.');
+});
+
+test('a phase may take 24 days, as long as a timer can wait', async () => {
   let aborted = false;
   const { clock, output } = run(input, (_, signal) => {
     signal.addEventListener('abort', () => {
@@ -249,7 +260,7 @@ test('a phase may take a day', async () => {
     });
     return new Promise(() => {});
   });
-  clock.increment(86_399_999);
+  clock.increment(2 ** 31 - 2);
   assert.not.ok(aborted);
   clock.increment(1);
   assert.is((await output).status, 'failed');

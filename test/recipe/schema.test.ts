@@ -5,6 +5,7 @@ import { presetNames, presetRecipe } from '../../src/recipe/presets.ts';
 import { applySettings, recipeKeys, recipeSchema } from '../../src/recipe/schema.ts';
 
 const quick = presetRecipe('quick');
+const keys = recipeKeys(quick.recipe);
 
 function refusal(setting: string): OptimaError {
   try {
@@ -97,7 +98,7 @@ test('choosing by validation needs validation tasks', () => {
 });
 
 test('every key is documented', () => {
-  for (const { key, description } of recipeKeys) assert.ok(description.length > 10, key);
+  for (const { key, description } of keys) assert.ok(description.length > 10, key);
 });
 
 test('an unknown preset is refused with the nearest one', () => {
@@ -170,7 +171,7 @@ const at = (recipe: unknown, key: string): unknown =>
 
 test('every key takes what it says, at its bounds too, changes nothing else, and refuses the rest', () => {
   assert.equal(
-    recipeKeys.map(({ key, type }) => [key, type]),
+    keys.map(({ key, type }) => [key, type]),
     Object.entries(takes).map(([key, [type]]) => [key, type]),
   );
   const validated = applySettings(quick, ['evaluation.validationTasks=3']);
@@ -179,7 +180,7 @@ test('every key takes what it says, at its bounds too, changes nothing else, and
       const changed = applySettings(validated, [`${key}=${text}`]);
       const value = /^(null|true|false|-?[\d.]+(e-?\d+)?)$/.test(text) ? JSON.parse(text) : text;
       assert.is(at(changed, key), text === '0x10' ? 16 : value, `${key}=${text}`);
-      const differing = recipeKeys.filter((other) => at(changed, other.key) !== at(validated, other.key));
+      const differing = keys.filter((other) => at(changed, other.key) !== at(validated, other.key));
       assert.ok(
         differing.every((other) => other.key === key),
         `${key} changes ${differing.map((other) => other.key)}`,
@@ -188,8 +189,21 @@ test('every key takes what it says, at its bounds too, changes nothing else, and
     for (const text of refused) {
       const { message, hint } = refusal(`${key}=${text}`);
       assert.is(message, `--set ${key}=${text}: ${key} must be ${type}.`);
-      assert.is(hint, recipeKeys.find((other) => other.key === key)!.description);
+      assert.is(hint, keys.find((other) => other.key === key)!.description);
     }
+  }
+});
+
+test('which recipe it is decides what keys there are: one that is none is refused', () => {
+  assert.equal(recipeKeys('isft'), keys);
+  assert.is(keys[0]!.key, 'recipe');
+  for (const recipe of ['idpo', '', null, undefined]) {
+    const { success, error } = recipeSchema.safeParse({ ...quick, recipe });
+    assert.not.ok(success);
+    assert.equal(
+      error!.issues.map(({ path }) => path.join('.')),
+      ['recipe'],
+    );
   }
 });
 

@@ -2,13 +2,14 @@
 import { test } from 'uvu';
 import * as assert from 'uvu/assert';
 import type { OptimaError } from '../../src/domain/errors.ts';
-import { measureTeam } from '../../src/domain/metrics.ts';
-import type { GenerationRequest } from '../../src/domain/model.ts';
-import { silent } from '../../src/domain/progress.ts';
+import { TeamFigures } from '../../src/domain/metrics.ts';
+import type { GenerationRequest, LanguageModel } from '../../src/domain/model.ts';
+import { type Progress, silent } from '../../src/domain/progress.ts';
 import { createRng } from '../../src/domain/rng.ts';
 import { scriptedModel } from '../../src/models/scripted/index.ts';
-import { type EvaluationPlan, evaluateTeam } from '../../src/rollouts/evaluate.ts';
+import { type EvaluationPlan, evaluateTeam, measureEvaluation } from '../../src/rollouts/evaluate.ts';
 import { loadTasks } from '../../src/scenario/tasks.ts';
+import { measureTeam } from '../support/metrics.ts';
 import { solveWordPair, wordPairs } from '../support/scenarios.ts';
 
 const scenario = wordPairs();
@@ -39,8 +40,8 @@ test('the first tasks of the split are played once each, plain and at temperatur
     const { trajectories } = await evaluateTeam(plan({ split }));
     const tasks = await loadTasks(scenario, split, { from: 0, count: 8 }, createRng(11));
     assert.equal(
-      trajectories.map(({ id, format, plainViews }) => [id, format, plainViews.alice]),
-      tasks.map(({ id, task }) => [`trained/${id}/0`, null, `word: ${(task as { left: string }).left}`]),
+      trajectories.map(({ id, format, views }) => [id, format, views.alice]),
+      tasks.map(({ id, task }) => [`trained/${id}.0`, null, `word: ${(task as { left: string }).left}`]),
     );
   }
   for (const { sampling } of requests) {
@@ -51,12 +52,12 @@ test('the first tasks of the split are played once each, plain and at temperatur
 test('its figures are those of its dialogues, the interval drawn from the phase’s own generator', async () => {
   const { metrics, trajectories } = await evaluateTeam(plan());
   assert.equal(metrics, measureTeam(trajectories, createRng(11).split('bootstrap').split('trained')));
-  assert.is(metrics.f1, 3 / 8);
+  assert.is(metrics.taskScore, 3 / 8);
   assert.is(metrics.n, 8);
   const base = await evaluateTeam(plan({ phase: 'base' }));
   assert.equal(
-    base.metrics.f1Interval,
-    measureTeam(base.trajectories, createRng(11).split('bootstrap').split('base')).f1Interval,
+    base.metrics.taskScoreInterval,
+    measureTeam(base.trajectories, createRng(11).split('bootstrap').split('base')).taskScoreInterval,
   );
 });
 
@@ -78,7 +79,80 @@ test('with one dialogue that was judged there are figures, with none there is an
   assert.is(error?.code, 'evaluation.empty');
   assert.is(
     error?.message,
-    'trained: all 3 dialogues failed, the first because: Turn 0 of alice failed: Request trained/test-00000/0#0: no words',
+    'trained: all 3 dialogues failed, the first because: Turn 0 of alice failed: Request trained/test-00000.0: no words',
+  );
+});
+
+test('a format is asked for in every dialogue, where there is one', async () => {
+  requests.length = 0;
+  const format = { name: 'terse', prompt: 'Be terse.' };
+  const { trajectories } = await evaluateTeam(plan({ format, count: 3 }));
+  assert.equal(
+    trajectories.map(({ format }) => format),
+    ['terse', 'terse', 'terse'],
+  );
+  for (const { messages } of requests) assert.match(messages[0]!.content, /^word: \w+\nBe terse\.$/);
+  assert.match(trajectories[0]!.views.alice!, /^word: \w+$/);
+});
+
+test('a team has one model for every role, or one for each', async () => {
+  const other = scriptedModel({ reply: solveWordPair, hash: 'other' });
+  const { trajectories } = await evaluateTeam(plan({ models: [{ alice: model, bob: other }], count: 1 }));
+  assert.equal(
+    trajectories[0]!.turns.map(({ speaker, policyHash }) => [speaker, policyHash]),
+    [
+      ['alice', 'scripted'],
+      ['bob', 'other'],
+      ['alice', 'scripted'],
+    ],
+  );
+});
+
+test('cohorts of the team play side by side, with the same result', async () => {
+  const sizes: number[] = [];
+  const counting: LanguageModel = {
+    ...model,
+    generate(asked, options) {
+      sizes.push(asked.length);
+      return model.generate(asked, options);
+    },
+  };
+  const alone = await evaluateTeam(plan());
+  const split = await evaluateTeam(plan({ models: [counting, counting], concurrency: 3 }));
+  assert.equal(split, alone);
+  assert.is(Math.max(...sizes), 3);
+});
+
+test('a watcher is told of the stage, of each dialogue, and of what came of them', async () => {
+  const lines: string[] = [];
+  const progress: Progress = {
+    begin: (stage, total, unit) => lines.push(`${stage}: ${total} ${unit}`),
+    advance: (done) => lines.push(String(done)),
+    end: (result) => lines.push(result),
+    measured: () => lines.push('measured'),
+  };
+  await evaluateTeam(plan({ count: 3, concurrency: 2, progress }));
+  assert.equal(lines, ['trained: 3 dialogues', '1', '2', '3', '3 dialogues']);
+});
+
+test('an evaluation that is interrupted has no result', async () => {
+  const error = await evaluateTeam(plan({ signal: AbortSignal.abort() })).then(
+    () => null,
+    (thrown: OptimaError) => thrown,
+  );
+  assert.is(error?.code, 'interrupted');
+});
+
+test('figures of dialogues that were folded elsewhere give the metrics of the phase', async () => {
+  const { metrics, trajectories } = await evaluateTeam(plan());
+  const figures = new TeamFigures();
+  for (const trajectory of trajectories) figures.add(trajectory);
+  assert.equal(measureEvaluation('trained', figures, createRng(11)), metrics);
+  assert.throws(
+    () => measureEvaluation('base', new TeamFigures(), createRng(11)),
+    (error: OptimaError) =>
+      error.code === 'evaluation.empty' &&
+      error.message === 'base: all 0 dialogues failed, the first because: null',
   );
 });
 

@@ -3,17 +3,22 @@ import fs from 'node:fs';
 import path from 'node:path';
 import { test } from 'uvu';
 import * as assert from 'uvu/assert';
-import { foldDialogues } from '../../src/actors/index.ts';
-import { isDialogueMessage, type RunEventOf, type RunEventType } from '../../src/domain/events.ts';
-import type { PolicyHash } from '../../src/domain/ids.ts';
-import { measureTeam } from '../../src/domain/metrics.ts';
+import { Forest } from '../../src/domain/conversation-tree.ts';
+import {
+  isDialogueMessage,
+  type PhaseKind,
+  type PhaseOutputOf,
+  type RunEventOf,
+  type RunEventType,
+} from '../../src/domain/events.ts';
+import type { PolicyHash, TeamPolicy } from '../../src/domain/ids.ts';
 import { createRng } from '../../src/domain/rng.ts';
 import { type Trajectory, viewOf } from '../../src/domain/transcript.ts';
-import type { GenerateOutput, SelectOutput, TrainOutput } from '../../src/machines/index.ts';
 import { type ChatTokenizer, loadTokenizer } from '../../src/models/tokenizer/index.ts';
-import { type EvaluateFigures, type RankFigures, startsFromBase } from '../../src/run/plan.ts';
+import { planIterations } from '../../src/run/plan.ts';
 import { type TrainingResult, trainTeam } from '../../src/run/train.ts';
 import { tf } from '../../src/tensor/index.ts';
+import { measureTeam } from '../support/metrics.ts';
 import { temporaryFolder, writeRandomCheckpoint } from '../support/run.ts';
 import {
   type Spied,
@@ -62,14 +67,29 @@ const logOf = ({ training }: Spied) =>
     .map((line) => JSON.parse(line));
 const eventsOf = <Type extends RunEventType>(run: Spied, type: Type): RunEventOf<Type>[] =>
   logOf(run).filter((event) => event.type === type);
-/** Of whichever phase: it has the figures of its kind. */
-type PhaseOutput = GenerateOutput & RankFigures & SelectOutput & TrainOutput & EvaluateFigures;
-const outputOf = (run: Spied, phase: string) =>
-  eventsOf(run, 'phase.completed').find((event) => event.phase === phase)!.output as unknown as PhaseOutput;
-const dialoguesOf = (run: Spied): Map<string, Trajectory> =>
-  new Map(foldDialogues(logOf(run).filter(isDialogueMessage)).map((dialogue) => [dialogue.id, dialogue]));
+/** A phase's kind is the last part of its name, or it is an evaluation. */
+type KindOf<Phase extends string> = Phase extends `${string}/${infer Kind extends PhaseKind}`
+  ? Kind
+  : 'evaluate';
+function outputOf<Phase extends string>(run: Spied, phase: Phase): PhaseOutputOf<KindOf<Phase>> {
+  const { output } = eventsOf(run, 'phase.completed').find((event) => event.phase === phase)!;
+  assert.is(output.kind, phase.split('/')[1] ?? 'evaluate');
+  return output as never;
+}
+const dialoguesOf = (run: Spied): Map<string, Trajectory> => {
+  const forest = new Forest();
+  for (const message of logOf(run).filter(isDialogueMessage)) forest.hear(message);
+  return new Map(forest.trajectories().map((dialogue) => [dialogue.id, dialogue]));
+};
+/** The dialogue of a node: all further branches of the script's dialogues are the first. */
+const dialogueOf = (node: string) => node.replace(/(\.\d+)(\.0)*$/, '$1');
 const unique = <T>(items: readonly T[]): T[] => [...new Set(items)];
-const trainedBy = (run: Spied, iteration: string): PolicyHash => outputOf(run, `${iteration}/train`).policy!;
+const everyRole = (hash: PolicyHash): TeamPolicy => ({ alice: hash, bob: hash });
+function trainedBy(run: Spied, iteration: string): PolicyHash {
+  const { policy } = outputOf(run, `${iteration}/train`);
+  assert.equal(policy, everyRole(policy.alice!));
+  return policy.alice!;
+}
 const speakers = ({ calls }: Spied, kind: 'generate' | 'score', phase: string) =>
   unique(calls.filter((call) => call.kind === kind && call.phase === phase).map(({ hash }) => hash));
 
@@ -113,7 +133,7 @@ test('every iteration generates with the policy that the one before it trained',
   for (const { policyHash } of [...dialoguesOf(usual).values()].flatMap(({ turns }) => turns)) {
     assert.ok([base, ...trained].includes(policyHash));
   }
-  assert.is(usual.result.policy, trained[2]);
+  assert.equal(usual.result.policy, everyRole(trained[2]!));
 });
 
 test('readability is measured under the frozen base, in plain views, for every dialogue of the iteration', () => {
@@ -124,7 +144,7 @@ test('readability is measured under the frozen base, in plain views, for every d
   );
   assert.equal(
     unique(scored.map(({ id }) => id.split(':')[0])),
-    unique(generated.map(({ id }) => id.split('#')[0])),
+    unique(generated.map(({ id }) => dialogueOf(id))),
   );
   for (const { system } of scored) assert.not.match(system, '\n');
   // The worst turn is the third: 0.5 nats, and a quarter more for each turn.
@@ -145,9 +165,9 @@ test('training starts from the policy before, the first from the base', () => {
 });
 
 test('initialization trains from the base whatever the recipe says of iterations', () => {
-  const recipe = spyRecipe('isft.startFrom=previous');
-  assert.ok(startsFromBase({ index: 0, kind: 'init' }, recipe, 'information-exchange'));
-  assert.not(startsFromBase({ index: 1, kind: 'isft' }, recipe, 'debate'));
+  const [first, second] = planIterations(spyRecipe('isft.startFrom=previous'), { kind: 'debate' });
+  assert.is(first!.train.startFrom, 'base');
+  assert.is(second!.train.startFrom, 'latest');
 });
 
 for (const [what, settings, scenario, fromBase] of [
@@ -182,13 +202,14 @@ test('training sees the selected dialogues alone, each as every role sees it wit
     assert.is(kept.length, 2);
     assert.ok(kept.every(({ dialogueId }) => dialogueId.startsWith(phase.replace('select', 'generate'))));
     const expected = kept.flatMap(({ dialogueId }) => {
-      const { plainViews, turns } = dialogues.get(dialogueId)!;
-      return ['alice', 'bob'].map((role) => sequenceOf(role, plainViews[role]!, turns));
+      const { views, turns } = dialogues.get(dialogueId)!;
+      return ['alice', 'bob'].map((role) => sequenceOf(role, views[role]!, turns));
     });
     const trained = usual.trainings[index]!.steps.flat().map(({ tokenIds }) => tokenIds.join());
     assert.equal(trained.toSorted(), expected.toSorted(), phase);
-    assert.is(outputOf(usual, phase.replace('select', 'train')).steps, 2);
-    assert.is(outputOf(usual, phase.replace('select', 'train')).loss, spiedLoss);
+    const { steps, loss } = outputOf(usual, phase.replace('select', 'train') as `${string}/train`);
+    assert.is(steps, 2);
+    assert.is(loss, spiedLoss);
   }
 });
 
@@ -227,7 +248,7 @@ test('each phase has tasks of its split, and no iteration those of another', () 
 test('samples, temperature and cap are those of the recipe; evaluation takes the likeliest tokens, once', () => {
   const askedIn = (phase: string) =>
     usual.calls.filter((call) => call.kind === 'generate' && call.phase === phase);
-  const samplesOf = (phase: string) => unique(askedIn(phase).map(({ id }) => id.replace(/#.*/, ''))).length;
+  const samplesOf = (phase: string) => unique(askedIn(phase).map(({ id }) => dialogueOf(id))).length;
   for (const [phase, temperature, samples] of [
     ['base', 0, 2],
     ['init-0/generate', 0.4, 6],
@@ -251,14 +272,16 @@ test('format prompts are drawn in initialization alone, one for both sides of ea
   const ran = await carryOut(['initialization.tasks=4', 'iterations=1']);
   const prompts = spyFormats.map(({ prompt }) => prompt);
   const seen: string[] = [];
-  for (const { id, format, views, plainViews } of dialoguesOf(ran).values()) {
+  const asked = new Map<string, string>();
+  for (const { kind, id, system } of ran.calls) if (kind === 'generate') asked.set(id, system);
+  for (const { id, format, views, turns } of dialoguesOf(ran).values()) {
+    for (const view of Object.values(views)) assert.not.match(view, '\n');
     if (!id.startsWith('init-0/generate')) {
       assert.is(format, null, id);
-      assert.equal(views, plainViews);
       continue;
     }
     const { prompt } = spyFormats.find(({ name }) => name === format)!;
-    for (const role of ['alice', 'bob']) assert.is(views[role], `${plainViews[role]}\n${prompt}`);
+    for (const turn of turns) assert.is(asked.get(turn.id), `${views[turn.speaker]}\n${prompt}`);
     seen.push(prompt);
   }
   assert.is(seen.length, 12);
@@ -299,7 +322,7 @@ test('rewards follow the weights of the recipe, and those of the scenario where 
     const mean = ranking.reduce((sum, { reward }) => sum + reward!, 0) / 6;
     assert.ok(Math.abs(outputOf(ran, 'init-0/rank').meanReward! - mean) < 1e-12);
     assert.is(outputOf(ran, 'init-0/rank').ranked, 6);
-    assert.is(outputOf(ran, 'init-0/rank').metrics.f1, 4 / 6);
+    assert.is(outputOf(ran, 'init-0/rank').metrics.taskScore, 4 / 6);
   }
   const floored = await carryOut(['iterations=0', 'reward.lossFloor=2']);
   assert.equal(unique(eventsOf(floored, 'trajectory.ranked').map(({ terms }) => terms!.loss)), [2]);
@@ -344,7 +367,7 @@ test('selection keeps what exceeds the threshold of its kind of iteration, and t
     belowThreshold: 1,
     beyondFraction: 0,
   });
-  assert.equal(outputOf(init, 'init-0/select'), { kept: 1, threshold: best });
+  assert.equal(outputOf(init, 'init-0/select'), { kind: 'select', kept: 1, threshold: best });
   const later = await carryOut(['iterations=1', 'isft.keepFraction=0.5']);
   assert.equal(keptOf(later), [2, 1]);
   const both = await carryOut(['iterations=1', 'initialization.keepFraction=0.5', 'isft.thetaSft=0.2']);
@@ -354,7 +377,7 @@ test('selection keeps what exceeds the threshold of its kind of iteration, and t
 test('what may not be trained on is not selected, and is counted', async () => {
   const capped = await carryOut(['iterations=0', 'maxMessageTokens=16', 'eligible.turnCap=false'], {
     reply: (request) =>
-      request.id.includes('/2#') ? `${script(request)} ${'well '.repeat(20)}` : script(request),
+      dialogueOf(request.id).endsWith('.2') ? `${script(request)} ${'well '.repeat(20)}` : script(request),
   });
   const ranking = eventsOf(capped, 'trajectory.ranked').slice(0, 6);
   const kept = eventsOf(capped, 'selection.made')[0]!.kept.map(({ dialogueId }) => dialogueId);
@@ -404,10 +427,10 @@ test('a later selection of nothing ends the run with the policy before', async (
       'trained',
     ],
   );
-  assert.is(ran.result.policy, trainedBy(ran, 'init-0'));
+  assert.equal(ran.result.policy, everyRole(trainedBy(ran, 'init-0')));
   assert.is(ran.result.iterations.length, 1);
   assert.equal(speakers(ran, 'generate', 'trained'), [trainedBy(ran, 'init-0')]);
-  assert.equal(outputOf(ran, 'isft-1/select'), { kept: 0, threshold: null });
+  assert.equal(outputOf(ran, 'isft-1/select'), { kind: 'select', kept: 0, threshold: null });
   assert.ok(ran.stages.some((stage) => /^isft-1\/select: nothing to train on.*the run ends/.test(stage)));
 });
 
@@ -416,11 +439,11 @@ test('the run ends with the policy that did best on validation where the recipe 
   const ran = await carryOut(['keep=best-validation', 'evaluation.validationTasks=2'], {
     reply: (request) => {
       const brief = request.id.startsWith('isft-1/evaluate') || !/evaluate|trained/.test(request.id);
-      return brief || !request.id.endsWith('#0') ? script(request) : `well ${script(request)}`;
+      return brief || request.id !== dialogueOf(request.id) ? script(request) : `well ${script(request)}`;
     },
   });
   const best = trainedBy(ran, 'isft-1');
-  assert.is(ran.result.policy, best);
+  assert.equal(ran.result.policy, everyRole(best));
   assert.equal(speakers(ran, 'generate', 'trained'), [best]);
 });
 
@@ -454,19 +477,19 @@ test('figures of evaluations and iterations are told once, written and returned'
   );
   assert.equal(
     result.iterations.map(({ policy }) => policy),
-    [trainedBy(usual, 'init-0'), trainedBy(usual, 'isft-1'), trainedBy(usual, 'isft-2')],
+    [trainedBy(usual, 'init-0'), trainedBy(usual, 'isft-1'), trainedBy(usual, 'isft-2')].map(everyRole),
   );
   assert.is(result.iterations[1]!.generated.n, 4);
   assert.is(result.iterations[1]!.validation!.n, 1);
   assert.is(result.base.n, 2);
   assert.is(rows[0]!.policy, training.run.manifest.base.hash);
-  assert.is(rows[4]!.policy, result.policy);
+  assert.is(rows[4]!.policy, result.policy.alice);
   assert.equal(outputOf(usual, 'base').metrics, result.base);
   assert.equal(outputOf(usual, 'trained').metrics, result.trained);
-  assert.is(outputOf(usual, 'trained').taskScore, result.trained.f1);
-  assert.is(outputOf(usual, 'trained').tokens, result.trained.tokens);
+  assert.equal(outputOf(usual, 'trained').policy, result.policy);
+  assert.is(rows[4]!.f1, result.trained.taskScore);
   assert.ok(result.trained.tokens < result.base.tokens);
-  assert.is(outputOf(usual, 'isft-1/evaluate').tasks, 1);
+  assert.is(outputOf(usual, 'isft-1/evaluate').metrics.n, 1);
 });
 
 test('the samples show the same tasks before and after', () => {
@@ -530,6 +553,31 @@ function toldBefore(events: readonly { type: string; phase: string }[]): number 
   return done.filter((phase) => /^(base|trained)$|evaluate$/.test(phase)).length;
 }
 
+test('without workers a run computes here, each phase with its policy, and frees what it loaded', async () => {
+  const before = tf.memory().numTensors;
+  const anything = ['cappedMessage', 'emptyMessage', 'repetition'].map((name) => `eligible.${name}=true`);
+  const recipe = spyRecipe(
+    'iterations=1',
+    'maxMessageTokens=4',
+    'initialization.thetaInit=-100',
+    ...anything,
+  );
+  const spied = await spyOn({ folder: fresh(), model, recipe });
+  const { policy } = await trainTeam({ ...spied.training, workers: undefined });
+  spied.training.run.close();
+  assert.equal([spied.calls, spied.trainings], [[], []]);
+  assert.equal(policy, everyRole(trainedBy(spied, 'isft-1')));
+  for (const [phase, hash] of [
+    ['init-0/generate', spied.training.run.manifest.base.hash],
+    ['isft-1/generate', trainedBy(spied, 'init-0')],
+    ['trained', policy.alice!],
+  ]) {
+    const turns = [...dialoguesOf(spied).values()].filter(({ id }) => id.startsWith(`${phase}/`));
+    assert.equal(unique(turns.flatMap((dialogue) => dialogue.turns.map((turn) => turn.policyHash))), [hash]);
+  }
+  assert.is(tf.memory().numTensors, before);
+});
+
 test('policies are disposed at the end of a run, and when it fails', async () => {
   const before = tf.memory().numTensors;
   await carryOut();
@@ -549,31 +597,6 @@ test('policies are disposed at the end of a run, and when it fails', async () =>
   );
   spied.training.run.close();
   assert.match(error.message, 'no gradient today');
-  assert.is(tf.memory().numTensors, before);
-});
-
-test('without workers a run computes here, each phase with its policy, and frees what it loaded', async () => {
-  const before = tf.memory().numTensors;
-  const anything = ['cappedMessage', 'emptyMessage', 'repetition'].map((name) => `eligible.${name}=true`);
-  const recipe = spyRecipe(
-    'iterations=1',
-    'maxMessageTokens=4',
-    'initialization.thetaInit=-100',
-    ...anything,
-  );
-  const spied = await spyOn({ folder: fresh(), model, recipe });
-  const { policy } = await trainTeam({ ...spied.training, workers: undefined });
-  spied.training.run.close();
-  assert.equal([spied.calls, spied.trainings], [[], []]);
-  assert.is(policy, trainedBy(spied, 'isft-1'));
-  for (const [phase, hash] of [
-    ['init-0/generate', spied.training.run.manifest.base.hash],
-    ['isft-1/generate', trainedBy(spied, 'init-0')],
-    ['trained', policy],
-  ]) {
-    const turns = [...dialoguesOf(spied).values()].filter(({ id }) => id.startsWith(`${phase}/`));
-    assert.equal(unique(turns.flatMap((dialogue) => dialogue.turns.map((turn) => turn.policyHash))), [hash]);
-  }
   assert.is(tf.memory().numTensors, before);
 });
 

@@ -94,6 +94,47 @@ test('a run ends with the summary of the contract', async () => {
   assert.is(summary.iterations.length, 2);
   assert.ok(fs.existsSync(path.join(undisturbed, 'checkpoints', summary.policy, 'model.safetensors')));
   for (const line of stdout.trim().split('\n')) assert.type(JSON.parse(line).event, 'string');
+
+  // Scores are called f1, one policy is one hash, here and in the metrics of the run.
+  const rows = fs
+    .readFileSync(path.join(undisturbed, 'metrics.jsonl'), 'utf8')
+    .trim()
+    .split('\n')
+    .map((line) => JSON.parse(line));
+  const printed = stdout
+    .trim()
+    .split('\n')
+    .map((line) => JSON.parse(line));
+  assert.equal(
+    printed.filter(({ event }) => event === 'evaluation' || event === 'iteration'),
+    rows,
+  );
+  assert.equal(
+    rows.map(({ event, phase, iteration }) => [event, phase ?? iteration]),
+    [
+      ['evaluation', 'base'],
+      ['iteration', 0],
+      ['iteration', 1],
+      ['evaluation', 'trained'],
+    ],
+  );
+  const figures = ({ f1, exactMatch, tokens, agreement, turns, n }: Record<string, number>) =>
+    Object.entries({ f1, exactMatch, tokens, agreement, turns, n });
+  assert.equal(Object.entries(summary.base), figures(rows[0]));
+  assert.equal(Object.entries(summary.trained), figures(rows[3]));
+  assert.equal(
+    summary.iterations.map((one: object) => ({ event: 'iteration', ...one })),
+    rows.slice(1, 3),
+  );
+  for (const { policy } of [...rows, summary]) assert.match(policy, /^[0-9a-f]{16}$/);
+  assert.is(summary.policy, rows[3].policy);
+  assert.ok(rows.every((row) => !JSON.stringify(row).includes('taskScore')));
+  const results = await optimaHere(['results', undisturbed, '--out', 'results.md'], { folder });
+  assert.is(results.code, 0, results.stderr);
+  assert.match(
+    fs.readFileSync(path.join(folder, 'results.md'), 'utf8'),
+    `| 1 | ${rows[0].f1.toFixed(3)} (${rows[0].f1Interval[0].toFixed(3)}–`,
+  );
 });
 
 test('a log that can grow no further is one clear line', async () => {
@@ -128,10 +169,9 @@ test('killed in every phase and resumed, it ends in the same weights and the sam
     fs.readFileSync(path.join(disturbed, 'metrics.jsonl'), 'utf8'),
     fs.readFileSync(path.join(undisturbed, 'metrics.jsonl'), 'utf8'),
   );
-  assert.is(
-    summaryOf(stdout).policy,
-    JSON.parse(withoutTimes(undisturbed).trim().split('\n').at(-1)!).policy,
-  );
+  const { policy } = summaryOf(stdout);
+  const last = JSON.parse(withoutTimes(undisturbed).trim().split('\n').at(-1)!);
+  assert.equal(last.policy, { alice: policy, bob: policy });
 });
 
 test('a log that holds another event than the run arrives at is a divergence', async () => {
@@ -139,8 +179,9 @@ test('a log that holds another event than the run arrives at is a divergence', a
   const lines = fs.readFileSync(log, 'utf8').trimEnd().split('\n');
   // The last phase is taken up again: cut its end, and change what it had said.
   const from = lines.findLastIndex((line) => line.includes('"type":"phase.started"'));
-  const cut = lines.slice(0, from + 8);
-  cut[from + 4] = cut[from + 4]!.replace(/"(promptTokens|index)":\d+/, '"$1":9999');
+  const said = lines.findIndex((line, index) => index > from && line.includes('"promptTokens"'));
+  const cut = lines.slice(0, said + 3);
+  cut[said] = cut[said]!.replace(/"promptTokens":\d+/, '"promptTokens":9999');
   fs.writeFileSync(log, `${cut.join('\n')}\n`);
   const manifest = JSON.parse(fs.readFileSync(path.join(disturbed, 'manifest.json'), 'utf8'));
   manifest.phases.pop();
@@ -148,7 +189,7 @@ test('a log that holds another event than the run arrives at is a divergence', a
   const { code, stdout } = await optimaHere(['train', '--resume', disturbed, '--json', '--workers', '0']);
   assert.is(code, 1);
   assert.is(summaryOf(stdout).code, 'run.diverged');
-  assert.match(summaryOf(stdout).message, `events.jsonl:${from + 5}:`);
+  assert.match(summaryOf(stdout).message, `events.jsonl:${said + 1}:`);
 });
 
 test('a run whose tasks or recipe are not what they were is not continued', async () => {

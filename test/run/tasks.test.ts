@@ -1,4 +1,4 @@
-// Which tasks a run takes and where its fine-tunings start: the plan of a run.
+// The tasks of a run: how many of each split, and the hash of what they say.
 import { createHash } from 'node:crypto';
 import { test } from 'uvu';
 import * as assert from 'uvu/assert';
@@ -6,8 +6,8 @@ import type { OptimaError } from '../../src/domain/errors.ts';
 import { createRng, type Rng } from '../../src/domain/rng.ts';
 import { presetRecipe } from '../../src/recipe/presets.ts';
 import { applySettings } from '../../src/recipe/schema.ts';
-import { planIterations, startsFromBase } from '../../src/run/plan.ts';
-import { hashTasks, trainingTasks } from '../../src/run/tasks.ts';
+import { planIterations } from '../../src/run/plan.ts';
+import { hashTasks, taskCounts } from '../../src/run/tasks.ts';
 import {
   agreement,
   defineScenario,
@@ -41,8 +41,8 @@ const scenario = defineScenario({
 
 test('no two iterations have a task in common, and none is left out', async () => {
   const ids = [];
-  for (const iteration of planIterations(recipe)) {
-    const tasks = await loadTasks(scenario, 'train', trainingTasks(recipe, iteration), createRng(1));
+  for (const { generate } of planIterations(recipe, scenario)) {
+    const tasks = await loadTasks(scenario, 'train', generate.tasks, createRng(1));
     ids.push(...tasks.map(({ id }) => Number(id.split('-')[1])));
   }
   assert.equal(
@@ -71,14 +71,6 @@ test('the hash of the tasks changes with the seed, the views and the answers, an
     hashTasks({ ...scenario, roles: { ...scenario.roles, bob: { sees: () => 'm' } } }, recipe),
   ];
   assert.is(new Set([hash, ...(await Promise.all(others))]).size, 4);
-});
-
-test('fine-tuning starts from the base in debates, else from the previous policy, unless the recipe says', () => {
-  const [init, first] = planIterations(recipe);
-  assert.ok(startsFromBase(init!, recipe, 'information-exchange'));
-  assert.not.ok(startsFromBase(first!, recipe, 'information-exchange'));
-  assert.ok(startsFromBase(first!, recipe, 'debate'));
-  assert.not.ok(startsFromBase(first!, applySettings(recipe, ['isft.startFrom=previous']), 'debate'));
 });
 
 test('tasks are the first of their split, under ids that say which, from the run’s generator for tasks', async () => {
@@ -112,16 +104,17 @@ test('a source that gives more tasks than asked for is refused, too', async () =
   }
 });
 
-test('the ranges of the iterations are those of the recipe', () => {
-  assert.equal(
-    planIterations(recipe).map((iteration) => trainingTasks(recipe, iteration)),
-    [
-      { from: 0, count: 5 },
-      { from: 5, count: 4 },
-      { from: 9, count: 4 },
-      { from: 13, count: 4 },
-    ],
-  );
+test('a run needs the training tasks of all its iterations, and the most of a split that one evaluation plays', () => {
+  assert.equal(taskCounts(scenario, recipe), { train: 17, validation: 0, test: 2 });
+  const counts = (...settings: string[]) => taskCounts(scenario, applySettings(recipe, settings));
+  assert.equal(counts('iterations=0'), { train: 5, validation: 0, test: 2 });
+  assert.equal(counts('iterations=1', 'isft.tasks=100'), { train: 105, validation: 0, test: 2 });
+  assert.equal(counts('evaluation.validationTasks=3', 'evaluation.tasks=70'), {
+    train: 17,
+    validation: 3,
+    test: 70,
+  });
+  assert.equal(counts('initialization.samplesPerTask=9', 'isft.samplesPerTask=9').train, 17);
 });
 
 test('the hash is SHA-256 over formats, and ids, plain views and answers of every task the run needs', async () => {

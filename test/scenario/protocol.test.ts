@@ -5,7 +5,7 @@ import { agreement, dialogue, tagged, unchangedAnswer } from '../../src/scenario
 
 const answer = tagged('A');
 const turns = (...said: [speaker: string, text: string][]) =>
-  said.map(([speaker, text], index) => ({ speaker, text, index }) as Turn);
+  said.map(([speaker, text]) => ({ speaker, text }) as Turn);
 
 test('roles take turns in their order', () => {
   const protocol = dialogue({ order: ['a', 'b', 'c'], maxTurns: 6, until: agreement() });

@@ -1,6 +1,6 @@
 import { test } from 'uvu';
 import * as assert from 'uvu/assert';
-import { systemText } from '../../src/scenario/index.ts';
+import { formattedRoles, systemText } from '../../src/scenario/index.ts';
 import { wordPairs } from '../support/scenarios.ts';
 
 const terse = { name: 'terse', prompt: 'Be terse.' };
@@ -18,6 +18,8 @@ test('a role that is not formatted never gets a format prompt', () => {
   const scenario = wordPairs({
     roles: { alice: { ...roles.alice!, formatted: false }, bob: { ...roles.bob!, formatted: true } },
   });
+  assert.equal(formattedRoles(scenario), ['bob']);
+  assert.equal(formattedRoles(wordPairs()), ['alice', 'bob']);
   assert.is(systemText(scenario, 'alice', task, terse), 'word: oak');
   assert.is(systemText(scenario, 'bob', task, terse), 'word: elm\nBe terse.');
 });

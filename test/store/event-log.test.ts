@@ -6,7 +6,7 @@ import { test } from 'uvu';
 import * as assert from 'uvu/assert';
 import { OptimaError } from '../../src/domain/errors.ts';
 import type { RunEvent } from '../../src/domain/events.ts';
-import { EventLog, type WriteBytes } from '../../src/store/event-log.ts';
+import { createEventHash, EventLog, type WriteBytes } from '../../src/store/event-log.ts';
 
 const folder = fs.mkdtempSync(path.join(os.tmpdir(), 'optima-log-'));
 test.after(() => fs.rmSync(folder, { recursive: true }));
@@ -14,6 +14,7 @@ test.after(() => fs.rmSync(folder, { recursive: true }));
 let time = 0;
 const clock = { now: () => time++ * 1000 };
 const started = (phase: string): RunEvent => ({ type: 'phase.started', phase });
+const read = (log: EventLog, from: number, to?: number): RunEvent[] => [...log.events(from, to)];
 const withoutTimes = (file: string) => fs.readFileSync(file, 'utf8').replaceAll(/"at":"[^"]*"/g, '');
 
 function writeLog(name: string, events: readonly RunEvent[]): string {
@@ -40,7 +41,7 @@ test('what was appended is read back, numbered and stamped', () => {
   assert.is(JSON.parse(lines[1]!).seq, 1);
   assert.match(JSON.parse(lines[1]!).at, /^\d{4}-\d\d-\d\dT/);
   const log = new EventLog(file, clock);
-  assert.equal(log.read(0, 2), [started('a'), started('b')]);
+  assert.equal(read(log, 0, 2), [started('a'), started('b')]);
   log.close();
 });
 
@@ -71,14 +72,14 @@ test('a corrupt line in the middle is named and nothing is cut', () => {
   }
 });
 
-test('an event of an unknown shape is corrupt when it is read', () => {
+test('an event of an unknown shape is corrupt as soon as the log is opened, and nothing is cut', () => {
   const file = writeLog('shape.jsonl', [started('a')]);
   fs.appendFileSync(file, '{"seq":1,"at":"1970-01-01T00:00:00.000Z","type":"phase.started","phase":7}\n');
-  const log = new EventLog(file, clock);
-  const error = failure(() => log.read(0, 2));
+  const before = fs.readFileSync(file, 'utf8');
+  const error = failure(() => new EventLog(file, clock));
   assert.is(error.code, 'run.corrupt');
-  assert.match(error.message, 'shape.jsonl:2:');
-  log.close();
+  assert.match(error.message, /shape\.jsonl:2: .*phase\.started: field phase/);
+  assert.is(fs.readFileSync(file, 'utf8'), before);
 });
 
 test('a reopened log compares what it holds and appends what it does not', () => {
@@ -110,7 +111,9 @@ test('replayThrough passes whole stretches only', () => {
     event.type === 'phase.started' && event.phase === name;
   assert.is(log.replayThrough(isPhase('z')), null);
   assert.is(log.position, 0);
-  assert.equal(log.replayThrough(isPhase('b')), [started('a'), started('b')]);
+  assert.equal(log.replayThrough(isPhase('b')), { from: 0, to: 2 });
+  assert.is(log.position, 2);
+  assert.is(log.replayThrough(isPhase('b')), null, 'what was passed is passed');
   assert.is(log.position, 2);
   log.close();
 });
@@ -133,7 +136,7 @@ test('a full disk is one clear line, and the log is whole again when it is reope
     left -= taken;
     return fs.writeSync(descriptor, bytes, 0, taken);
   };
-  const log = new EventLog(file, clock, fillUp);
+  const log = new EventLog(file, clock, { write: fillUp });
   log.append(started('a'));
   const error = failure(() => log.append(started('b')));
   assert.is(error.code, 'io.write');
@@ -141,7 +144,7 @@ test('a full disk is one clear line, and the log is whole again when it is reope
   assert.match(error.hint!, 'resume');
   log.close();
   const reopened = new EventLog(file, clock);
-  assert.equal(reopened.read(0, 2), [started('a')]);
+  assert.equal(read(reopened, 0, 2), [started('a')]);
   reopened.close();
 });
 
@@ -180,7 +183,7 @@ test('lines longer than a piece, and characters that lie across two, are read as
   const appended: RunEvent[] = [];
   for (const event of events) {
     log.append(event);
-    appended.push(...log.read(log.position - 1));
+    appended.push(...read(log, log.position - 1));
   }
   assert.equal(appended, events);
   const hashes = events.map((_, from) => log.hash(from));
@@ -195,14 +198,14 @@ test('lines longer than a piece, and characters that lie across two, are read as
     () => {
       const again = new EventLog(file, { now: () => 0 });
       for (const event of events) again.append(event);
-      assert.equal(again.read(0), events);
-      assert.equal(again.read(3, 5), events.slice(3, 5));
+      assert.equal(read(again, 0), events);
+      assert.equal(read(again, 3, 5), events.slice(3, 5));
       assert.equal(
         events.map((_, from) => again.hash(from)),
         hashes,
       );
       again.append(started('end'));
-      assert.equal(again.read(5), [started('z'), started('end')]);
+      assert.equal(read(again, 5), [started('z'), started('end')]);
       again.close();
     },
   );
@@ -214,17 +217,18 @@ test('a system that reads or writes a few bytes at a time changes nothing', () =
   const events = ['a', 'bé', '😀'].map(started);
   const whole = writeLog('at-once.jsonl', events);
   const file = path.join(folder, 'bit-by-bit.jsonl');
-  const log = new EventLog(file, clock, (descriptor, bytes) => fs.writeSync(descriptor, bytes, 0, 1));
+  const write: WriteBytes = (descriptor, bytes) => fs.writeSync(descriptor, bytes, 0, 1);
+  const log = new EventLog(file, clock, { write });
   for (const event of events) log.append(event);
   assert.is(withoutTimes(file), withoutTimes(whole));
   withFs(
     'readSync',
     (real) => (descriptor: number, buffer: Buffer, offset: number, length: number, position: number) =>
       real(descriptor, buffer, offset, Math.min(length, 7), position),
-    () => assert.equal(log.read(0), events),
+    () => assert.equal(read(log, 0), events),
   );
   fs.truncateSync(file, fs.readFileSync(file, 'utf8').indexOf('\n') + 1);
-  assert.equal(log.read(0), events.slice(0, 1), 'a log that got shorter ends where it ends');
+  assert.equal(read(log, 0), events.slice(0, 1), 'a log that got shorter ends where it ends');
   log.close();
 });
 
@@ -254,15 +258,17 @@ test('the hash is SHA-256 over the events, a line each, in their order and witho
   assert.is.not(log.hash(0, 2), log.hash(1, 3));
   log.append(started('a'));
   assert.is(log.hash(0), expected('a'), 'what is still to be replayed does not count');
-  assert.equal(log.read(0), [started('a')]);
+  assert.equal(read(log, 0), [started('a')]);
   log.close();
 });
 
 test('replaying begins where the process stands and ends with the log', () => {
   const log = new EventLog(writeLog('stand.jsonl', ['a', 'b', 'a'].map(started)), clock);
   const isA = (event: RunEvent) => event.type === 'phase.started' && event.phase === 'a';
-  assert.equal(log.replayThrough(isA), [started('a')]);
-  assert.equal(log.replayThrough(isA), [started('b'), started('a')]);
+  assert.equal(log.replayThrough(isA), { from: 0, to: 1 });
+  const passed = log.replayThrough(isA)!;
+  assert.equal(passed, { from: 1, to: 3 });
+  assert.equal(read(log, passed.from, passed.to), [started('b'), started('a')]);
   assert.is(log.position, 3);
   assert.not(log.replaying);
   log.append(started('a'));
@@ -283,12 +289,18 @@ test('after a divergence the log is as it was', () => {
 });
 
 test('a line of an unknown shape is named by its number, wherever reading began', () => {
-  const file = writeLog('shape-3.jsonl', [started('a'), started('b')]);
-  fs.appendFileSync(file, '{"seq":2,"at":"1970-01-01T00:00:00.000Z","type":"phase.ended"}\n');
+  const file = writeLog('shape-3.jsonl', ['a', 'b', 'c'].map(started));
+  const whole = fs.readFileSync(file, 'utf8');
   const log = new EventLog(file, clock);
-  assert.match(failure(() => log.read(1, 3)).message, 'shape-3.jsonl:3:');
+  // Changed under an open log, by as many bytes.
+  const last = whole.lastIndexOf('phase.started');
+  fs.writeFileSync(file, `${whole.slice(0, last)}phase.stirred${whole.slice(last + 13)}`);
+  assert.match(failure(() => read(log, 1, 3)).message, 'shape-3.jsonl:3:');
   assert.match(failure(() => log.replayThrough(() => false)).message, 'shape-3.jsonl:3:');
+  assert.is(log.position, 0);
+  assert.equal(read(log, 1, 2), [started('b')], 'the lines before it are read');
   log.close();
+  assert.match(failure(() => new EventLog(file, clock)).message, 'shape-3.jsonl:3:');
 });
 
 test('a line that lacks its time, or does not begin with its number, is not one of this log', () => {
@@ -349,6 +361,118 @@ test('a log that cannot be opened leaves no file open', () => {
   );
   assert.is(opened.length, 1);
   assert.throws(() => fs.fstatSync(opened[0]!), /EBADF/);
+});
+
+test('who opens a log is given every whole line of it: the event, its number, its text without number and time', () => {
+  const events = ['a', 'b€'].map(started);
+  const file = writeLog('fold.jsonl', events);
+  fs.appendFileSync(file, '{"seq":2,"at":"1970-01-01T00:00:00.000Z","type":"phase.started","phase":"torn"}');
+  const seen: unknown[] = [];
+  const log = new EventLog(file, clock, { fold: (...given) => seen.push(given) });
+  assert.equal(
+    seen,
+    events.map((event, number) => [event, number, JSON.stringify(event)]),
+  );
+  log.append(events[0]!);
+  log.append(events[1]!);
+  log.append(started('c'));
+  assert.is(seen.length, 2, 'only what was there when it was opened');
+  log.close();
+});
+
+test('what the fold throws is thrown, at the event in question, and no file stays open', () => {
+  const file = writeLog('refused.jsonl', ['a', 'b', 'c'].map(started));
+  const refusal = new OptimaError('run.corrupt', 'Not b.');
+  const seen: number[] = [];
+  const opened: number[] = [];
+  const open = () =>
+    new EventLog(file, clock, {
+      fold: (event, number) => {
+        seen.push(number);
+        if (event.type === 'phase.started' && event.phase === 'b') throw refusal;
+      },
+    });
+  const error = withFs(
+    'openSync',
+    (real) =>
+      (...args: Parameters<typeof fs.openSync>) => {
+        opened.push(real(...args));
+        return opened.at(-1);
+      },
+    () => failure(open),
+  );
+  assert.is(error, refusal);
+  assert.equal(seen, [0, 1]);
+  assert.throws(() => fs.fstatSync(opened[0]!), /EBADF/);
+});
+
+test('a hash made of the bodies given to a fold is that of the events', () => {
+  const hash = createEventHash();
+  const file = writeLog('folded-hash.jsonl', ['a', 'b€'].map(started));
+  const log = new EventLog(file, clock, { fold: (_event, _number, body) => hash.add(body) });
+  assert.is(hash.digest(), log.hash(0, 2));
+  log.close();
+});
+
+test('skipping moves past what need not be arrived at again, and what follows is compared', () => {
+  const file = writeLog('skip.jsonl', ['a', 'b', 'c'].map(started));
+  const before = fs.readFileSync(file, 'utf8');
+  const log = new EventLog(file, clock);
+  log.skipTo(2);
+  assert.is(log.position, 2);
+  assert.ok(log.replaying);
+  assert.is(failure(() => log.append(started('a'))).code, 'run.diverged');
+  log.append(started('c'));
+  assert.not(log.replaying);
+  assert.equal(read(log, 0), ['a', 'b', 'c'].map(started));
+  log.close();
+  assert.is(fs.readFileSync(file, 'utf8'), before);
+});
+
+test('an event is read when it is asked for, and reading ends with who asks', () => {
+  const text = 'x'.repeat(300_000);
+  const events = Array.from({ length: 20 }, (_, index) => started(`${index}${text}`));
+  const log = new EventLog(writeLog('lazy.jsonl', events), clock);
+  let bytes = 0;
+  withFs(
+    'readSync',
+    (real) => (descriptor: number, buffer: Buffer, offset: number, length: number, position: number) => {
+      const count = real(descriptor, buffer, offset, length, position);
+      bytes += count;
+      return count;
+    },
+    () => {
+      const all = log.events(0, 20);
+      assert.is(bytes, 0, 'nothing is read before');
+      assert.equal(all.next().value, events[0]);
+      assert.is(bytes, piece);
+      for (const event of log.events(5, 20)) {
+        assert.equal(event, events[5]);
+        break;
+      }
+      assert.is(bytes, 2 * piece, 'one piece more');
+      bytes = 0;
+      assert.equal(
+        log.replayThrough((event) => event.type === 'phase.started'),
+        { from: 0, to: 1 },
+      );
+      assert.is(bytes, piece, 'the search for an end stops there');
+    },
+  );
+  log.close();
+});
+
+test('events are those up to where the process stood when it asked', () => {
+  const log = new EventLog(writeLog('stood.jsonl', ['a', 'b', 'c'].map(started)), clock);
+  log.append(started('a'));
+  const soFar = log.events(0);
+  log.append(started('b'));
+  log.append(started('c'));
+  assert.equal([...soFar], [started('a')]);
+  const behind = log.events(2);
+  log.append(started('d'));
+  assert.equal([...behind], [started('c')]);
+  log.close();
 });
 
 test.run();

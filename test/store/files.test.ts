@@ -4,7 +4,7 @@ import path from 'node:path';
 import { test } from 'uvu';
 import * as assert from 'uvu/assert';
 import { OptimaError } from '../../src/domain/errors.ts';
-import { hashText, ioError, makeFolder, syncFolder, writeFileAtomic } from '../../src/store/files.ts';
+import { ioError, makeFolder, syncFolder, writeFileAtomic } from '../../src/store/files.ts';
 import { temporaryFolder } from '../support/run.ts';
 
 const root = temporaryFolder('files');
@@ -130,10 +130,6 @@ test('a folder is made with those above it, and one that is there stays', () => 
       (error: OptimaError) => error.code === 'io.write' && error.message.startsWith(`Cannot write ${file}: `),
     );
   }
-});
-
-test('the hash of a text is the beginning of its SHA-256', () => {
-  assert.is(hashText('abc'), 'ba7816bf8f01cfea');
 });
 
 test.run();

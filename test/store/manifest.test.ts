@@ -5,14 +5,20 @@ import { test } from 'uvu';
 import * as assert from 'uvu/assert';
 import { OptimaError } from '../../src/domain/errors.ts';
 import type { PolicyHash, RunId } from '../../src/domain/ids.ts';
-import { type Manifest, manifestPath, readManifest, writeManifest } from '../../src/store/manifest.ts';
+import {
+  formatVersion,
+  type Manifest,
+  manifestPath,
+  readManifest,
+  writeManifest,
+} from '../../src/store/manifest.ts';
 import { temporaryFolder } from '../support/run.ts';
 
 const folder = temporaryFolder('manifest');
 test.after(() => fs.rmSync(folder, { recursive: true }));
 
 const manifest: Manifest = {
-  format: 1,
+  format: 2,
   version: '0.1.0',
   node: 'v20.19.0',
   run: 'r' as RunId,
@@ -70,13 +76,20 @@ test('no part of a manifest may be missing, and the part is named', () => {
 });
 
 test('another format is told from a file that is none', () => {
-  write({ ...manifest, format: 2, engine: undefined });
-  const error = failure();
-  assert.is(error.code, 'run.version');
-  assert.match(error.message, 'optima-actors 0.1.0 in run format 2; this version reads format 1');
+  assert.is(formatVersion, 2);
+  for (const format of [1, 3]) {
+    write({ ...manifest, format, engine: undefined });
+    const error = failure();
+    assert.is(error.code, 'run.version');
+    assert.is(
+      error.message,
+      `${folder}: written by optima-actors 0.1.0 in run format ${format}; this version reads format 2.`,
+    );
+    assert.is(error.hint, 'Continue it with the version that wrote it, or start a new run.');
+  }
   write(null);
   assert.is(failure().code, 'run.version');
-  fs.writeFileSync(manifestPath(folder), '{"format":1,');
+  fs.writeFileSync(manifestPath(folder), '{"format":2,');
   assert.match(failure().message, /manifest\.json: not JSON: /);
 });
 

@@ -1,13 +1,19 @@
 import { spawn } from 'node:child_process';
 import fs from 'node:fs';
 import path from 'node:path';
+import v8 from 'node:v8';
+import vm from 'node:vm';
 import { test } from 'uvu';
 import * as assert from 'uvu/assert';
+import { chunk } from '../../src/domain/chunk.ts';
 import { OptimaError } from '../../src/domain/errors.ts';
-import type { PolicyHash, RunId } from '../../src/domain/ids.ts';
+import type { PhaseKind, RunEvent } from '../../src/domain/events.ts';
+import { childId, type PolicyHash, type RunId, rootId, taskId } from '../../src/domain/ids.ts';
+import type { DialogueMessage } from '../../src/domain/messages.ts';
 import type { TrainablePolicy } from '../../src/domain/model.ts';
+import type { Trajectory } from '../../src/domain/transcript.ts';
 import { formatVersion, type Manifest, manifestPath, readManifest } from '../../src/store/manifest.ts';
-import { RunFolder } from '../../src/store/run-folder.ts';
+import { type PhaseName, RunFolder } from '../../src/store/run-folder.ts';
 import { temporaryFolder } from '../support/run.ts';
 
 const root = temporaryFolder('folder');
@@ -31,6 +37,10 @@ const manifest: Manifest = {
 let count = 0;
 const fresh = () => path.join(root, `run-${count++}`);
 const start = { type: 'run.started', scenario: 'x', seed: 1, base: 'b' as PolicyHash, recipe: {} } as const;
+/** A phase of dialogues, and what it hands on. */
+const phase = (name: string): PhaseName<'generate'> => ({ name, kind: 'generate' });
+const generated = (dialogues: number) => ({ kind: 'generate' as const, dialogues, failed: 0 });
+const mustNotRun = () => Promise.reject(new Error('must not run'));
 
 async function failure(run: () => unknown): Promise<OptimaError> {
   try {
@@ -42,24 +52,93 @@ async function failure(run: () => unknown): Promise<OptimaError> {
   throw new Error('Nothing was thrown.');
 }
 
+/** The k-th phase, from 1, says that it held k dialogues. */
 async function runWithPhases(...phases: string[]): Promise<string> {
   const folder = fresh();
   const run = RunFolder.create(folder, manifest, clock);
-  run.log.append(start);
-  for (const phase of phases) await run.carryOut(phase, async () => ({ of: phase }));
+  run.record(start);
+  for (const [index, name] of phases.entries())
+    await run.carryOut(phase(name), async () => generated(index + 1));
   run.close();
   return folder;
+}
+
+interface Said {
+  readonly task?: number;
+  readonly sample?: number;
+  readonly format?: string | null;
+  readonly text?: string;
+}
+
+/** A dialogue of one turn below the root of a task's tree, in whatever phase it is held. */
+const said =
+  ({ task: number = 0, sample = 0, format = null, text = 'hm' }: Said = {}) =>
+  (phase: string): { messages: DialogueMessage[]; trajectory: Trajectory } => {
+    const task = taskId('train', number);
+    const tree = rootId(phase, task);
+    const id = childId(tree, sample);
+    const views = { alice: `alice sees ${number}`, bob: `bob sees ${number}` };
+    const turn = {
+      id,
+      parent: tree,
+      speaker: 'alice',
+      text,
+      tokenIds: [1, 2],
+      logprobs: [-1, -0.5],
+      finish: 'stop' as const,
+      policyHash: 'p' as PolicyHash,
+      seed: 3,
+      provenance: 'sampled' as const,
+      promptTokens: 4,
+    };
+    const verdict = { taskScore: 0.5, exactMatch: false, answer: null };
+    const messages: DialogueMessage[] = [
+      { type: 'task.dealt', taskId: task, views },
+      ...(format === null
+        ? []
+        : [{ type: 'format.dealt' as const, format, prompt: `As ${format}.`, roles: ['alice'] }]),
+      { type: 'dialogue.opened', dialogueId: id, taskId: task, tree, parent: null, format },
+      { type: 'turn.requested', nodeId: id, speaker: 'alice' },
+      { type: 'turn.taken', dialogueId: id, turn },
+      { type: 'dialogue.closed', dialogueId: id, outcome: 'turn-cap', failure: null },
+      { type: 'verdict.given', dialogueId: id, ...verdict },
+    ];
+    const common = { id, taskId: task, views, format, turns: [turn] };
+    return { messages, trajectory: { ...common, outcome: 'turn-cap', failure: null, verdict } };
+  };
+
+/** Holds dialogues in a phase, cohort by cohort, as a resumed run does; resolves with how many cohorts were held anew. */
+async function hold(
+  run: RunFolder,
+  name: string,
+  dialogues: readonly ReturnType<typeof said>[],
+  cohortSize = 2,
+): Promise<number> {
+  let held = 0;
+  await run.carryOut(phase(name), async () => {
+    let cohort = 0;
+    for (const episodes of chunk(dialogues, cohortSize)) {
+      if (held > 0 || run.replayCohort(name, cohort) === null) {
+        held++;
+        for (const message of episodes.flatMap((episode) => episode(name).messages)) run.record(message);
+        run.record({ type: 'cohort.completed', phase: name, cohort });
+      }
+      cohort++;
+    }
+    return generated(dialogues.length);
+  });
+  return held;
 }
 
 test('completed phases and their outputs are there when the run is opened again', async () => {
   const folder = await runWithPhases('one', 'two');
   const run = RunFolder.open(folder, clock);
   assert.equal([...run.phases.keys()], ['one', 'two']);
-  assert.equal(run.phases.get('two')!.output, { of: 'two' });
-  const again = await run.carryOut('two', () => Promise.reject(new Error('must not run')));
-  assert.equal(again, { of: 'two' });
+  assert.equal(run.phases.get('two')!.output, generated(2));
+  assert.equal(run.outputOf(phase('two')), generated(2));
+  assert.equal(await run.carryOut(phase('two'), mustNotRun), generated(2));
   assert.equal(
-    run.eventsOf('one').map(({ type }) => type),
+    [...run.eventsOf('one')].map(({ type }) => type),
     ['phase.started', 'phase.completed'],
   );
   run.close();
@@ -84,27 +163,69 @@ test('a log that lacks a phase of the manifest is corrupt', async () => {
   assert.match(error.message, 'phase two');
 });
 
-test('a log whose completed phase was changed is corrupt', async () => {
-  const folder = await runWithPhases('one');
+test('any line of a completed phase that was changed is found when the run is opened, and the phase’s lines are named', async () => {
+  const folder = fresh();
+  const run = RunFolder.create(folder, manifest, clock);
+  run.record(start);
+  await hold(run, 'one', [said({ text: 'Yes' })]);
+  await hold(run, 'two', [said({ task: 1, text: 'Yes' }), said({ task: 2, text: 'Yes' })]);
+  run.close();
   const log = path.join(folder, 'events.jsonl');
-  fs.writeFileSync(log, fs.readFileSync(log, 'utf8').replace('"phase":"one"', '"phase":"uno"'));
-  const error = await failure(() => RunFolder.open(folder, clock));
-  assert.is(error.code, 'run.corrupt');
-  assert.match(error.message, 'phase one (lines 2 to 3)');
+  const text = fs.readFileSync(log, 'utf8');
+  const change = (number: number, from: string, to: string) => {
+    const lines = text.split('\n');
+    assert.match(lines[number - 1]!, from);
+    lines[number - 1] = lines[number - 1]!.replace(from, to);
+    fs.writeFileSync(log, lines.join('\n'));
+    return failure(() => RunFolder.open(folder, clock));
+  };
+  const { from, to } = run.phases.get('two')!;
+  const phaseTwo = `events.jsonl: the events of phase two (lines ${from + 1} to ${to}) do not have the hash they were closed with.`;
+  for (const [number, before, after] of [
+    [from + 1, '"phase":"two"', '"phase":"one"'],
+    [from + 2, 'alice sees 1', 'alice sees 7'],
+    [from + 5, '"text":"Yes"', '"text":"yes"'],
+    [to - 1, '"cohort":0', '"cohort":1'],
+    [to, '"hash":"', '"hash":"0'],
+  ] as const) {
+    const error = await change(number, before, after);
+    assert.is(error.code, 'run.corrupt');
+    assert.ok(error.message.endsWith(phaseTwo), error.message);
+    assert.match(error.hint!, 'restore it or start a new run');
+  }
+  assert.match((await change(3, 'bob sees 0', 'bob sees 1')).message, 'phase one (lines 2 to 10)');
+  fs.writeFileSync(log, text);
+  const again = RunFolder.open(folder, clock);
+  assert.equal([...again.phases.keys()], ['one', 'two'], 'the log as it was is taken');
+  again.close();
 });
 
-test('a run of another format version is refused with what to do', async () => {
-  const folder = await runWithPhases();
-  fs.writeFileSync(manifestPath(folder), JSON.stringify({ ...manifest, format: 99, version: '9.0.0' }));
-  const error = await failure(() => readManifest(folder));
-  assert.is(error.code, 'run.version');
-  assert.match(error.message, 'optima-actors 9.0.0 in run format 99');
-  assert.match(error.hint!, 'version that wrote it');
+test('a run of another format, older or newer, is refused in one line that names both formats', async () => {
+  assert.is(formatVersion, 2);
+  for (const [format, version] of [
+    [1, '0.1.0'],
+    [99, '9.0.0'],
+  ] as const) {
+    const folder = await runWithPhases('one');
+    fs.writeFileSync(manifestPath(folder), JSON.stringify({ ...manifest, format, version }));
+    // What an older program wrote into its log is not looked at.
+    fs.writeFileSync(path.join(folder, 'events.jsonl'), '{"seq":0,"at":"x","type":"dialogue.opened"}\n');
+    for (const open of [() => RunFolder.open(folder, clock), () => readManifest(folder)]) {
+      const error = await failure(open);
+      assert.is(error.code, 'run.version');
+      assert.is(
+        error.message,
+        `${folder}: written by optima-actors ${version} in run format ${format}; this version reads format 2.`,
+      );
+      assert.match(error.hint!, 'version that wrote it');
+    }
+    assert.equal(fs.readdirSync(folder).sort(), ['events.jsonl', 'manifest.json'], 'it is not locked');
+  }
 });
 
 test('a manifest that is none is corrupt, and a folder without one is no run', async () => {
   const folder = await runWithPhases();
-  fs.writeFileSync(manifestPath(folder), '{"format":1');
+  fs.writeFileSync(manifestPath(folder), '{"format":2');
   assert.is((await failure(() => readManifest(folder))).code, 'run.corrupt');
   fs.writeFileSync(manifestPath(folder), JSON.stringify({ ...manifest, engine: 7 }));
   assert.match((await failure(() => readManifest(folder))).message, 'field engine');
@@ -216,14 +337,14 @@ async function flushesOf(run: () => Promise<unknown>): Promise<string[]> {
 
 test('a phase is done when its log and then the manifest are on the disk, a checkpoint when its folder is', async () => {
   const run = RunFolder.create(fresh(), manifest, clock);
-  run.log.append(start);
+  run.record(start);
   if (process.platform === 'linux') {
     assert.equal(await flushesOf(() => run.saveCheckpoint(policyOf('one'))), [
       'rename hash-of-one',
       'flush checkpoints',
     ]);
     const name = path.basename(run.path);
-    assert.equal(await flushesOf(() => run.carryOut('one', async () => ({}))), [
+    assert.equal(await flushesOf(() => run.carryOut(phase('one'), async () => generated(1))), [
       'flush events.jsonl',
       'flush manifest.json.partial',
       'rename manifest.json',
@@ -254,18 +375,18 @@ test('the seconds of the manifest are those of completed phases, over all proces
   const folder = fresh();
   now = 5_000;
   const first = RunFolder.create(folder, manifest, ticking);
-  first.log.append(start);
+  first.record(start);
   const work = (ms: number) => async () => {
     now += ms;
-    return {};
+    return generated(1);
   };
-  await first.carryOut('one', work(3_000));
+  await first.carryOut(phase('one'), work(3_000));
   assert.is(first.manifest.seconds, 3);
-  await first.carryOut('two', work(500));
+  await first.carryOut(phase('two'), work(500));
   assert.is(readManifest(folder).seconds, 3.5);
   // Work on a phase that is not completed is lost.
   await failure(() =>
-    first.carryOut('three', async () => {
+    first.carryOut(phase('three'), async () => {
       now += 70_000;
       throw new OptimaError('interrupted', 'Interrupted.');
     }),
@@ -274,35 +395,40 @@ test('the seconds of the manifest are those of completed phases, over all proces
   now = 1_000_000;
   const second = RunFolder.open(folder, ticking);
   assert.is(second.manifest.seconds, 3.5);
-  await second.carryOut('one', work(9_000));
+  await second.carryOut(phase('one'), work(9_000));
   now += 250;
-  await second.carryOut('three', work(2_000));
+  await second.carryOut(phase('three'), work(2_000));
   second.close();
   assert.is(readManifest(folder).seconds, 5.75);
 });
 
 test('a phase lies in the log between its start and its end, which holds its hash and output', async () => {
   const run = RunFolder.create(fresh(), manifest, clock);
-  run.log.append(start);
-  await run.carryOut('one', async () => ({}));
+  run.record(start);
+  await run.carryOut(phase('one'), async () => generated(1));
   const inside = { type: 'cohort.completed', phase: 'two', cohort: 0 } as const;
-  const output = await run.carryOut('two', async () => {
-    assert.equal(run.log.read(3), [{ type: 'phase.started', phase: 'two' }]);
+  const output = await run.carryOut(phase('two'), async () => {
+    assert.equal([...run.log.events(3)], [{ type: 'phase.started', phase: 'two' }]);
     assert.equal([...run.phases.keys()], ['one']);
-    run.log.append(inside);
-    return { figure: 7 };
+    assert.is(run.outputOf(phase('two')), null, 'it has no output yet');
+    assert.throws(() => run.eventsOf('two'), /two is not completed/);
+    run.record(inside);
+    return generated(7);
   });
-  assert.equal(output, { figure: 7 });
+  assert.equal(output, generated(7));
   const hash = run.log.hash(3, 5);
-  const record = { from: 3, to: 6, hash, output: { figure: 7 } };
+  const record = { from: 3, to: 6, hash, output: generated(7) };
   assert.equal(run.phases.get('two'), record);
-  assert.equal(run.eventsOf('two'), [
-    { type: 'phase.started', phase: 'two' },
-    inside,
-    { type: 'phase.completed', phase: 'two', hash, output: { figure: 7 } },
-  ]);
+  assert.equal(
+    [...run.eventsOf('two')],
+    [
+      { type: 'phase.started', phase: 'two' },
+      inside,
+      { type: 'phase.completed', phase: 'two', hash, output: generated(7) },
+    ],
+  );
   assert.throws(() => run.eventsOf('three'), /three is not completed/);
-  assert.equal(await run.carryOut('two', () => Promise.reject(new Error('must not run'))), { figure: 7 });
+  assert.equal(await run.carryOut(phase('two'), mustNotRun), generated(7));
   assert.is(run.log.position, 6);
   run.close();
   const opened = RunFolder.open(run.path, clock);
@@ -316,14 +442,16 @@ test('a phase lies in the log between its start and its end, which holds its has
 
 test('a phase that failed is not done, and is carried out when the run is opened again', async () => {
   const run = RunFolder.create(fresh(), manifest, clock);
-  run.log.append(start);
-  await failure(() => run.carryOut('one', () => Promise.reject(new OptimaError('timeout', 'Too long.'))));
+  run.record(start);
+  await failure(() =>
+    run.carryOut(phase('one'), () => Promise.reject(new OptimaError('timeout', 'Too long.'))),
+  );
   assert.is(run.phases.size, 0);
   run.close();
   assert.equal(readManifest(run.path).phases, []);
   const opened = RunFolder.open(run.path, clock);
   assert.is(opened.log.position, 1, 'the log stands before the phase');
-  assert.equal(await opened.carryOut('one', async () => ({ of: 'one' })), { of: 'one' });
+  assert.equal(await opened.carryOut(phase('one'), async () => generated(3)), generated(3));
   opened.close();
   const types = fs.readFileSync(path.join(run.path, 'events.jsonl'), 'utf8').match(/"type":"[^"]*"/g);
   assert.equal(types, ['"type":"run.started"', '"type":"phase.started"', '"type":"phase.completed"']);
@@ -342,7 +470,7 @@ test('a log whose last line was cut off belongs to a phase that is carried out a
     'the manifest is brought up to date',
   );
   assert.equal(readManifest(folder).phases, run.manifest.phases);
-  await run.carryOut('two', async () => ({ of: 'two' }));
+  await run.carryOut(phase('two'), async () => generated(2));
   run.close();
   assert.is(fs.readFileSync(log, 'utf8').trim().split('\n').length, 5);
 });
@@ -453,6 +581,400 @@ test('a run that cannot be opened is not locked, and its log is closed', async (
   fs.writeFileSync(manifestPath(unread), JSON.stringify(manifest));
   fs.mkdirSync(path.join(unread, 'lock'));
   assert.is((await failure(() => RunFolder.open(unread, clock))).code, 'io.write');
+});
+
+const typesIn = (file: string) =>
+  fs
+    .readFileSync(file, 'utf8')
+    .trim()
+    .split('\n')
+    .map((line): RunEvent & { readonly seq: number } => JSON.parse(line));
+/** What was dealt, in the order of the log. */
+const dealsIn = (file: string) =>
+  typesIn(file).flatMap((event) =>
+    event.type === 'task.dealt' ? event.taskId : event.type === 'format.dealt' ? event.format : [],
+  );
+
+/** Two phases with tasks and formats in common; the second and the third cohort of the first share a task, too. */
+const dealing = {
+  one: [
+    said({ task: 0, sample: 0, format: 'list' }),
+    said({ task: 0, sample: 1, format: 'table' }),
+    said({ task: 1, sample: 0, format: 'list' }),
+    said({ task: 2, sample: 0 }),
+    said({ task: 2, sample: 1, format: 'list' }),
+  ],
+  two: [
+    said({ task: 1, sample: 0, format: 'table' }),
+    said({ task: 3, sample: 0, format: 'arrows' }),
+    said({ task: 0, sample: 0 }),
+  ],
+};
+const holdBoth = async (run: RunFolder) => {
+  if (run.log.position === 0) run.record(start);
+  return [await hold(run, 'one', dealing.one), await hold(run, 'two', dealing.two)];
+};
+const expectedOf = (name: 'one' | 'two') => dealing[name].map((dialogue) => dialogue(name).trajectory);
+
+async function dealtRun(): Promise<string> {
+  const run = RunFolder.create(fresh(), manifest, clock);
+  await holdBoth(run);
+  run.close();
+  return run.path;
+}
+
+test('a task and a format are dealt once in a run, where they first occur, whichever phase they occur in', async () => {
+  const folder = await dealtRun();
+  const log = path.join(folder, 'events.jsonl');
+  assert.equal(dealsIn(log), [
+    ...['train-00000', 'list', 'table', 'train-00001', 'train-00002'],
+    ...['train-00003', 'arrows'],
+  ]);
+  // Another process knows what was dealt, whether it says so once or twice.
+  const run = RunFolder.open(folder, clock);
+  // A format may have the name of a task.
+  const named = said({ task: 4, format: 'train-00004' });
+  await hold(run, 'three', [said({ task: 3, format: 'arrows' }), said({ task: 4, format: 'list' }), named]);
+  run.close();
+  assert.equal(dealsIn(log).slice(7), ['train-00004', 'train-00004']);
+  const position = typesIn(log).findLastIndex(({ type }) => type === 'task.dealt');
+  assert.equal(
+    typesIn(log).map(({ seq }) => seq),
+    typesIn(log).map((_, index) => index),
+  );
+  assert.is(typesIn(log)[position + 1]!.type, 'dialogue.opened');
+});
+
+test('a task or a format that is dealt otherwise than before stops the run, in a later process too', async () => {
+  const folder = fresh();
+  const views = { alice: 'sees 0', bob: 'sees 1' };
+  const task = { type: 'task.dealt', taskId: taskId('train', 3), views } as const;
+  const format = { type: 'format.dealt', format: 'terse', prompt: 'Be terse.', roles: ['bob'] } as const;
+  const other = { ...task, views: { ...views, bob: 'sees 2' } };
+  const run = RunFolder.create(folder, manifest, clock);
+  run.record(start);
+  await run.carryOut(phase('a'), async () => {
+    for (const deal of [task, format, task, format]) run.record(deal);
+    const { code, message, hint } = await failure(() => run.record(other));
+    assert.is(code, 'scenario.invalid');
+    assert.is(message, 'The task train-00003 was dealt otherwise before in this run.');
+    assert.match(hint!, 'must follow from its task alone');
+    return generated(0);
+  });
+  run.close();
+  const again = RunFolder.open(folder, clock);
+  again.record(task);
+  assert.match((await failure(() => again.record(other))).message, 'task train-00003');
+  const loud = { ...format, prompt: 'Be loud.' };
+  assert.match((await failure(() => again.record(loud))).message, 'format terse');
+  assert.equal([...again.eventsOf('a')].slice(1, -1), [task, format]);
+  again.close();
+});
+
+test('everything that is no deal is recorded as often as it is said', () => {
+  const run = RunFolder.create(fresh(), manifest, clock);
+  const event = { type: 'cohort.completed', phase: 'x', cohort: 0 } as const;
+  for (const one of [event, event, { type: 'phase.started', phase: 'x' } as const]) run.record(one);
+  assert.equal([...run.log.events(0)], [event, event, { type: 'phase.started', phase: 'x' }]);
+  run.close();
+});
+
+test('a run cut off behind any line, or within one, goes on to the same log, byte for byte', async () => {
+  const whole = fs.readFileSync(path.join(await dealtRun(), 'events.jsonl'));
+  const lines = whole.toString().split('\n');
+  const cohortsOf = { one: 3, two: 2 };
+  let cut = 0;
+  for (const [index, line] of lines.slice(0, -1).entries()) {
+    // Behind one line, within the next.
+    for (const length of [index % 2 === 0 ? cut : cut + 30]) {
+      const folder = fresh();
+      RunFolder.create(folder, manifest, clock).close();
+      const log = path.join(folder, 'events.jsonl');
+      fs.writeFileSync(log, whole.subarray(0, length));
+      const run = RunFolder.open(folder, clock);
+      const kept = lines.slice(0, index);
+      const isDone = (name: string) =>
+        kept.some((text) => text.includes(`phase.completed","phase":"${name}"`));
+      const replayed = (name: string) =>
+        kept.filter((text) => text.includes(`cohort.completed","phase":"${name}"`)).length;
+      const [one, two] = await holdBoth(run);
+      const where = `cut in line ${index + 1}`;
+      assert.is(one, isDone('one') ? 0 : cohortsOf.one - replayed('one'), where);
+      assert.is(two, isDone('two') ? 0 : cohortsOf.two - replayed('two'), where);
+      assert.ok(fs.readFileSync(log).equals(whole), where);
+      for (const name of ['one', 'two'] as const)
+        assert.equal([...run.dialoguesOf(name)], expectedOf(name), where);
+      run.close();
+      assert.equal(
+        readManifest(folder).phases.map((done) => done.phase),
+        ['one', 'two'],
+      );
+    }
+    cut += Buffer.byteLength(line) + 1;
+  }
+});
+
+test('what a phase dealt before it was cut off is logged again by the cohort that is held again', async () => {
+  const run = RunFolder.create(fresh(), manifest, clock);
+  run.record(start);
+  const { messages } = said({ task: 5, format: 'list' })('one');
+  await failure(() =>
+    run.carryOut(phase('one'), async () => {
+      for (const message of messages.slice(0, 4)) run.record(message);
+      throw new OptimaError('interrupted', 'Interrupted.');
+    }),
+  );
+  run.close();
+  const log = path.join(run.path, 'events.jsonl');
+  const before = fs.readFileSync(log, 'utf8');
+  assert.equal(dealsIn(log), ['train-00005', 'list']);
+  const opened = RunFolder.open(run.path, clock);
+  await opened.carryOut(phase('one'), async () => {
+    assert.is(opened.replayCohort('one', 0), null);
+    // In place: the log's own events are met one by one, the deals among them.
+    for (const message of messages.slice(0, 4)) {
+      assert.ok(opened.log.replaying);
+      opened.record(message);
+    }
+    assert.not(opened.log.replaying);
+    return generated(1);
+  });
+  opened.close();
+  assert.ok(fs.readFileSync(log, 'utf8').startsWith(before));
+  assert.equal(dealsIn(log), ['train-00005', 'list']);
+});
+
+test('a phase that was cut off and deals something else when it is resumed has diverged', async () => {
+  const cutOff = async () => {
+    const run = RunFolder.create(fresh(), manifest, clock);
+    run.record(start);
+    await failure(() =>
+      run.carryOut(phase('one'), async () => {
+        run.record(said({ task: 5 })('one').messages[0]!);
+        throw new OptimaError('interrupted', 'Interrupted.');
+      }),
+    );
+    run.close();
+    return RunFolder.open(run.path, clock);
+  };
+  for (const other of [said({ task: 6 }), said({ task: 5, sample: 1, format: 'list' })]) {
+    const run = await cutOff();
+    const [first, second] = other('one').messages;
+    const error = await failure(() =>
+      run.carryOut(phase('one'), async () => {
+        run.record(second!.type === 'format.dealt' ? second! : first!);
+        return generated(1);
+      }),
+    );
+    assert.is(error.code, 'run.diverged');
+    assert.match(error.message, 'events.jsonl:3:');
+    run.close();
+  }
+});
+
+test('the dialogues of a phase have the views of their tasks, dealt in whatever phase and cohort', async () => {
+  const folder = await dealtRun();
+  const run = RunFolder.open(folder, clock);
+  assert.equal([...run.dialoguesOf('one')], expectedOf('one'));
+  const second = [...run.dialoguesOf('two')];
+  assert.equal(second, expectedOf('two'));
+  // Dealt in phase one: no event of phase two says it.
+  assert.equal(second[0]!.views, { alice: 'alice sees 1', bob: 'bob sees 1' });
+  const dealt = [...run.eventsOf('two')].filter(({ type }) => type === 'task.dealt');
+  assert.is(dealt.length, 1);
+  assert.throws(() => [...run.dialoguesOf('three')], /three is not completed/);
+  run.close();
+});
+
+test('a dialogue that goes on from a turn of an earlier cohort is read with all that led to it', async () => {
+  const folder = fresh();
+  const run = RunFolder.create(folder, manifest, clock);
+  run.record(start);
+  const { messages, trajectory } = said({ task: 4, text: 'hi' })('tree');
+  const [hi] = trajectory.turns;
+  const id = childId(hi!.id, 2);
+  const tree = rootId('tree', trajectory.taskId);
+  const other = said({ task: 4, sample: 9, text: 'elsewhere' })('other');
+  const branch: RunEvent[] = [
+    {
+      type: 'dialogue.opened',
+      dialogueId: id,
+      taskId: trajectory.taskId,
+      tree,
+      parent: hi!.id,
+      format: null,
+    },
+    { type: 'turn.taken', dialogueId: id, turn: { ...hi!, id, parent: hi!.id, text: 'ho', speaker: 'bob' } },
+    { type: 'dialogue.closed', dialogueId: id, outcome: 'turn-cap', failure: null },
+    { type: 'verdict.given', dialogueId: id, taskScore: 0, exactMatch: false, answer: null },
+  ];
+  const end = (cohort: number, name = 'tree'): RunEvent => ({
+    type: 'cohort.completed',
+    phase: name,
+    cohort,
+  });
+  await run.carryOut(phase('other'), async () => {
+    for (const event of [...other.messages, end(0, 'other')]) run.record(event);
+    return generated(1);
+  });
+  const textsOf = (dialogues: Iterable<Trajectory>) =>
+    [...dialogues].map(({ turns }) => turns.map(({ text }) => text));
+  await run.carryOut(phase('tree'), async (from) => {
+    // Live, too: the second cohort goes on from the first.
+    const forest = run.forest(from);
+    const heard: Trajectory[] = [];
+    for (const event of [...messages, end(0), ...branch, end(1)]) {
+      run.record(event);
+      heard.push(...forest.take(event));
+    }
+    assert.equal(textsOf(heard), [['hi'], ['hi', 'ho']]);
+    return generated(2);
+  });
+  run.close();
+  const again = RunFolder.open(folder, clock);
+  assert.equal(textsOf(again.dialoguesOf('tree')), [['hi'], ['hi', 'ho']]);
+  assert.equal(textsOf(again.dialoguesOf('other')), [['elsewhere']]);
+  again.close();
+});
+
+test('a forest of the run knows what was dealt in it, and nothing of its dialogues', async () => {
+  const run = RunFolder.open(await dealtRun(), clock);
+  const forest = run.forest(0);
+  assert.equal(forest.trajectories(), []);
+  const { messages, trajectory } = said({ task: 2 })('later');
+  for (const message of messages.filter(({ type }) => type !== 'task.dealt')) forest.hear(message);
+  assert.equal(forest.trajectories(), [trajectory]);
+  const unknown = run.forest(0);
+  const other = said({ task: 8 })('later').messages.filter(({ type }) => type !== 'task.dealt');
+  assert.throws(
+    () => {
+      for (const message of other) unknown.hear(message);
+      unknown.trajectories();
+    },
+    (error: OptimaError) => error.code === 'run.corrupt' && error.message.includes('train-00008'),
+  );
+  run.close();
+});
+
+test('a cohort is replayed when it is complete in the log, by its phase and number, and its events are given', async () => {
+  const run = RunFolder.create(fresh(), manifest, clock);
+  run.record(start);
+  const [first, second] = [said({ task: 0 }), said({ task: 1, format: 'list' })];
+  await failure(() =>
+    run.carryOut(phase('one'), async () => {
+      for (const [cohort, episode] of [first, second].entries()) {
+        for (const message of episode('one').messages) run.record(message);
+        if (cohort === 0) run.record({ type: 'cohort.completed', phase: 'one', cohort });
+      }
+      assert.is(run.replayCohort('one', 0), null, 'what this process held is not replayed');
+      throw new OptimaError('interrupted', 'Interrupted.');
+    }),
+  );
+  run.close();
+  const opened = RunFolder.open(run.path, clock);
+  const position = opened.log.position;
+  assert.is(opened.replayCohort('two', 0), null);
+  assert.is(opened.replayCohort('one', 1), null);
+  assert.is(opened.log.position, position, 'the log stays where it stands');
+  await opened.carryOut(phase('one'), async () => {
+    const events = opened.replayCohort('one', 0)!;
+    assert.equal(
+      [...events],
+      [...first('one').messages, { type: 'cohort.completed', phase: 'one', cohort: 0 }],
+    );
+    assert.is(opened.replayCohort('one', 1), null, 'it is begun but not complete');
+    // Dealt in the cohort that was replayed: known, and not logged again.
+    const again = said({ task: 0, sample: 1 })('one').messages;
+    for (const message of [...second('one').messages, ...again]) opened.record(message);
+    return generated(3);
+  });
+  assert.equal(dealsIn(path.join(run.path, 'events.jsonl')), ['train-00000', 'train-00001', 'list']);
+  opened.close();
+});
+
+test('a phase whose output is of another kind than is asked for is corrupt, and is not carried out again', async () => {
+  const folder = await runWithPhases('one');
+  const run = RunFolder.open(folder, clock);
+  for (const kind of ['rank', 'select', 'train', 'evaluate'] as const) {
+    for (const ask of [
+      () => run.outputOf({ name: 'one', kind }),
+      () => run.carryOut<PhaseKind>({ name: 'one', kind }, mustNotRun),
+    ]) {
+      const error = await failure(ask);
+      assert.is(error.code, 'run.corrupt');
+      assert.is(
+        error.message,
+        `${path.join(folder, 'events.jsonl')}: phase one is of kind generate, not ${kind}.`,
+      );
+    }
+  }
+  assert.is(run.outputOf({ name: 'two', kind: 'rank' }), null, 'a phase that is not done has no kind');
+  assert.equal(run.outputOf(phase('one')), generated(1));
+  run.close();
+});
+
+/** Bytes that `run` reads of files. */
+function bytesRead(run: () => void): number {
+  const { readSync } = fs;
+  let bytes = 0;
+  fs.readSync = ((...args: Parameters<typeof readSync>) => {
+    const count = readSync(...args);
+    bytes += count;
+    return count;
+  }) as typeof readSync;
+  try {
+    run();
+  } finally {
+    fs.readSync = readSync;
+  }
+  return bytes;
+}
+
+test('neither a run under way nor an open one keeps what the dialogues say: they are read when they are asked for', async () => {
+  v8.setFlagsFromString('--expose-gc');
+  const collect: () => void = vm.runInNewContext('gc');
+  const memory = () => {
+    for (let round = 0; round < 3; round++) collect();
+    const { heapUsed, external } = process.memoryUsage();
+    return heapUsed + external;
+  };
+  const megabyte = 1 << 20;
+  const count = 240;
+  const long = (index: number) => said({ task: index, text: `${index}${'x'.repeat(100_000)}` });
+  const folder = fresh();
+  const run = RunFolder.create(folder, manifest, clock);
+  run.record(start);
+  const atFirst = memory();
+  await hold(
+    run,
+    'one',
+    Array.from({ length: count }, (_, index) => long(index)),
+  );
+  const recorded = memory() - atFirst;
+  assert.ok(recorded < megabyte, `recording took ${recorded} bytes`);
+  run.close();
+  const { size } = fs.statSync(path.join(folder, 'events.jsonl'));
+  assert.ok(size > 22 * megabyte);
+
+  const before = memory();
+  const opened = RunFolder.open(folder, clock);
+  const index = memory() - before;
+  assert.ok(index < megabyte, `opening took ${index} bytes`);
+  const dialogues = opened.dialoguesOf('one');
+  const read = bytesRead(() => {
+    assert.equal(dialogues.next().value, long(0)('one').trajectory);
+  });
+  assert.ok(read <= 2 * megabyte, `for the first dialogue ${read} of ${size} bytes are read`);
+  dialogues.return(undefined);
+  let seen = 0;
+  let most = 0;
+  for (const { id } of opened.dialoguesOf('one')) {
+    assert.is(id, long(seen)('one').trajectory.id);
+    if (seen++ % 60 === 59) most = Math.max(most, memory() - before);
+  }
+  assert.is(seen, count);
+  assert.ok(most < 6 * megabyte, `reading all took ${most} bytes`);
+  opened.close();
 });
 
 test.run();

@@ -6,20 +6,24 @@ import {
   type SnapshotFrom,
   transition,
 } from 'xstate';
-import type { PolicyHash } from '../../src/domain/ids.ts';
-import { dialogueId, taskId, turnId } from '../../src/domain/ids.ts';
+import { childId, type NodeId, type PolicyHash, rootId, taskId } from '../../src/domain/ids.ts';
 import type { DialogueMessage } from '../../src/domain/messages.ts';
 import type { Turn } from '../../src/domain/transcript.ts';
 
-export const dialogue = dialogueId('test', taskId('train', 0), 0);
+/** The tree that all is part of, and the dialogue that is its first branch. */
+export const tree = rootId('test', taskId('train', 0));
+export const dialogue = childId(tree, 0);
+
+/** Node of turn `index` of that dialogue; the root for −1. */
+export const nodeAt = (index: number): NodeId =>
+  index < 0 ? tree : index === 0 ? dialogue : childId(nodeAt(index - 1), 0);
 
 /** A turn as an agent would have taken it; every word is one token. */
 export function turnOf(index: number, speaker: string, text: string): Turn {
   const tokenIds = text.split(' ').map((word) => word.length);
   return {
-    id: turnId(dialogue, index),
-    parent: index === 0 ? null : turnId(dialogue, index - 1),
-    index,
+    id: nodeAt(index),
+    parent: nodeAt(index - 1),
     speaker,
     text,
     tokenIds,
@@ -40,8 +44,7 @@ export const taken = (index: number, speaker: string, text: string) => ({
 
 export const requested = (index: number, speaker: string) => ({
   type: 'turn.requested' as const,
-  dialogueId: dialogue,
-  index,
+  nodeId: nodeAt(index),
   speaker,
 });
 

@@ -1,6 +1,6 @@
 // Tiny scenarios and the scripts that play them, for tests and benchmarks that need real dialogues.
 import type { Episode } from '../../src/actors/index.ts';
-import { dialogueId, taskId } from '../../src/domain/ids.ts';
+import { childId, rootId, taskId } from '../../src/domain/ids.ts';
 import type { GenerationRequest } from '../../src/domain/model.ts';
 import {
   agreement,
@@ -61,6 +61,7 @@ export function wordPairEpisodes(count: number): Episode[] {
       right: words[(index * 5 + 1) % words.length]!,
     };
     const id = taskId('train', index);
-    return { id: dialogueId('test', id, 0), taskId: id, task, format: null };
+    const tree = rootId('test', id);
+    return { id: childId(tree, 0), tree, taskId: id, task, format: null };
   });
 }

@@ -6,7 +6,7 @@ import type { MetricsRow } from '../../src/domain/progress.ts';
 import { type LlamaPolicy, loadPolicy } from '../../src/models/llama/index.ts';
 import { presetRecipe } from '../../src/recipe/presets.ts';
 import { applySettings, type Recipe } from '../../src/recipe/schema.ts';
-import type { TrainingRun } from '../../src/run/phases.ts';
+import type { TrainingRun } from '../../src/run/phases/context.ts';
 import {
   agreement,
   defineScenario,
@@ -118,7 +118,8 @@ export interface SpyOptions {
  * it, and more in some tasks than in others and before any training; in sample 1 her number is wrong.
  */
 export function script({ id, messages }: GenerationRequest): string {
-  const [, sample, turn] = /\/(\d+)#(\d+)$/.exec(id)!.map(Number);
+  const [sample, ...later] = /\.([\d.]+)$/.exec(id)![1]!.split('.').map(Number);
+  const turn = later.length;
   const heard = messages.at(-1)!.content;
   if (turn === 0) {
     const number = Number(/number (\d+)/.exec(messages[0]!.content)![1]);
@@ -142,7 +143,7 @@ export async function spyOn(options: SpyOptions): Promise<Spied> {
   const stages: string[] = [];
   const { tokenizer } = base;
   const idsOf = (text: string) => [...tokenizer.encode(text), tokenizer.endOfTurnId];
-  const phaseOf = (id: string) => id.replace(/\/?\w+-\d+\/\d+[#:].*$/, '');
+  const phaseOf = (id: string) => id.replace(/\/?\w+-\d+\.[\d.]+(:.*)?$/, '');
 
   const modelOf = ({ hash }: PolicySource): LanguageModel => ({
     hash,

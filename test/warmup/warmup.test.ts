@@ -20,7 +20,8 @@ import {
 } from '../../src/scenario/index.ts';
 import { startEngine, tf } from '../../src/tensor/index.ts';
 import { demonstrateDialogues, textsOf, viewsOf } from '../../src/warmup/demonstrations.ts';
-import { tinyArchitecture, type WarmupOptions, type WarmupStep, warmUp } from '../../src/warmup/warmup.ts';
+import type { WarmupStep } from '../../src/warmup/model-card.ts';
+import { tinyArchitecture, type WarmupOptions, warmUp } from '../../src/warmup/warmup.ts';
 import { temporaryFolder } from '../support/run.ts';
 
 const root = temporaryFolder('warmup');

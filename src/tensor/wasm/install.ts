@@ -51,8 +51,8 @@ export const currentMachineCode = (): MachineCode | null =>
 
 /**
  * A decoder that reads on the wasm heap itself; null where that is not the backend, or the heads' size no multiple of 8. The
- * first for heads of its shape tries the machine code for them: where that is wrong, none is trusted from then on, though
- * `Engine` still says what was found at the start.
+ * first for heads of its shape tries the machine code for them: where that is wrong, decoders made from then on go without
+ * any, though `Engine` still says what was found at the start.
  */
 export function createHeapDecoder(
   shape: DecoderShape,

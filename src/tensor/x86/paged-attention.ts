@@ -1,6 +1,7 @@
 // Attention of queries to keys and values in blocks, in machine code: what ../wasm/paged-attention.ts does, and says where
 // things lie. Each element is summed in the same order by all functions here, so a query's result is the same to the bit,
 // whether its token is read alone or with others.
+import { chunk as pieces } from '../../domain/chunk.ts';
 import { blockTokens } from '../decoder.ts';
 import { type HeadShape, type Paging, tokenRowFields } from '../wasm/paged-attention.ts';
 import {
@@ -132,10 +133,6 @@ function mixChunk(heads: readonly number[], dh: number): Code {
   ];
 }
 
-/** Cuts a list into pieces of at most `size`. */
-const pieces = (list: readonly number[], size: number): number[][] =>
-  range(Math.ceil(list.length / size)).map((i) => list.slice(i * size, (i + 1) * size));
-
 /** Register = the block that the table names next, `offset` bytes into it; `base` and `offset` lie in memory. */
 const nextBlock = (register: Register, base: Memory, offset: Memory): Code => [
   ...moveUnsigned(register, at(table)),
@@ -229,7 +226,7 @@ function attendTokens(program: Program, shape: HeadShape, softmax: number): Code
         countDown(
           rdx,
           1,
-          pieces(unit.queries, together).flatMap((part) => chunk(part, dh)),
+          [...pieces(unit.queries, together)].flatMap((part) => chunk(part, dh)),
           addNumber(source, headBytes * unit.sources),
         ),
         addNumber(r8, keyRow),
@@ -306,7 +303,7 @@ export function assembleMachinePaging(
   const span = (count: number, chunk: (heads: readonly number[], dh: number) => Code, together: number) => {
     const queries = Array<number>(count).fill(0);
     return program.place(
-      spanFunction(pieces(queries, together).flatMap((part) => chunk(part, shape.headSize))),
+      spanFunction([...pieces(queries, together)].flatMap((part) => chunk(part, shape.headSize))),
     );
   };
   const counts = [1, 2, 4] as const;

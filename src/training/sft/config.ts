@@ -1,27 +1,10 @@
 // Hyper-parameters of supervised fine-tuning, with defaults for the embedded model.
+import type { EpochsConfig } from '../epochs.ts';
 
 /** docs/method.md §7 lists the paper's values for 8 B parameters. */
-export interface SftConfig {
-  /** Peak of the schedule. */
-  readonly learningRate: number;
-  /** Passes over the examples. */
-  readonly epochs: number;
-  /** Sequences for each optimizer step (a dialogue gives one for each agent). */
-  readonly batchSize: number;
-  /** Share of the steps over which the learning rate rises. */
-  readonly warmupFraction: number;
-  /** Where the cosine ends, as a share of `learningRate`. */
-  readonly floorFraction: number;
-  /** Decoupled; matrices only. */
-  readonly weightDecay: number;
-  readonly clipNorm: number;
-  readonly beta1: number;
-  readonly beta2: number;
-  readonly epsilon: number;
+export interface SftConfig extends EpochsConfig {
   /** Longer sequences lose their end, in tokens. */
   readonly maxSequenceTokens: number;
-  /** Padded tokens of one forward pass. Bounds memory; a step is the sum of its passes. */
-  readonly tokensPerPass: number;
 }
 
 export const defaultSftConfig: SftConfig = {
@@ -30,8 +13,8 @@ export const defaultSftConfig: SftConfig = {
   // 1e-3 after one iSFT iteration (F1 0.365 against 0.29) and stood level after two (0.35 against 0.345); one seed.
   learningRate: 3e-4,
   epochs: 3,
-  // The paper's 32 come from thousands of kept dialogues. A quick run keeps a hundred: smaller batches give
-  // the optimizer enough steps.
+  // Sequences, of which a dialogue gives one for each agent. The paper's 32 come from thousands of kept dialogues.
+  // A quick run keeps a hundred: smaller batches give the optimizer enough steps.
   batchSize: 16,
   warmupFraction: 0.1,
   floorFraction: 0,

@@ -8,11 +8,11 @@ import { type Trajectory, type Turn, viewOf } from '../../domain/transcript.ts';
  * in the view and do not count.
  */
 export function sftExamples(
-  trajectory: Pick<Trajectory, 'plainViews' | 'turns'>,
+  trajectory: Pick<Trajectory, 'views' | 'turns'>,
   policy: Pick<TrainablePolicy, 'encode'>,
 ): TrainingSequence[] {
-  const { plainViews, turns } = trajectory;
-  return Object.entries(plainViews)
+  const { views, turns } = trajectory;
+  return Object.entries(views)
     .map(([role, systemText]) => {
       const view = viewOf(role, systemText, turns);
       return maskTurns(policy.encode(view), view, turns, policy);

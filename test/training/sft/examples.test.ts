@@ -25,8 +25,7 @@ const turnsOf = (lines: string[], provenance: (index: number) => Provenance = ()
     } as unknown as Turn;
   });
 
-const plainViews = { alice: 'a', bob: 'b' };
-const views = { alice: 'a in rhymes', bob: 'b in rhymes' };
+const views = { alice: 'a', bob: 'b' };
 
 /** A sequence as text: what is learnt in brackets, special tokens as signs. */
 const shown = ({
@@ -52,8 +51,8 @@ const shown = ({
     .replaceAll('][', '');
 };
 
-const examplesOf = (turns: Turn[], given: Record<string, string> = plainViews) =>
-  sftExamples({ plainViews: given, views, turns } as Parameters<typeof sftExamples>[0], policy).map(shown);
+const examplesOf = (turns: Turn[], given: Record<string, string> = views) =>
+  sftExamples({ views: given, turns }, policy).map(shown);
 
 test('each role gets its plain view, what it heard, and its own turns to learn in the ids it sampled', () => {
   assert.equal(examplesOf(turnsOf(['alice: one', 'bob: two', 'alice: yes'])), [
@@ -63,7 +62,7 @@ test('each role gets its plain view, what it heard, and its own turns to learn i
 });
 
 test('a role that said nothing gives no example', () => {
-  assert.equal(examplesOf(turnsOf(['bob: two', 'bob: yes']), { ...plainViews, carol: 'c' }), [
+  assert.equal(examplesOf(turnsOf(['bob: two', 'bob: yes']), { ...views, carol: 'c' }), [
     '#b.>[owt.]>[sey.]',
   ]);
   assert.equal(examplesOf([]), []);

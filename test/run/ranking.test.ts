@@ -2,14 +2,21 @@
 import fs from 'node:fs';
 import { test } from 'uvu';
 import * as assert from 'uvu/assert';
-import { type DialogueId, dialogueId, type PolicyHash, type TaskId, turnId } from '../../src/domain/ids.ts';
-import type { Outcome, Trajectory } from '../../src/domain/transcript.ts';
+import {
+  childId,
+  type DialogueId,
+  type NodeId,
+  type PolicyHash,
+  rootId,
+  type TaskId,
+} from '../../src/domain/ids.ts';
+import type { Outcome, Trajectory, Turn } from '../../src/domain/transcript.ts';
 import {
   edgeCasesOf,
   type RankedTrajectory,
   type RankOptions,
   rankTrajectories,
-} from '../../src/run/rank.ts';
+} from '../../src/run/ranking.ts';
 import { tagged } from '../../src/scenario/index.ts';
 
 const read = (name: string) =>
@@ -41,17 +48,21 @@ interface Said {
   readonly finish?: 'stop' | 'length';
 }
 
+/** Where turn `index` of a dialogue stands: below the one before, the first below the root of its task's tree. */
+function nodeAt(dialogue: DialogueId, index: number): Pick<Turn, 'id' | 'parent'> {
+  if (index === 0) return { id: dialogue, parent: dialogue.replace(/\.\d+$/, '') as NodeId };
+  const { id: parent } = nodeAt(dialogue, index - 1);
+  return { id: childId(parent, 0), parent };
+}
+
 function trajectory(id: DialogueId, taskId: TaskId, turns: readonly Said[], score: number): Trajectory {
   return {
     id,
     taskId,
     views: {},
-    plainViews: {},
     format: null,
     turns: turns.map(({ speaker, text, tokens, finish = 'stop' }, index) => ({
-      id: turnId(id, index),
-      parent: index === 0 ? null : turnId(id, index - 1),
-      index,
+      ...nodeAt(id, index),
       speaker,
       text,
       tokenIds: Array.from({ length: tokens }, () => 1),
@@ -81,7 +92,7 @@ test('terms and reward of dialogues written down are those computed by hand, whe
       // The turns in every rotation: each of them is once the first, once the last.
       for (let turned = 0; turned < turns.length; turned++) {
         const order = [...turns.slice(turned), ...turns.slice(0, turned)];
-        const id = dialogueId(`rotated-${turned}`, taskId, sample);
+        const id = childId(rootId(`rotated-${turned}`, taskId), sample);
         trajectories.push(trajectory(id, taskId, order, score));
         // Tokens around the mean: the mean over a turn's tokens counts, not its worst or last token.
         const spread = ({ tokens, meanLogprob }: (typeof order)[number]) =>
@@ -139,7 +150,7 @@ test('the dialogues of a real run are ranked as its log has them', () => {
 });
 
 const task = 'train-00001' as TaskId;
-const idOf = (sample: number) => dialogueId('p', task, sample);
+const idOf = (sample: number) => childId(rootId('p', task), sample);
 const say = (text: string, change: Partial<Said> = {}): Said => ({
   speaker: 'a',
   text,

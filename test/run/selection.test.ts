@@ -1,16 +1,23 @@
 import fs from 'node:fs';
 import { test } from 'uvu';
 import * as assert from 'uvu/assert';
-import { type DialogueId, dialogueId, type PolicyHash, type TaskId, turnId } from '../../src/domain/ids.ts';
+import {
+  childId,
+  type DialogueId,
+  type NodeId,
+  type PolicyHash,
+  rootId,
+  type TaskId,
+} from '../../src/domain/ids.ts';
 import type { RewardWeights } from '../../src/domain/reward.ts';
-import type { Outcome, Trajectory } from '../../src/domain/transcript.ts';
+import type { Outcome, Trajectory, Turn } from '../../src/domain/transcript.ts';
 import {
   edgeCasesOf,
   type RankedTrajectory,
   type RankOptions,
   rankTrajectories,
-} from '../../src/run/rank.ts';
-import { selectTrajectories } from '../../src/run/select.ts';
+} from '../../src/run/ranking.ts';
+import { selectTrajectories } from '../../src/run/selection.ts';
 import { tagged } from '../../src/scenario/index.ts';
 
 interface RecordedTurn {
@@ -35,6 +42,13 @@ const options: RankOptions = {
   answer,
 };
 
+/** Where turn `index` of a dialogue stands: below the one before, the first below the root of its task's tree. */
+function nodeAt(dialogue: DialogueId, index: number): Pick<Turn, 'id' | 'parent'> {
+  if (index === 0) return { id: dialogue, parent: dialogue.replace(/\.\d+$/, '') as NodeId };
+  const { id: parent } = nodeAt(dialogue, index - 1);
+  return { id: childId(parent, 0), parent };
+}
+
 function trajectory(
   id: DialogueId,
   taskId: TaskId,
@@ -46,12 +60,9 @@ function trajectory(
     id,
     taskId,
     views: {},
-    plainViews: {},
     format: null,
     turns: turns.map(({ speaker, text, tokens }, index) => ({
-      id: turnId(id, index),
-      parent: index === 0 ? null : turnId(id, index - 1),
-      index,
+      ...nodeAt(id, index),
       speaker,
       text,
       tokenIds: Array.from({ length: tokens }, () => 1),
@@ -76,7 +87,7 @@ function chosenKinds(weights: RewardWeights, scoreWeight = 1) {
   const logprobs = new Map<DialogueId, number[][]>();
   const trajectories = recorded.flatMap(({ taskId, dialogues }) =>
     dialogues.map(({ kind, score, turns }, sample) => {
-      const id = dialogueId('recorded', taskId, sample);
+      const id = childId(rootId('recorded', taskId), sample);
       kinds.set(id, kind);
       scores.set(id, score);
       tokens.set(
@@ -127,7 +138,7 @@ test('without the task score quick wrong answers are chosen', () => {
 });
 
 const task = 'train-00007' as TaskId;
-const idOf = (sample: number) => dialogueId('p', task, sample);
+const idOf = (sample: number) => childId(rootId('p', task), sample);
 const say = (speaker: string, text: string, tokens = 2) => ({ speaker, text, tokens });
 const logprobsOf = (trajectories: readonly Trajectory[], value = -2) =>
   new Map(trajectories.map(({ id, turns }) => [id, turns.map((turn) => turn.tokenIds.map(() => value))]));
@@ -153,7 +164,7 @@ test('the token share is taken within a task, and failed dialogues do not set it
     trajectory(idOf(0), task, [say('a', 'x', 5)], { taskScore: 1 }),
     trajectory(idOf(1), task, [say('a', 'x', 10)], { taskScore: 1 }),
     trajectory(idOf(2), task, [say('a', 'x', 100)], null),
-    trajectory(dialogueId('p', other, 0), other, [say('a', 'x', 40)], { taskScore: 1 }),
+    trajectory(childId(rootId('p', other), 0), other, [say('a', 'x', 40)], { taskScore: 1 }),
   ];
   const shares = rankTrajectories(trajectories, logprobsOf(trajectories), options).map(
     ({ terms }) => terms?.tokenShare ?? null,
@@ -215,7 +226,7 @@ test('eligibility follows the policy, and the reward is computed all the same', 
 
 const ranked = (taskNumber: number, sample: number, reward: number | null, eligible = true) => {
   const taskId = `train-0000${taskNumber}` as TaskId;
-  const place = { dialogueId: dialogueId('p', taskId, sample), taskId, tokens: 1, edgeCases: [] };
+  const place = { dialogueId: childId(rootId('p', taskId), sample), taskId, tokens: 1, edgeCases: [] };
   return { ...place, terms: null, reward, eligible, failure: null } satisfies RankedTrajectory;
 };
 
@@ -232,9 +243,9 @@ test('selection takes the best of each task above the threshold, then the top sh
   assert.equal(
     kept.map(({ dialogueId, reward }) => [dialogueId, reward]),
     [
-      ['p/train-00000/1', 0.9],
-      ['p/train-00001/0', 0.7],
-      ['p/train-00004/0', 0.6],
+      ['p/train-00000.1', 0.9],
+      ['p/train-00001.0', 0.7],
+      ['p/train-00004.0', 0.6],
     ],
   );
   // Task 3 has no candidate, task 2 only equals the threshold, task 5 is the last of four.
@@ -246,7 +257,7 @@ test('ties go to the dialogue that stands first', () => {
   const { kept } = selectTrajectories(ranking, { threshold: 0, keepFraction: 0.67 });
   assert.equal(
     kept.map(({ dialogueId }) => dialogueId),
-    ['p/train-00000/0', 'p/train-00001/0'],
+    ['p/train-00000.0', 'p/train-00001.0'],
   );
 });
 
@@ -254,6 +265,48 @@ test('a selection of nothing is empty, and of something never is', () => {
   assert.is(selectTrajectories([ranked(0, 0, 0.2)], { threshold: 0.5, keepFraction: 0.7 }).kept.length, 0);
   const three = [0.9, 0.8, 0.7].map((reward, task) => ranked(task, 0, reward));
   assert.is(selectTrajectories(three, { threshold: 0.5, keepFraction: 0.1 }).kept.length, 1);
+});
+
+test('between tasks too a tie goes to the dialogue that stands first, wherever its task began', () => {
+  const ranking = [ranked(0, 0, 0.5), ranked(1, 0, 1), ranked(0, 1, 1), ranked(2, 0, 2)];
+  const { kept } = selectTrajectories(ranking, { threshold: 0, keepFraction: 1 });
+  assert.equal(
+    kept.map(({ dialogueId }) => dialogueId),
+    ['p/train-00002.0', 'p/train-00001.0', 'p/train-00000.1'],
+  );
+});
+
+test('a ranking may be a generator: it is gone through once, and what is kept names dialogue, task and reward alone', () => {
+  const ranking = [
+    ranked(0, 0, 0.1),
+    ranked(1, 0, 0.7),
+    ranked(0, 1, 0.9),
+    ranked(2, 0, null),
+    ranked(3, 0, 0.2, false),
+    ranked(1, 1, 0.7),
+    ranked(4, 0, 0.3),
+  ];
+  let given = 0;
+  function* one() {
+    for (const each of ranking) {
+      given++;
+      yield each;
+    }
+  }
+  const options = { threshold: 0.5, keepFraction: 0.7 };
+  const selection = selectTrajectories(one(), options);
+  assert.is(given, 7);
+  assert.equal(selection, {
+    kept: [{ dialogueId: 'p/train-00000.1', taskId: 'train-00000', reward: 0.9 }],
+    dropped: { noCandidate: 2, belowThreshold: 1, beyondFraction: 1 },
+    ranked: 7,
+  });
+  assert.equal(selection, selectTrajectories(ranking, options));
+  assert.equal(selectTrajectories([], options), {
+    kept: [],
+    dropped: { noCandidate: 0, belowThreshold: 0, beyondFraction: 0 },
+    ranked: 0,
+  });
 });
 
 test.run();

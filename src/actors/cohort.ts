@@ -1,0 +1,208 @@
+// Holds a cohort of dialogues: one root actor each, with one generation pool and one fold of all that they say.
+import { Observable, type Subscriber } from 'rxjs';
+import { assertEvent, createActor } from 'xstate';
+import { Forest } from '../domain/conversation-tree.ts';
+import { messageOf, OptimaError } from '../domain/errors.ts';
+import type { DialogueMessage } from '../domain/messages.ts';
+import type { GenerativeModel, GenerativeSession, Sampling } from '../domain/model.ts';
+import type { Rng } from '../domain/rng.ts';
+import type { Provenance } from '../domain/transcript.ts';
+import {
+  type AgentContext,
+  type AgentEvent,
+  agentMachine,
+  type ComposeAnswer,
+  computeVerdict,
+  type JudgeContext,
+  type JudgeEvent,
+  judgeMachine,
+  type ScoreAnswer,
+} from '../machines/index.ts';
+import type { Scenario } from '../scenario/types.ts';
+import { createBus } from './bus.ts';
+import { dialogueMachine, type Episode } from './dialogue.ts';
+import { createGenerationPool, type GenerationPool } from './pool.ts';
+
+/** Who speaks for a role, and what its turns count as. */
+export interface Speaker {
+  readonly model: GenerativeModel;
+  readonly provenance: Provenance;
+}
+
+/** One speaker for every role of a scenario. */
+export type Cast = Readonly<Record<string, Speaker>>;
+
+export interface CohortOptions {
+  readonly scenario: Scenario;
+  readonly cast: Cast;
+  readonly sampling: Sampling;
+  /** A turn's seed is `rng.split(node id).seed32()`. */
+  readonly rng: Rng;
+  readonly signal?: AbortSignal | undefined;
+  /** Longest time of a model's call, in ms; below 2^31. Default 10 minutes. */
+  readonly turnTimeoutMs?: number;
+}
+
+/** One model for every role, its turns counted as sampled. */
+export function everyRole(scenario: Scenario, model: GenerativeModel): Cast {
+  return Object.fromEntries(
+    Object.keys(scenario.roles).map((role) => [role, { model, provenance: 'sampled' as const }]),
+  );
+}
+
+/**
+ * The dialogues of a cohort, held together from when somebody subscribes: every message of each as it is sent, and the end
+ * when all have ended. With models whose results follow from their requests, the messages and their order follow from the
+ * episodes and `rng`. Who unsubscribes stops the dialogues, and the calls of their models.
+ *
+ * A dialogue whose model fails or times out is closed as `failed`; the others go on. Errors with `interrupted` when
+ * `signal` aborts, and with `usage` for a role without a speaker or two dialogues with one id.
+ */
+export function runCohort(episodes: readonly Episode[], options: CohortOptions): Observable<DialogueMessage> {
+  return new Observable((subscriber) => {
+    try {
+      return hold(episodes, options, subscriber);
+    } catch (error) {
+      subscriber.error(error);
+      return undefined;
+    }
+  });
+}
+
+/** Starts the dialogues; what it returns stops them. */
+function hold(
+  episodes: readonly Episode[],
+  options: CohortOptions,
+  subscriber: Subscriber<DialogueMessage>,
+): () => void {
+  const { scenario, signal, turnTimeoutMs = 600_000 } = options;
+  checkCast(episodes, options);
+  const interrupt = () => {
+    subscriber.error(new OptimaError('interrupted', 'The dialogues were interrupted.'));
+  };
+  if (signal?.aborted) interrupt();
+  if (episodes.length === 0) subscriber.complete();
+  if (subscriber.closed) return () => {};
+
+  const pool = createGenerationPool(turnTimeoutMs);
+  const forest = new Forest();
+  const { cast, close } = openSessions(options.cast);
+  const compose = createCompose(pool, forest, { ...options, cast });
+  const agent = agentMachine.provide({ actions: { compose } });
+  const judge = judgeMachine.provide({ actions: { score: createScore(forest) } });
+  const machine = dialogueMachine.provide({ actors: { agent, judge } });
+  let running = episodes.length;
+  const actors = episodes.map((episode) => {
+    const { id, tree, taskId, history = [] } = episode;
+    forest.plant(tree, taskId, history);
+    pool.register(id);
+    const bus = createBus();
+    bus.messages$.subscribe((message) => {
+      if (subscriber.closed) return;
+      try {
+        // First: what does not fit is passed on to nobody.
+        forest.hear(message);
+        subscriber.next(message);
+      } catch (error) {
+        subscriber.error(error);
+      }
+    });
+    const actor = createActor(machine, { input: { episode, scenario, bus } });
+    const complete = () => {
+      // Stopping an actor completes it, too.
+      if (subscriber.closed) return;
+      pool.unregister(id);
+      if (--running === 0) subscriber.complete();
+    };
+    actor.subscribe({ complete, error: (error) => subscriber.error(error) });
+    return actor;
+  });
+  signal?.addEventListener('abort', interrupt, { once: true });
+  const stop = () => {
+    signal?.removeEventListener('abort', interrupt);
+    for (const actor of actors) actor.stop();
+    pool.close();
+    close();
+  };
+  for (const actor of actors) if (!subscriber.closed) actor.start();
+  return stop;
+}
+
+/**
+ * The cast with a session for each model: turn after turn a dialogue's views grow by a message, and samples of a
+ * task share theirs. A cohort is what a resumed run repeats as a whole, so nothing is remembered beyond it.
+ */
+function openSessions(speakers: Cast) {
+  const sessions = new Map<GenerativeModel, GenerativeSession>();
+  const cast = Object.fromEntries(
+    Object.entries(speakers).map(([role, { model, provenance }]) => {
+      const session = sessions.get(model) ?? model.openSession?.();
+      if (session !== undefined) sessions.set(model, session);
+      return [role, { model: session ?? model, provenance }];
+    }),
+  );
+  const close = () => {
+    for (const session of sessions.values()) session.close();
+  };
+  return { cast, close };
+}
+
+function checkCast(episodes: readonly Episode[], { scenario, cast }: CohortOptions): void {
+  for (const role of Object.keys(scenario.roles)) {
+    if (!Object.hasOwn(cast, role)) {
+      throw new OptimaError('usage', `Scenario "${scenario.name}": nobody speaks for role "${role}".`);
+    }
+  }
+  const ids = new Set<string>();
+  for (const { id } of episodes) {
+    if (ids.has(id)) throw new OptimaError('usage', `Two dialogues of one cohort are called ${id}.`);
+    ids.add(id);
+  }
+}
+
+/** How an agent composes a message: one request to the pool, with the seed of its node. */
+function createCompose(pool: GenerationPool, forest: Forest, { cast, sampling, rng }: CohortOptions) {
+  return ({ context, event, self }: Asked<AgentContext, AgentEvent, ComposeAnswer>): void => {
+    assertEvent(event, 'turn.requested');
+    const { dialogueId, role } = context;
+    const { nodeId } = event;
+    const { model, provenance } = cast[role]!;
+    const seed = rng.split(nodeId).seed32();
+    const messages = forest.viewOf(dialogueId, role);
+    pool.ask(dialogueId, model, { id: nodeId, messages, sampling, seed }, (result) => {
+      try {
+        if (result instanceof OptimaError) throw result;
+        const logprobs = result.logprobs.map(roundForLog);
+        const utterance = { ...result, logprobs, policyHash: model.hash, seed, provenance };
+        self.send({ type: 'message.composed', nodeId, parent: forest.leafOf(dialogueId), utterance });
+      } catch (error) {
+        self.send({ type: 'message.failed', nodeId, reason: messageOf(error) });
+      }
+    });
+  };
+}
+
+/** How the judge scores a dialogue: from what was said. */
+function createScore(forest: Forest) {
+  return ({ context, self }: Asked<JudgeContext, JudgeEvent, ScoreAnswer>): void => {
+    const { dialogueId, scenario, task } = context;
+    try {
+      const verdict = computeVerdict(scenario, task, forest.turnsOf(dialogueId));
+      self.send({ type: 'score.computed', verdict });
+    } catch (error) {
+      self.send({ type: 'score.failed', reason: messageOf(error) });
+    }
+  };
+}
+
+/** What a machine's action gives the world, and where the answer goes. */
+interface Asked<Context, Event, Answer> {
+  readonly context: Context;
+  readonly event: Event;
+  readonly self: { send(answer: Answer): void };
+}
+
+/** Six decimals are what the log keeps; adding 0 turns −0, which JSON does not know, into 0. */
+function roundForLog(logprob: number): number {
+  return Math.round(logprob * 1e6) / 1e6 + 0;
+}

@@ -1,0 +1,205 @@
+// The fold from messages to conversation trees, one for each task that a phase talks about. Live dialogues and a log
+// are read by the same fold.
+import { castDraft, produce } from 'immer';
+import { OptimaError } from './errors.ts';
+import { isDialogueMessage, type RunEvent } from './events.ts';
+import type { DialogueId, NodeId, TaskId } from './ids.ts';
+import type { DialogueMessage, MessageOf } from './messages.ts';
+import type { ChatMessage } from './model.ts';
+import { type Trajectory, type Turn, underFormat, viewOf } from './transcript.ts';
+
+/** A dialogue as far as its messages have been heard: a walk down from where it was opened. */
+export interface DialogueRecord {
+  readonly id: DialogueId;
+  readonly format: string | null;
+  /** Its last turn; where it was opened while it has none of its own. */
+  readonly leaf: NodeId;
+  readonly closed: MessageOf<'dialogue.closed'> | null;
+  readonly verdict: MessageOf<'verdict.given'> | MessageOf<'verdict.failed'> | null;
+}
+
+/** The turns of a task's dialogues, those they share once. Immutable. */
+export interface ConversationTree {
+  readonly root: NodeId;
+  readonly taskId: TaskId;
+  readonly turns: Readonly<Record<NodeId, Turn>>;
+  /** In the order in which they were opened. */
+  readonly dialogues: Readonly<Record<DialogueId, DialogueRecord>>;
+}
+
+/** A message of one dialogue. */
+type OfDialogue = Extract<DialogueMessage, { dialogueId: DialogueId }>;
+/** A message that changes a tree. */
+type TreeMessage = Exclude<OfDialogue, { type: 'turn.failed' }>;
+
+/**
+ * The tree with what a message adds to it. Throws `run.corrupt` for a message that does not fit: of a dialogue that is not
+ * open, below a node that is not there, or a node that is there already.
+ */
+export const growTree: (tree: ConversationTree, message: TreeMessage) => ConversationTree = produce(
+  (tree, message) => {
+    const { type, dialogueId: id } = message;
+    const misfit = (problem: string) =>
+      new OptimaError('run.corrupt', `Message ${type} of dialogue ${id} ${problem}.`);
+    const isThere = (node: NodeId) => node === tree.root || Object.hasOwn(tree.turns, node);
+    if (type === 'dialogue.opened') {
+      const { format } = message;
+      const parent = message.parent ?? tree.root;
+      if (Object.hasOwn(tree.dialogues, id)) throw misfit('comes a second time');
+      if (!isThere(parent)) throw misfit(`opens it below ${parent}, which is not there`);
+      tree.dialogues[id] = { id, format, leaf: parent, closed: null, verdict: null };
+      return;
+    }
+    const dialogue = tree.dialogues[id];
+    if (dialogue === undefined) throw misfit('comes before its dialogue.opened');
+    const isVerdict = type === 'verdict.given' || type === 'verdict.failed';
+    if (isVerdict ? dialogue.verdict !== null : dialogue.closed !== null) throw misfit('comes after its end');
+    if (type === 'turn.taken') {
+      const { turn } = message;
+      if (turn.parent !== dialogue.leaf) throw misfit(`is a turn below ${turn.parent}, not ${dialogue.leaf}`);
+      if (isThere(turn.id)) throw misfit(`is a turn ${turn.id}, which is there already`);
+      tree.turns[turn.id] = castDraft(turn);
+      dialogue.leaf = turn.id;
+    } else if (type === 'dialogue.closed') dialogue.closed = message;
+    else dialogue.verdict = message;
+  },
+);
+
+/** The turns from the root of a tree to one of its nodes. */
+export function pathTo(tree: ConversationTree, node: NodeId): Turn[] {
+  const path: Turn[] = [];
+  for (let turn = tree.turns[node]; turn !== undefined; turn = tree.turns[turn.parent]) path.push(turn);
+  return path.reverse();
+}
+
+/** What each role is told of a task. */
+export type Views = MessageOf<'task.dealt'>['views'];
+
+/** What was said before the first message that a forest hears, or is forgotten; null or nothing where it is not known. */
+export interface Earlier {
+  viewsOf(task: TaskId): Views | null;
+  format(name: string): MessageOf<'format.dealt'> | null;
+  /** The turns of the dialogue's tree before it was opened. */
+  turnsBefore(opened: MessageOf<'dialogue.opened'>): readonly Turn[];
+}
+
+const nothing: Earlier = { viewsOf: () => null, format: () => null, turnsBefore: () => [] };
+
+/** The trees of the messages heard so far. */
+export class Forest {
+  readonly #trees = new Map<NodeId, ConversationTree>();
+  readonly #treeOf = new Map<DialogueId, NodeId>();
+  readonly #views = new Map<TaskId, Views>();
+  readonly #formats = new Map<string, MessageOf<'format.dealt'>>();
+  readonly #earlier: Earlier;
+
+  constructor(earlier: Earlier = nothing) {
+    this.#earlier = earlier;
+  }
+
+  /** Takes in the next message. Throws `run.corrupt` as `growTree` does. */
+  hear(message: DialogueMessage): void {
+    if (message.type === 'task.dealt') {
+      this.#views.set(message.taskId, message.views);
+    } else if (message.type === 'format.dealt') {
+      this.#formats.set(message.format, message);
+    } else if (message.type !== 'turn.requested') {
+      if (message.type === 'dialogue.opened' && !this.#treeOf.has(message.dialogueId)) this.#open(message);
+      const tree = this.#treeOfMessage(message);
+      if (message.type === 'turn.failed') return;
+      this.#trees.set(tree.root, growTree(tree, message));
+    }
+  }
+
+  #open(opened: MessageOf<'dialogue.opened'>): void {
+    const { tree, parent, taskId, dialogueId } = opened;
+    const isKnown = parent === null || Object.hasOwn(this.#trees.get(tree)?.turns ?? {}, parent);
+    this.plant(tree, taskId, isKnown ? [] : this.#earlier.turnsBefore(opened));
+    this.#treeOf.set(dialogueId, tree);
+  }
+
+  /** Makes a tree known that has these turns, the first below its root, beside those that it has already. */
+  plant(root: NodeId, taskId: TaskId, turns: readonly Turn[]): void {
+    const known = this.#trees.get(root) ?? { root, taskId, turns: {}, dialogues: {} };
+    const added = Object.fromEntries(turns.map((turn) => [turn.id, turn]));
+    this.#trees.set(root, { ...known, turns: { ...added, ...known.turns } });
+  }
+
+  /** The node that an opened dialogue has come to. */
+  leafOf(dialogue: DialogueId): NodeId {
+    return this.#trees.get(this.#treeOf.get(dialogue)!)!.dialogues[dialogue]!.leaf;
+  }
+
+  /** The turns of an opened dialogue so far, from the root on. */
+  turnsOf(dialogue: DialogueId): readonly Turn[] {
+    return pathTo(this.#trees.get(this.#treeOf.get(dialogue)!)!, this.leafOf(dialogue));
+  }
+
+  /** The conversation of an opened dialogue so far, as one of its roles sees it, its format prompt included. */
+  viewOf(dialogue: DialogueId, role: string): ChatMessage[] {
+    const { taskId, dialogues } = this.#trees.get(this.#treeOf.get(dialogue)!)!;
+    const view = this.#viewsOf(taskId)[role]!;
+    const { format } = dialogues[dialogue]!;
+    const system = format === null ? view : this.#underFormat(format, role, view);
+    return viewOf(role, system, this.turnsOf(dialogue));
+  }
+
+  /** The finished dialogues, tree by tree in the order in which they were opened. */
+  trajectories(): Trajectory[] {
+    return [...this.#trees.values()].flatMap((tree) =>
+      Object.values(tree.dialogues).flatMap((dialogue) => this.#trajectoryOf(tree, dialogue) ?? []),
+    );
+  }
+
+  /**
+   * Takes in the next event of a phase and gives the dialogues that it completes, a cohort's at a time; their trees and views
+   * are then forgotten, so that a phase of any length is read in the memory of a cohort.
+   */
+  take(event: RunEvent): Trajectory[] {
+    if (isDialogueMessage(event)) this.hear(event);
+    if (event.type !== 'cohort.completed') return [];
+    const finished = this.trajectories();
+    for (const known of [this.#trees, this.#treeOf, this.#views]) known.clear();
+    return finished;
+  }
+
+  #treeOfMessage({ type, dialogueId }: OfDialogue): ConversationTree {
+    const root = this.#treeOf.get(dialogueId);
+    if (root !== undefined) return this.#trees.get(root)!;
+    throw new OptimaError(
+      'run.corrupt',
+      `Message ${type} of dialogue ${dialogueId} comes before its dialogue.opened.`,
+    );
+  }
+
+  #viewsOf(task: TaskId): Views {
+    const views = this.#views.get(task) ?? this.#earlier.viewsOf(task);
+    if (views !== null) return views;
+    throw new OptimaError('run.corrupt', `No task.dealt says what the roles were told of ${task}.`);
+  }
+
+  #underFormat(name: string, role: string, view: string): string {
+    const format = this.#formats.get(name) ?? this.#earlier.format(name);
+    if (format === null) throw new OptimaError('run.corrupt', `No format.dealt says what format ${name} is.`);
+    return format.roles.includes(role) ? underFormat(view, format.prompt) : view;
+  }
+
+  /** Null while the dialogue is under way. A verdict that failed makes the outcome `failed`. */
+  #trajectoryOf(
+    tree: ConversationTree,
+    { id, format, leaf, closed, verdict }: DialogueRecord,
+  ): Trajectory | null {
+    if (closed === null || (closed.outcome !== 'failed' && verdict === null)) return null;
+    const common = { id, taskId: tree.taskId, format, turns: pathTo(tree, leaf) };
+    if (verdict?.type !== 'verdict.given') {
+      const failure = verdict === null ? closed.failure : verdict.reason;
+      // Where dealing the views failed there are none.
+      const views = this.#views.get(tree.taskId) ?? this.#earlier.viewsOf(tree.taskId) ?? {};
+      return { ...common, views, outcome: 'failed', failure, verdict: null };
+    }
+    const { taskScore, exactMatch, answer } = verdict;
+    const views = this.#viewsOf(tree.taskId);
+    const given = { taskScore, exactMatch, answer };
+    return { ...common, views, outcome: closed.outcome, failure: null, verdict: given };
+  }
+}

@@ -1,0 +1,110 @@
+// The figures of a run, folded from what its phases handed on: the iterations, which policy is kept, `metrics.jsonl`.
+import type { PhaseOutputOf } from '../domain/events.ts';
+import type { TeamPolicy } from '../domain/ids.ts';
+import type { TeamMetrics } from '../domain/metrics.ts';
+import type { MetricsRow } from '../domain/progress.ts';
+import type { Recipe } from '../recipe/schema.ts';
+import type { RunFolder } from '../store/run-folder.ts';
+import type { IterationKind, IterationPlan } from './plan.ts';
+
+/** One iteration: what it generated, how much of it was kept, what training made of it. */
+export interface IterationFigures {
+  readonly iteration: number;
+  readonly kind: IterationKind;
+  /** Of the dialogues on training tasks, before this iteration's training. */
+  readonly generated: TeamMetrics;
+  readonly meanReward: number;
+  readonly edgeCases: PhaseOutputOf<'rank'>['edgeCases'];
+  readonly kept: number;
+  /** Mean loss of the last epoch, nats per token. */
+  readonly loss: number;
+  /** The policy that came out. */
+  readonly policy: TeamPolicy;
+  /** Of that policy on validation tasks; null when the recipe has none. */
+  readonly validation: TeamMetrics | null;
+}
+
+/** Where the outputs of phases are. */
+export type Outputs = Pick<RunFolder, 'outputOf'>;
+
+/** The figures of the completed iterations, in order. */
+export function foldIterations(run: Outputs, iterations: readonly IterationPlan[]): IterationFigures[] {
+  return iterations.flatMap((iteration) => {
+    const rank = run.outputOf(iteration.rank);
+    const select = run.outputOf(iteration.select);
+    const train = run.outputOf(iteration.train);
+    const evaluate = iteration.evaluate === null ? null : run.outputOf(iteration.evaluate);
+    if (rank === null || select === null || train === null) return [];
+    if (iteration.evaluate !== null && evaluate === null) return [];
+    return [
+      {
+        iteration: iteration.index,
+        kind: iteration.kind,
+        generated: rank.metrics,
+        meanReward: rank.meanReward,
+        edgeCases: rank.edgeCases,
+        kept: select.kept,
+        loss: train.loss,
+        policy: train.policy,
+        validation: evaluate?.metrics ?? null,
+      },
+    ];
+  });
+}
+
+/**
+ * The policy a run ends with: the last iteration's, or the one with the best validation score (fewer tokens
+ * on a tie, then the earlier one).
+ */
+export function choosePolicy<Policy>(
+  iterations: readonly { readonly policy: Policy; readonly validation: TeamMetrics | null }[],
+  keep: Recipe['keep'],
+): Policy {
+  if (keep === 'last') return iterations.at(-1)!.policy;
+  const best = iterations.reduce((best, candidate) => {
+    const gain = candidate.validation!.taskScore - best.validation!.taskScore;
+    const saving = best.validation!.tokens - candidate.validation!.tokens;
+    return gain > 0 || (gain === 0 && saving > 0) ? candidate : best;
+  });
+  return best.policy;
+}
+
+/**
+ * Figures under the names that machines read, in `--json` and in `metrics.jsonl`: there the task score is `f1`, whatever
+ * metric a scenario has.
+ */
+export function machineFigures({ taskScore, taskScoreInterval, ...rest }: TeamMetrics) {
+  return { f1: taskScore, f1Interval: taskScoreInterval, ...rest };
+}
+export type MachineFigures = ReturnType<typeof machineFigures>;
+
+/** A team's policy as machines read it: one hash where one policy speaks for every role. */
+export function machinePolicy(policy: TeamPolicy): string | TeamPolicy {
+  const [first, ...others] = Object.values(policy);
+  return first !== undefined && others.every((hash) => hash === first) ? first : policy;
+}
+
+/** As `IterationFigures`, under the names that machines read. */
+export function machineIteration({ generated, policy, validation, ...rest }: IterationFigures) {
+  return {
+    ...rest,
+    generated: machineFigures(generated),
+    policy: machinePolicy(policy),
+    validation: validation && machineFigures(validation),
+  };
+}
+export type MachineIteration = ReturnType<typeof machineIteration>;
+
+/** The rows of `metrics.jsonl`: the base's figures, each iteration's, the trained team's. */
+export function metricsRows(run: Outputs, iterations: readonly IterationPlan[]): MetricsRow[] {
+  const evaluation = (name: string): MetricsRow[] => {
+    const output = run.outputOf({ name, kind: 'evaluate' });
+    if (output === null) return [];
+    const { policy, metrics } = output;
+    return [{ event: 'evaluation', phase: name, policy: machinePolicy(policy), ...machineFigures(metrics) }];
+  };
+  const rows = foldIterations(run, iterations).map(
+    (figures): MetricsRow => ({ event: 'iteration', ...machineIteration(figures) }),
+  );
+  return [...evaluation('base'), ...rows, ...evaluation('trained')];
+}

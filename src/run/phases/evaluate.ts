@@ -1,0 +1,24 @@
+// Evaluate: one dialogue for each of the first tasks of a split, temperature 0, plain prompts.
+import type { PhaseOutputOf } from '../../domain/events.ts';
+import type { PlannedPhases } from '../../machines/index.ts';
+import { measureEvaluation } from '../../rollouts/evaluate.ts';
+import { loadTasks } from '../../scenario/tasks.ts';
+import { baseOf, keptPolicy, latestPolicy, type PhaseContext } from './context.ts';
+import { holdDialogues } from './dialogues.ts';
+
+export async function evaluate(
+  context: PhaseContext,
+  phase: PlannedPhases['evaluate'],
+): Promise<PhaseOutputOf<'evaluate'>> {
+  const { scenario, rng } = context;
+  const policy = {
+    base: baseOf,
+    latest: () => latestPolicy(context, phase),
+    kept: keptPolicy,
+  }[phase.policy](context);
+  const tasks = await loadTasks(scenario, phase.split, { from: 0, count: phase.tasks }, rng);
+  const { name } = phase;
+  const plan = { phase: name, policy, tasks, samplesPerTask: 1, formats: [], temperature: 0 };
+  const figures = await holdDialogues(context, plan);
+  return { kind: 'evaluate', policy, metrics: measureEvaluation(name, figures, rng) };
+}

@@ -1,0 +1,70 @@
+// Rank: computes the reward of every dialogue of an iteration, readability under the frozen base; a task at a time.
+import type { PhaseOutputOf } from '../../domain/events.ts';
+import { TeamFigures } from '../../domain/metrics.ts';
+import type { PlannedPhases } from '../../machines/index.ts';
+import { type RankOptions, rankTrajectories } from '../ranking.ts';
+import { type ScoredTrajectory, scoreTurns } from '../readability.ts';
+import type { PhaseContext } from './context.ts';
+
+export async function rank(
+  { run, recipe, scenario, base, shelf, progress, signal, rng }: PhaseContext,
+  phase: PlannedPhases['rank'],
+): Promise<PhaseOutputOf<'rank'>> {
+  const { lambdaToken, lambdaLoss, lossFloor } = recipe.reward;
+  const options: RankOptions = {
+    weights: {
+      lambdaToken: lambdaToken ?? scenario.reward.lambdaToken,
+      lambdaLoss: lambdaLoss ?? scenario.reward.lambdaLoss,
+    },
+    lossFloor,
+    eligible: recipe.eligible,
+    answer: scenario.answer,
+  };
+  const { dialogues } = run.outputOf({ name: phase.dialogues, kind: 'generate' })!;
+  const figures = new TeamFigures();
+  const cases = { emptyMessage: 0, repetition: 0, cappedMessage: 0, turnCap: 0 };
+  let ranked = 0;
+  let rewards = 0;
+  const rankTask = (samples: readonly ScoredTrajectory[]) => {
+    const logprobs = new Map(samples.map(({ trajectory, turnLogprobs }) => [trajectory.id, turnLogprobs]));
+    const ranking = rankTrajectories(
+      samples.map(({ trajectory }) => trajectory),
+      logprobs,
+      options,
+    );
+    for (const result of ranking) {
+      run.record({ type: 'trajectory.ranked', ...result });
+      for (const edgeCase of result.edgeCases) cases[edgeCase]++;
+      if (result.reward === null) continue;
+      ranked++;
+      rewards += result.reward;
+    }
+  };
+
+  progress.begin(phase.name, dialogues, 'dialogues');
+  const scored = scoreTurns(await shelf.modelsOf(base.hash), run.dialoguesOf(phase.dialogues), {
+    batchSize: recipe.concurrency,
+    signal,
+  });
+  let task: ScoredTrajectory[] = [];
+  await scored.forEach((sample) => {
+    if (task.length > 0 && task[0]!.trajectory.taskId !== sample.trajectory.taskId) {
+      rankTask(task);
+      task = [];
+    }
+    task.push(sample);
+    figures.add(sample.trajectory);
+    progress.advance(figures.dialogues);
+  });
+  if (task.length > 0) rankTask(task);
+  const meanReward = ranked === 0 ? 0 : rewards / ranked;
+  progress.end(`mean reward ${meanReward.toFixed(3)}`);
+  return {
+    kind: 'rank',
+    ranked,
+    failed: dialogues - ranked,
+    meanReward,
+    metrics: figures.metrics(rng.split('bootstrap').split(phase.name)),
+    edgeCases: cases,
+  };
+}

@@ -1,0 +1,205 @@
+// From a recipe to the phases of a run: which there are, in what order, and what each goes by.
+import { test } from 'uvu';
+import * as assert from 'uvu/assert';
+import { presetRecipe } from '../../src/recipe/presets.ts';
+import { applySettings } from '../../src/recipe/schema.ts';
+import { planIterations, planRun } from '../../src/run/plan.ts';
+
+const exchange = { kind: 'information-exchange' } as const;
+const debate = { kind: 'debate' } as const;
+
+/** No two numbers are the same, so that each shows where it comes from. */
+const recipe = applySettings(presetRecipe('quick'), [
+  'iterations=2',
+  'initialization.tasks=5',
+  'initialization.samplesPerTask=11',
+  'initialization.formats=true',
+  'initialization.thetaInit=0.12',
+  'initialization.keepFraction=0.13',
+  'initialization.temperature=0.14',
+  'isft.tasks=4',
+  'isft.samplesPerTask=21',
+  'isft.thetaSft=0.22',
+  'isft.keepFraction=0.23',
+  'isft.temperature=0.24',
+  'evaluation.tasks=31',
+  'evaluation.validationTasks=32',
+]);
+const changed = (...settings: string[]) => applySettings(recipe, settings);
+
+const validation = (iteration: number, name: string) =>
+  ({ kind: 'evaluate', name, iteration, policy: 'latest', split: 'validation', tasks: 32 }) as const;
+
+/** The phases of an iteration after initialization. */
+const later = (index: number, from: number, startFrom: 'base' | 'latest') => {
+  const name = `isft-${index}`;
+  const iteration = index;
+  return [
+    {
+      kind: 'generate',
+      name: `${name}/generate`,
+      iteration,
+      tasks: { from, count: 4 },
+      samplesPerTask: 21,
+      temperature: 0.24,
+      formats: false,
+    },
+    { kind: 'rank', name: `${name}/rank`, iteration, dialogues: `${name}/generate` },
+    {
+      kind: 'select',
+      name: `${name}/select`,
+      iteration,
+      ranking: `${name}/rank`,
+      threshold: 0.22,
+      thresholdKey: 'isft.thetaSft',
+      keepFraction: 0.23,
+    },
+    {
+      kind: 'train',
+      name: `${name}/train`,
+      iteration,
+      dialogues: `${name}/generate`,
+      selection: `${name}/select`,
+      startFrom,
+    },
+    validation(index, `${name}/evaluate`),
+  ] as const;
+};
+
+test('a run measures the base, initializes, iterates, and measures what is kept on the same test tasks', () => {
+  assert.equal(planRun(recipe, exchange), [
+    { kind: 'evaluate', name: 'base', iteration: null, policy: 'base', split: 'test', tasks: 31 },
+    {
+      kind: 'generate',
+      name: 'init-0/generate',
+      iteration: 0,
+      tasks: { from: 0, count: 5 },
+      samplesPerTask: 11,
+      temperature: 0.14,
+      formats: true,
+    },
+    { kind: 'rank', name: 'init-0/rank', iteration: 0, dialogues: 'init-0/generate' },
+    {
+      kind: 'select',
+      name: 'init-0/select',
+      iteration: 0,
+      ranking: 'init-0/rank',
+      threshold: 0.12,
+      thresholdKey: 'initialization.thetaInit',
+      keepFraction: 0.13,
+    },
+    {
+      kind: 'train',
+      name: 'init-0/train',
+      iteration: 0,
+      dialogues: 'init-0/generate',
+      selection: 'init-0/select',
+      startFrom: 'base',
+    },
+    validation(0, 'init-0/evaluate'),
+    ...later(1, 5, 'latest'),
+    ...later(2, 9, 'latest'),
+    { kind: 'evaluate', name: 'trained', iteration: null, policy: 'kept', split: 'test', tasks: 31 },
+  ]);
+});
+
+test('names are unique, and phases name others that come before them', () => {
+  const plan = planRun(changed('iterations=12'), exchange);
+  const names = plan.map(({ name }) => name);
+  assert.is(new Set(names).size, names.length);
+  for (const [index, phase] of plan.entries()) {
+    const named = [
+      ...('dialogues' in phase ? [phase.dialogues] : []),
+      ...('ranking' in phase ? [phase.ranking] : []),
+      ...('selection' in phase ? [phase.selection] : []),
+    ];
+    for (const name of named) assert.ok(names.slice(0, index).includes(name), `${phase.name}: ${name}`);
+  }
+});
+
+test('the iterations of a plan are its phases, by their kind', () => {
+  const iterations = planIterations(recipe, exchange);
+  assert.equal(
+    iterations.map(({ index, kind }) => [index, kind]),
+    [
+      [0, 'init'],
+      [1, 'isft'],
+      [2, 'isft'],
+    ],
+  );
+  assert.equal(
+    iterations.flatMap(({ generate, rank, select, train, evaluate }) => [
+      generate,
+      rank,
+      select,
+      train,
+      evaluate!,
+    ]),
+    planRun(recipe, exchange).slice(1, -1),
+  );
+});
+
+test('no two iterations have a task in common, and none is left out', () => {
+  const ranges = (...settings: string[]) =>
+    planIterations(changed(...settings), exchange).map(({ generate }) => generate.tasks);
+  assert.equal(ranges('iterations=3'), [
+    { from: 0, count: 5 },
+    { from: 5, count: 4 },
+    { from: 9, count: 4 },
+    { from: 13, count: 4 },
+  ]);
+  let next = 0;
+  for (const { from, count } of ranges('iterations=9', 'initialization.tasks=17', 'isft.tasks=128')) {
+    assert.is(from, next);
+    next += count;
+  }
+});
+
+test('without iterations a run initializes alone', () => {
+  const plan = planRun(changed('iterations=0', 'evaluation.validationTasks=0'), exchange);
+  assert.equal(
+    plan.map(({ name }) => name),
+    ['base', 'init-0/generate', 'init-0/rank', 'init-0/select', 'init-0/train', 'trained'],
+  );
+});
+
+test('an iteration is evaluated where there are validation tasks, and nowhere else', () => {
+  const without = changed('evaluation.validationTasks=0');
+  assert.ok(planIterations(without, exchange).every(({ evaluate }) => evaluate === null));
+  assert.equal(
+    planRun(without, exchange).flatMap((phase) => (phase.kind === 'evaluate' ? [phase.name] : [])),
+    ['base', 'trained'],
+  );
+  const one = planRun(changed('evaluation.validationTasks=1'), exchange);
+  assert.equal(
+    one.flatMap((phase) => (phase.kind === 'evaluate' ? [[phase.name, phase.split, phase.tasks]] : [])),
+    [
+      ['base', 'test', 31],
+      ['init-0/evaluate', 'validation', 1],
+      ['isft-1/evaluate', 'validation', 1],
+      ['isft-2/evaluate', 'validation', 1],
+      ['trained', 'test', 31],
+    ],
+  );
+});
+
+test('fine-tuning starts from the base in debates, else from the latest policy, unless the recipe says', () => {
+  const starts = (scenario: typeof exchange | typeof debate, ...settings: string[]) =>
+    planIterations(changed(...settings), scenario).map(({ train }) => train.startFrom);
+  assert.is(recipe.isft.startFrom, null);
+  assert.equal(starts(exchange), ['base', 'latest', 'latest']);
+  assert.equal(starts(debate), ['base', 'base', 'base']);
+  for (const scenario of [exchange, debate]) {
+    assert.equal(starts(scenario, 'isft.startFrom=previous'), ['base', 'latest', 'latest']);
+    assert.equal(starts(scenario, 'isft.startFrom=base'), ['base', 'base', 'base']);
+  }
+});
+
+test('format prompts are for initialization alone, where the recipe has them', () => {
+  const formats = (...settings: string[]) =>
+    planIterations(changed(...settings), exchange).map(({ generate }) => generate.formats);
+  assert.equal(formats(), [true, false, false]);
+  assert.equal(formats('initialization.formats=false'), [false, false, false]);
+});
+
+test.run();
