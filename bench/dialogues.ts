@@ -2,17 +2,18 @@
 // the machine's clock, so each run stands beside the cost of one transition of the smallest machine.
 // node --import tsx bench/dialogues.ts [dialogues a run] [runs]
 import { createActor, createMachine } from 'xstate';
-import { everyRole, runDialogues } from '../src/actors/index.ts';
+import { everyRole } from '../src/actors/index.ts';
+import { chunk } from '../src/domain/chunk.ts';
 import { createRng } from '../src/domain/rng.ts';
 import { scriptedModel } from '../src/models/scripted/index.ts';
+import { type RolloutEvent, rollOut } from '../src/rollouts/executor.ts';
 import { chatter, wordPairEpisodes, wordPairs } from '../test/support/scenarios.ts';
 import { countArgument, report, rounded } from './shared.ts';
 
 const count = countArgument(0, 960);
 const runs = countArgument(1, 9);
 const scenario = wordPairs();
-const speakers = everyRole(scenario, scriptedModel({ reply: chatter }));
-const sampling = { temperature: 0, topP: 1, topK: 0, maxTokens: 64 };
+const cast = everyRole(scenario, scriptedModel({ reply: chatter }));
 const toggle = createMachine({
   initial: 'off',
   states: { off: { on: { press: 'on' } }, on: { on: { press: 'off' } } },
@@ -22,13 +23,20 @@ const toggle = createMachine({
 async function holdDialogues() {
   let messages = 0;
   let turns = 0;
-  const sink = () => {
-    messages++;
-  };
   const startedAt = performance.now();
-  const episodes = wordPairEpisodes(count);
-  const options = { scenario, speakers, sampling, rng: createRng(1), sink };
-  for await (const trajectory of runDialogues(episodes, options)) turns += trajectory.turns.length;
+  const events = rollOut({
+    phase: 'bench',
+    scenario,
+    casts: [cast],
+    cohorts: chunk(wordPairEpisodes(count), 96),
+    temperature: 0,
+    maxMessageTokens: 64,
+    rng: createRng(1),
+  });
+  await events.forEach(({ type }: RolloutEvent) => {
+    if (type !== 'cohort.completed') messages++;
+    if (type === 'turn.taken') turns++;
+  });
   return {
     seconds: (performance.now() - startedAt) / 1000,
     turns: turns / count,

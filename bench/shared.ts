@@ -109,7 +109,7 @@ export interface Subject {
   readonly rng: Rng;
 }
 
-const packageFolder = fileURLToPath(new URL('..', import.meta.url));
+export const packageFolder = fileURLToPath(new URL('..', import.meta.url));
 
 /** The policy of a shape, as a checkpoint too. Needs a started engine; the process removes the folder at its end. */
 export async function openSubject(shape: Shape): Promise<Subject> {
@@ -127,7 +127,7 @@ export async function openSubject(shape: Shape): Promise<Subject> {
 
 /** A randomly initialized decoder of 0.94 million weights. */
 export function createReferencePolicy(rng: Rng): LlamaPolicy {
-  const text = fs.readFileSync(path.join(packageFolder, 'ARCHITECTURE.md'), 'utf8');
+  const text = fs.readFileSync(path.join(packageFolder, 'models/tiny/tokenizer.json'), 'utf8');
   const { tokenizerJson, tokenizerConfig } = trainTokenizer([text], { vocabSize: 512 });
   const config = {
     vocab_size: 512,

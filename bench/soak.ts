@@ -1,9 +1,11 @@
 // Whether memory grows: training steps and dialogues by the thousand, with what the process, the JavaScript heap and the
 // tensor engine hold on the way. By hand; about a quarter of an hour.
 // node --expose-gc --import tsx bench/soak.ts [steps] [dialogues]
-import { cohortsOf, everyRole, runCohort } from '../src/actors/index.ts';
+import { everyRole, runCohort } from '../src/actors/index.ts';
+import { chunk } from '../src/domain/chunk.ts';
 import { createRng } from '../src/domain/rng.ts';
 import { scriptedModel } from '../src/models/scripted/index.ts';
+import { trajectoriesOf } from '../src/rollouts/executor.ts';
 import { heapBytes, startEngine, tf } from '../src/tensor/index.ts';
 import { createAdamW } from '../src/training/adamw.ts';
 import { defaultSftConfig, sftObjective } from '../src/training/sft/index.ts';
@@ -48,14 +50,14 @@ optimizer.dispose();
 const scenario = wordPairs();
 const options = {
   scenario,
-  speakers: everyRole(scenario, scriptedModel({ reply: chatter })),
+  cast: everyRole(scenario, scriptedModel({ reply: chatter })),
   sampling: { temperature: 0, topP: 1, topK: 0, maxTokens: 64 },
   rng: createRng(1),
 };
 let held = 0;
 let reported = 0;
-for (const cohort of cohortsOf(wordPairEpisodes(dialogues))) {
-  held += (await runCohort(cohort, options)).length;
+for (const cohort of chunk(wordPairEpisodes(dialogues), 96)) {
+  held += (await trajectoriesOf(runCohort(cohort, options))).length;
   if (Math.floor((held * reports) / dialogues) === reported) continue;
   reported = Math.floor((held * reports) / dialogues);
   reportMemory({ dialogues: held });

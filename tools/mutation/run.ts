@@ -66,7 +66,9 @@ const copies = Array.from({ length: lanes }, (_, lane) => copyRepository(lane));
 const groups = new Set<number>();
 process.on('exit', () => {
   for (const group of groups) endGroup(group);
-  for (const copy of copies) fs.rmSync(copy, { recursive: true, force: true });
+  for (const copy of copies) {
+    for (const folder of [copy, `${copy}-tmp`]) fs.rmSync(folder, { recursive: true, force: true });
+  }
 });
 for (const signal of ['SIGINT', 'SIGTERM'] as const) process.on(signal, () => process.exit(130));
 
@@ -160,7 +162,8 @@ async function runCovered(file: string, copy: string): Promise<Test> {
 /** Runs the tests that run the faulty line: that of the same name, those of the same folder, the quickest of the others. */
 async function judge(mutant: Mutant, copy: string): Promise<Verdict> {
   const name = mutant.file.replace(/^src\//, 'test/').replace(/\.ts$/, '.test.ts');
-  const isNear = ({ file }: Test) => file.startsWith(`${path.dirname(name)}/`);
+  const near = `${folderOf(mutant.file).replace(/^src/, 'test')}/`;
+  const isNear = ({ file }: Test) => file.startsWith(near);
   const rank = (test: Test) => Number(test.file !== name) + Number(!isNear(test));
   const candidates = tests
     .filter(({ covered }) => covered.get(mutant.file)?.has(mutant.line))
@@ -254,8 +257,8 @@ function restore(file: string, copy: string): void {
 
 /** Runs a test file in a copy. One that ends before its tests did prints no totals, and has failed too. */
 async function runTest(file: string, copy: string, limit: number, env: NodeJS.ProcessEnv = {}) {
-  // What a test that is killed leaves behind goes with the copy.
-  const temporary = path.join(copy, 'tmp');
+  // What a test that is killed leaves behind goes, too. Beside the copy: within it lies a package of its own.
+  const temporary = `${copy}-tmp`;
   fs.mkdirSync(temporary);
   const ended = await run(['--import', 'tsx', file], copy, limit, { TMPDIR: temporary, ...env });
   fs.rmSync(temporary, { recursive: true, force: true });
