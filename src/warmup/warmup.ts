@@ -23,6 +23,8 @@ export interface WarmupOptions {
   readonly echoSteps: number;
   /** Peak learning rate of AdamW. */
   readonly learningRate: number;
+  /** Dialogues that the tokenizer is trained on. Default 4,000. */
+  readonly tokenizerDialogues?: number;
   /** Folder of the checkpoint; it is replaced as a whole at every save. */
   readonly out: string;
   /** Steps between saves and held-out measurements. */
@@ -58,8 +60,7 @@ export const tinyArchitecture: WarmupArchitecture = {
   contextTokens: 1024,
 };
 
-/** Dialogues the tokenizer is trained on, and those the held-out loss is measured on. */
-const tokenizerDialogues = 4000;
+/** Dialogues the held-out loss is measured on. */
 const heldOutDialogues = 128;
 /** Steps whose dialogues are written ahead at once. */
 const stepsPerChunk = 50;
@@ -70,7 +71,7 @@ const stepsPerChunk = 50;
  * that is not finite.
  */
 export async function warmUp(options: WarmupOptions): Promise<LlamaPolicy> {
-  const { scenarios, seed, steps, out, saveEvery } = options;
+  const { scenarios, seed, steps, out, saveEvery, tokenizerDialogues = 4000 } = options;
   const rng = createRng(seed).split('warmup');
   ensureFolder(path.dirname(path.resolve(out)));
   const sample = await demonstrateDialogues(scenarios, 'train', tokenizerDialogues, rng.split('tokenizer'));

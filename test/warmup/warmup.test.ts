@@ -83,6 +83,7 @@ const options = (change: Partial<WarmupOptions> = {}): WarmupOptions => ({
   learningRate: 0,
   out: path.join(root, `made-${folders++}`, 'model'),
   saveEvery: 2,
+  tokenizerDialogues: 200,
   architecture,
   command: 'optima warmup --seed 4',
   engine: 'wasm',
@@ -327,7 +328,7 @@ test('the first lessons repeat lines in another order, one line more once a less
 test('tokenizer and first weights follow from the seed, the architecture is the one asked for', async () => {
   const { policy: made } = await learntFast;
   const rng = rngOf(4);
-  const texts = (await demonstrateDialogues([scenario], 'train', 4000, rng.split('tokenizer'))).flatMap(
+  const texts = (await demonstrateDialogues([scenario], 'train', 200, rng.split('tokenizer'))).flatMap(
     textsOf,
   );
   const { tokenizerJson, tokenizerConfig } = trainTokenizer(texts, { vocabSize: 300 });
