@@ -102,7 +102,7 @@ export function foldDialogues(forest: Forest = new Forest()): OperatorFunction<R
   return concatMap((event) => forest.take(event));
 }
 
-/** Tells how far the dialogues are: `done` of `total` are finished before the first event. */
+/** Tells how far the dialogues are; `done` of them are finished before the first event. */
 export function reported<Event extends RolloutEvent>(progress: Progress, done = 0) {
   let closed = done;
   return tap<Event>((event) => {

@@ -4,7 +4,8 @@ import { from, Observable, type ObservableInput } from 'rxjs';
 /**
  * Does `work` for every item, at most one at a time with each worker, and passes its results on in the order of the items:
  * what a later one gives is kept until those before it have ended. An item is taken from `items` when a worker is free for
- * it, and while no more than twice as many as there are workers are kept so. The first error ends everything, and what is under way is unsubscribed from. Throws a RangeError without workers.
+ * it, and while fewer than twice as many as there are workers are begun and not passed on. The first error ends everything,
+ * and what is under way is unsubscribed from. Throws a RangeError without workers.
  */
 export function inOrder<Worker, Item, Result>(
   workers: readonly Worker[],

@@ -1,11 +1,11 @@
 // Holds the dialogues of a phase and keeps them in the run's log. Cohorts that an earlier process completed come from the
 // log, with no model call.
 import { setImmediate as nextTick } from 'node:timers/promises';
-import { concatMap, tap } from 'rxjs';
+import { tap } from 'rxjs';
 import { chunk } from '../../domain/chunk.ts';
 import type { TeamPolicy } from '../../domain/ids.ts';
 import { TeamFigures } from '../../domain/metrics.ts';
-import { castsOf, episodesOf, reported, rollOut } from '../../rollouts/executor.ts';
+import { castsOf, episodesOf, foldDialogues, reported, rollOut } from '../../rollouts/executor.ts';
 import type { NamedTask } from '../../scenario/tasks.ts';
 import type { FormatPrompt } from '../../scenario/types.ts';
 import type { PhaseContext } from './context.ts';
@@ -54,7 +54,7 @@ export async function holdDialogues(context: PhaseContext, plan: DialoguesPlan):
     .pipe(
       tap((event) => run.record(event)),
       reported(progress, figures.dialogues),
-      concatMap((event) => forest.take(event)),
+      foldDialogues(forest),
     )
     .forEach((dialogue) => {
       figures.add(dialogue);
