@@ -26,7 +26,8 @@ const unvalidated = applySettings(recipe, ['evaluation.validationTasks=0']);
 const metrics = (taskScore: number, tokens = 100 * taskScore): TeamMetrics => ({
   taskScore,
   taskScoreInterval: [taskScore - 0.25, taskScore + 0.25],
-  exactMatch: taskScore / 2,
+  // The other way round: it decides nothing.
+  exactMatch: (1 - taskScore) / 2,
   tokens,
   agreement: 0.75,
   turns: 3,
