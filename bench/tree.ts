@@ -3,7 +3,7 @@
 // grown with the memory and with one that holds nothing.
 // node --import tsx bench/tree.ts   (OPTIMA_BACKEND, OPTIMA_MACHINE_CODE and OPTIMA_BLAS choose the engine)
 import { createRng } from '../src/domain/rng.ts';
-import { generateTokens } from '../src/models/llama/generate.ts';
+import { DecodeLoop } from '../src/models/llama/generate.ts';
 import type { Memory } from '../src/models/llama/memory.ts';
 import { startEngine } from '../src/tensor/index.ts';
 import { createMemory, createReferencePolicy, randomIds, report, rounded } from './shared.ts';
@@ -29,7 +29,7 @@ async function extend(open: readonly Branch[], memory: Memory): Promise<Branch[]
     seed: messages.length * branches + i,
   }));
   const limits = { stopIds: new Set<number>(), maxRows: 64, tokenBudget: 1024, context, memory };
-  const completions = await generateTokens(jobs, limits);
+  const completions = await new DecodeLoop(limits).complete(jobs);
   return open.map((messages, i) => [...messages, completions[i]!.tokenIds]);
 }
 

@@ -50,9 +50,11 @@ export interface ScoreRequest {
   readonly id: string;
   /** A view whose assistant messages are scored. */
   readonly messages: readonly ChatMessage[];
+  /** Only so many of them, the last ones; by default all. */
+  readonly last?: number;
 }
 
-/** Log-probabilities (nats) of the tokens of each assistant message, in order, end-of-turn token included. */
+/** Log-probabilities (nats) of the tokens of each assistant message that is scored, in order, end-of-turn token included. */
 export type ScoreResult = readonly (readonly number[])[];
 
 export interface CallOptions {
@@ -97,11 +99,29 @@ export interface GenerativeModel {
    * The same model with a memory of its own: calls of a session may reuse what earlier ones have read, and their
    * results follow from the session's calls alone. A session ends with any change of the weights.
    */
-  openSession?(): GenerativeSession;
+  openSession?(options?: SessionOptions): GenerativeSession;
+}
+
+/** How a session is opened. */
+export interface SessionOptions {
+  /** Most bytes of what it remembers; 0: nothing. What was used longest ago is forgotten first. Default: the model's own. */
+  readonly memoryBytes?: number | undefined;
+}
+
+/** What a session's calls came to so far. */
+export interface SessionStatistics {
+  /** Tokens that went through the model. */
+  readonly computed: number;
+  /** Tokens that were remembered. */
+  readonly reused: number;
+  /** Steps of decoding, and the mean number of requests that each took, over equal parts of them in order. */
+  readonly fill: { readonly steps: number; readonly parts: readonly number[] };
 }
 
 /** A model with a memory. */
 export interface GenerativeSession extends GenerativeModel {
+  /** What its calls came to; null where that is not known. */
+  measure?(): Promise<SessionStatistics | null>;
   /** Frees the memory; the session is not used again, and a call under way is interrupted. */
   close(): void;
 }
@@ -114,11 +134,13 @@ export interface ScoringModel {
 
 /** A model that does both. */
 export interface LanguageModel extends GenerativeModel, ScoringModel {
-  openSession?(): ModelSession;
+  openSession?(options?: SessionOptions): ModelSession;
 }
 
 /** A model that does both, with a memory. */
 export interface ModelSession extends LanguageModel {
+  /** As of a `GenerativeSession`. */
+  measure?(): Promise<SessionStatistics | null>;
   /** As of a `GenerativeSession`. */
   close(): void;
 }

@@ -1,6 +1,6 @@
 // Policies of one thread by their hash: each is loaded once, and freed when it is neither needed nor in use.
 import type { PolicyHash } from '../domain/ids.ts';
-import type { ModelSession } from '../domain/model.ts';
+import type { ModelSession, SessionOptions } from '../domain/model.ts';
 import { type LlamaPolicy, loadPolicy } from '../models/llama/index.ts';
 import type { PolicySource } from './host.ts';
 
@@ -37,15 +37,16 @@ export class HeldPolicies {
   }
 
   /** A session of the policy, which is in use until the session is closed and its last call has ended. */
-  openSession(source: PolicySource): Promise<ModelSession> {
+  openSession(source: PolicySource, options?: SessionOptions): Promise<ModelSession> {
     return new Promise((resolve, reject) => {
       const untilClosed = (policy: LlamaPolicy) =>
         new Promise<void>((end) => {
-          const session = policy.openSession();
+          const session = policy.openSession(options);
           resolve({
             hash: session.hash,
             generate: (requests, options) => this.use(source, () => session.generate(requests, options)),
             score: (requests, options) => this.use(source, () => session.score(requests, options)),
+            measure: () => session.measure(),
             close: () => {
               session.close();
               end();

@@ -1,6 +1,6 @@
 // Where the policies of a run are held and computed with: in worker threads, or on this one.
 import type { PolicyHash } from '../domain/ids.ts';
-import { inOwnSession, type LanguageModel, type ModelSession } from '../domain/model.ts';
+import { inOwnSession, type LanguageModel, type ModelSession, type SessionOptions } from '../domain/model.ts';
 import type { Objective } from '../training/objective.ts';
 import type { DifferentiablePolicy } from '../training/policy.ts';
 import type { ComputePasses } from '../training/step.ts';
@@ -39,7 +39,10 @@ export interface PolicyHost {
 }
 
 /** A model that is known by its sessions: a call of its own is one. */
-export function modelOf(hash: PolicyHash, openSession: () => ModelSession): LanguageModel {
+export function modelOf(
+  hash: PolicyHash,
+  openSession: (options?: SessionOptions) => ModelSession,
+): LanguageModel {
   return {
     hash,
     openSession,

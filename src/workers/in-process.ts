@@ -10,14 +10,15 @@ export function inProcessHost(known: readonly LlamaPolicy[]): PolicyHost {
   return {
     async modelsOf(source) {
       await policies.use(source, () => {});
-      const model = modelOf(source.hash, () => {
-        const opened = policies.openSession(source);
+      const model = modelOf(source.hash, (options) => {
+        const opened = policies.openSession(source, options);
         // Its calls are told.
         opened.catch(() => {});
         return {
           hash: source.hash,
           generate: async (requests, options) => (await opened).generate(requests, options),
           score: async (requests, options) => (await opened).score(requests, options),
+          measure: async () => (await opened).measure?.() ?? null,
           close: () => {
             opened.then(
               (session) => session.close(),

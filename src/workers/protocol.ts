@@ -1,7 +1,12 @@
 // What the main thread and its workers say to each other. Everything is plain data: structured clones cross over.
 import { type ErrorCode, messageOf, OptimaError } from '../domain/errors.ts';
 import type { PolicyHash } from '../domain/ids.ts';
-import { type GenerationRequest, RequestsRefused, type ScoreRequest } from '../domain/model.ts';
+import {
+  type GenerationRequest,
+  RequestsRefused,
+  type ScoreRequest,
+  type SessionOptions,
+} from '../domain/model.ts';
 import type { EngineOptions } from '../tensor/index.ts';
 import type { Figures, ObjectiveSpec } from '../training/objective.ts';
 import type { PolicySource } from './host.ts';
@@ -17,19 +22,17 @@ export interface TraineeWeights {
   readonly version: string;
 }
 
+/** A session of a policy, which a worker opens with the first command that names it. */
+export interface SessionSource {
+  readonly policy: PolicySource;
+  readonly session: number;
+  readonly options?: SessionOptions | undefined;
+}
+
 export type Command =
-  | {
-      readonly type: 'generate';
-      readonly policy: PolicySource;
-      readonly session: number;
-      readonly requests: readonly GenerationRequest[];
-    }
-  | {
-      readonly type: 'score';
-      readonly policy: PolicySource;
-      readonly session: number;
-      readonly requests: readonly ScoreRequest[];
-    }
+  | (SessionSource & { readonly type: 'generate'; readonly requests: readonly GenerationRequest[] })
+  | (SessionSource & { readonly type: 'score'; readonly requests: readonly ScoreRequest[] })
+  | (SessionSource & { readonly type: 'measure' })
   | { readonly type: 'close'; readonly session: number }
   | { readonly type: 'keep'; readonly hashes: readonly PolicyHash[] }
   | {

@@ -6,8 +6,14 @@ import { ParameterLayout } from '../training/gradients.ts';
 import { objectiveOf } from '../training/objectives.ts';
 import { computePassGradients } from '../training/step.ts';
 import { HeldPolicies } from './held-policies.ts';
-import type { PolicySource } from './host.ts';
-import { type Command, type FromWorker, type PassResult, type ToWorker, toPlain } from './protocol.ts';
+import {
+  type Command,
+  type FromWorker,
+  type PassResult,
+  type SessionSource,
+  type ToWorker,
+  toPlain,
+} from './protocol.ts';
 
 type GradientsCommand = Extract<Command, { type: 'gradients' }>;
 
@@ -48,12 +54,16 @@ export class WorkerThread {
   async #carryOut(command: Command, signal: AbortSignal): Promise<unknown> {
     switch (command.type) {
       case 'generate': {
-        const session = await this.#sessionOf(command.policy, command.session);
+        const session = await this.#sessionOf(command);
         return session.generate(command.requests, { signal });
       }
       case 'score': {
-        const session = await this.#sessionOf(command.policy, command.session);
+        const session = await this.#sessionOf(command);
         return session.score(command.requests, { signal });
+      }
+      case 'measure': {
+        const session = await this.#sessionOf(command);
+        return session.measure?.() ?? null;
       }
       case 'close':
         this.#sessions.get(command.session)?.then(
@@ -72,8 +82,8 @@ export class WorkerThread {
     }
   }
 
-  #sessionOf(source: PolicySource, id: number): Promise<ModelSession> {
-    const session = this.#sessions.get(id) ?? this.#policies.openSession(source);
+  #sessionOf({ policy, session: id, options }: SessionSource): Promise<ModelSession> {
+    const session = this.#sessions.get(id) ?? this.#policies.openSession(policy, options);
     this.#sessions.set(id, session);
     session.catch(() => this.#sessions.delete(id));
     return session;

@@ -3,7 +3,13 @@
 import { Worker } from 'node:worker_threads';
 import { OptimaError } from '../domain/errors.ts';
 import type { PolicyHash } from '../domain/ids.ts';
-import type { Generation, LanguageModel, ModelSession, ScoreResult } from '../domain/model.ts';
+import type {
+  Generation,
+  LanguageModel,
+  ModelSession,
+  ScoreResult,
+  SessionStatistics,
+} from '../domain/model.ts';
 import { type EngineOptions, readInto } from '../tensor/index.ts';
 import { ParameterLayout, PassSum } from '../training/gradients.ts';
 import type { Objective } from '../training/objective.ts';
@@ -15,6 +21,7 @@ import {
   type FromWorker,
   fromPlain,
   type PassResult,
+  type SessionSource,
   type SharedNumbers,
   type ToWorker,
   type WorkerSetting,
@@ -162,7 +169,7 @@ class Thread {
 }
 
 /** A session of a policy in one worker. */
-function openSession(thread: Thread, policy: PolicySource, session: number): ModelSession {
+function openSession(thread: Thread, source: SessionSource): ModelSession {
   // What the session remembers follows from its calls: a new worker repeats them to remember the same.
   const past: Past = { commands: [], deaths: 0 };
   const ask = async (command: Command, signal?: AbortSignal) => {
@@ -171,12 +178,14 @@ function openSession(thread: Thread, policy: PolicySource, session: number): Mod
     return result;
   };
   return {
-    hash: policy.hash,
+    hash: source.policy.hash,
     generate: async (requests, { signal } = {}) =>
-      (await ask({ type: 'generate', policy, session, requests }, signal)) as readonly Generation[],
+      (await ask({ ...source, type: 'generate', requests }, signal)) as readonly Generation[],
     score: async (requests, { signal } = {}) =>
-      (await ask({ type: 'score', policy, session, requests }, signal)) as readonly ScoreResult[],
-    close: () => thread.tell({ type: 'close', session }),
+      (await ask({ ...source, type: 'score', requests }, signal)) as readonly ScoreResult[],
+    measure: async () =>
+      (await thread.insist({ ...source, type: 'measure' }, undefined, past)) as SessionStatistics | null,
+    close: () => thread.tell({ type: 'close', session: source.session }),
   };
 }
 
@@ -213,7 +222,9 @@ export class Workers implements PolicyHost {
   /** The policy as one model in each worker, which loads it with the first call. */
   async modelsOf(source: PolicySource): Promise<readonly LanguageModel[]> {
     return this.#threads.map((thread) =>
-      modelOf(source.hash, () => openSession(thread, source, this.#sessions++)),
+      modelOf(source.hash, (options) =>
+        openSession(thread, { policy: source, session: this.#sessions++, ...(options && { options }) }),
+      ),
     );
   }
 

@@ -1,10 +1,11 @@
 // Continuous batching: all running rows write one token in each step, finished ones leave at once, and waiting ones join
-// in the order of the requests. Called by policy.ts; memory.ts knows what has been read, sampler.ts draws.
+// in the order of the requests, whichever call they belong to. Called by policy.ts; memory.ts knows what has been read, sampler.ts draws.
 import { setImmediate as nextMacrotask } from 'node:timers/promises';
 import { OptimaError } from '../../domain/errors.ts';
 import { RequestsRefused, type Sampling } from '../../domain/model.ts';
 import { createRng, type Rng } from '../../domain/rng.ts';
 import type { LogitsRow } from '../../tensor/index.ts';
+import { type Fill, FillTrace } from './fill.ts';
 import { type Memory, passesOf, type Sequence } from './memory.ts';
 import { sampleToken } from './sampler.ts';
 
@@ -26,8 +27,8 @@ export interface Completion {
   readonly finish: 'stop' | 'length';
 }
 
-/** What bounds a call, and what it goes on from. */
-export interface GenerationLimits {
+/** What bounds a loop, and what it goes on from. */
+export interface DecodeLimits {
   /** Tokens that end a message. */
   readonly stopIds: ReadonlySet<number>;
   /** Most rows that decode together. */
@@ -38,7 +39,6 @@ export interface GenerationLimits {
   readonly context: number;
   /** What is known of the prompts; what is read and written here joins it. */
   readonly memory: Memory;
-  readonly signal?: AbortSignal | undefined;
 }
 
 /** A job while it decodes. */
@@ -54,39 +54,113 @@ interface Row {
   sequence: Sequence | null;
 }
 
+/** Jobs that are asked for together, and whoever waits for all of them. */
+interface Call {
+  readonly rows: readonly Row[];
+  readonly signal: AbortSignal | undefined;
+  readonly resolve: (completions: Completion[]) => void;
+  readonly reject: (error: unknown) => void;
+}
+
 /**
- * Completes every prompt; results come in the order of the jobs and follow from the jobs alone. Rejects with
- * `RequestsRefused` before any work when prompts or sampling settings are impossible, with `model.failed` when
- * logits are not finite and with `interrupted` when `signal` aborts; no sequence stays open.
+ * Decodes for any number of calls at once: a call that comes while others are under way joins them at the next step. What
+ * a job is completed to follows from the job alone.
  */
-export async function generateTokens(
-  jobs: readonly PromptJob[],
-  limits: GenerationLimits,
-): Promise<Completion[]> {
-  const { memory, signal } = limits;
-  const rows = createRows(jobs, limits.context);
-  const waiting = [...rows];
-  let running: Row[] = [];
-  try {
-    while (waiting.length > 0 || running.length > 0) {
-      const newcomers = admit(waiting, running, limits);
-      running.push(...newcomers);
-      await readPrompts(newcomers, limits);
-      running = stillRunning(running, memory);
-      if (running.length === 0) continue;
-      await breathe(signal);
-      memory.read(running.map((row) => ({ sequence: row.sequence!, ids: row.tokenIds.slice(-1) })));
-      drawTokens(running, memory.decoder.logits(running.map((_, index) => index)), limits.stopIds);
-      running = stillRunning(running, memory);
-    }
-  } finally {
-    for (const row of rows) if (row.sequence !== null) memory.close(row.sequence);
+export class DecodeLoop {
+  readonly #limits: DecodeLimits;
+  readonly #fill = new FillTrace();
+  readonly #calls = new Set<Call>();
+  #waiting: Row[] = [];
+  #running: Row[] = [];
+  #isRunning = false;
+
+  constructor(limits: DecodeLimits) {
+    this.#limits = limits;
   }
-  return rows.map(({ tokenIds, logprobs, finish }) => ({ tokenIds, logprobs, finish: finish! }));
+
+  /** Rows that decoded together, step by step. */
+  get fill(): Fill {
+    return this.#fill;
+  }
+
+  /**
+   * Completes every prompt; results come in the order of the jobs. Rejects with `RequestsRefused` before any work when
+   * prompts or sampling settings are impossible, with `model.failed` when logits are not finite and with `interrupted` when
+   * `signal` aborts; no sequence stays open.
+   */
+  async complete(jobs: readonly PromptJob[], signal?: AbortSignal): Promise<Completion[]> {
+    const rows = createRows(jobs, this.#limits.context);
+    if (rows.length === 0) return [];
+    return new Promise((resolve, reject) => {
+      this.#calls.add({ rows, signal, resolve, reject });
+      this.#waiting.push(...rows);
+      if (!this.#isRunning) void this.#run();
+    });
+  }
+
+  async #run(): Promise<void> {
+    const { memory, stopIds } = this.#limits;
+    this.#isRunning = true;
+    try {
+      while (this.#calls.size > 0) {
+        const newcomers = admit(this.#waiting, this.#running, this.#limits);
+        this.#running.push(...newcomers);
+        await readPrompts(newcomers, this.#limits);
+        this.#retire();
+        if (this.#calls.size === 0) break;
+        await nextMacrotask();
+        this.#dropAborted();
+        if (this.#running.length === 0) continue;
+        this.#fill.add(this.#running.length);
+        memory.read(this.#running.map((row) => ({ sequence: row.sequence!, ids: row.tokenIds.slice(-1) })));
+        drawTokens(this.#running, memory.decoder.logits(this.#running.map((_, index) => index)), stopIds);
+        this.#retire();
+      }
+    } catch (error) {
+      for (const call of [...this.#calls]) this.#end(call, () => call.reject(error));
+    }
+    this.#isRunning = false;
+  }
+
+  /** Closes the sequences of rows that have finished, and answers calls of which all have. */
+  #retire(): void {
+    for (const row of this.#running) if (row.finish !== null) this.#close(row);
+    this.#running = this.#running.filter(({ finish }) => finish === null);
+    for (const call of [...this.#calls]) {
+      if (call.rows.some(({ finish }) => finish === null)) continue;
+      const completions = call.rows.map(({ tokenIds, logprobs, finish }) => ({
+        tokenIds,
+        logprobs,
+        finish: finish!,
+      }));
+      this.#end(call, () => call.resolve(completions));
+    }
+  }
+
+  #dropAborted(): void {
+    for (const call of [...this.#calls]) {
+      if (!call.signal?.aborted) continue;
+      this.#end(call, () => call.reject(new OptimaError('interrupted', 'The model call was interrupted.')));
+    }
+  }
+
+  #end(call: Call, answer: () => void): void {
+    const own = new Set(call.rows);
+    for (const row of call.rows) this.#close(row);
+    this.#waiting = this.#waiting.filter((row) => !own.has(row));
+    this.#running = this.#running.filter((row) => !own.has(row));
+    this.#calls.delete(call);
+    answer();
+  }
+
+  #close(row: Row): void {
+    if (row.sequence !== null) this.#limits.memory.close(row.sequence);
+    row.sequence = null;
+  }
 }
 
 /** Takes the next rows out of `waiting`: as many as there are places, and room for the longest they can become. */
-function admit(waiting: Row[], running: readonly Row[], { maxRows, memory }: GenerationLimits): Row[] {
+function admit(waiting: Row[], running: readonly Row[], { maxRows, memory }: DecodeLimits): Row[] {
   const blocksOf = ({ job, limit }: Row) => memory.blocksFor(job.promptIds.length + limit);
   let blocks = running.reduce((sum, row) => sum + blocksOf(row), 0);
   let count = 0;
@@ -102,7 +176,7 @@ function admit(waiting: Row[], running: readonly Row[], { maxRows, memory }: Gen
 /** Opens the rows' sequences, reads their prompts and draws their first tokens. */
 async function readPrompts(
   rows: readonly Row[],
-  { memory, tokenBudget, stopIds, signal }: GenerationLimits,
+  { memory, tokenBudget, stopIds }: DecodeLimits,
 ): Promise<void> {
   let unread = rows;
   while (unread.length > 0) {
@@ -116,7 +190,7 @@ async function readPrompts(
     const unreadOf = ({ job, sequence }: Row) => job.promptIds.slice(sequence!.ids.length);
     const opened = now.map(({ item }) => item);
     for (const pass of passesOf(opened, (row) => unreadOf(row).length, tokenBudget)) {
-      await breathe(signal);
+      await nextMacrotask();
       const pieces = pass.map((row) => ({ sequence: row.sequence!, ids: unreadOf(row) }));
       memory.read(pieces);
       let end = 0;
@@ -128,16 +202,6 @@ async function readPrompts(
     }
     unread = later;
   }
-}
-
-/** The rows that go on; the sequences of the others are closed. */
-function stillRunning(rows: readonly Row[], memory: Memory): Row[] {
-  return rows.filter((row) => {
-    if (row.finish === null) return true;
-    memory.close(row.sequence!);
-    row.sequence = null;
-    return false;
-  });
 }
 
 /** A row for every job; throws `RequestsRefused` with all the jobs that cannot have one. */

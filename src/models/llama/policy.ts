@@ -10,6 +10,8 @@ import {
   type ModelSession,
   type ScoreRequest,
   type ScoreResult,
+  type SessionOptions,
+  type SessionStatistics,
   type TrainablePolicy,
   type TrainingSequence,
 } from '../../domain/model.ts';
@@ -20,7 +22,7 @@ import { createBlockDecoder } from './block-decoder.ts';
 import { readCheckpoint, writeCheckpoint } from './checkpoint.ts';
 import { type LlamaConfig, type LlamaConfigInput, parseLlamaConfig } from './config.ts';
 import { computeHidden, type Decoder, project } from './forward.ts';
-import { generateTokens } from './generate.ts';
+import { DecodeLoop } from './generate.ts';
 import { Memory, type PrefixStatistics } from './memory.ts';
 import { RotaryTable } from './rotary.ts';
 import { scoreTokens } from './score.ts';
@@ -38,6 +40,7 @@ export interface LlamaOptions {
 /** A policy that remembers, with the tokens it had to read so far. */
 export interface LlamaSession extends ModelSession {
   readonly statistics: PrefixStatistics;
+  measure(): Promise<SessionStatistics>;
 }
 
 /** A Llama-family decoder with its tokenizer. Made by `createPolicy` or `loadPolicy`; the owner disposes it. */
@@ -98,8 +101,15 @@ export class LlamaPolicy implements TrainablePolicy {
     return inOwnSession(this, (session) => session.score(requests, options));
   }
 
-  openSession(): LlamaSession {
-    const memory = new Memory(this.#blocks, this.#memoryBytes);
+  openSession({ memoryBytes = this.#memoryBytes }: SessionOptions = {}): LlamaSession {
+    const memory = new Memory(this.#blocks, memoryBytes);
+    const loop = new DecodeLoop({
+      stopIds: new Set([this.tokenizer.endOfTurnId, ...[this.config.eos_token_id ?? []].flat()]),
+      maxRows: this.#maxRows,
+      context: this.config.max_position_embeddings,
+      tokenBudget: this.#tokenBudget,
+      memory,
+    });
     const hash = this.#hash;
     const requireSameWeights = () => {
       if (this.#hash !== hash) throw new Error(`The session of policy ${hash} outlived its weights.`);
@@ -108,7 +118,7 @@ export class LlamaPolicy implements TrainablePolicy {
       hash,
       generate: async (requests, options) => {
         requireSameWeights();
-        return this.#generate(requests, memory, options);
+        return this.#generate(requests, loop, options);
       },
       score: async (requests, options) => {
         requireSameWeights();
@@ -117,13 +127,17 @@ export class LlamaPolicy implements TrainablePolicy {
       get statistics() {
         return memory.statistics;
       },
+      measure: async () => {
+        const { steps, parts } = loop.fill;
+        return { ...memory.statistics, fill: { steps, parts } };
+      },
       close: () => memory.forget(),
     };
   }
 
   async #generate(
     requests: readonly GenerationRequest[],
-    memory: Memory,
+    loop: DecodeLoop,
     { signal }: CallOptions = {},
   ): Promise<readonly Generation[]> {
     const jobs = requests.map(({ id, messages, sampling, seed }) => ({
@@ -132,14 +146,7 @@ export class LlamaPolicy implements TrainablePolicy {
       sampling,
       seed,
     }));
-    const completions = await generateTokens(jobs, {
-      stopIds: new Set([this.tokenizer.endOfTurnId, ...[this.config.eos_token_id ?? []].flat()]),
-      maxRows: this.#maxRows,
-      context: this.config.max_position_embeddings,
-      tokenBudget: this.#tokenBudget,
-      memory,
-      signal,
-    });
+    const completions = await loop.complete(jobs, signal);
     return completions.map((completion, index) => ({
       ...completion,
       text: this.tokenizer.decode(completion.tokenIds),
@@ -152,10 +159,10 @@ export class LlamaPolicy implements TrainablePolicy {
     memory: Memory,
     { signal }: CallOptions = {},
   ): Promise<readonly ScoreResult[]> {
-    const views = requests.map(({ id, messages }) => {
-      const { tokenIds: all, lossMask } = this.#encode(messages, false);
+    const views = requests.map(({ id, messages, last }) => {
+      const { tokenIds: whole, lossMask } = this.#encode(messages, false);
       // What follows the last scored token cannot change its probability, and need not fit the context.
-      const tokenIds = all.slice(0, lossMask.lastIndexOf(1) + 1);
+      const tokenIds = whole.slice(0, lossMask.lastIndexOf(1) + 1);
       const { max_position_embeddings: context } = this.config;
       if (tokenIds.length > context) {
         throw new OptimaError(
@@ -163,8 +170,11 @@ export class LlamaPolicy implements TrainablePolicy {
           `Request "${id}": its ${tokenIds.length} tokens do not fit the context of ${context}.`,
         );
       }
+      const all = countMessageTokens(id, messages, lossMask);
+      const counts = last === undefined ? all : all.slice(Math.max(0, all.length - last));
+      const asked = counts.reduce((sum, count) => sum + count, 0);
       const positions = lossMask.flatMap((mask, position) => (mask === 1 ? [position] : []));
-      return { tokenIds, positions, counts: countMessageTokens(id, messages, lossMask) };
+      return { tokenIds, positions: positions.slice(positions.length - asked), counts };
     });
     const logprobs = await scoreTokens(views, {
       tokenBudget: this.#tokenBudget,

@@ -5,7 +5,7 @@ import { type Generation, RequestsRefused } from '../../../src/domain/model.ts';
 import { createRng } from '../../../src/domain/rng.ts';
 import { createBlockDecoder } from '../../../src/models/llama/block-decoder.ts';
 import { computeHidden, type Decoder, project } from '../../../src/models/llama/forward.ts';
-import { generateTokens, type PromptJob } from '../../../src/models/llama/generate.ts';
+import { DecodeLoop, type PromptJob } from '../../../src/models/llama/generate.ts';
 import type { LlamaPolicy } from '../../../src/models/llama/index.ts';
 import { Memory } from '../../../src/models/llama/memory.ts';
 import { RotaryTable } from '../../../src/models/llama/rotary.ts';
@@ -187,7 +187,7 @@ test('the end of the context ends the message, and a prompt that fills it is ref
     context: 32,
     memory: new Memory(createBlockDecoder(decoderOf(policy))),
   };
-  const [first, second] = await generateTokens(jobs, limits);
+  const [first, second] = await new DecodeLoop(limits).complete(jobs);
   assert.is(first!.tokenIds.length, 4);
   assert.is(first!.finish, 'length');
   assert.is(second!.tokenIds.length, 1);
@@ -253,9 +253,8 @@ test('rows join while the blocks they may come to need fit, in order, and a larg
       sampling: { ...greedy, maxTokens: total - 20 },
       seed: 1,
     }));
-    const completions = await generateTokens(jobs, {
-      ...{ stopIds: new Set<number>(), maxRows, tokenBudget: 1e6, context: 1e6, memory },
-    });
+    const limits = { stopIds: new Set<number>(), maxRows, tokenBudget: 1e6, context: 1e6, memory };
+    const completions = await new DecodeLoop(limits).complete(jobs);
     assert.equal(
       completions.map(({ tokenIds }) => tokenIds.length),
       totals.map((total) => total - 20),
@@ -329,6 +328,54 @@ test('generation and scoring leave no tensor behind', async () => {
   assert.is(tf.memory().numTensors, numTensors);
   policy.dispose();
   assert.is(tf.memory().numTensors, before);
+});
+
+test('a call that comes while another is under way decodes together with it, and says what it says alone', async () => {
+  const policy = createTinyPolicy();
+  const requests = Array.from({ length: 6 }, (_, i) => request(words(12, `${i}`), { temperature: 1 }, i));
+  const alone = await policy.generate(requests);
+  const session = policy.openSession();
+  const late = async (part: readonly (typeof requests)[number][], ticks: number) => {
+    for (let tick = 0; tick < ticks; tick++) await new Promise((resolve) => setImmediate(resolve));
+    return session.generate(part);
+  };
+  const parts = await Promise.all([
+    late(requests.slice(0, 2), 0),
+    late(requests.slice(2, 5), 3),
+    late(requests.slice(5), 5),
+  ]);
+  assert.equal(parts.flat(), alone);
+  const { fill } = await session.measure();
+  const decoded = alone.reduce((sum, { tokenIds }) => sum + tokenIds.length - 1, 0);
+  assert.is(Math.round(fill.parts.reduce((sum, rows) => sum + rows, 0)), decoded, 'a part is a step here');
+  assert.is(fill.steps, fill.parts.length);
+  assert.ok(Math.max(...fill.parts) > 3, `${fill.parts}`);
+  session.close();
+  policy.dispose();
+});
+
+test('a call that is given up leaves its places to the others', async () => {
+  const policy = createTinyPolicy();
+  const long = { maxTokens: 30, temperature: 1 };
+  const requests = Array.from({ length: 4 }, (_, i) => request(words(12, `${i}`), long, i));
+  const alone = await policy.generate(requests.slice(2));
+  const session = policy.openSession();
+  const giveUp = new AbortController();
+  const given = session.generate(requests.slice(0, 2), { signal: giveUp.signal });
+  const kept = session.generate(requests.slice(2));
+  await new Promise((resolve) => setTimeout(resolve, 2));
+  giveUp.abort();
+  await rejectsWith(given, 'interrupted', /interrupted/);
+  assert.equal(await kept, alone);
+  assert.equal(await session.generate(requests.slice(2)), alone, 'and the loop goes on for later ones');
+  session.close();
+  policy.dispose();
+});
+
+test('an empty call is answered at once', async () => {
+  const policy = createTinyPolicy();
+  assert.equal(await policy.generate([]), []);
+  policy.dispose();
 });
 
 test.run();

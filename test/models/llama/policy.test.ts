@@ -295,4 +295,33 @@ test('a policy owns its variables alone: the arrays it was made of may be used a
   assert.is(tf.memory().numTensors, before - 2 * weights.size);
 });
 
+test('only the last messages are scored where a request says so', async () => {
+  const policy = createTinyPolicy();
+  const said = (content: string) => ({ role: 'assistant' as const, content });
+  const heard = (content: string) => ({ role: 'user' as const, content });
+  const messages = [
+    { role: 'system' as const, content: 'abc' },
+    said('a'),
+    heard('b'),
+    said('cd'),
+    heard('e'),
+    said('f'),
+  ];
+  const [all] = await policy.score([{ id: 'all', messages }]);
+  assert.is(all!.length, 3);
+  const session = policy.openSession();
+  for (const last of [0, 1, 2, 3, 4]) {
+    const [some] = await session.score([{ id: 'some', messages, last }]);
+    const expected = last === 0 ? [] : all!.slice(-last);
+    assert.is(some!.length, expected.length, `${last}`);
+    some!.forEach((logprobs, i) => {
+      assert.is(logprobs.length, expected[i]!.length);
+      logprobs.forEach((value, k) => {
+        assert.ok(Math.abs(value - expected[i]![k]!) < 1e-5);
+      });
+    });
+  }
+  policy.dispose();
+});
+
 test.run();
