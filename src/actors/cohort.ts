@@ -3,8 +3,10 @@ import { Observable, type Subscriber } from 'rxjs';
 import { assertEvent, createActor } from 'xstate';
 import { Forest } from '../domain/conversation-tree.ts';
 import { messageOf, OptimaError } from '../domain/errors.ts';
+import type { NodeId } from '../domain/ids.ts';
 import type { DialogueMessage } from '../domain/messages.ts';
-import type { GenerativeModel, GenerativeSession, Sampling } from '../domain/model.ts';
+import { mean } from '../domain/metrics.ts';
+import type { GenerativeModel, GenerativeSession, Sampling, SessionOptions } from '../domain/model.ts';
 import type { Rng } from '../domain/rng.ts';
 import type { Provenance } from '../domain/transcript.ts';
 import {
@@ -19,6 +21,7 @@ import {
   type ScoreAnswer,
 } from '../machines/index.ts';
 import type { Scenario } from '../scenario/types.ts';
+import type { PlacedTurn } from '../search/index.ts';
 import { createBus } from './bus.ts';
 import { dialogueMachine, type Episode } from './dialogue.ts';
 import { createGenerationPool, type GenerationPool } from './pool.ts';
@@ -41,6 +44,13 @@ export interface CohortOptions {
   readonly signal?: AbortSignal | undefined;
   /** Longest time of a model's call, in ms; below 2^31. Default 10 minutes. */
   readonly turnTimeoutMs?: number;
+  /** What was said before in the same trees; what is said here joins it. */
+  readonly forest?: Forest;
+  /**
+   * Where a turn that was composed has its place: its own node, or another child of its parent that it is as good as, and
+   * from which the dialogue goes on. By default each has its own.
+   */
+  readonly place?: (turn: PlacedTurn) => NodeId;
 }
 
 /** One model for every role, its turns counted as sampled. */
@@ -85,7 +95,7 @@ function hold(
   if (subscriber.closed) return () => {};
 
   const pool = createGenerationPool(turnTimeoutMs);
-  const forest = new Forest();
+  const { forest = new Forest() } = options;
   const { cast, close } = openSessions(options.cast);
   const compose = createCompose(pool, forest, { ...options, cast });
   const agent = agentMachine.provide({ actions: { compose } });
@@ -107,7 +117,8 @@ function hold(
         subscriber.error(error);
       }
     });
-    const actor = createActor(machine, { input: { episode, scenario, bus } });
+    const recall = (node: NodeId) => forest.turnOf(id, node);
+    const actor = createActor(machine, { input: { episode, scenario, bus, recall } });
     const complete = () => {
       // Stopping an actor completes it, too.
       if (subscriber.closed) return;
@@ -132,11 +143,11 @@ function hold(
  * The cast with a session for each model: turn after turn a dialogue's views grow by a message, and samples of a
  * task share theirs. A cohort is what a resumed run repeats as a whole, so nothing is remembered beyond it.
  */
-function openSessions(speakers: Cast) {
+export function openSessions(speakers: Cast, options?: SessionOptions) {
   const sessions = new Map<GenerativeModel, GenerativeSession>();
   const cast = Object.fromEntries(
     Object.entries(speakers).map(([role, { model, provenance }]) => {
-      const session = sessions.get(model) ?? model.openSession?.();
+      const session = sessions.get(model) ?? model.openSession?.(options);
       if (session !== undefined) sessions.set(model, session);
       return [role, { model: session ?? model, provenance }];
     }),
@@ -144,7 +155,7 @@ function openSessions(speakers: Cast) {
   const close = () => {
     for (const session of sessions.values()) session.close();
   };
-  return { cast, close };
+  return { cast, sessions: [...sessions.values()], close };
 }
 
 function checkCast(episodes: readonly Episode[], { scenario, cast }: CohortOptions): void {
@@ -161,7 +172,11 @@ function checkCast(episodes: readonly Episode[], { scenario, cast }: CohortOptio
 }
 
 /** How an agent composes a message: one request to the pool, with the seed of its node. */
-function createCompose(pool: GenerationPool, forest: Forest, { cast, sampling, rng }: CohortOptions) {
+function createCompose(
+  pool: GenerationPool,
+  forest: Forest,
+  { cast, sampling, rng, place = ({ id }) => id }: CohortOptions,
+) {
   return ({ context, event, self }: Asked<AgentContext, AgentEvent, ComposeAnswer>): void => {
     assertEvent(event, 'turn.requested');
     const { dialogueId, role } = context;
@@ -174,7 +189,11 @@ function createCompose(pool: GenerationPool, forest: Forest, { cast, sampling, r
         if (result instanceof OptimaError) throw result;
         const logprobs = result.logprobs.map(roundForLog);
         const utterance = { ...result, logprobs, policyHash: model.hash, seed, provenance };
-        self.send({ type: 'message.composed', nodeId, parent: forest.leafOf(dialogueId), utterance });
+        const parent = forest.leafOf(dialogueId);
+        const { text } = utterance;
+        const into = place({ id: nodeId, parent, text, meanLogprob: mean(logprobs) });
+        if (into === nodeId) self.send({ type: 'message.composed', nodeId, parent, utterance });
+        else self.send({ type: 'message.merged', nodeId, into, utterance });
       } catch (error) {
         self.send({ type: 'message.failed', nodeId, reason: messageOf(error) });
       }

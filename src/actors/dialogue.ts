@@ -51,6 +51,8 @@ export interface DialogueInput {
   readonly scenario: Scenario;
   /** Completed by the dialogue when it ends. */
   readonly bus: MessageBus;
+  /** A turn of the episode's tree by its node. */
+  readonly recall: (node: NodeId) => Turn;
 }
 
 /** A dialogue has no result: all that happens in it is on its bus. */
@@ -111,11 +113,11 @@ export const dialogueMachine = setup({
 }).createMachine({
   id: 'dialogue',
   options: { maxIterations: 100 },
-  context: ({ input: { episode, scenario, bus }, spawn }) => {
+  context: ({ input: { episode, scenario, bus, recall }, spawn }) => {
     const { id: dialogueId, tree, taskId, task, format, history = [], branches = [] } = episode;
     const environment = spawn('environment', {
       id: 'environment',
-      input: { dialogueId, tree, taskId, scenario, task, format, history, branches },
+      input: { dialogueId, tree, taskId, scenario, task, format, history, branches, recall },
     });
     const agents = Object.keys(scenario.roles).map((role) => ({
       actor: spawn('agent', { id: `agent.${role}`, input: { role, dialogueId } }),

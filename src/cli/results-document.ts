@@ -3,7 +3,7 @@ import fs from 'node:fs';
 import path from 'node:path';
 import { messageOf, OptimaError } from '../domain/errors.ts';
 import { mean, standardDeviation } from '../domain/metrics.ts';
-import { presetRecipe } from '../recipe/presets.ts';
+import { presetRecipe, recipeNamed } from '../recipe/presets.ts';
 import { type Recipe, recipeKeys } from '../recipe/schema.ts';
 import type { MachineFigures, MachineIteration } from '../run/figures.ts';
 import { ioError } from '../store/files.ts';
@@ -59,8 +59,8 @@ export function readResult(folder: string): RunResult {
 export function resultsDocument(results: readonly RunResult[], command: string): string {
   const groups = new Map<string, RunResult[]>();
   for (const result of [...results].sort((a, b) => a.seed - b.seed)) {
-    const { scenario, preset } = result.manifest;
-    const title = `${scenario.name}, preset \`${preset}\`${changesOf(result.manifest)}`;
+    const { scenario, preset, recipe } = result.manifest;
+    const title = `${scenario.name}, ${(recipe as Recipe).recipe}, preset \`${preset}\`${changesOf(result.manifest)}`;
     groups.set(title, [...(groups.get(title) ?? []), result]);
   }
   const sections = [...groups].map(([title, group]) => section(title, group));
@@ -164,7 +164,7 @@ function iterationTable(group: readonly RunResult[]): string {
 function changesOf({ preset, recipe }: Manifest): string {
   const read = (from: unknown, key: string) =>
     key.split('.').reduce((at, part) => (at as Record<string, unknown>)[part], from);
-  const standard = presetRecipe(preset);
+  const standard: Recipe = presetRecipe(preset, recipeNamed((recipe as Recipe).recipe));
   const changes = recipeKeys(standard.recipe)
     .map(({ key }) => key)
     .filter((key) => key !== 'seed' && read(recipe, key) !== read(standard, key))

@@ -7,8 +7,8 @@ import { messageOf, OptimaError } from '../domain/errors.ts';
 import { hash16 } from '../domain/hash.ts';
 import { createRunId } from '../domain/ids.ts';
 import type { LlamaPolicy } from '../models/llama/index.ts';
-import { presetRecipe } from '../recipe/presets.ts';
-import { applySettings, type Recipe, recipeKeys, recipeSchema } from '../recipe/schema.ts';
+import { defaultPreset, defaultRecipe, presetRecipe, recipeNamed } from '../recipe/presets.ts';
+import { applySettings, type Recipe, recipeKeys, recipeNames, recipeSchema } from '../recipe/schema.ts';
 import { machineIteration, machinePolicy } from '../run/figures.ts';
 import { hashTasks } from '../run/tasks.ts';
 import { type LoadedScenario, loadScenario } from '../scenario/load.ts';
@@ -31,6 +31,7 @@ import { type Output, withOutput } from './output.ts';
 import { sayComparison, saySamples, summaryMetrics } from './report.ts';
 
 interface TrainOptions {
+  readonly recipe?: string;
   readonly preset?: string;
   readonly seed?: number;
   readonly set?: readonly string[];
@@ -47,7 +48,8 @@ export function addTrain(program: Command): void {
     .command('train')
     .argument('[scenario]', 'name or file of a scenario')
     .description('train a team on a scenario and compare it with the base')
-    .option('--preset <name>', 'recipe to start from: quick, full, paper:<data set> (default: quick)')
+    .option('--recipe <name>', `how to train: ${recipeNames.join(', ')} (default: ${defaultRecipe})`)
+    .option('--preset <name>', `its numbers: quick, full, paper:<data set> (default: ${defaultPreset})`)
     .addOption(seedOption())
     .option('--set <key=value>', 'change one number of the recipe; may be repeated', collect)
     .option('--out <folder>', 'folder of the run (default: runs/<id>)')
@@ -77,9 +79,10 @@ async function start(
   if (name === undefined) {
     throw new OptimaError('usage', 'Which scenario?', { hint: '`optima list` shows them.' });
   }
-  const preset = options.preset ?? 'quick';
+  const preset = options.preset ?? defaultPreset;
+  const preferred = recipeNamed(options.recipe ?? defaultRecipe);
   const seed = options.seed === undefined ? [] : [`seed=${options.seed}`];
-  const recipe = applySettings(presetRecipe(preset), [...seed, ...(options.set ?? [])]);
+  const recipe = applySettings<Recipe>(presetRecipe(preset, preferred), [...seed, ...(options.set ?? [])]);
   const loaded = await loadScenario(name);
   const tasks = await hashTasks(loaded.scenario, recipe);
   const { engine, startHost } = await openEngines(options, output);
@@ -110,7 +113,7 @@ async function resume(
   output: Output,
   signal: AbortSignal,
 ): Promise<void> {
-  for (const option of ['preset', 'seed', 'set', 'out', 'model'] as const) {
+  for (const option of ['recipe', 'preset', 'seed', 'set', 'out', 'model'] as const) {
     if (options[option] !== undefined) {
       throw new OptimaError('usage', `--resume goes on as the run began: it takes no --${option}.`);
     }
@@ -233,8 +236,14 @@ function packageVersion(): string {
 }
 
 function keyList(): string {
-  const keys = recipeKeys(presetRecipe('quick').recipe);
+  const all = new Map(recipeNames.flatMap((name) => recipeKeys(name).map((key) => [key.key, key] as const)));
+  const keys = [...all.values()].map((key) => {
+    const names = recipeNames.filter((name) => recipeKeys(name).some((own) => own.key === key.key));
+    return { ...key, of: names.length === recipeNames.length ? '' : `; ${names.join(', ')}` };
+  });
   const width = Math.max(...keys.map(({ key }) => key.length));
-  const lines = keys.map(({ key, type, description }) => `  ${key.padEnd(width)}  ${description} (${type})`);
-  return `\nKeys of --set:\n${lines.join('\n')}`;
+  const lines = keys.map(
+    ({ key, type, description, of }) => `  ${key.padEnd(width)}  ${description} (${type}${of})`,
+  );
+  return `\nKeys of --set, and of which recipes where it is not of all:\n${lines.join('\n')}`;
 }

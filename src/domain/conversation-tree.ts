@@ -60,6 +60,11 @@ export const growTree: (tree: ConversationTree, message: TreeMessage) => Convers
       if (isThere(turn.id)) throw misfit(`is a turn ${turn.id}, which is there already`);
       tree.turns[turn.id] = castDraft(turn);
       dialogue.leaf = turn.id;
+    } else if (type === 'turn.merged') {
+      const stored = tree.turns[message.into];
+      if (stored?.parent !== dialogue.leaf)
+        throw misfit(`goes on from ${message.into}, not below ${dialogue.leaf}`);
+      dialogue.leaf = message.into;
     } else if (type === 'dialogue.closed') dialogue.closed = message;
     else dialogue.verdict = message;
   },
@@ -130,6 +135,11 @@ export class Forest {
     return this.#trees.get(this.#treeOf.get(dialogue)!)!.dialogues[dialogue]!.leaf;
   }
 
+  /** A turn of an opened dialogue's tree. */
+  turnOf(dialogue: DialogueId, node: NodeId): Turn {
+    return this.#trees.get(this.#treeOf.get(dialogue)!)!.turns[node]!;
+  }
+
   /** The turns of an opened dialogue so far, from the root on. */
   turnsOf(dialogue: DialogueId): readonly Turn[] {
     return pathTo(this.#trees.get(this.#treeOf.get(dialogue)!)!, this.leafOf(dialogue));
@@ -138,7 +148,7 @@ export class Forest {
   /** The conversation of an opened dialogue so far, as one of its roles sees it, its format prompt included. */
   viewOf(dialogue: DialogueId, role: string): ChatMessage[] {
     const { taskId, dialogues } = this.#trees.get(this.#treeOf.get(dialogue)!)!;
-    const view = this.#viewsOf(taskId)[role]!;
+    const view = this.viewsOf(taskId)[role]!;
     const { format } = dialogues[dialogue]!;
     const system = format === null ? view : this.#underFormat(format, role, view);
     return viewOf(role, system, this.turnsOf(dialogue));
@@ -149,6 +159,24 @@ export class Forest {
     return [...this.#trees.values()].flatMap((tree) =>
       Object.values(tree.dialogues).flatMap((dialogue) => this.#trajectoryOf(tree, dialogue) ?? []),
     );
+  }
+
+  /** What each role is told of a task; throws `run.corrupt` where nothing says it. */
+  viewsOf(task: TaskId): Views {
+    const views = this.#views.get(task) ?? this.#earlier.viewsOf(task);
+    if (views !== null) return views;
+    throw new OptimaError('run.corrupt', `No task.dealt says what the roles were told of ${task}.`);
+  }
+
+  /** The trees, in the order in which they came to be known. */
+  trees(): readonly ConversationTree[] {
+    return [...this.#trees.values()];
+  }
+
+  /** An opened dialogue, once it is finished; null before. */
+  trajectoryOf(dialogue: DialogueId): Trajectory | null {
+    const tree = this.#trees.get(this.#treeOf.get(dialogue)!)!;
+    return this.#trajectoryOf(tree, tree.dialogues[dialogue]!);
   }
 
   /**
@@ -172,12 +200,6 @@ export class Forest {
     );
   }
 
-  #viewsOf(task: TaskId): Views {
-    const views = this.#views.get(task) ?? this.#earlier.viewsOf(task);
-    if (views !== null) return views;
-    throw new OptimaError('run.corrupt', `No task.dealt says what the roles were told of ${task}.`);
-  }
-
   #underFormat(name: string, role: string, view: string): string {
     const format = this.#formats.get(name) ?? this.#earlier.format(name);
     if (format === null) throw new OptimaError('run.corrupt', `No format.dealt says what format ${name} is.`);
@@ -198,7 +220,7 @@ export class Forest {
       return { ...common, views, outcome: 'failed', failure, verdict: null };
     }
     const { taskScore, exactMatch, answer } = verdict;
-    const views = this.#viewsOf(tree.taskId);
+    const views = this.viewsOf(tree.taskId);
     const given = { taskScore, exactMatch, answer };
     return { ...common, views, outcome: closed.outcome, failure: null, verdict: given };
   }

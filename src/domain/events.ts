@@ -1,6 +1,6 @@
 // Everything a run's log may hold: the dialogues' own messages, and what the run itself did between them.
 import { z } from 'zod';
-import type { DialogueId, PolicyHash, TaskId } from './ids.ts';
+import type { DialogueId, NodeId, PolicyHash, TaskId } from './ids.ts';
 import { type DialogueMessage, messageSchemas } from './messages.ts';
 import { branded, parseByType } from './schemas.ts';
 
@@ -52,11 +52,42 @@ export const phaseOutputSchemas = {
     /** Lowest reward among them; null when there are none. */
     threshold: z.number().nullable(),
   }),
+  search: z.object({
+    kind: z.literal('search'),
+    trees: count,
+    /** Roll-outs; failed ones included. */
+    dialogues: count,
+    /** Roll-outs without a reward. */
+    failed: count,
+    /** Turns that became one with a sibling. */
+    merged: count,
+    /** Tokens that R_token is taken against. */
+    normaliser: z.number(),
+    meanReward: z.number(),
+    /** Of the roll-outs. */
+    metrics: teamMetrics,
+    edgeCases: z.record(z.enum(edgeCases), count),
+    /** KL divergence of the policy from the base, nats per token: the mean over what the policy said. */
+    klToBase: z.number(),
+  }),
+  pair: z.object({
+    kind: z.literal('pair'),
+    /** Pairs to train on; with none the iterations end with the policy that there is. */
+    kept: count,
+    /** Pairs above the thresholds, before the better share was kept. */
+    found: count,
+    /** Mean difference of values of the kept; 0 without any. */
+    meanGap: z.number(),
+  }),
   train: z.object({
     kind: z.literal('train'),
     steps: count,
-    /** Mean loss of the last epoch, nats per token. */
+    /** Mean loss of the last epoch; of SFT in nats per token. */
     loss: z.number(),
+    /** What the objective measures beside it: means over the last epoch. */
+    figures: z.record(z.string(), z.number()),
+    /** What a guard says, in words; usually nothing. */
+    warnings: z.array(z.string()).readonly(),
     /** The policy that came out. */
     policy: team,
   }),
@@ -71,7 +102,7 @@ export type PhaseKind = keyof typeof phaseOutputSchemas;
 export type PhaseOutputOf<Kind extends PhaseKind> = Readonly<z.output<(typeof phaseOutputSchemas)[Kind]>>;
 export type PhaseOutput = { [Kind in PhaseKind]: PhaseOutputOf<Kind> }[PhaseKind];
 
-const { generate, rank, select, train, evaluate } = phaseOutputSchemas;
+const { generate, rank, select, search, pair, train, evaluate } = phaseOutputSchemas;
 
 /** Schemas of the events that a run adds to the messages of its dialogues, by type. */
 export const runEventSchemas = {
@@ -92,6 +123,8 @@ export const runEventSchemas = {
     tokens: count,
     terms: z.object({ task: z.number(), tokenShare: z.number(), loss: z.number() }).nullable(),
     reward: z.number().nullable(),
+    /** Mean negative log-likelihood of each turn under the base, nats per token; empty without a reward. */
+    turnLosses: z.array(z.number()).readonly(),
     edgeCases: z.array(z.enum(edgeCases)).readonly(),
     eligible: z.boolean(),
     failure: z.string().nullable(),
@@ -106,6 +139,27 @@ export const runEventSchemas = {
       belowThreshold: z.int(),
       beyondFraction: z.int(),
     }),
+  }),
+  /** The pairs of one tree that are trained on, best first: of two turns that answer the same, the better and the worse. */
+  'pairs.made': z.object({
+    type: z.literal('pairs.made'),
+    ...phase,
+    taskId: branded<TaskId>(),
+    tree: branded<NodeId>(),
+    pairs: z
+      .array(
+        z.object({
+          parent: branded<NodeId>(),
+          chosen: branded<NodeId>(),
+          rejected: branded<NodeId>(),
+          /** Of the chosen one. */
+          value: z.number(),
+          gap: z.number(),
+        }),
+      )
+      .readonly(),
+    /** Pairs that were not kept, by reason. */
+    dropped: z.record(z.string(), count),
   }),
   'step.trained': z.object({
     type: z.literal('step.trained'),
@@ -125,7 +179,7 @@ export const runEventSchemas = {
     type: z.literal('phase.completed'),
     ...phase,
     hash: z.string(),
-    output: z.discriminatedUnion('kind', [generate, rank, select, train, evaluate]),
+    output: z.discriminatedUnion('kind', [generate, rank, select, search, pair, train, evaluate]),
   }),
   'run.completed': z.object({ type: z.literal('run.completed'), policy: team }),
 } as const;

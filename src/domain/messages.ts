@@ -48,10 +48,26 @@ export const messageSchemas = {
     parent: branded<NodeId>().nullable(),
     format: z.string().nullable(),
   }),
-  /** The environment gave the floor to a role; `turn.taken` or `turn.failed` follows for the node, and names the dialogue. */
+  /**
+   * The environment gave the floor to a role; `turn.taken`, `turn.merged` or `turn.failed` follows for the node, and names
+   * the dialogue.
+   */
   'turn.requested': z.object({ type: z.literal('turn.requested'), ...node }),
   /** An agent spoke. */
   'turn.taken': z.object({ type: z.literal('turn.taken'), ...id, turn }),
+  /**
+   * What an agent said is as good as a turn that stands there already, `into`, and the dialogue goes on from that one; said
+   * but not kept were `text` and `tokenIds`.
+   */
+  'turn.merged': z.object({
+    type: z.literal('turn.merged'),
+    ...id,
+    ...node,
+    into: branded<NodeId>(),
+    text: z.string(),
+    tokenIds: z.array(z.int().nonnegative()).readonly(),
+    promptTokens: z.int().nonnegative(),
+  }),
   /** An agent could not speak: its model failed or timed out. */
   'turn.failed': z.object({ type: z.literal('turn.failed'), ...id, ...node, reason: z.string() }),
   /** The environment closed the dialogue. */

@@ -14,12 +14,19 @@ export interface Utterance extends Generation {
   readonly provenance: Provenance;
 }
 
-/** The world's answer to `compose`, one of the two each time, within a time that it sees to itself. */
+/** The world's answer to `compose`, one of them each time, within a time that it sees to itself. */
 export type ComposeAnswer =
   | {
       readonly type: 'message.composed';
       readonly nodeId: NodeId;
       readonly parent: NodeId;
+      readonly utterance: Utterance;
+    }
+  | {
+      readonly type: 'message.merged';
+      readonly nodeId: NodeId;
+      /** The turn that stands there already. */
+      readonly into: NodeId;
       readonly utterance: Utterance;
     }
   | { readonly type: 'message.failed'; readonly nodeId: NodeId; readonly reason: string };
@@ -36,9 +43,9 @@ export type AgentInput = AgentContext;
 /** An agent has no result: all it does, it says on the bus. */
 export type AgentOutput = undefined;
 
-type AgentEmitted = MessageOf<'turn.taken'> | MessageOf<'turn.failed'>;
+type AgentEmitted = MessageOf<'turn.taken'> | MessageOf<'turn.merged'> | MessageOf<'turn.failed'>;
 
-/** Emits `turn.taken` or `turn.failed` for every `turn.requested` of its role until one has failed, and nothing else. */
+/** Emits `turn.taken`, `turn.merged` or `turn.failed` for every `turn.requested` of its role until one has failed, and nothing else. */
 export const agentMachine = setup({
   types: {
     context: {} as AgentContext,
@@ -63,6 +70,21 @@ export const agentMachine = setup({
       const said = { text, tokenIds, logprobs, finish, policyHash, seed, provenance, promptTokens };
       return { type: 'turn.taken' as const, dialogueId, turn: { id, parent, speaker, ...said } };
     }),
+    announceMerge: emit(({ context: { role: speaker, dialogueId }, event }) => {
+      assertEvent(event, 'message.merged');
+      const { nodeId, into, utterance } = event;
+      const { text, tokenIds, promptTokens } = utterance;
+      return {
+        type: 'turn.merged' as const,
+        dialogueId,
+        nodeId,
+        speaker,
+        into,
+        text,
+        tokenIds,
+        promptTokens,
+      };
+    }),
     announceFailure: emit(({ context: { role: speaker, dialogueId }, event }) => {
       assertEvent(event, 'message.failed');
       const { nodeId, reason } = event;
@@ -81,6 +103,7 @@ export const agentMachine = setup({
       on: {
         'turn.requested': { guard: 'hasFloor', actions: 'compose' },
         'message.composed': { actions: 'announceTurn' },
+        'message.merged': { actions: 'announceMerge' },
         'message.failed': { target: 'failed', actions: 'announceFailure' },
       },
     },

@@ -21,6 +21,8 @@ export interface EnvironmentInput {
   readonly history: readonly Turn[];
   /** Branch at each of its turns after the first, whose id is the dialogue's own; 0 where none is given. */
   readonly branches: readonly number[];
+  /** A turn of the tree by its node. */
+  readonly recall: (node: NodeId) => Turn;
 }
 
 export interface EnvironmentContext extends EnvironmentInput {
@@ -39,6 +41,7 @@ export interface EnvironmentContext extends EnvironmentInput {
 export type EnvironmentEvent =
   | { readonly type: 'dialogue.open' }
   | MessageOf<'turn.taken'>
+  | MessageOf<'turn.merged'>
   | MessageOf<'turn.failed'>;
 
 /** The environment has no result: all it does, it says on the bus. */
@@ -87,6 +90,14 @@ function nextNode({ dialogueId, history, branches, turns }: EnvironmentContext):
   return own === 0 ? dialogueId : childId(turns.at(-1)!.id, branches[own - 1] ?? 0);
 }
 
+/** The node that a turn was said for, and who said it. */
+function spokenIn(event: EnvironmentEvent): { node: NodeId; speaker: string } {
+  assertEvent(event, ['turn.taken', 'turn.merged']);
+  return event.type === 'turn.taken'
+    ? { node: event.turn.id, speaker: event.turn.speaker }
+    : { node: event.nodeId, speaker: event.speaker };
+}
+
 /** Emits what it deals, `dialogue.opened`, `turn.requested` before each turn, and at last `dialogue.closed`. */
 export const environmentMachine = setup({
   types: {
@@ -99,8 +110,8 @@ export const environmentMachine = setup({
   guards: {
     isOver: ({ context }) => context.outcome !== null,
     isExpected: ({ context, event }) => {
-      assertEvent(event, 'turn.taken');
-      return event.turn.id === nextNode(context) && event.turn.speaker === context.speaker;
+      const { node, speaker } = spokenIn(event);
+      return node === nextNode(context) && speaker === context.speaker;
     },
   },
   actions: {
@@ -133,9 +144,10 @@ export const environmentMachine = setup({
       enqueue.emit({ type: 'turn.requested' as const, nodeId: nextNode(context), speaker });
     }),
     appendTurn: assign(({ context, event }) => {
-      assertEvent(event, 'turn.taken');
+      assertEvent(event, ['turn.taken', 'turn.merged']);
       // Everybody reads this very turn: code of the scenario must not write to it.
-      const turns = freeze([...context.turns, freeze(event.turn, true)]);
+      const turn = freeze(event.type === 'turn.taken' ? event.turn : context.recall(event.into), true);
+      const turns = freeze([...context.turns, turn]);
       return { turns, ...rule(context.scenario, turns) };
     }),
     recordFailedTurn: assign(({ context, event }) => {
@@ -143,9 +155,8 @@ export const environmentMachine = setup({
       return failed(`Turn ${context.turns.length} of ${event.speaker} failed: ${event.reason}`);
     }),
     recordStrayTurn: assign(({ context, event }) => {
-      assertEvent(event, 'turn.taken');
-      const { id, speaker } = event.turn;
-      return failed(`Turn ${id} came from ${speaker}, but ${nextNode(context)} was ${context.speaker}'s.`);
+      const { node, speaker } = spokenIn(event);
+      return failed(`Turn ${node} came from ${speaker}, but ${nextNode(context)} was ${context.speaker}'s.`);
     }),
     announceClosing: emit(({ context }) => ({
       type: 'dialogue.closed' as const,
@@ -179,6 +190,10 @@ export const environmentMachine = setup({
       always: { guard: 'isOver', target: 'closed' },
       on: {
         'turn.taken': [
+          { guard: 'isExpected', actions: ['appendTurn', 'giveFloor'] },
+          { actions: 'recordStrayTurn' },
+        ],
+        'turn.merged': [
           { guard: 'isExpected', actions: ['appendTurn', 'giveFloor'] },
           { actions: 'recordStrayTurn' },
         ],

@@ -8,6 +8,7 @@ export {
   type Utterance,
 } from './agent.ts';
 export { type EnvironmentInput, environmentMachine } from './environment.ts';
+export { type ExplorerOutput, explorerMachine, type Rollout, type ValuedRollout } from './explorer.ts';
 export {
   computeVerdict,
   type JudgeContext,

@@ -33,11 +33,21 @@ export interface PlannedPhases {
     readonly thresholdKey: string;
     readonly keepFraction: number;
   };
-  /** Fine-tune on the chosen dialogues. */
+  /** Search the conversation trees of tasks with the latest policy. */
+  readonly search: Planned<'search'> & {
+    /** Of the training split. */
+    readonly tasks: TaskRange;
+    /** The dialogues whose lengths R_token is taken against. */
+    readonly pilot: string;
+  };
+  /** Choose the pairs of turns to train on. */
+  readonly pair: Planned<'pair'> & { readonly search: string };
+  /** Train on the chosen dialogues, or by preference on the chosen pairs. */
   readonly train: Planned<'train'> & {
-    readonly dialogues: string;
-    readonly selection: string;
     readonly startFrom: 'base' | 'latest';
+    readonly on:
+      | { readonly method: 'sft'; readonly dialogues: string; readonly selection: string }
+      | { readonly method: 'dpo'; readonly search: string; readonly pairs: string };
   };
   /** Measure a policy on the first tasks of a split; `kept` is the one that the run ends with. */
   readonly evaluate: Planned<'evaluate'> & {

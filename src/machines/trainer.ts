@@ -47,7 +47,8 @@ function afterIterations({ plan, position }: TrainerContext): number {
 
 /**
  * Provide the actor `carryOut`: it gets a phase and resolves with the phase's output, at once where the log says that the
- * phase was completed before. So a run resumes from its log alone. A selection that kept nothing ends the iterations.
+ * phase was completed before. So a run resumes from its log alone. A selection, of dialogues or of pairs, that kept nothing ends the
+ * iterations.
  */
 export const trainerMachine = setup({
   types: {
@@ -61,7 +62,8 @@ export const trainerMachine = setup({
     isPhaseLeft: ({ context }) => context.position < context.plan.length,
     keptNothing: ({ event }) => {
       assertEvent(event, 'xstate.done.actor.carryOut');
-      return event.output.kind === 'select' && event.output.kept === 0;
+      const { output } = event;
+      return (output.kind === 'select' || output.kind === 'pair') && output.kept === 0;
     },
     wasInterrupted: ({ event }) => {
       assertEvent(event, 'xstate.error.actor.carryOut');

@@ -19,7 +19,83 @@ const initialization = z.strictObject({
   temperature,
 });
 
-/** What every recipe has beside them. */
+const isft = z.strictObject({
+  tasks: count().describe('Training tasks of each iteration, fresh ones every time.'),
+  samplesPerTask,
+  thetaSft: z.number().describe("Reward that a task's best dialogue must exceed, θ_sft in the paper."),
+  keepFraction,
+  temperature,
+  startFrom: z
+    .enum(['previous', 'base'])
+    .nullable()
+    .describe(
+      'The weights each fine-tuning starts from; null: base for debates, where little data would overfit, else previous.',
+    ),
+});
+
+/** Tree search and preference training (docs/method.md §5). */
+const preference = {
+  search: z.strictObject({
+    tasks: count().describe(
+      'Training tasks whose trees are searched in each iteration, fresh ones every time.',
+    ),
+    expansions: count().describe('Nodes of a tree that are expanded, one after the other.'),
+    rolloutsPerExpansion: count().describe('Dialogues that are held from an expanded node to their ends.'),
+    minDistance: z
+      .number()
+      .min(0)
+      .max(1)
+      .describe('A node nearer than this to one already expanded is not expanded; 0: no diversity filter.'),
+    mergeBelow: z.number().min(0).max(1).describe('Sibling turns nearer than this are one node.'),
+    candidates: count().describe('The best nodes from which the next to expand is drawn.'),
+    policy: z
+      .enum(['softmax', 'puct', 'entropy'])
+      .describe('Draw it by value, take the best by PUCT, or draw it where the policy is uncertain.'),
+    selectionTemperature: z.number().gt(0).describe('Softmax temperature of that draw.'),
+    exploration: z.number().min(0).describe('c of PUCT.'),
+    backup: z
+      .enum(['mean-of-children', 'mean-of-rollouts'])
+      .describe("A node's value: the mean of its children's, or of all roll-outs through it."),
+    temperature,
+    pilotDialogues: count().describe('Fresh dialogues whose lengths give what R_token is taken against.'),
+    pilotPercentile: z.number().gt(0).max(100).describe('Of the lengths of the pilot dialogues.'),
+    cohort: count().describe('Trees that are searched with one memory: what a resumed run repeats.'),
+    together: count().describe('Trees of a cohort that grow at the same time.'),
+    cacheMegabytes: count(0).describe(
+      'Most memory for keys and values of a cohort, for each of its models, MiB.',
+    ),
+  }),
+  pairs: z.strictObject({
+    from: z
+      .enum(['all', 'extremes'])
+      .describe('Pair all siblings, or the best child of a node with the worst.'),
+    thetaFilter: z.number().describe('Value that the better turn must exceed, θ_dpo-filter in the paper.'),
+    thetaDiff: z.number().min(0).describe('By which it must exceed the worse one, θ_dpo-diff in the paper.'),
+    keepShare: fraction.describe('Share of the pairs to keep, best values first.'),
+    keepPer: z.enum(['task', 'iteration']).describe('Whether that share is of each task or of all.'),
+  }),
+  dpo: z.strictObject({
+    loss: z.enum(['dpo', 'ipo', 'simpo']).describe('The preference loss.'),
+    beta: z.number().gt(0).describe('β: how strongly the policy is held to the reference.'),
+    alpha: z.number().min(0).describe('α: weight of the chosen turn’s own loss; 0: plain DPO.'),
+    simpoGamma: z.number().min(0).describe('Margin that SimPO asks for.'),
+    packed: z.boolean().describe('Pairs that share a history share its computation; changes time alone.'),
+    learningRate: z.number().gt(0).describe('Peak learning rate of AdamW; it decays as a cosine.'),
+    epochs: count().describe('Passes over the pairs.'),
+    batchSize: count().describe('Pairs per step.'),
+    warmupFraction: z.number().min(0).max(1).describe('Share of the steps with a rising learning rate.'),
+    floorFraction: z.number().min(0).max(1).describe('Where the cosine ends, as a share of learningRate.'),
+    weightDecay: z.number().min(0).describe('Decoupled weight decay of AdamW, matrices only.'),
+    clipNorm: z.number().gt(0).describe('Gradients are scaled down to this global L2 norm.'),
+    beta1: z.number().min(0).lt(1).describe('Memory of the mean gradient.'),
+    beta2: z.number().min(0).lt(1).describe('Memory of the mean squared gradient.'),
+    epsilon: z.number().gt(0).describe('Added to the denominator of AdamW.'),
+    maxSequenceTokens: count().describe('A pair with a longer view is left out, tokens.'),
+    tokensPerPass: count().describe('Tokens of one forward pass: bounds memory.'),
+  }),
+};
+
+/** What every recipe has beside its own. */
 const common = {
   reward: z.strictObject({
     lambdaToken: z
@@ -76,29 +152,51 @@ const isftSchema = z.strictObject({
   seed,
   iterations: count(0).describe('iSFT iterations after initialization, T in the paper.'),
   initialization,
-  isft: z.strictObject({
-    tasks: count().describe('Training tasks of each iteration, fresh ones every time.'),
-    samplesPerTask,
-    thetaSft: z.number().describe("Reward that a task's best dialogue must exceed, θ_sft in the paper."),
-    keepFraction,
-    temperature,
-    startFrom: z
-      .enum(['previous', 'base'])
-      .nullable()
-      .describe(
-        'The weights each fine-tuning starts from; null: base for debates, where little data would overfit, else previous.',
-      ),
-  }),
+  isft,
   ...common,
 });
 
-export const recipeSchema = z.discriminatedUnion('recipe', [isftSchema]);
+/** Iterative DPO (docs/method.md §5): initialization, then iterations on pairs of turns from searched trees. */
+const idpoSchema = z.strictObject({
+  recipe: z.literal('idpo').describe('The training recipe.'),
+  seed,
+  iterations: count(0).describe('iDPO iterations after initialization, T in the paper.'),
+  initialization,
+  ...preference,
+  ...common,
+});
+
+/** Both in turn (docs/method.md §6): after initialization iSFT, iDPO, iSFT … */
+const isftDpoSchema = z.strictObject({
+  recipe: z.literal('isft-dpo').describe('The training recipe.'),
+  seed,
+  iterations: count(0).describe('Iterations after initialization, of iSFT and iDPO in turn.'),
+  initialization,
+  isft,
+  ...preference,
+  ...common,
+});
+
+export const recipeSchema = z.discriminatedUnion('recipe', [isftSchema, idpoSchema, isftDpoSchema]);
 
 /** All hyper-parameters of a training run: what every recipe has, and its own. */
 export type Recipe = Readonly<z.output<typeof recipeSchema>>;
 export type RecipeName = Recipe['recipe'];
 
-const schemas = { isft: isftSchema } as const satisfies Record<RecipeName, z.ZodObject>;
+/** The recipe of a name. */
+export type RecipeOf<Name extends RecipeName> = Extract<Recipe, { recipe: Name }>;
+/** A recipe with iterations of SFT. */
+export type IsftRecipe = Extract<Recipe, { isft: object }>;
+/** A recipe that trains by preference. */
+export type PreferenceRecipe = Extract<Recipe, { search: object }>;
+
+const schemas = {
+  isft: isftSchema,
+  idpo: idpoSchema,
+  'isft-dpo': isftDpoSchema,
+} as const satisfies Record<RecipeName, z.ZodObject>;
+
+export const recipeNames = Object.keys(schemas) as readonly RecipeName[];
 
 export interface RecipeKey {
   /** Dotted path, as `--set` takes it. */
@@ -116,7 +214,7 @@ export const recipeKeys = (recipe: RecipeName): readonly RecipeKey[] => keysOf(s
  * The recipe with `key=value` settings applied in order. Throws `usage` for a setting that names no key (with
  * the nearest one) or whose value the key does not take.
  */
-export function applySettings(recipe: Recipe, settings: readonly string[]): Recipe {
+export function applySettings<Given extends Recipe>(recipe: Given, settings: readonly string[]): Given {
   const keys = recipeKeys(recipe.recipe);
   const changed = structuredClone(recipe) as Record<string, unknown>;
   for (const setting of settings) {
@@ -142,7 +240,7 @@ export function applySettings(recipe: Recipe, settings: readonly string[]): Reci
     const group = path.reduce((at, part) => at[part] as Record<string, unknown>, changed);
     group[last] = result.data;
   }
-  return checkRecipe(recipeSchema.parse(changed));
+  return checkRecipe(recipeSchema.parse(changed)) as Given;
 }
 
 /** Conditions between several keys; throws `usage`. */

@@ -4,7 +4,7 @@ import { concat, concatMap, type Observable, type OperatorFunction, of, tap } fr
 import { type Cast, type Episode, everyRole, runCohort } from '../actors/index.ts';
 import { longestTimerMs } from '../domain/clock.ts';
 import { Forest } from '../domain/conversation-tree.ts';
-import type { RunEventOf } from '../domain/events.ts';
+import type { RunEvent, RunEventOf } from '../domain/events.ts';
 import { childId, rootId } from '../domain/ids.ts';
 import type { DialogueMessage } from '../domain/messages.ts';
 import type { GenerativeModel } from '../domain/model.ts';
@@ -103,7 +103,7 @@ export function foldDialogues(forest: Forest = new Forest()): OperatorFunction<R
 }
 
 /** Tells how far the dialogues are; `done` of them are finished before the first event. */
-export function reported<Event extends RolloutEvent>(progress: Progress, done = 0) {
+export function reported<Event extends RunEvent>(progress: Progress, done = 0) {
   let closed = done;
   return tap<Event>((event) => {
     if (event.type === 'dialogue.closed') progress.advance(++closed);

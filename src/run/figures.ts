@@ -1,5 +1,5 @@
 // The figures of a run, folded from what its phases handed on: the iterations, which policy is kept, `metrics.jsonl`.
-import type { PhaseOutputOf } from '../domain/events.ts';
+import type { PhaseKind, PhaseOutput, PhaseOutputOf } from '../domain/events.ts';
 import type { TeamPolicy } from '../domain/ids.ts';
 import type { TeamMetrics } from '../domain/metrics.ts';
 import type { MetricsRow } from '../domain/progress.ts';
@@ -15,9 +15,13 @@ export interface IterationFigures {
   readonly generated: TeamMetrics;
   readonly meanReward: number;
   readonly edgeCases: PhaseOutputOf<'rank'>['edgeCases'];
+  /** Dialogues that were trained on, or pairs. */
   readonly kept: number;
-  /** Mean loss of the last epoch, nats per token. */
+  /** Mean loss of the last epoch; of SFT in nats per token. */
   readonly loss: number;
+  /** What the objective measured beside it, and what a guard said. */
+  readonly figures: PhaseOutputOf<'train'>['figures'];
+  readonly warnings: PhaseOutputOf<'train'>['warnings'];
   /** The policy that came out. */
   readonly policy: TeamPolicy;
   /** Of that policy on validation tasks; null when the recipe has none. */
@@ -30,12 +34,14 @@ export type Outputs = Pick<RunFolder, 'outputOf'>;
 /** The figures of the completed iterations, in order. */
 export function foldIterations(run: Outputs, iterations: readonly IterationPlan[]): IterationFigures[] {
   return iterations.flatMap((iteration) => {
-    const rank = run.outputOf(iteration.rank);
-    const select = run.outputOf(iteration.select);
-    const train = run.outputOf(iteration.train);
-    const evaluate = iteration.evaluate === null ? null : run.outputOf(iteration.evaluate);
-    if (rank === null || select === null || train === null) return [];
-    if (iteration.evaluate !== null && evaluate === null) return [];
+    const outputs = iteration.phases.map((phase): PhaseOutput | null => run.outputOf<PhaseKind>(phase));
+    if (outputs.includes(null)) return [];
+    const outputOf = <Kind extends PhaseKind>(kind: Kind) =>
+      outputs.find((output): output is PhaseOutputOf<Kind> & PhaseOutput => output?.kind === kind);
+    const rank = outputOf('rank') ?? outputOf('search')!;
+    const select = outputOf('select') ?? outputOf('pair')!;
+    const train = outputOf('train')!;
+    const evaluate = outputOf('evaluate');
     return [
       {
         iteration: iteration.index,
@@ -45,6 +51,8 @@ export function foldIterations(run: Outputs, iterations: readonly IterationPlan[
         edgeCases: rank.edgeCases,
         kept: select.kept,
         loss: train.loss,
+        figures: train.figures,
+        warnings: train.warnings,
         policy: train.policy,
         validation: evaluate?.metrics ?? null,
       },

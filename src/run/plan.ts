@@ -1,97 +1,138 @@
 // From a recipe to a run's plan: the phases in their order, each with all that it goes by.
 import type { PhaseKind } from '../domain/events.ts';
 import type { PlannedPhase, PlannedPhases } from '../machines/index.ts';
-import type { Recipe } from '../recipe/schema.ts';
+import type { IsftRecipe, PreferenceRecipe, Recipe } from '../recipe/schema.ts';
 import type { Scenario } from '../scenario/types.ts';
 
-export type IterationKind = 'init' | 'isft';
+export type IterationKind = 'init' | 'isft' | 'idpo';
 
-/** The phases of one iteration by their kind; `evaluate` where the recipe validates. */
-export interface IterationPlan extends Omit<PlannedPhases, 'evaluate'> {
+/** One iteration: what it generates or searches, what it chooses of it, and what it trains. */
+export interface IterationPlan {
   readonly index: number;
   readonly kind: IterationKind;
-  readonly evaluate: PlannedPhases['evaluate'] | null;
+  readonly phases: readonly PlannedPhase[];
 }
 
-/** What differs between initialization and the iterations after it. */
-interface IterationSettings
-  extends Pick<PlannedPhases['generate'], 'tasks' | 'samplesPerTask' | 'temperature' | 'formats'>,
-    Pick<PlannedPhases['select'], 'threshold' | 'thresholdKey' | 'keepFraction'>,
-    Pick<PlannedPhases['train'], 'startFrom'> {}
+type Kind = Pick<Scenario, 'kind'>;
+
+/** What names a phase of an iteration. */
+type Own = <Phase extends PhaseKind>(
+  phase: Phase,
+  name?: string,
+) => { readonly kind: Phase; readonly name: string; readonly iteration: number };
 
 /** The iterations of a run: initialization, then those of its recipe. */
-export function planIterations(recipe: Recipe, scenario: Pick<Scenario, 'kind'>): IterationPlan[] {
-  const { initialization, isft, iterations } = recipe;
-  const first: IterationSettings = {
-    ...initialization,
-    tasks: { from: 0, count: initialization.tasks },
-    threshold: initialization.thetaInit,
-    thresholdKey: 'initialization.thetaInit',
-    startFrom: 'base',
-  };
+export function planIterations(recipe: Recipe, scenario: Kind): IterationPlan[] {
+  const kinds = [
+    'init' as const,
+    ...Array.from({ length: recipe.iterations }, (_, index) => kindOf(recipe, index)),
+  ];
+  let from = 0;
+  return kinds.map((kind, index) => {
+    const own: Own = (phase, name = phase) => ({
+      kind: phase,
+      name: `${kind}-${index}/${name}`,
+      iteration: index,
+    });
+    const [count, phases] = phasesOf(kind, recipe, scenario, own, from);
+    from += count;
+    const { validationTasks: tasks } = recipe.evaluation;
+    const evaluate = { ...own('evaluate'), policy: 'latest', split: 'validation', tasks } as const;
+    return { index, kind, phases: tasks === 0 ? phases : [...phases, evaluate] };
+  });
+}
+
+function kindOf({ recipe }: Recipe, index: number): IterationKind {
+  if (recipe === 'isft-dpo') return index % 2 === 0 ? 'isft' : 'idpo';
+  return recipe;
+}
+
+/** The phases of an iteration up to its training, and how many tasks they take, of which `from` is the first. */
+function phasesOf(
+  kind: IterationKind,
+  recipe: Recipe,
+  scenario: Kind,
+  own: Own,
+  from: number,
+): [tasks: number, phases: PlannedPhase[]] {
+  if (kind === 'idpo') {
+    const { search } = recipe as PreferenceRecipe;
+    return [search.tasks, preferencePhases(search, own, from)];
+  }
+  if (kind === 'init') {
+    const { initialization } = recipe;
+    const [threshold, thresholdKey] = [initialization.thetaInit, 'initialization.thetaInit'];
+    const phases = sftPhases({ ...initialization, threshold, thresholdKey, startFrom: 'base' }, own, from);
+    return [initialization.tasks, phases];
+  }
+  const { isft } = recipe as IsftRecipe;
   // Little data overfits: debates start from the base each time (docs/method.md §4).
   const startFrom = isft.startFrom ?? (scenario.kind === 'debate' ? 'base' : 'previous');
-  const later = (index: number): IterationSettings => ({
+  const settings: SftSettings = {
     ...isft,
-    tasks: { from: initialization.tasks + (index - 1) * isft.tasks, count: isft.tasks },
     formats: false,
     threshold: isft.thetaSft,
     thresholdKey: 'isft.thetaSft',
     startFrom: startFrom === 'base' ? 'base' : 'latest',
-  });
-  const { validationTasks } = recipe.evaluation;
-  return Array.from({ length: iterations + 1 }, (_, index) =>
-    index === 0
-      ? planIteration(0, 'init', first, validationTasks)
-      : planIteration(index, 'isft', later(index), validationTasks),
-  );
+  };
+  return [isft.tasks, sftPhases(settings, own, from)];
 }
 
-function planIteration(
-  index: number,
-  kind: IterationKind,
-  {
-    tasks,
+/** What differs between initialization and the iterations after it. */
+interface SftSettings
+  extends Pick<PlannedPhases['generate'], 'samplesPerTask' | 'temperature' | 'formats'>,
+    Pick<PlannedPhases['select'], 'threshold' | 'thresholdKey' | 'keepFraction'>,
+    Pick<PlannedPhases['train'], 'startFrom'> {
+  readonly tasks: number;
+}
+
+function sftPhases(settings: SftSettings, own: Own, from: number): PlannedPhase[] {
+  const { tasks, samplesPerTask, temperature, formats, threshold, thresholdKey, keepFraction, startFrom } =
+    settings;
+  const generate = {
+    ...own('generate'),
+    tasks: { from, count: tasks },
     samplesPerTask,
     temperature,
     formats,
-    threshold,
-    thresholdKey,
-    keepFraction,
-    startFrom,
-  }: IterationSettings,
-  validationTasks: number,
-): IterationPlan {
-  const own = <Kind extends PhaseKind>(phase: Kind) => ({
-    kind: phase,
-    name: `${kind}-${index}/${phase}`,
-    iteration: index,
-  });
-  const generate = { ...own('generate'), tasks, samplesPerTask, temperature, formats };
+  };
   const rank = { ...own('rank'), dialogues: generate.name };
   const select = { ...own('select'), ranking: rank.name, threshold, thresholdKey, keepFraction };
-  const train = { ...own('train'), dialogues: generate.name, selection: select.name, startFrom };
-  const evaluate = {
-    ...own('evaluate'),
-    policy: 'latest',
-    split: 'validation',
-    tasks: validationTasks,
-  } as const;
-  return { index, kind, generate, rank, select, train, evaluate: validationTasks === 0 ? null : evaluate };
+  const on = { method: 'sft', dialogues: generate.name, selection: select.name } as const;
+  return [generate, rank, select, { ...own('train'), startFrom, on }];
+}
+
+/** A pilot for the token normaliser, the search, its pairs, and DPO from the policy that was searched with. */
+function preferencePhases(
+  { tasks: count, pilotDialogues, temperature }: PreferenceRecipe['search'],
+  own: Own,
+  from: number,
+): PlannedPhase[] {
+  const pilotTasks = Math.min(count, pilotDialogues);
+  const pilot = {
+    ...own('generate', 'pilot'),
+    tasks: { from, count: pilotTasks },
+    samplesPerTask: Math.ceil(pilotDialogues / pilotTasks),
+    temperature,
+    formats: false,
+  };
+  const search = { ...own('search'), tasks: { from, count }, pilot: pilot.name };
+  const pair = { ...own('pair'), search: search.name };
+  const on = { method: 'dpo', search: search.name, pairs: pair.name } as const;
+  return [pilot, search, pair, { ...own('train'), startFrom: 'latest', on }];
 }
 
 /** The whole run: the base is measured, the iterations train, and what is kept is measured on the same test tasks. */
-export function planRun(recipe: Recipe, scenario: Pick<Scenario, 'kind'>): readonly PlannedPhase[] {
+export function planRun(recipe: Recipe, scenario: Kind): readonly PlannedPhase[] {
   const measured = {
     kind: 'evaluate',
     iteration: null,
     split: 'test',
     tasks: recipe.evaluation.tasks,
   } as const;
-  const phases: PlannedPhase[] = [{ ...measured, name: 'base', policy: 'base' }];
-  for (const { generate, rank, select, train, evaluate } of planIterations(recipe, scenario)) {
-    phases.push(generate, rank, select, train);
-    if (evaluate !== null) phases.push(evaluate);
-  }
-  return [...phases, { ...measured, name: 'trained', policy: 'kept' }];
+  return [
+    { ...measured, name: 'base', policy: 'base' },
+    ...planIterations(recipe, scenario).flatMap(({ phases }) => phases),
+    { ...measured, name: 'trained', policy: 'kept' },
+  ];
 }

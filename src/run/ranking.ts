@@ -3,9 +3,11 @@
 import { messageOf } from '../domain/errors.ts';
 import type { EdgeCase, RunEventOf } from '../domain/events.ts';
 import type { DialogueId } from '../domain/ids.ts';
+import { mean } from '../domain/metrics.ts';
 import { computeLossTerm, computeReward, type RewardWeights } from '../domain/reward.ts';
 import { messageTokens, type Trajectory } from '../domain/transcript.ts';
-import type { AnswerParser } from '../scenario/types.ts';
+import type { Recipe } from '../recipe/schema.ts';
+import type { AnswerParser, Scenario } from '../scenario/types.ts';
 
 /** A dialogue's place in the ranking, as the log holds it. */
 export type RankedTrajectory = Omit<RunEventOf<'trajectory.ranked'>, 'type'>;
@@ -19,17 +21,18 @@ export interface RankOptions {
   readonly lossFloor: number;
   readonly eligible: EdgeCasePolicy;
   readonly answer: AnswerParser;
+  /** What the token share is taken against; by default the longest judged dialogue of the same task. */
+  readonly normaliser?: number;
 }
 
 /**
  * Ranks an iteration's dialogues, in the order given. `turnLogprobs` holds the base model's log-probabilities
- * of each turn's tokens. The token share is taken against the longest judged dialogue of the same task. A
- * dialogue that failed, or whose reward is not a number, has no reward: its `failure` says why.
+ * of each turn's tokens. A dialogue that failed, or whose reward is not a number, has no reward: its `failure` says why.
  */
 export function rankTrajectories(
   trajectories: readonly Trajectory[],
   turnLogprobs: ReadonlyMap<DialogueId, readonly (readonly number[])[]>,
-  { weights, lossFloor, eligible, answer }: RankOptions,
+  { weights, lossFloor, eligible, answer, normaliser }: RankOptions,
 ): RankedTrajectory[] {
   const mostTokens = new Map<string, number>();
   for (const { taskId, turns, verdict } of trajectories) {
@@ -40,26 +43,47 @@ export function rankTrajectories(
     const { id: dialogueId, taskId, turns, verdict } = trajectory;
     const tokens = messageTokens(turns);
     const edgeCases = edgeCasesOf(trajectory, answer);
+    const logprobs = turnLogprobs.get(dialogueId) ?? [];
     const ranked = { dialogueId, taskId, tokens, edgeCases };
-    const fail = (failure: string) => ({ ...ranked, terms: null, reward: null, eligible: false, failure });
+    const fail = (failure: string) => ({
+      ...ranked,
+      ...{ terms: null, reward: null, turnLosses: [], eligible: false, failure },
+    });
     if (verdict === null) return fail(trajectory.failure ?? 'The dialogue has no verdict.');
     try {
       const terms = {
         task: verdict.taskScore,
-        tokenShare: tokens / mostTokens.get(taskId)!,
-        loss: computeLossTerm(turnLogprobs.get(dialogueId) ?? [], lossFloor),
+        tokenShare: tokens / (normaliser ?? mostTokens.get(taskId)!),
+        loss: computeLossTerm(logprobs, lossFloor),
       };
       const reward = computeReward(terms, weights);
       const mayTrain = edgeCases.every((edgeCase) => eligible[edgeCase]);
-      return { ...ranked, terms, reward, eligible: mayTrain, failure: null };
+      const turnLosses = logprobs.map((turn) => Math.round(-1e6 * mean(turn)) / 1e6 + 0);
+      return { ...ranked, terms, reward, turnLosses, eligible: mayTrain, failure: null };
     } catch (error) {
       return fail(messageOf(error));
     }
   });
 }
 
+/** What a recipe says of ranking, and where it says nothing, the scenario. */
+export function rankOptionsOf({ reward, eligible }: Recipe, scenario: Scenario): RankOptions {
+  return {
+    weights: {
+      lambdaToken: reward.lambdaToken ?? scenario.reward.lambdaToken,
+      lambdaLoss: reward.lambdaLoss ?? scenario.reward.lambdaLoss,
+    },
+    lossFloor: reward.lossFloor,
+    eligible,
+    answer: scenario.answer,
+  };
+}
+
 /** Which of the open cases a dialogue is. */
-export function edgeCasesOf(trajectory: Trajectory, answer: AnswerParser): EdgeCase[] {
+export function edgeCasesOf(
+  trajectory: Pick<Trajectory, 'turns' | 'outcome'>,
+  answer: AnswerParser,
+): EdgeCase[] {
   const { turns, outcome } = trajectory;
   const found: EdgeCase[] = [];
   if (turns.some((turn) => turn.text.trim() === '')) found.push('emptyMessage');
@@ -73,7 +97,10 @@ export function edgeCasesOf(trajectory: Trajectory, answer: AnswerParser): EdgeC
  * Whether a message repeats an earlier one word for word. Confirming an answer is no repetition: not when a
  * partner says it after the other, and not in the message on which the dialogue ended in agreement.
  */
-function hasRepetition({ turns, outcome }: Trajectory, answer: AnswerParser): boolean {
+function hasRepetition(
+  { turns, outcome }: Pick<Trajectory, 'turns' | 'outcome'>,
+  answer: AnswerParser,
+): boolean {
   return turns.some((turn, index) => {
     const text = turn.text.trim();
     if (text === '') return false;

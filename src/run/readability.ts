@@ -1,7 +1,7 @@
 // Readability: asks the frozen base model for the log-probabilities of what the agents wrote, for R_loss.
 import { from, map, mergeMap, type Observable } from 'rxjs';
 import type { ScoreRequest, ScoringModel } from '../domain/model.ts';
-import { type Trajectory, viewOf } from '../domain/transcript.ts';
+import { type Trajectory, type Turn, viewOf } from '../domain/transcript.ts';
 import { calling, inOrder } from '../rollouts/work-queue.ts';
 
 export interface ReadabilityOptions {
@@ -78,4 +78,29 @@ function speakerViews(
       messages: viewOf(role, trajectory.views[role]!, trajectory.turns),
     },
   }));
+}
+
+/**
+ * Adds to `known` the base model's log-probabilities of the tokens of each turn that it does not hold yet, scored in its
+ * speaker's plain view as far as that turn. Of a dialogue without a verdict it adds none.
+ */
+export async function scoreNewTurns(
+  base: ScoringModel,
+  dialogues: readonly Trajectory[],
+  known: WeakMap<Turn, readonly number[]>,
+  signal?: AbortSignal,
+): Promise<void> {
+  const asked = new Map<Turn, ScoreRequest>();
+  for (const { verdict, turns, views } of dialogues) {
+    if (verdict === null) continue;
+    for (const [index, turn] of turns.entries()) {
+      if (known.has(turn) || asked.has(turn)) continue;
+      const { id, speaker } = turn;
+      const messages = viewOf(speaker, views[speaker]!, turns.slice(0, index + 1));
+      asked.set(turn, { id, messages, last: 1 });
+    }
+  }
+  if (asked.size === 0) return;
+  const scores = await base.score([...asked.values()], signal === undefined ? {} : { signal });
+  for (const [index, turn] of [...asked.keys()].entries()) known.set(turn, scores[index]![0]!);
 }

@@ -11,7 +11,7 @@ import { planRun } from './plan.ts';
 export function taskCounts(scenario: Scenario, recipe: Recipe): Readonly<Record<Split, number>> {
   const counts = { train: 0, validation: 0, test: 0 };
   for (const phase of planRun(recipe, scenario)) {
-    if (phase.kind === 'generate') {
+    if (phase.kind === 'generate' || phase.kind === 'search') {
       counts.train = Math.max(counts.train, phase.tasks.from + phase.tasks.count);
     } else if (phase.kind === 'evaluate') {
       counts[phase.split] = Math.max(counts[phase.split], phase.tasks);

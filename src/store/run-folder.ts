@@ -3,9 +3,15 @@
 import fs from 'node:fs';
 import path from 'node:path';
 import type { Clock } from '../domain/clock.ts';
-import { Forest } from '../domain/conversation-tree.ts';
+import { type ConversationTree, Forest, type Views } from '../domain/conversation-tree.ts';
 import { OptimaError } from '../domain/errors.ts';
-import type { PhaseKind, PhaseOutput, PhaseOutputOf, RunEvent } from '../domain/events.ts';
+import {
+  isDialogueMessage,
+  type PhaseKind,
+  type PhaseOutput,
+  type PhaseOutputOf,
+  type RunEvent,
+} from '../domain/events.ts';
 import { hash16 } from '../domain/hash.ts';
 import type { DialogueId, PolicyHash } from '../domain/ids.ts';
 import type { MessageOf } from '../domain/messages.ts';
@@ -177,6 +183,20 @@ export class RunFolder {
     const record = this.#recordOf(phase);
     const forest = this.forest(record.from);
     for (const event of this.log.events(record.from, record.to)) yield* forest.take(event);
+  }
+
+  /** The trees of a completed phase, one after the other, with what the roles were told of their tasks. */
+  *treesOf(phase: string): Generator<{ readonly conversation: ConversationTree; readonly views: Views }> {
+    const record = this.#recordOf(phase);
+    let forest = this.forest(record.from);
+    for (const event of this.log.events(record.from, record.to)) {
+      if (isDialogueMessage(event)) forest.hear(event);
+      if (event.type !== 'cohort.completed') continue;
+      for (const conversation of forest.trees()) {
+        yield { conversation, views: forest.viewsOf(conversation.taskId) };
+      }
+      forest = this.forest(record.from);
+    }
   }
 
   /** An empty forest for the events of a phase, which begins at event `from`, that knows what the run said before. */

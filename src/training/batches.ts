@@ -39,14 +39,29 @@ export function trimSequence(sequence: TrainingSequence, maxTokens: number): Tra
  * item exactly once.
  */
 export function shuffledBatches<T>(items: readonly T[], batchSize: number, rng: Rng): T[][] {
-  const shuffled = rng.shuffle(items);
-  const count = Math.ceil(items.length / batchSize);
-  return Array.from({ length: count }, (_, i) =>
-    shuffled.slice(
-      Math.floor((i * shuffled.length) / count),
-      Math.floor(((i + 1) * shuffled.length) / count),
-    ),
-  );
+  return inEqualParts(rng.shuffle(items), batchSize);
+}
+
+/** Parts of at most `most` items, as equal in size as can be. */
+function inEqualParts<T>(items: readonly T[], most: number): T[][] {
+  const count = Math.ceil(items.length / most);
+  const start = (part: number) => Math.floor((part * items.length) / count);
+  return Array.from({ length: count }, (_, part) => items.slice(start(part), start(part + 1)));
+}
+
+/**
+ * As `shuffledBatches`, but items of one group stay together as far as a batch has room for them: groups are shuffled, and
+ * their items dealt one group after the other.
+ */
+export function groupedBatches<T>(
+  items: readonly T[],
+  groupOf: (item: T) => string,
+  batchSize: number,
+  rng: Rng,
+): T[][] {
+  const groups = new Map<string, T[]>();
+  for (const item of items) groups.set(groupOf(item), [...(groups.get(groupOf(item)) ?? []), item]);
+  return inEqualParts(rng.shuffle([...groups.values()]).flat(), batchSize);
 }
 
 /** Several passes come in about a multiple of this, equal in size as can be, so that as many threads end together. */

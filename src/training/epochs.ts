@@ -2,8 +2,8 @@
 import type { Rng } from '../domain/rng.ts';
 import type { AdamWConfig } from './adamw.ts';
 import { shuffledBatches } from './batches.ts';
-import { runTraining, type TrainingOptions } from './loop.ts';
-import type { Objective } from './objective.ts';
+import { runTraining, type StepReport, type TrainingOptions } from './loop.ts';
+import type { Figures, Objective } from './objective.ts';
 import type { DifferentiablePolicy } from './policy.ts';
 import { warmupCosine } from './schedule.ts';
 import { type StepOptions, takeStep } from './step.ts';
@@ -25,15 +25,18 @@ export interface EpochsConfig extends AdamWConfig {
 }
 
 /** As the loop's, and where passes are computed. */
-export interface EpochsOptions<Example>
-  extends TrainingOptions,
-    Pick<StepOptions<Example>, 'computePasses'> {}
+export interface EpochsOptions<Example> extends TrainingOptions, Pick<StepOptions<Example>, 'computePasses'> {
+  /** Deals the examples of an epoch into batches; by default at random. */
+  readonly deal?: (rng: Rng) => Example[][];
+}
 
 /** What came of a training. */
 export interface EpochsResult {
   readonly steps: number;
   /** Mean loss of the last epoch, each term counted once. */
   readonly loss: number;
+  /** And of what the objective measures beside it. */
+  readonly figures: Figures;
 }
 
 /**
@@ -46,12 +49,14 @@ export async function trainEpochs<Example>(
   examples: readonly Example[],
   config: EpochsConfig,
   rng: Rng,
-  { computePasses, ...options }: EpochsOptions<Example> = {},
+  {
+    computePasses,
+    deal = (epoch) => shuffledBatches(examples, config.batchSize, epoch),
+    ...options
+  }: EpochsOptions<Example> = {},
 ): Promise<EpochsResult> {
-  const { epochs, batchSize, learningRate: peak, tokensPerPass } = config;
-  const batches = Array.from({ length: epochs }, (_, epoch) =>
-    shuffledBatches(examples, batchSize, rng.split(`epoch-${epoch}`)),
-  ).flat();
+  const { epochs, learningRate: peak, tokensPerPass } = config;
+  const batches = Array.from({ length: epochs }, (_, epoch) => deal(rng.split(`epoch-${epoch}`))).flat();
   const steps = batches.length;
   const reports = await runTraining(
     policy,
@@ -74,7 +79,14 @@ export async function trainEpochs<Example>(
     options,
   );
   const lastEpoch = reports.slice(-steps / epochs);
-  const weighed = lastEpoch.map(({ step, loss }) => ({ loss, terms: objective.countTerms(batches[step]!) }));
-  const terms = weighed.reduce((sum, { terms }) => sum + terms, 0);
-  return { steps, loss: weighed.reduce((sum, { loss, terms }) => sum + loss * terms, 0) / terms };
+  const weights = lastEpoch.map(({ step }) => objective.countTerms(batches[step]!));
+  const terms = weights.reduce((sum, weight) => sum + weight, 0);
+  const meanOf = (value: (report: StepReport) => number) =>
+    lastEpoch.reduce((sum, report, index) => sum + value(report) * weights[index]!, 0) / terms;
+  const names = Object.keys(lastEpoch[0]!.figures);
+  return {
+    steps,
+    loss: meanOf(({ loss }) => loss),
+    figures: Object.fromEntries(names.map((name) => [name, meanOf(({ figures }) => figures[name]!)])),
+  };
 }

@@ -1,10 +1,11 @@
 // What a training minimizes: the seam between what all algorithms share (epochs, loop, gradients, workers) and what
 // each computes itself. A new algorithm adds its spec and its line in objectives.ts.
 import type { tf } from '../tensor/index.ts';
+import type { PreferenceLoss } from './dpo/loss.ts';
 import type { DifferentiablePolicy } from './policy.ts';
 
 /** Names an objective, with its settings. Plain data: a worker makes the objective again from it. */
-export type ObjectiveSpec = { readonly name: 'sft' };
+export type ObjectiveSpec = { readonly name: 'sft' } | ({ readonly name: 'dpo' } & PreferenceLoss);
 
 /** What is measured beside the loss, by name. */
 export type Figures = Readonly<Record<string, number>>;

@@ -28,7 +28,8 @@ function hold(machine: typeof dialogueMachine): Promise<DialogueMessage[]> {
   const bus = createBus();
   const messages: DialogueMessage[] = [];
   const [episode] = wordPairEpisodes(1) as [ReturnType<typeof wordPairEpisodes>[0]];
-  const input = { episode, scenario: wordPairs(), bus };
+  const recall = () => assert.unreachable('nothing was merged') as never;
+  const input = { episode, scenario: wordPairs(), bus, recall };
   return new Promise((resolve) => {
     bus.messages$.subscribe({
       next: (message) => messages.push(message),
@@ -88,7 +89,7 @@ test('a judge that breaks, or says what the bus refuses, fails the verdict', asy
 test('what an actor hears is named by its machine', () => {
   const heard = (machine: AnyActorLogic & { events: readonly string[] }) =>
     machine.events.filter((type) => Object.hasOwn(messageSchemas, type)).sort();
-  assert.equal(heard(environmentMachine), ['turn.failed', 'turn.taken']);
+  assert.equal(heard(environmentMachine), ['turn.failed', 'turn.merged', 'turn.taken']);
   assert.equal(heard(agentMachine), ['turn.requested']);
   assert.equal(heard(judgeMachine), ['dialogue.closed']);
 });

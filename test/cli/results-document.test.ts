@@ -32,6 +32,8 @@ const iteration = (index: number, validation: MachineFigures | null): MachineIte
   edgeCases: { emptyMessage: 0, repetition: 0, cappedMessage: 0, turnCap: 0 },
   kept: 40,
   loss: 0.5,
+  figures: {},
+  warnings: [],
   policy: `policy-${index}` as PolicyHash,
   validation,
 });
@@ -69,7 +71,7 @@ function writeRun(seed: number, trained: MachineFigures | null): string {
 test('the document has a row for each seed, their mean and spread, and the commands', () => {
   const runs = [writeRun(2, metrics(0.7, 40)), writeRun(1, metrics(0.8, 50))];
   const text = resultsDocument(runs.map(readResult), 'npx optima results …');
-  assert.match(text, '## two-hop-qa, preset `full`\n');
+  assert.match(text, '## two-hop-qa, isft, preset `full`\n');
   assert.match(text, '| 1 | 0.300 (0.280–0.320) | 0.800 (0.780–0.820) | 2.67 × | 150.0 | 50.0 | 33.3 % |');
   assert.ok(text.indexOf('| 1 |') < text.indexOf('| 2 |'));
   assert.match(text, '| mean ± sd | 0.300 ± 0.000 | 0.750 ± 0.071 | 2.50 × | 150.0 ± 0.0 | 45.0 ± 7.1 |');
@@ -119,7 +121,7 @@ test('the document of one run is this text', () => {
 
 Written by \`npx optima results runs/x\` from the run folders; not edited by hand. Test tasks, temperature 0, the same tasks before and after. F1 with its 95 % bootstrap interval over tasks; tokens, agreement and turns are means per dialogue.
 
-## two-hop-qa, preset \`quick\`
+## two-hop-qa, isft, preset \`quick\`
 
 | seed | base F1 | trained F1 | F1 ratio | base tokens | trained tokens | token share | agreement | turns | tasks |
 | --- | --- | --- | --- | --- | --- | --- | --- | --- | --- |
@@ -196,10 +198,10 @@ test('runs of another scenario, preset or recipe have a section of their own, wh
   assert.equal(
     text.split('\n').filter((line) => line.startsWith('## ')),
     [
-      '## two-hop-qa, preset `quick`',
-      '## debate, preset `quick`',
-      '## two-hop-qa, preset `full`',
-      '## two-hop-qa, preset `quick` with `isft.tasks=7`, `concurrency=8`',
+      '## two-hop-qa, isft, preset `quick`',
+      '## debate, isft, preset `quick`',
+      '## two-hop-qa, isft, preset `full`',
+      '## two-hop-qa, isft, preset `quick` with `isft.tasks=7`, `concurrency=8`',
     ],
   );
   assert.match(

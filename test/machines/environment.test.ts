@@ -16,7 +16,8 @@ function start(
 ): EnvironmentInput {
   const scenario = wordPairs(overrides);
   const common = { dialogueId: dialogue, tree, taskId, scenario, task, format: null };
-  return { ...common, history: [], branches: [], ...input };
+  const recall = () => assert.unreachable('nothing was merged') as never;
+  return { ...common, history: [], branches: [], recall, ...input };
 }
 
 const views = { alice: 'word: oak', bob: 'word: elm' };

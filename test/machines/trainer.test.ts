@@ -34,7 +34,20 @@ const outputs: { readonly [Kind in PhaseKind]: PhaseOutputOf<Kind> } = {
     edgeCases: { emptyMessage: 0, repetition: 0, cappedMessage: 0, turnCap: 0 },
   },
   select: { kind: 'select', kept: 2, threshold: 0.4 },
-  train: { kind: 'train', steps: 3, loss: 1.5, policy },
+  search: {
+    kind: 'search',
+    trees: 2,
+    dialogues: 6,
+    failed: 0,
+    merged: 1,
+    normaliser: 50,
+    meanReward: 0.5,
+    metrics,
+    edgeCases: { emptyMessage: 0, repetition: 0, cappedMessage: 0, turnCap: 0 },
+    klToBase: 0.1,
+  },
+  pair: { kind: 'pair', kept: 2, found: 4, meanGap: 0.3 },
+  train: { kind: 'train', steps: 3, loss: 1.5, figures: {}, warnings: [], policy },
   evaluate: { kind: 'evaluate', policy, metrics },
 };
 const kinds = ['generate', 'rank', 'select', 'train', 'evaluate'] as const;

@@ -4,7 +4,7 @@ import { test } from 'uvu';
 import * as assert from 'uvu/assert';
 import { paperDataSets, paperRecipe } from '../../src/recipe/paper-presets.ts';
 import { presetRecipe } from '../../src/recipe/presets.ts';
-import type { Recipe } from '../../src/recipe/schema.ts';
+import type { PreferenceRecipe, Recipe, RecipeOf } from '../../src/recipe/schema.ts';
 
 // biome-ignore format: one data set a line, as in the paper's table.
 const table = [
@@ -56,6 +56,49 @@ test('each data set has the paper’s values, and the rest from where it began',
 test('a paper preset is the data set’s recipe, and what the paper leaves open is as in `full`', () => {
   for (const [dataSet] of table) {
     assert.equal(presetRecipe(`paper:${dataSet}`), paperRecipe(dataSet, presetRecipe('full')));
+  }
+});
+
+// biome-ignore format: one data set a line, as in the paper's table.
+const preferences = [
+  // data set, iDPO: λ_token, λ_loss, β, θ_filter; iSFT-DPO: SFT's rate, epochs, batch, λ_token, λ_loss, β
+  ['hotpot', 0.6, 1,   0.1, 0.4,  2e-5, 2, 32, 0.6, 1,   0.5],
+  ['2wmh',   0.6, 1,   0.5, 0.4,  2e-5, 1, 32, 0.6, 1,   0.5],
+  ['trivia', 0.6, 1,   0.5, 0.4,  2e-5, 1, 32, 0.6, 1,   0.7],
+  ['cbt',    0.6, 1,   0.1, 0.4,  2e-5, 1, 32, 0.6, 1,   0.7],
+  ['math',   0.5, 0.7, 0.1, 0.4,  1e-6, 4, 32, 0.4, 0.9, 0.1],
+  ['gsm8k',  0.6, 0.7, 0.2, 0.4,  1e-6, 3, 16, 0.4, 0.9, 0.5],
+  ['arc-c',  0.4, 0.7, 0.2, 0.45, 1e-6, 4, 16, 0.5, 0.6, 0.1],
+  ['mmlu',   0.6, 0.7, 0.1, 0.4,  1e-6, 2, 16, 0.6, 0.7, 0.1],
+] as const;
+
+test('each data set has the paper’s values for preference training, too', () => {
+  assert.equal(
+    preferences.map(([dataSet]) => dataSet),
+    paperDataSets,
+  );
+  for (const [dataSet, token, loss, beta, thetaFilter, ...hybridRow] of preferences) {
+    const idpo = paperRecipe(dataSet, presetRecipe('full', 'idpo')) as PreferenceRecipe;
+    const hybrid = paperRecipe(dataSet, presetRecipe('full', 'isft-dpo')) as RecipeOf<'isft-dpo'>;
+    const isft = paperRecipe(dataSet, presetRecipe('full')) as RecipeOf<'isft'>;
+    assert.equal([idpo.reward.lambdaToken, idpo.reward.lambdaLoss, idpo.dpo.beta], [token, loss, beta]);
+    assert.equal(idpo.sft, isft.sft, 'its initialization is as iSFT’s');
+    const { sft, reward } = hybrid;
+    assert.equal(
+      [sft.learningRate, sft.epochs, sft.batchSize, reward.lambdaToken, reward.lambdaLoss, hybrid.dpo.beta],
+      hybridRow,
+    );
+    assert.equal(hybrid.isft, isft.isft);
+    for (const { recipe, search, pairs, dpo } of [idpo, hybrid]) {
+      const percentile = recipe === 'idpo' ? 85 : 80;
+      assert.equal([search.tasks, search.temperature], [isft.initialization.tasks, 0.7]);
+      assert.equal([search.expansions, search.rolloutsPerExpansion], [8, 3]);
+      assert.equal([search.backup, search.pilotDialogues], ['mean-of-rollouts', 100]);
+      assert.is(search.pilotPercentile, percentile);
+      assert.equal(pairs, { from: 'extremes', thetaFilter, thetaDiff: 0.2, keepShare: 0.5, keepPer: 'task' });
+      assert.equal([dpo.loss, dpo.learningRate, dpo.epochs, dpo.batchSize], ['dpo', 5e-7, 1, 64]);
+      assert.is(dpo.alpha, recipe === 'idpo' ? 1 : 0);
+    }
   }
 });
 

@@ -1,8 +1,14 @@
 import { test } from 'uvu';
 import * as assert from 'uvu/assert';
 import { OptimaError } from '../../src/domain/errors.ts';
-import { presetNames, presetRecipe } from '../../src/recipe/presets.ts';
-import { applySettings, recipeKeys, recipeSchema } from '../../src/recipe/schema.ts';
+import { presetNames, presetRecipe, recipeNamed } from '../../src/recipe/presets.ts';
+import {
+  applySettings,
+  type RecipeName,
+  recipeKeys,
+  recipeNames,
+  recipeSchema,
+} from '../../src/recipe/schema.ts';
 
 const quick = presetRecipe('quick');
 const keys = recipeKeys(quick.recipe);
@@ -19,7 +25,13 @@ function refusal(setting: string): OptimaError {
 }
 
 test('every preset is a complete recipe', () => {
-  for (const name of presetNames) assert.equal(recipeSchema.parse(presetRecipe(name)), presetRecipe(name));
+  for (const name of presetNames) {
+    for (const recipe of recipeNames) {
+      const preset = presetRecipe(name, recipe);
+      assert.is(preset.recipe, recipe);
+      assert.equal(recipeSchema.parse(preset), preset);
+    }
+  }
 });
 
 test('there is a preset for each data set of the paper, with its values', () => {
@@ -197,14 +209,28 @@ test('every key takes what it says, at its bounds too, changes nothing else, and
 test('which recipe it is decides what keys there are: one that is none is refused', () => {
   assert.equal(recipeKeys('isft'), keys);
   assert.is(keys[0]!.key, 'recipe');
-  for (const recipe of ['idpo', '', null, undefined]) {
+  for (const [recipe, missing] of [
+    ['idpo', ['search', 'pairs', 'dpo', '']],
+    ['', ['recipe']],
+    [null, ['recipe']],
+    [undefined, ['recipe']],
+  ] as const) {
     const { success, error } = recipeSchema.safeParse({ ...quick, recipe });
     assert.not.ok(success);
     assert.equal(
       error!.issues.map(({ path }) => path.join('.')),
-      ['recipe'],
+      missing,
     );
   }
+  const keysOf = (recipe: RecipeName) => recipeKeys(recipe).map(({ key }) => key);
+  assert.ok(keysOf('idpo').includes('search.expansions') && !keysOf('idpo').includes('isft.tasks'));
+  const all = new Set([...keysOf('isft'), ...keysOf('idpo')]);
+  assert.equal([...keysOf('isft-dpo')].sort(), [...all].sort());
+  assert.is(recipeNamed('isft-dpo'), 'isft-dpo');
+  assert.throws(
+    () => recipeNamed('isft-dp'),
+    (error: OptimaError) => error.code === 'usage' && error.hint === 'Did you mean "isft-dpo"?',
+  );
 });
 
 test('a recipe has these keys and no others, in every group', () => {

@@ -40,6 +40,8 @@ const team = (hash: string, other = hash): TeamPolicy => ({
 });
 const cases = (turnCap: number) => ({ emptyMessage: 1, repetition: 2, cappedMessage: 3, turnCap });
 
+const figuresOf = (number: number) => ({ 'rewards/margins': number / 4 });
+
 /** What the phases of a run hand on: every figure of every phase is another one. */
 function outputsOf(plan: ReturnType<typeof planRun>): Map<string, PhaseOutput> {
   const outputs = new Map<string, PhaseOutput>();
@@ -56,7 +58,20 @@ function outputsOf(plan: ReturnType<typeof planRun>): Map<string, PhaseOutput> {
         edgeCases: cases(number),
       },
       select: { kind: 'select', kept: 40 + number, threshold: 0.7 },
-      train: { kind: 'train', steps: 5, loss: 1.5 + number, policy: team(`trained-${iteration}`) },
+      search: {
+        kind: 'search',
+        ...{ trees: 9, dialogues: 70 + number, failed: 3, merged: 5, normaliser: 60, klToBase: 0.1 },
+        ...{ meanReward: 0.25 + number, metrics: metrics(0.125 + number), edgeCases: cases(1 + number) },
+      },
+      pair: { kind: 'pair', kept: 30 + number, found: 66, meanGap: 0.3 },
+      train: {
+        kind: 'train',
+        steps: 5,
+        loss: 1.5 + number,
+        figures: figuresOf(number),
+        warnings: [],
+        policy: team(`trained-${iteration}`),
+      },
       evaluate: { kind: 'evaluate', policy: team(`measured-${name}`), metrics: metrics(0.5 + index) },
     };
     outputs.set(name, output[kind]);
@@ -85,6 +100,8 @@ test('an iteration’s figures are those that its phases handed on', () => {
     edgeCases: cases(10 * index),
     kept: 40 + 10 * index,
     loss: 1.5 + 10 * index,
+    figures: figuresOf(10 * index),
+    warnings: [],
     policy: team(`trained-${index}`),
     validation: metrics(0.5 + place),
   });
@@ -163,6 +180,22 @@ test('machines read the task score as f1, and everything else by its name', () =
   assert.is(JSON.stringify(machineFigures(metrics(0.5))).slice(0, 32), '{"f1":0.5,"f1Interval":[0.25,0.7');
 });
 
+test('an iteration that searched has the figures of its roll-outs and of its pairs', () => {
+  const hybrid = applySettings(presetRecipe('quick', 'isft-dpo'), ['iterations=2']);
+  const outputs = outputsIn(outputsOf(planRun(hybrid, exchange)));
+  const figures = foldIterations(outputs, planIterations(hybrid, exchange));
+  assert.equal(
+    figures.map(({ kind, kept, meanReward, generated, edgeCases }) => ({
+      ...{ kind, kept, meanReward, taskScore: generated.taskScore, turnCap: edgeCases.turnCap },
+    })),
+    [
+      { kind: 'init', kept: 40, meanReward: 0.5, taskScore: 0.25, turnCap: 0 },
+      { kind: 'isft', kept: 50, meanReward: 10.5, taskScore: 10.25, turnCap: 10 },
+      { kind: 'idpo', kept: 50, meanReward: 20.25, taskScore: 20.125, turnCap: 21 },
+    ],
+  );
+});
+
 test('a team of one policy is its hash, one of several is by role', () => {
   assert.is(machinePolicy(team('abc')), 'abc');
   assert.is(machinePolicy({ solo: 'abc' as PolicyHash }), 'abc');
@@ -181,6 +214,8 @@ test('an iteration for machines has its figures, its policy and its validation a
     edgeCases: cases(4),
     kept: 41,
     loss: 1.5,
+    figures: figuresOf(1),
+    warnings: ['too few pairs'],
     policy: team('abc'),
     validation: metrics(0.75),
   };
@@ -192,6 +227,8 @@ test('an iteration for machines has its figures, its policy and its validation a
     edgeCases: cases(4),
     kept: 41,
     loss: 1.5,
+    figures: figuresOf(1),
+    warnings: ['too few pairs'],
     policy: 'abc',
     validation: machineFigures(metrics(0.75)),
   };

@@ -19,6 +19,7 @@ import { planIterations } from '../../src/run/plan.ts';
 import { type TrainingResult, trainTeam } from '../../src/run/train.ts';
 import { tf } from '../../src/tensor/index.ts';
 import { measureTeam } from '../support/metrics.ts';
+import { phaseOf } from '../support/plan.ts';
 import { temporaryFolder, writeRandomCheckpoint } from '../support/run.ts';
 import {
   type Spied,
@@ -166,8 +167,8 @@ test('training starts from the policy before, the first from the base', () => {
 
 test('initialization trains from the base whatever the recipe says of iterations', () => {
   const [first, second] = planIterations(spyRecipe('isft.startFrom=previous'), { kind: 'debate' });
-  assert.is(first!.train.startFrom, 'base');
-  assert.is(second!.train.startFrom, 'latest');
+  assert.is(phaseOf(first!, 'train').startFrom, 'base');
+  assert.is(phaseOf(second!, 'train').startFrom, 'latest');
 });
 
 for (const [what, settings, scenario, fromBase] of [

@@ -1,9 +1,11 @@
 // From a recipe to the phases of a run: which there are, in what order, and what each goes by.
 import { test } from 'uvu';
 import * as assert from 'uvu/assert';
+import type { PlannedPhases } from '../../src/machines/index.ts';
 import { presetRecipe } from '../../src/recipe/presets.ts';
-import { applySettings } from '../../src/recipe/schema.ts';
+import { applySettings, recipeNames } from '../../src/recipe/schema.ts';
 import { planIterations, planRun } from '../../src/run/plan.ts';
+import { phaseOf } from '../support/plan.ts';
 
 const exchange = { kind: 'information-exchange' } as const;
 const debate = { kind: 'debate' } as const;
@@ -58,9 +60,8 @@ const later = (index: number, from: number, startFrom: 'base' | 'latest') => {
       kind: 'train',
       name: `${name}/train`,
       iteration,
-      dialogues: `${name}/generate`,
-      selection: `${name}/select`,
       startFrom,
+      on: { method: 'sft', dialogues: `${name}/generate`, selection: `${name}/select` },
     },
     validation(index, `${name}/evaluate`),
   ] as const;
@@ -92,9 +93,8 @@ test('a run measures the base, initializes, iterates, and measures what is kept 
       kind: 'train',
       name: 'init-0/train',
       iteration: 0,
-      dialogues: 'init-0/generate',
-      selection: 'init-0/select',
       startFrom: 'base',
+      on: { method: 'sft', dialogues: 'init-0/generate', selection: 'init-0/select' },
     },
     validation(0, 'init-0/evaluate'),
     ...later(1, 5, 'latest'),
@@ -103,17 +103,23 @@ test('a run measures the base, initializes, iterates, and measures what is kept 
   ]);
 });
 
+const namedIn = ({ method, ...names }: PlannedPhases['train']['on']) => Object.values<string>(names);
+
 test('names are unique, and phases name others that come before them', () => {
-  const plan = planRun(changed('iterations=12'), exchange);
-  const names = plan.map(({ name }) => name);
-  assert.is(new Set(names).size, names.length);
-  for (const [index, phase] of plan.entries()) {
-    const named = [
-      ...('dialogues' in phase ? [phase.dialogues] : []),
-      ...('ranking' in phase ? [phase.ranking] : []),
-      ...('selection' in phase ? [phase.selection] : []),
-    ];
-    for (const name of named) assert.ok(names.slice(0, index).includes(name), `${phase.name}: ${name}`);
+  for (const name of recipeNames) {
+    const plan = planRun({ ...presetRecipe('quick', name), iterations: 12 }, exchange);
+    const names = plan.map(({ name }) => name);
+    assert.is(new Set(names).size, names.length);
+    for (const [index, phase] of plan.entries()) {
+      const named = [
+        ...(phase.kind === 'rank' ? [phase.dialogues] : []),
+        ...(phase.kind === 'select' ? [phase.ranking] : []),
+        ...(phase.kind === 'search' ? [phase.pilot] : []),
+        ...(phase.kind === 'pair' ? [phase.search] : []),
+        ...(phase.kind === 'train' ? namedIn(phase.on) : []),
+      ];
+      for (const name of named) assert.ok(names.slice(0, index).includes(name), `${phase.name}: ${name}`);
+    }
   }
 });
 
@@ -128,20 +134,14 @@ test('the iterations of a plan are its phases, by their kind', () => {
     ],
   );
   assert.equal(
-    iterations.flatMap(({ generate, rank, select, train, evaluate }) => [
-      generate,
-      rank,
-      select,
-      train,
-      evaluate!,
-    ]),
+    iterations.flatMap(({ phases }) => phases),
     planRun(recipe, exchange).slice(1, -1),
   );
 });
 
 test('no two iterations have a task in common, and none is left out', () => {
   const ranges = (...settings: string[]) =>
-    planIterations(changed(...settings), exchange).map(({ generate }) => generate.tasks);
+    planIterations(changed(...settings), exchange).map((one) => phaseOf(one, 'generate').tasks);
   assert.equal(ranges('iterations=3'), [
     { from: 0, count: 5 },
     { from: 5, count: 4 },
@@ -165,7 +165,7 @@ test('without iterations a run initializes alone', () => {
 
 test('an iteration is evaluated where there are validation tasks, and nowhere else', () => {
   const without = changed('evaluation.validationTasks=0');
-  assert.ok(planIterations(without, exchange).every(({ evaluate }) => evaluate === null));
+  assert.ok(planIterations(without, exchange).every(({ phases }) => phases.at(-1)!.kind === 'train'));
   assert.equal(
     planRun(without, exchange).flatMap((phase) => (phase.kind === 'evaluate' ? [phase.name] : [])),
     ['base', 'trained'],
@@ -185,7 +185,7 @@ test('an iteration is evaluated where there are validation tasks, and nowhere el
 
 test('fine-tuning starts from the base in debates, else from the latest policy, unless the recipe says', () => {
   const starts = (scenario: typeof exchange | typeof debate, ...settings: string[]) =>
-    planIterations(changed(...settings), scenario).map(({ train }) => train.startFrom);
+    planIterations(changed(...settings), scenario).map((one) => phaseOf(one, 'train').startFrom);
   assert.is(recipe.isft.startFrom, null);
   assert.equal(starts(exchange), ['base', 'latest', 'latest']);
   assert.equal(starts(debate), ['base', 'base', 'base']);
@@ -197,9 +197,72 @@ test('fine-tuning starts from the base in debates, else from the latest policy, 
 
 test('format prompts are for initialization alone, where the recipe has them', () => {
   const formats = (...settings: string[]) =>
-    planIterations(changed(...settings), exchange).map(({ generate }) => generate.formats);
+    planIterations(changed(...settings), exchange).map((one) => phaseOf(one, 'generate').formats);
   assert.equal(formats(), [true, false, false]);
   assert.equal(formats('initialization.formats=false'), [false, false, false]);
+});
+
+test('iDPO searches with a pilot before, and trains on pairs from the policy that searched', () => {
+  const idpo = applySettings(presetRecipe('quick', 'idpo'), [
+    'iterations=2',
+    'initialization.tasks=5',
+    'search.tasks=30',
+    'search.temperature=0.6',
+    'search.pilotDialogues=100',
+    'evaluation.validationTasks=0',
+  ]);
+  const plan = planIterations(idpo, debate);
+  assert.equal(
+    plan.map(({ kind }) => kind),
+    ['init', 'idpo', 'idpo'],
+  );
+  const name = 'idpo-1';
+  assert.equal(plan[1]!.phases, [
+    {
+      ...{ kind: 'generate', name: `${name}/pilot`, iteration: 1, tasks: { from: 5, count: 30 } },
+      ...{ samplesPerTask: 4, temperature: 0.6, formats: false },
+    },
+    {
+      kind: 'search',
+      name: `${name}/search`,
+      iteration: 1,
+      tasks: { from: 5, count: 30 },
+      pilot: `${name}/pilot`,
+    },
+    { kind: 'pair', name: `${name}/pair`, iteration: 1, search: `${name}/search` },
+    {
+      ...{ kind: 'train', name: `${name}/train`, iteration: 1, startFrom: 'latest' },
+      on: { method: 'dpo', search: `${name}/search`, pairs: `${name}/pair` },
+    },
+  ]);
+  assert.equal(phaseOf(plan[2]!, 'search').tasks, { from: 35, count: 30 });
+  const few = applySettings(idpo, ['search.pilotDialogues=7']);
+  const pilot = phaseOf(planIterations(few, debate)[1]!, 'generate');
+  assert.equal([pilot.tasks.count, pilot.samplesPerTask], [7, 1]);
+});
+
+test('iSFT-DPO takes turns, iSFT first, and gives each its own tasks', () => {
+  const hybrid = applySettings(presetRecipe('quick', 'isft-dpo'), [
+    'iterations=4',
+    'initialization.tasks=5',
+    'isft.tasks=3',
+    'search.tasks=2',
+  ]);
+  const plan = planIterations(hybrid, exchange);
+  assert.equal(
+    plan.map(({ kind, index }) => `${kind}-${index}`),
+    ['init-0', 'isft-1', 'idpo-2', 'isft-3', 'idpo-4'],
+  );
+  assert.equal(
+    plan.map((one) => (one.kind === 'idpo' ? phaseOf(one, 'search') : phaseOf(one, 'generate')).tasks),
+    [
+      { from: 0, count: 5 },
+      { from: 5, count: 3 },
+      { from: 8, count: 2 },
+      { from: 10, count: 3 },
+      { from: 13, count: 2 },
+    ],
+  );
 });
 
 test.run();

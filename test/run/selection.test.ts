@@ -227,7 +227,14 @@ test('eligibility follows the policy, and the reward is computed all the same', 
 const ranked = (taskNumber: number, sample: number, reward: number | null, eligible = true) => {
   const taskId = `train-0000${taskNumber}` as TaskId;
   const place = { dialogueId: childId(rootId('p', taskId), sample), taskId, tokens: 1, edgeCases: [] };
-  return { ...place, terms: null, reward, eligible, failure: null } satisfies RankedTrajectory;
+  return {
+    ...place,
+    terms: null,
+    reward,
+    turnLosses: [],
+    eligible,
+    failure: null,
+  } satisfies RankedTrajectory;
 };
 
 test('selection takes the best of each task above the threshold, then the top share', () => {

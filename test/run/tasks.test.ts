@@ -18,6 +18,7 @@ import {
   tagged,
 } from '../../src/scenario/index.ts';
 import { loadTasks } from '../../src/scenario/tasks.ts';
+import { phaseOf } from '../support/plan.ts';
 
 const recipe = applySettings(presetRecipe('quick'), [
   'iterations=3',
@@ -41,8 +42,9 @@ const scenario = defineScenario({
 
 test('no two iterations have a task in common, and none is left out', async () => {
   const ids = [];
-  for (const { generate } of planIterations(recipe, scenario)) {
-    const tasks = await loadTasks(scenario, 'train', generate.tasks, createRng(1));
+  for (const iteration of planIterations(recipe, scenario)) {
+    const { tasks: range } = phaseOf(iteration, 'generate');
+    const tasks = await loadTasks(scenario, 'train', range, createRng(1));
     ids.push(...tasks.map(({ id }) => Number(id.split('-')[1])));
   }
   assert.equal(

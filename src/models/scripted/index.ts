@@ -67,9 +67,10 @@ export function scriptedModel(options: ScriptedModelOptions): LanguageModel {
     },
     async score(requests, callOptions) {
       refuseAborted(callOptions);
-      return requests.map(({ messages }) =>
+      return requests.map(({ messages, last = messages.length }) =>
         messages
           .filter((message) => message.role === 'assistant')
+          .filter((_, index, own) => index >= own.length - last)
           .map((message) => Array.from({ length: tokensOf(message) }, () => logprob)),
       );
     },

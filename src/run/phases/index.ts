@@ -5,7 +5,9 @@ import type { PlannedPhases } from '../../machines/index.ts';
 import type { PhaseContext } from './context.ts';
 import { evaluate } from './evaluate.ts';
 import { generate } from './generate.ts';
+import { pair } from './pair.ts';
 import { rank } from './rank.ts';
+import { search } from './search.ts';
 import { select } from './select.ts';
 import { train } from './train.ts';
 
@@ -16,4 +18,4 @@ type Phases = {
   ) => Promise<PhaseOutputOf<Kind>>;
 };
 
-export const phases: Phases = { generate, rank, select, train, evaluate };
+export const phases: Phases = { generate, rank, select, search, pair, train, evaluate };

@@ -2,7 +2,7 @@
 import type { PhaseOutputOf } from '../../domain/events.ts';
 import { TeamFigures } from '../../domain/metrics.ts';
 import type { PlannedPhases } from '../../machines/index.ts';
-import { type RankOptions, rankTrajectories } from '../ranking.ts';
+import { rankOptionsOf, rankTrajectories } from '../ranking.ts';
 import { type ScoredTrajectory, scoreTurns } from '../readability.ts';
 import type { PhaseContext } from './context.ts';
 
@@ -10,16 +10,7 @@ export async function rank(
   { run, recipe, scenario, base, shelf, progress, signal, rng }: PhaseContext,
   phase: PlannedPhases['rank'],
 ): Promise<PhaseOutputOf<'rank'>> {
-  const { lambdaToken, lambdaLoss, lossFloor } = recipe.reward;
-  const options: RankOptions = {
-    weights: {
-      lambdaToken: lambdaToken ?? scenario.reward.lambdaToken,
-      lambdaLoss: lambdaLoss ?? scenario.reward.lambdaLoss,
-    },
-    lossFloor,
-    eligible: recipe.eligible,
-    answer: scenario.answer,
-  };
+  const options = rankOptionsOf(recipe, scenario);
   const { dialogues } = run.outputOf({ name: phase.dialogues, kind: 'generate' })!;
   const figures = new TeamFigures();
   const cases = { emptyMessage: 0, repetition: 0, cappedMessage: 0, turnCap: 0 };

@@ -1,0 +1,145 @@
+// Preference pairs: the searched trees of a phase, read back from its events, and the pairs of turns to train on.
+import { type ConversationTree, type Forest, pathTo } from '../domain/conversation-tree.ts';
+import { OptimaError } from '../domain/errors.ts';
+import { isDialogueMessage, type RunEvent } from '../domain/events.ts';
+import type { DialogueId, NodeId, PolicyHash } from '../domain/ids.ts';
+import { mean } from '../domain/metrics.ts';
+import type { TrainablePolicy } from '../domain/model.ts';
+import type { Rng } from '../domain/rng.ts';
+import { type Turn, viewOf } from '../domain/transcript.ts';
+import type { PreferenceRecipe, Recipe } from '../recipe/schema.ts';
+import type { AnswerParser } from '../scenario/types.ts';
+import { type Pair, Search, type SearchConfig } from '../search/index.ts';
+import type { PreferenceExample } from '../training/dpo/index.ts';
+import { type EdgeCasePolicy, edgeCasesOf } from './ranking.ts';
+
+/** The recipe as one that trains by preference. */
+export const preferenceOf = (recipe: Recipe): PreferenceRecipe => recipe as PreferenceRecipe;
+
+/** What a recipe says of the search of one tree. */
+export function searchConfigOf({ search }: PreferenceRecipe): SearchConfig {
+  const { selectionTemperature: temperature, ...rest } = search;
+  return { ...rest, temperature };
+}
+
+/** A searched tree: its turns, and what the search made of them. */
+export interface SearchedTree {
+  readonly conversation: ConversationTree;
+  readonly search: Search;
+}
+
+/**
+ * The trees of a search phase, one after the other, as its explorers left them: every turn is placed, every reward told
+ * and every expansion chosen again, from the phase's events alone.
+ */
+export function* searchedTrees(
+  events: Iterable<RunEvent>,
+  forestOf: () => Forest,
+  config: SearchConfig,
+  rng: Rng,
+): Generator<SearchedTree> {
+  let forest = forestOf();
+  let searches = new Map<NodeId, { search: Search; rollouts: Map<DialogueId, number> }>();
+  const treeOf = new Map<DialogueId, NodeId>();
+  for (const event of events) {
+    if (event.type === 'cohort.completed') {
+      for (const conversation of forest.trees()) {
+        yield { conversation, search: searches.get(conversation.root)!.search };
+      }
+      [forest, searches] = [forestOf(), new Map()];
+      treeOf.clear();
+    } else if (event.type === 'trajectory.ranked') {
+      const tree = treeOf.get(event.dialogueId)!;
+      const { search, rollouts } = searches.get(tree)!;
+      const leaf = forest.leafOf(event.dialogueId);
+      search.tell(rollouts.get(event.dialogueId)!, leaf, event.reward);
+    } else if (isDialogueMessage(event)) {
+      forest.hear(event);
+      if (event.type === 'dialogue.opened') {
+        const { tree, dialogueId } = event;
+        const known = searches.get(tree) ?? {
+          search: new Search(tree, config, rng.split('search').split(tree)),
+          rollouts: new Map(),
+        };
+        searches.set(tree, known);
+        treeOf.set(dialogueId, tree);
+        if (known.rollouts.size % config.rolloutsPerExpansion === 0) known.search.ask();
+        known.rollouts.set(dialogueId, known.rollouts.size);
+      } else if (event.type === 'turn.taken') {
+        const { id, parent, text, logprobs } = event.turn;
+        const { search } = searches.get(treeOf.get(event.dialogueId)!)!;
+        const into = search.place({ id, parent, text, meanLogprob: mean(logprobs) });
+        if (into !== id) {
+          throw new OptimaError('run.corrupt', `Turn ${id} is as good as ${into}, but stands beside it.`);
+        }
+      }
+    }
+  }
+}
+
+/** Whether a turn may be the better one of a pair: no open case on the way to it that the recipe does not let through. */
+export function mayChoose(
+  conversation: ConversationTree,
+  eligible: EdgeCasePolicy,
+  answer: AnswerParser,
+): (node: NodeId) => boolean {
+  const agreed = new Set(
+    Object.values(conversation.dialogues)
+      .filter(({ closed }) => closed?.outcome === 'agreed')
+      .map(({ leaf }) => leaf),
+  );
+  return (node) => {
+    const turns = pathTo(conversation, node);
+    const outcome = agreed.has(node) ? ('agreed' as const) : ('failed' as const);
+    return edgeCasesOf({ turns, outcome }, answer).every((edgeCase) => eligible[edgeCase]);
+  };
+}
+
+/**
+ * A pair in token space, in the better turn's speaker's plain view. Reference log-probabilities are those that the turns
+ * were sampled with, at temperature 1: the log is their cache, under policy and node. Throws `run.corrupt` for a turn that
+ * another policy than `reference` said.
+ */
+export function preferenceExample(
+  conversation: ConversationTree,
+  views: Readonly<Record<string, string>>,
+  { parent, chosen, rejected }: Pick<Pair, 'parent' | 'chosen' | 'rejected'>,
+  policy: Pick<TrainablePolicy, 'encode'>,
+  reference: PolicyHash,
+): PreferenceExample {
+  const history = pathTo(conversation, parent);
+  const side = (node: NodeId) => {
+    const turn = conversation.turns[node]!;
+    if (turn.policyHash !== reference) {
+      throw new OptimaError(
+        'run.corrupt',
+        `Turn ${node} was said by policy ${turn.policyHash}, not by ${reference}, which its iteration trains.`,
+      );
+    }
+    return { ...responseOf(turn, history, views, policy), ref: turn.logprobs.reduce((a, b) => a + b, 0) };
+  };
+  const [better, worse] = [side(chosen), side(rejected)];
+  return {
+    promptIds: better.promptIds,
+    chosenIds: better.ids,
+    rejectedIds: worse.ids,
+    refChosen: better.ref,
+    refRejected: worse.ref,
+    group: conversation.root,
+  };
+}
+
+/** What a turn's speaker had read, and the ids that it said. */
+function responseOf(
+  turn: Turn,
+  history: readonly Turn[],
+  views: Readonly<Record<string, string>>,
+  policy: Pick<TrainablePolicy, 'encode'>,
+) {
+  const { tokenIds, lossMask } = policy.encode(
+    viewOf(turn.speaker, views[turn.speaker]!, [...history, turn]),
+  );
+  const end = lossMask.lastIndexOf(1) + 1;
+  const start = end - turn.tokenIds.length;
+  return { promptIds: tokenIds.slice(0, start), ids: tokenIds.slice(start, end) };
+}

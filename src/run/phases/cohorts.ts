@@ -1,0 +1,48 @@
+// Cohort after cohort of a phase into the run's log. Those that an earlier process completed come from the log, with no
+// model call.
+import { setImmediate as nextTick } from 'node:timers/promises';
+import { type Observable, tap } from 'rxjs';
+import type { RunEvent } from '../../domain/events.ts';
+import { reported } from '../../rollouts/executor.ts';
+import type { PhaseContext } from './context.ts';
+
+/** A phase that holds dialogues in cohorts. */
+export interface CohortsPlan<Cohort> {
+  readonly phase: string;
+  readonly cohorts: Iterable<Cohort>;
+  /** Dialogues of all of them. */
+  readonly total: number;
+  /** Holds the cohorts that are left, of which `first` is the number of the first. */
+  hold(left: Iterable<Cohort>, first: number): Promise<Observable<RunEvent>>;
+  /** Takes in every event, whichever process held its dialogue. */
+  take(event: RunEvent): void;
+}
+
+/** Resolves when all cohorts are in the log. Rejects with what `hold` errors with. */
+export async function recordCohorts<Cohort>(
+  { run, progress, signal }: PhaseContext,
+  { phase, cohorts, total, hold, take }: CohortsPlan<Cohort>,
+): Promise<void> {
+  const left = cohorts[Symbol.iterator]();
+  progress.begin(phase, total, 'dialogues');
+  let [first, done] = [0, 0];
+  for (let past = run.replayCohort(phase, first); past !== null; past = run.replayCohort(phase, first)) {
+    for (const event of past) {
+      if (event.type === 'dialogue.closed') done++;
+      take(event);
+    }
+    left.next();
+    first++;
+    // Room for an interruption, which ends the first cohort that is held: there may be thousands of these.
+    await nextTick();
+    if (signal?.aborted) break;
+  }
+  progress.advance(done);
+  const events = await hold({ [Symbol.iterator]: () => left }, first);
+  await events
+    .pipe(
+      tap((event) => run.record(event)),
+      reported(progress, done),
+    )
+    .forEach(take);
+}

@@ -1,0 +1,59 @@
+// Pair: chooses the pairs of turns to train on, from the searched trees of an iteration.
+import { OptimaError } from '../../domain/errors.ts';
+import type { PhaseOutputOf } from '../../domain/events.ts';
+import type { NodeId, TaskId } from '../../domain/ids.ts';
+import { mean } from '../../domain/metrics.ts';
+import type { PlannedPhases } from '../../machines/index.ts';
+import { keepPairs, type Pair, pairsOf } from '../../search/index.ts';
+import { mayChoose, preferenceOf, searchConfigOf, searchedTrees } from '../pairing.ts';
+import type { PhaseContext } from './context.ts';
+
+/** Without any pair it rejects as `select` does, or ends the iterations. */
+export async function pair(
+  { run, recipe: any, scenario, rng, progress }: PhaseContext,
+  phase: PlannedPhases['pair'],
+): Promise<PhaseOutputOf<'pair'>> {
+  const recipe = preferenceOf(any);
+  const { name } = phase;
+  const { thetaFilter, thetaDiff, keepShare: share, keepPer: per } = recipe.pairs;
+  const { trees } = run.outputOf({ name: phase.search, kind: 'search' })!;
+  progress.begin(name, trees, 'trees');
+  const found: { tree: NodeId; taskId: TaskId; pairs: readonly Pair[]; dropped: Record<string, number> }[] =
+    [];
+  const start = run.phases.get(phase.search)!.from;
+  const searched = searchedTrees(
+    run.eventsOf(phase.search),
+    () => run.forest(start),
+    searchConfigOf(recipe),
+    rng,
+  );
+  for (const { conversation, search } of searched) {
+    const may = mayChoose(conversation, recipe.eligible, scenario.answer);
+    const { pairs, dropped } = pairsOf(search.tree, recipe.pairs, may);
+    found.push({ tree: conversation.root, taskId: conversation.taskId, pairs, dropped: { ...dropped } });
+    progress.advance(found.length);
+  }
+  const kept = keepPairs(
+    found.map(({ pairs }) => pairs),
+    { share, per },
+  );
+  const all = kept.flat();
+  const candidates = found.reduce((sum, { pairs }) => sum + pairs.length, 0);
+  const nothing = `no pair to train on: of ${trees} trees none has two turns with a value above ${thetaFilter} and a difference above ${thetaDiff}`;
+  if (all.length === 0 && phase.iteration === 0) {
+    throw new OptimaError('selection.empty', `${name}: ${nothing}.`);
+  }
+  for (const [index, { tree, taskId, pairs, dropped }] of found.entries()) {
+    const worse = pairs.length - kept[index]!.length;
+    run.record({
+      type: 'pairs.made',
+      ...{ phase: name, taskId, tree, pairs: kept[index]!, dropped: { ...dropped, worse } },
+    });
+  }
+  progress.end(
+    all.length === 0
+      ? `${nothing}; the run ends with the policy before`
+      : `${all.length} of ${candidates} pairs kept`,
+  );
+  return { kind: 'pair', kept: all.length, found: candidates, meanGap: mean(all.map(({ gap }) => gap)) };
+}

@@ -1,0 +1,159 @@
+// Search: grows the conversation trees of an iteration's tasks with the latest policy, and values every roll-out.
+import type { ValueDialogues } from '../../actors/index.ts';
+import { chunk } from '../../domain/chunk.ts';
+import { OptimaError } from '../../domain/errors.ts';
+import type { PhaseOutputOf, RunEvent } from '../../domain/events.ts';
+import { type DialogueId, rootId } from '../../domain/ids.ts';
+import { mean, TeamFigures } from '../../domain/metrics.ts';
+import type { ScoringModel } from '../../domain/model.ts';
+import { messageTokens, type Trajectory, type Turn } from '../../domain/transcript.ts';
+import type { PlannedPhases } from '../../machines/index.ts';
+import { castsOf } from '../../rollouts/executor.ts';
+import { exploreTrees, type SearchCost } from '../../rollouts/explore.ts';
+import { loadTasks } from '../../scenario/tasks.ts';
+import { preferenceOf, searchConfigOf } from '../pairing.ts';
+import { rankOptionsOf, rankTrajectories } from '../ranking.ts';
+import { scoreNewTurns } from '../readability.ts';
+import { recordCohorts } from './cohorts.ts';
+import { latestPolicy, type PhaseContext } from './context.ts';
+
+export async function search(
+  context: PhaseContext,
+  phase: PlannedPhases['search'],
+): Promise<PhaseOutputOf<'search'>> {
+  const { run, scenario, base, shelf, rng, progress, signal } = context;
+  const recipe = preferenceOf(context.recipe);
+  const { name } = phase;
+  const tasks = await loadTasks(scenario, 'train', phase.tasks, rng);
+  const normaliser = measurePilot(context, phase);
+  const figures = new SearchFigures();
+  const costs: SearchCost[] = [];
+  const policy = latestPolicy(context, phase);
+  const forest = run.forest(context.from);
+  const { cohort, together, cacheMegabytes, temperature, expansions, rolloutsPerExpansion } = recipe.search;
+  const trees = tasks.map(({ id: taskId, task }) => ({ tree: rootId(name, taskId), taskId, task }));
+  const rank = rankOptionsOf(recipe, scenario);
+
+  const valueWith = (model: ScoringModel): ValueDialogues => {
+    const known = new WeakMap<Turn, readonly number[]>();
+    return async (dialogues) => {
+      await scoreNewTurns(model, dialogues, known, signal);
+      const logprobs = new Map(
+        dialogues.map(({ id, turns }) => [id, turns.map((turn) => known.get(turn) ?? [])]),
+      );
+      return rankTrajectories(dialogues, logprobs, { ...rank, normaliser }).map((ranked) => ({
+        type: 'trajectory.ranked' as const,
+        ...ranked,
+      }));
+    };
+  };
+  await recordCohorts(context, {
+    phase: name,
+    cohorts: chunk(trees, cohort),
+    total: trees.length * expansions * rolloutsPerExpansion,
+    hold: async (cohorts, first) => {
+      const casts = castsOf(scenario, await shelf.speakersOf(policy));
+      const bases = await shelf.modelsOf(base.hash);
+      return exploreTrees({
+        ...{ phase: name, scenario, cohorts, first, together, temperature, valueWith, rng, signal },
+        lanes: casts.map((cast, lane) => ({ cast, base: bases[lane % bases.length]! })),
+        memoryBytes: cacheMegabytes * 2 ** 20,
+        search: searchConfigOf(recipe),
+        maxMessageTokens: recipe.maxMessageTokens,
+        onMeasured: (cost) => costs.push(cost),
+      });
+    },
+    take: (event) => {
+      figures.hear(event);
+      for (const dialogue of forest.take(event)) figures.add(dialogue);
+    },
+  });
+  progress.end(`${figures.team.summary()}, ${figures.merged} turns merged${describeCosts(costs)}`);
+  return {
+    kind: 'search',
+    trees: trees.length,
+    normaliser,
+    ...figures.output(),
+    metrics: figures.team.metrics(rng.split('bootstrap').split(name)),
+  };
+}
+
+/** Tokens that R_token is taken against: a percentile of the pilot's dialogues, plus one, as in the authors' code. */
+function measurePilot({ run, recipe }: PhaseContext, { name, pilot }: PlannedPhases['search']): number {
+  const lengths: number[] = [];
+  for (const { verdict, turns } of run.dialoguesOf(pilot)) {
+    if (verdict !== null) lengths.push(messageTokens(turns));
+  }
+  if (lengths.length > 0) return percentile(lengths, preferenceOf(recipe).search.pilotPercentile) + 1;
+  throw new OptimaError('evaluation.empty', `${name}: all dialogues of ${pilot} failed.`);
+}
+
+/** The least value that at least `share` percent of the values do not exceed. */
+export function percentile(values: readonly number[], share: number): number {
+  const sorted = values.toSorted((a, b) => a - b);
+  return sorted[Math.max(0, Math.ceil((share / 100) * sorted.length) - 1)]!;
+}
+
+/** What the roll-outs of a search amount to, event by event. */
+class SearchFigures {
+  readonly team = new TeamFigures();
+  merged = 0;
+  readonly #cases = { emptyMessage: 0, repetition: 0, cappedMessage: 0, turnCap: 0 };
+  readonly #losses = new Map<DialogueId, readonly number[]>();
+  #ranked = 0;
+  #rewards = 0;
+  #divergence = 0;
+  #tokens = 0;
+
+  hear(event: RunEvent): void {
+    if (event.type === 'turn.merged') this.merged++;
+    if (event.type !== 'trajectory.ranked') return;
+    for (const edgeCase of event.edgeCases) this.#cases[edgeCase]++;
+    if (event.reward === null) return;
+    this.#ranked++;
+    this.#rewards += event.reward;
+    this.#losses.set(event.dialogueId, event.turnLosses);
+  }
+
+  /** A dialogue that is finished and ranked. */
+  add(dialogue: Trajectory): void {
+    this.team.add(dialogue);
+    for (const [index, loss] of (this.#losses.get(dialogue.id) ?? []).entries()) {
+      const { logprobs } = dialogue.turns[index]!;
+      this.#divergence += logprobs.reduce((sum, logprob) => sum + logprob + loss, 0);
+      this.#tokens += logprobs.length;
+    }
+    this.#losses.delete(dialogue.id);
+  }
+
+  output() {
+    const { dialogues } = this.team;
+    return {
+      dialogues,
+      failed: dialogues - this.#ranked,
+      merged: this.merged,
+      meanReward: this.#ranked === 0 ? 0 : this.#rewards / this.#ranked,
+      edgeCases: this.#cases,
+      klToBase: this.#tokens === 0 ? 0 : this.#divergence / this.#tokens,
+    };
+  }
+}
+
+/** What the cohorts that this process searched read, and how full their batches were; nothing where it is not known. */
+function describeCosts(costs: readonly SearchCost[]): string {
+  const computed = costs.reduce((sum, cost) => sum + (cost.computed ?? 0), 0);
+  const naive = costs.reduce((sum, cost) => sum + cost.naive, 0);
+  if (computed === 0) return '';
+  const fills = costs.flatMap(({ fill }) => fill).filter(({ steps }) => steps > 0);
+  const steps = fills.reduce((sum, fill) => sum + fill.steps, 0);
+  const rows = fills.reduce((sum, fill) => sum + fill.steps * mean(fill.parts), 0);
+  const overTime = [0, 1, 2, 3, 4].map((fifth) =>
+    mean(
+      fills.flatMap(({ parts }) => parts.slice((fifth / 5) * parts.length, ((fifth + 1) / 5) * parts.length)),
+    ),
+  );
+  const times = overTime.map((rows) => rows.toFixed(0)).join(' ');
+  return `; ${thousands(computed)} tokens read where ${thousands(naive)} would be without shared prefixes; ${(rows / steps).toFixed(0)} turns a batch (over time: ${times})`;
+}
+
+const thousands = (tokens: number) => `${(tokens / 1000).toFixed(0)} k`;
