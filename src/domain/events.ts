@@ -140,7 +140,7 @@ export const runEventSchemas = {
       beyondFraction: z.int(),
     }),
   }),
-  /** The pairs of one tree that are trained on, best first: of two turns that answer the same, the better and the worse. */
+  /** The pairs of one tree that are trained on: of two turns that answer the same, the better and the worse. */
   'pairs.made': z.object({
     type: z.literal('pairs.made'),
     ...phase,

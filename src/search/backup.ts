@@ -1,36 +1,38 @@
-// What nodes are worth, from the rewards of the roll-outs that went through them.
-import type { NodeId } from '../domain/ids.ts';
-import { mean } from '../domain/metrics.ts';
-import type { Backup } from './config.ts';
-import type { SearchNode } from './tree.ts';
+// Back-propagation: what a node is worth, from the roll-outs that have ended below it (docs/method.md §5, §12).
+import type { SearchConfig } from './config.ts';
+import type { GrowingTree, RolloutEnd, SearchNode, SearchTree } from './tree.ts';
 
 /**
- * The value of every node through which a roll-out with a reward went. Sums are taken in the order of children and of
- * roll-outs' numbers, so the order in which rewards were told changes no bit.
- *
- * - `mean-of-children`: the mean of its children's values; roll-outs that ended at the node itself are together one child
- *   (docs/method.md §5).
- * - `mean-of-rollouts`: the mean of the rewards of all roll-outs through it.
+ * The value of a node whose children have theirs; null while no roll-out through it has a reward. Sums run in the order of
+ * children and of roll-out numbers, so that a value does not depend, to the last bit, on which roll-out ended first.
  */
-export function valuesOf(
-  nodes: ReadonlyMap<NodeId, SearchNode>,
-  root: NodeId,
-  backup: Backup,
-): ReadonlyMap<NodeId, number> {
-  const values = new Map<NodeId, number>();
-  /** Sets the values below and at a node; returns the rewards that went through it, by roll-out. */
-  const visit = (id: NodeId): [number, number][] => {
-    const { children, ended } = nodes.get(id)!;
-    const through = [...ended, ...children.flatMap(visit)].sort(([one], [other]) => one - other);
-    if (through.length === 0) return through;
-    if (backup === 'mean-of-rollouts') values.set(id, mean(through.map(([, reward]) => reward)));
-    else {
-      const own = [...ended].sort(([one], [other]) => one - other).map(([, reward]) => reward);
-      const below = children.flatMap((child) => values.get(child) ?? []);
-      values.set(id, mean(own.length > 0 ? [mean(own), ...below] : below));
-    }
-    return through;
-  };
-  visit(root);
-  return values;
+export type Backup = (node: SearchNode, tree: SearchTree) => number | null;
+
+export const backups: Readonly<Record<SearchConfig['backup'], Backup>> = {
+  /**
+   * The mean of the children's values (the paper, Algorithm 4). What ended at the node itself counts as one child more, of the
+   * mean reward.
+   */
+  'mean-of-children': (node, { nodes }) => {
+    const below = node.children.map((child) => nodes.get(child)!.value);
+    const here = node.ends.filter(({ leaf }) => leaf === node.id);
+    return meanOf([...below, meanOf(here.map(({ reward }) => reward))]);
+  },
+  /** The mean reward of all roll-outs through the node (the authors' code). */
+  'mean-of-rollouts': ({ ends }) => meanOf(ends.map(({ reward }) => reward)),
+};
+
+/** Takes in where a roll-out ended: visits and values of its leaf and of all above it. */
+export function backUp(tree: GrowingTree, end: RolloutEnd, backup: Backup): void {
+  for (const node of tree.upFrom(end.leaf)) {
+    node.ends = [...node.ends, end].sort((a, b) => a.rollout - b.rollout);
+    node.visits++;
+    node.value = backup(node, tree);
+  }
+}
+
+/** The mean of those that are not null; null where there is none. */
+function meanOf(values: readonly (number | null)[]): number | null {
+  const known = values.filter((value) => value !== null);
+  return known.length === 0 ? null : known.reduce((sum, value) => sum + value, 0) / known.length;
 }

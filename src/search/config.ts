@@ -1,23 +1,22 @@
-// How a tree is searched. Defaults are the recipe's (src/recipe/presets.ts); docs/method.md §5 has the paper's.
+// What a search is told: docs/method.md §5 has the rules. The numbers are the paper's, or the authors' code's.
 
 export interface SearchConfig {
-  /** Nodes that are expanded, one after the other. */
+  /** Expansions of a task's tree; 8. */
   readonly expansions: number;
-  /** Dialogues that are held from an expanded node to their ends. */
+  /** Complete dialogues from each expanded node; 3. */
   readonly rolloutsPerExpansion: number;
-  /** A node nearer than this to one that was expanded is not expanded. */
+  /** Least S (`distance.ts`) of a candidate to every node that was selected before; 0.25. */
   readonly minDistance: number;
-  /** Siblings nearer than this are one node. */
+  /** Siblings whose S is below this are one node; 0.1. */
   readonly mergeBelow: number;
-  /** The best nodes from which the next to expand is chosen. */
+  /** How many of the best candidates the draw is from; 10. PUCT takes the best one. */
   readonly candidates: number;
-  /** Of the softmax that draws it. */
+  /** Above 0, in the unit of the policy's score: 1 for values; nats per token for `entropy`. */
   readonly temperature: number;
+  /** What makes a candidate good (`expansion.ts: policies`). */
   readonly policy: 'softmax' | 'puct' | 'entropy';
-  /** c of PUCT. */
+  /** c of PUCT, in the unit of values. */
   readonly exploration: number;
-  readonly backup: Backup;
+  /** What a node's value is (`backup.ts`). */
+  readonly backup: 'mean-of-children' | 'mean-of-rollouts';
 }
-
-/** What a node's value is the mean of. */
-export type Backup = 'mean-of-children' | 'mean-of-rollouts';

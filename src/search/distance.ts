@@ -1,33 +1,40 @@
-// How unlike two turns are: S of the paper, the edit distance of their texts over the longer one's length, in [0, 1].
+// How far apart two turns are, S of docs/method.md §5: edit distance by the length of the longer text.
+
+/** Whether S(a, b) is below the limit. */
+export const isNearer = (a: string, b: string, limit: number): boolean => distanceBelow(a, b, limit) !== null;
 
 /**
- * Whether S(a, b) = editDistance(a, b) / max(|a|, |b|) is below `limit`; of two empty texts it is 0. Insertions, deletions
- * and substitutions of UTF-16 units count 1 each (Levenshtein, 1966).
+ * S(a, b) = levenshtein(a, b) / max(length of a, length of b) where it is below the limit, else null. S is in [0, 1]; that of
+ * two empty texts is 0. Lengths are in UTF-16 units.
+ *
+ * Two rows of the table (Wagner and Fischer, 1974), of which only the cells near enough to the diagonal are computed
+ * (Ukkonen, 1985); it ends at the first row that is beyond the limit as a whole.
  */
-export function isNearer(a: string, b: string, limit: number): boolean {
-  return distanceBelow(a, b, limit) !== null;
-}
-
-/** S(a, b) if it is below `limit`, else null, found out as soon as no way below the limit is left. */
 export function distanceBelow(a: string, b: string, limit: number): number | null {
+  if (a === b) return limit > 0 ? 0 : null;
   const longest = Math.max(a.length, b.length);
-  if (longest === 0) return limit > 0 ? 0 : null;
-  const allowed = limit * longest;
-  if (Math.abs(a.length - b.length) >= allowed) return null;
-  let above = Array.from({ length: b.length + 1 }, (_, column) => column);
-  for (let row = 1; row <= a.length; row++) {
-    const current = [row];
-    let least = row;
-    for (let column = 1; column <= b.length; column++) {
-      const substituted = above[column - 1]! + Number(a[row - 1] !== b[column - 1]);
-      const edits = Math.min(substituted, above[column]! + 1, current[column - 1]! + 1);
-      current.push(edits);
-      least = Math.min(least, edits);
+  if (Math.abs(a.length - b.length) / longest >= limit) return null;
+  // One edit more than may be needed: the product is rounded.
+  const band = Math.min(longest, Math.ceil(limit * longest));
+  const codes = Array.from({ length: b.length }, (_, j) => b.charCodeAt(j));
+  let above = Int32Array.from({ length: b.length + 1 }, (_, j) => j);
+  let row = new Int32Array(b.length + 1);
+  for (let i = 1; i <= a.length; i++) {
+    const code = a.charCodeAt(i - 1);
+    const first = Math.max(1, i - band);
+    const last = Math.min(b.length, i + band);
+    row[first - 1] = first === 1 ? i : band + 1;
+    if (last === i + band) above[last] = band + 1;
+    let least = row[first - 1]!;
+    for (let j = first; j <= last; j++) {
+      const replaced = above[j - 1]! + (code === codes[j - 1] ? 0 : 1);
+      const edited = Math.min(above[j]!, row[j - 1]!) + 1;
+      row[j] = Math.min(replaced, edited);
+      least = Math.min(least, row[j]!);
     }
-    // No later row has a smaller number than the least of this one.
-    if (least >= allowed) return null;
-    above = current;
+    if (least / longest >= limit) return null;
+    [above, row] = [row, above];
   }
-  const edits = above[b.length]!;
-  return edits < allowed ? edits / longest : null;
+  const distance = above[b.length]! / longest;
+  return distance < limit ? distance : null;
 }

@@ -1,119 +1,123 @@
-// Which node is expanded next: who may be, who is too much like one that was, and who is chosen.
+// Which node is expanded next: who may be, who is different enough, and the policies that choose (docs/method.md §5, §12).
 import type { NodeId } from '../domain/ids.ts';
 import type { Rng } from '../domain/rng.ts';
 import type { SearchConfig } from './config.ts';
 import { isNearer } from './distance.ts';
-import type { SearchNode, SearchTree } from './tree.ts';
+import type { GrowingNode, GrowingTree, SearchNode, SearchTree } from './tree.ts';
 
-/** A node that may be expanded. */
-export interface Candidate {
-  readonly node: SearchNode;
-  readonly value: number;
+export interface Candidate<Node extends SearchNode = SearchNode> {
+  readonly node: Node;
+  readonly score: number;
 }
 
-/** Chooses one of the candidates, the best value first; there is one or more. */
-export type ExpansionPolicy = (
-  candidates: readonly Candidate[],
-  tree: SearchTree,
-  config: SearchConfig,
-  rng: Rng,
-) => Candidate;
-
-/** Chooses the nodes of a search, one after the other, and remembers which were chosen. */
-export class Expander {
-  readonly #config: SearchConfig;
-  readonly #expanded: SearchNode[] = [];
-  readonly #excluded = new Set<NodeId>();
-
-  constructor(config: SearchConfig) {
-    this.#config = config;
-  }
-
-  /**
-   * The root first. Then, of the nodes that are neither leaves nor the level above, were never chosen, and have a value, the
-   * policy's choice of the best; a node nearer than `minDistance` to one that was chosen is excluded for good. With nobody
-   * left, the root again.
-   */
-  next(tree: SearchTree, rng: Rng): NodeId {
-    const { candidates: most, policy } = this.#config;
-    if (this.#expanded.length === 0) return this.#choose(tree.nodes.get(tree.root)!);
-    const candidates = [...tree.nodes.values()]
-      .flatMap((node) => {
-        const value = tree.valueOf(node.id);
-        return value !== null && this.#isEligible(node) ? [{ node, value }] : [];
-      })
-      .sort((one, other) => other.value - one.value)
-      .slice(0, most);
-    if (candidates.length === 0) return this.#choose(tree.nodes.get(tree.root)!);
-    return this.#choose(policies[policy](candidates, tree, this.#config, rng).node);
-  }
-
-  #isEligible(node: SearchNode): boolean {
-    if (node.height < 2 || node.parent === null || this.#excluded.has(node.id)) return false;
-    const isAlike = this.#expanded.some(
-      ({ parent, text }) => parent !== null && isNearer(text, node.text, this.#config.minDistance),
-    );
-    if (isAlike) this.#excluded.add(node.id);
-    return !isAlike;
-  }
-
-  #choose(node: SearchNode): NodeId {
-    this.#expanded.push(node);
-    this.#excluded.add(node.id);
-    return node.id;
-  }
+/** How a node is chosen among those that may be expanded. */
+export interface ExpansionPolicy {
+  /** How good a candidate is; the `candidates` best ones are chosen from. */
+  score(node: SearchNode, tree: SearchTree): number;
+  /** One of them; they come best first, equals in the order in which they were placed. */
+  choose<C extends Candidate>(best: readonly C[], rng: Rng): C;
 }
 
-const policies: Readonly<Record<SearchConfig['policy'], ExpansionPolicy>> = {
-  /** Draws by softmax(value / temperature). */
-  softmax: (candidates, _tree, { temperature }, rng) =>
-    draw(
-      candidates,
-      candidates.map(({ value }) => value / temperature),
-      rng,
-    ),
+export const policies: Readonly<Record<SearchConfig['policy'], (config: SearchConfig) => ExpansionPolicy>> = {
+  /** P(n) ∝ exp(V(n) / temperature): the paper's. */
+  softmax: ({ temperature }) => ({
+    score: ({ value }) => value!,
+    choose: (best, rng) => draw(best, temperature, rng),
+  }),
 
   /**
-   * The best value + c · P · √N(parent) / (1 + N), with N a node's visits and P its share in a softmax over its siblings'
-   * mean log-probabilities (PUCT in the form of Silver et al., Nature 550, 2017).
+   * The highest V(n) + c · P(n) · √N(parent) / (1 + N(n)), with N the roll-outs through a node, the failed ones included, and
+   * the prior P(n) = exp ℓ(n) / Σ exp ℓ(m) over n and its siblings m, ℓ the mean log-probability of a turn's tokens. The
+   * formula is AlphaZero's (Silver et al., 2017, arXiv 1712.01815, after Rosin, 2011). There N counts selections; here no node
+   * is selected twice, and what is known of one comes from the roll-outs through it.
    */
-  puct: (candidates, tree, { exploration }) => {
-    const scores = candidates.map(({ node, value }) => {
+  puct: ({ exploration }) => ({
+    score: (node, tree) => {
       const parent = tree.nodes.get(node.parent!)!;
-      const siblings = softmax(parent.children.map((id) => tree.nodes.get(id)!.meanLogprob));
-      const prior = siblings[parent.children.indexOf(node.id)]!;
-      return value + (exploration * prior * Math.sqrt(parent.visits)) / (1 + node.visits);
-    });
-    return candidates[scores.indexOf(Math.max(...scores))]!;
-  },
+      const logprobs = parent.children.map((id) => tree.nodes.get(id)!.meanLogprob);
+      const prior = softmax(logprobs)[parent.children.indexOf(node.id)]!;
+      return node.value! + (exploration * prior * Math.sqrt(parent.visits)) / (1 + node.visits);
+    },
+    choose: ([first]) => first!,
+  }),
 
   /**
-   * Draws by softmax(H / temperature), H the mean surprise of what was said after the node, nats per token: an estimate of
-   * the policy's entropy there (after AT²PO, arXiv 2601.04767).
+   * P(n) ∝ exp(H(n) / temperature). H(n), in nats per token, is the mean over the node's children of −ℓ: an estimate of the
+   * entropy with which the policy goes on from here. After AT²PO (arXiv 2601.04767), which takes a node's own turn and the
+   * highest instead of a draw.
    */
-  entropy: (candidates, tree, { temperature }, rng) =>
-    draw(
-      candidates,
-      candidates.map(({ node: { children } }) => {
-        const logprobs = children.map((id) => tree.nodes.get(id)!.meanLogprob);
-        return -logprobs.reduce((sum, logprob) => sum + logprob, 0) / children.length / temperature;
-      }),
-      rng,
-    ),
+  entropy: ({ temperature }) => ({
+    score: ({ children }, { nodes }) =>
+      children.reduce((sum, id) => sum - nodes.get(id)!.meanLogprob, 0) / children.length,
+    choose: (best, rng) => draw(best, temperature, rng),
+  }),
 };
 
-function softmax(logits: readonly number[]): number[] {
-  const most = Math.max(...logits);
-  const weights = logits.map((logit) => Math.exp(logit - most));
+/** One of the candidates, each with the share softmax(score / temperature). */
+function draw<C extends Candidate>(candidates: readonly C[], temperature: number, rng: Rng): C {
+  const shares = softmax(
+    candidates.map(({ score }) => score),
+    temperature,
+  );
+  let left = rng.next();
+  for (const [index, candidate] of candidates.entries()) {
+    left -= shares[index]!;
+    if (left < 0) return candidate;
+  }
+  // Rounded shares may come to a little less than 1.
+  return candidates.at(-1)!;
+}
+
+function softmax(scores: readonly number[], temperature = 1): number[] {
+  const highest = Math.max(...scores);
+  const weights = scores.map((score) => Math.exp((score - highest) / temperature));
   const total = weights.reduce((sum, weight) => sum + weight, 0);
   return weights.map((weight) => weight / total);
 }
 
-function draw<Item>(items: readonly Item[], logits: readonly number[], rng: Rng): Item {
-  let left = rng.next();
-  for (const [index, share] of softmax(logits).entries()) {
-    left -= share;
-    if (left < 0) return items[index]!;
+/**
+ * Neither a leaf nor on the level above the leaves, on the longest branch below it; passed by a roll-out that has a reward;
+ * not expanded before. The root is no candidate: it is what is expanded first, and when there is no candidate.
+ */
+const mayBeExpanded = ({ height, value, expanded, isFiltered }: SearchNode): boolean =>
+  height >= 2 && value !== null && !expanded && !isFiltered;
+
+/** Selects the nodes of one search, one after the other. */
+export class Selector {
+  readonly #config: SearchConfig;
+  readonly #policy: ExpansionPolicy;
+  /** Texts of the nodes selected so far; the root has none. */
+  readonly #selected: string[] = [];
+  /** How many of these a node has been compared with, and was far enough from. */
+  readonly #compared = new Map<NodeId, number>();
+
+  constructor(config: SearchConfig) {
+    this.#config = config;
+    this.#policy = policies[config.policy](config);
   }
-  return items.at(-1)!;
+
+  /** The next node, marked as expanded. Candidates that are too near to earlier ones are marked as filtered. */
+  next(tree: GrowingTree, rng: Rng): GrowingNode {
+    const node = this.#choose(tree, rng) ?? tree.root;
+    node.expanded = true;
+    if (node !== tree.root) this.#selected.push(node.text);
+    return node;
+  }
+
+  #choose(tree: GrowingTree, rng: Rng): GrowingNode | null {
+    const candidates = [...tree.nodes.values()].filter(mayBeExpanded);
+    for (const node of candidates) node.isFiltered = this.#isNearSelected(node);
+    const best = candidates
+      .filter((node) => !node.isFiltered)
+      .map((node) => ({ node, score: this.#policy.score(node, tree) }))
+      .sort((a, b) => b.score - a.score)
+      .slice(0, this.#config.candidates);
+    return best.length === 0 ? null : this.#policy.choose(best, rng).node;
+  }
+
+  #isNearSelected({ id, text }: SearchNode): boolean {
+    const news = this.#selected.slice(this.#compared.get(id));
+    this.#compared.set(id, this.#selected.length);
+    return news.some((selected) => isNearer(text, selected, this.#config.minDistance));
+  }
 }

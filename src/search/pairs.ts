@@ -1,103 +1,94 @@
-// Preference pairs: siblings of which one is worth more than the other (docs/method.md §5). Pure.
+// Preference pairs of a searched tree: of two answers to the same history the better one and the worse one
+// (docs/method.md §5, §12).
 import type { NodeId } from '../domain/ids.ts';
 import type { SearchNode, SearchTree } from './tree.ts';
 
 export interface PairConfig {
-  /** All siblings with each other, or the best child of a node with the worst. */
-  readonly from: 'all' | 'extremes';
-  /** θ_filter: the better one's value must be above this. */
+  /** Every two children of a node, or only its best child against its worst. */
+  readonly pairs: 'all' | 'extremes';
+  /** θ_filter: the chosen turn's value is above this. */
   readonly thetaFilter: number;
-  /** θ_diff: and above the worse one's by more than this. */
+  /** θ_diff ≥ 0: the difference of the two values is above this. */
   readonly thetaDiff: number;
+  /** The share, in (0, 1], of the pairs to keep: of each task's or of all those of an iteration. */
+  readonly keep: { readonly share: number; readonly per: 'task' | 'iteration' };
 }
 
-/** Two answers to the same history. */
 export interface Pair {
+  /** The last node of the history. */
   readonly parent: NodeId;
   readonly chosen: NodeId;
   readonly rejected: NodeId;
-  /** Of the chosen one. */
+  /** Of the chosen turn. */
   readonly value: number;
+  /** How much the rejected turn's value is below it. */
   readonly gap: number;
 }
 
-/** Pairs that were none in the end, by the first reason that held. */
+/** Why two siblings are no pair; the first reason that holds counts. */
 export interface DroppedPairs {
-  /** The better one's value is θ_filter or less. */
-  readonly belowFilter: number;
-  /** The difference is θ_diff or less. */
-  readonly gapTooSmall: number;
-  /** The texts are the same. */
   readonly sameText: number;
-  /** The better one may not be learnt from. */
+  /** The better turn may not be chosen. */
   readonly notEligible: number;
+  readonly belowFilter: number;
+  readonly gapTooSmall: number;
 }
 
-/** The pairs of a tree, node by node; `mayChoose` says which turns may be learnt from. */
+/**
+ * The pairs of a tree, node by node and child by child in the order in which they were placed. Children without a value are
+ * in none. Of equal children the earlier one is the better one.
+ */
 export function pairsOf(
   tree: SearchTree,
-  { from, thetaFilter, thetaDiff }: PairConfig,
+  { pairs: which, thetaFilter, thetaDiff }: Omit<PairConfig, 'keep'>,
   mayChoose: (node: NodeId) => boolean = () => true,
 ): { readonly pairs: readonly Pair[]; readonly dropped: DroppedPairs } {
   const pairs: Pair[] = [];
-  const dropped = { belowFilter: 0, gapTooSmall: 0, sameText: 0, notEligible: 0 };
+  const dropped = { sameText: 0, notEligible: 0, belowFilter: 0, gapTooSmall: 0 };
   for (const parent of tree.nodes.values()) {
-    // Best first; siblings of one value in the order in which they were placed.
-    const children = parent.children
-      .map((id) => ({ node: tree.nodes.get(id)!, value: tree.valueOf(id) }))
-      .filter((child): child is Child => child.value !== null)
-      .sort((one, other) => other.value - one.value);
-    for (const [better, worse] of combine(children, from)) {
+    const children = parent.children.map((id) => tree.nodes.get(id)!).filter(isValued);
+    for (const [better, worse] of which === 'all' ? everyTwo(children) : extremes(children)) {
       const gap = better.value - worse.value;
-      if (!(better.value > thetaFilter)) dropped.belowFilter++;
-      else if (!(gap > thetaDiff)) dropped.gapTooSmall++;
-      else if (better.node.text === worse.node.text) dropped.sameText++;
-      else if (!mayChoose(better.node.id)) dropped.notEligible++;
-      else {
-        const [chosen, rejected] = [better.node.id, worse.node.id];
-        pairs.push({ parent: parent.id, chosen, rejected, value: better.value, gap });
-      }
+      if (better.text === worse.text) dropped.sameText++;
+      else if (!mayChoose(better.id)) dropped.notEligible++;
+      else if (better.value <= thetaFilter) dropped.belowFilter++;
+      else if (gap <= thetaDiff) dropped.gapTooSmall++;
+      else pairs.push({ parent: parent.id, chosen: better.id, rejected: worse.id, value: better.value, gap });
     }
   }
   return { pairs, dropped };
 }
 
-interface Child {
-  readonly node: SearchNode;
-  readonly value: number;
-}
+type Valued = SearchNode & { readonly value: number };
+const isValued = (node: SearchNode): node is Valued => node.value !== null;
 
-function* combine(children: readonly Child[], from: PairConfig['from']): Generator<[Child, Child]> {
-  if (from === 'extremes') {
-    if (children.length > 1) yield [children[0]!, children.at(-1)!];
-    return;
-  }
-  for (const [index, better] of children.entries()) {
-    for (const worse of children.slice(index + 1)) yield [better, worse];
-  }
-}
+const everyTwo = (nodes: readonly Valued[]): [better: Valued, worse: Valued][] =>
+  nodes.flatMap((one, index) =>
+    nodes
+      .slice(index + 1)
+      .map((other): [Valued, Valued] => (other.value > one.value ? [other, one] : [one, other])),
+  );
 
-export interface KeepConfig {
-  /** In (0, 1]. */
-  readonly share: number;
-  readonly per: 'task' | 'iteration';
+function extremes(nodes: readonly Valued[]): [best: Valued, worst: Valued][] {
+  const bestFirst = nodes.toSorted((a, b) => b.value - a.value);
+  return nodes.length < 2 ? [] : [[bestFirst[0]!, bestFirst.at(-1)!]];
 }
 
 /**
- * Of each task's pairs, or of all, the share with the best values, rounded down but one at least where there is any; best
- * first, ties in the order given. The result has a list for each task.
+ * The best pairs by the value of the chosen turn, for each task in the order in which they came: ⌊n · share⌋ of the n pairs of
+ * each task, or of all together, and one where that is none. Ties go to the earlier pair.
  */
 export function keepPairs(
-  tasks: readonly (readonly Pair[])[],
-  { share, per }: KeepConfig,
+  perTask: readonly (readonly Pair[])[],
+  { share, per }: PairConfig['keep'],
 ): readonly (readonly Pair[])[] {
-  const best = (pairs: readonly Pair[]) =>
-    pairs
-      .toSorted((one, other) => other.value - one.value)
-      .slice(0, Math.max(1, Math.floor(share * pairs.length)));
-  if (per === 'task') return tasks.map(best);
-  const kept = new Set(best(tasks.flat()));
-  return tasks.map((pairs) =>
-    pairs.filter((pair) => kept.has(pair)).sort((one, other) => other.value - one.value),
-  );
+  const kept = per === 'task' ? perTask.flatMap((pairs) => best(pairs, share)) : best(perTask.flat(), share);
+  const isKept = new Set(kept);
+  return perTask.map((pairs) => pairs.filter((pair) => isKept.has(pair)));
+}
+
+function best(pairs: readonly Pair[], share: number): readonly Pair[] {
+  // So that 0.29 of 100 are 29, although the product is a little less.
+  const count = Math.floor(pairs.length * share + 1e-9);
+  return pairs.toSorted((a, b) => b.value - a.value).slice(0, Math.max(1, count));
 }

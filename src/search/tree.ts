@@ -1,81 +1,99 @@
-// The tree of a search: its nodes are turns, its root the task. It knows who is whose child and which roll-outs went where;
-// what nodes are worth is for backup.ts to say.
+// The tree of a search: turns as nodes, the roll-outs that came through them, and what they are worth.
 import type { NodeId } from '../domain/ids.ts';
 
-/** A turn as a search sees it. */
+/** A turn that a roll-out took. */
 export interface PlacedTurn {
   readonly id: NodeId;
   readonly parent: NodeId;
   readonly text: string;
-  /** Of its tokens under the policy that said it, nats per token. */
+  /** Mean log-probability of its tokens when it was sampled, in nats per token. */
   readonly meanLogprob: number;
 }
 
+/** Where a roll-out ended. */
+export interface RolloutEnd {
+  /** Its number in the search. */
+  readonly rollout: number;
+  readonly leaf: NodeId;
+  /** Null: it failed. */
+  readonly reward: number | null;
+}
+
+/** The root, which is the task, or a turn. */
 export interface SearchNode extends Omit<PlacedTurn, 'parent'> {
-  /** Null for the root. */
+  /** Null for the root, whose text is empty and whose `meanLogprob` is 0. */
   readonly parent: NodeId | null;
   /** In the order in which they were placed. */
   readonly children: readonly NodeId[];
-  /** Turns from the root. */
+  /** Turns from the root to here. */
   readonly depth: number;
-  /** Turns of the longest branch below it. */
+  /** Turns of the longest branch below. */
   readonly height: number;
-  /** Roll-outs that have ended and went through it, failed ones included. */
+  /** The roll-outs that came through here and have ended, by number. */
+  readonly ends: readonly RolloutEnd[];
+  /** How many these are, the failed ones included. */
   readonly visits: number;
-  /** Rewards of the roll-outs that ended at it, by their numbers. */
-  readonly ended: ReadonlyMap<number, number>;
+  /** Null while none of them has a reward. */
+  readonly value: number | null;
+  /** Whether roll-outs have begun here. */
+  readonly expanded: boolean;
+  /** Whether it was a candidate and too near to a node selected before. */
+  readonly isFiltered: boolean;
 }
 
-type Growing = { -readonly [Key in keyof SearchNode]: SearchNode[Key] } & {
-  children: NodeId[];
-  ended: Map<number, number>;
-};
-
-/** A tree as it stands. */
+/** What a search has grown so far; it goes on changing with it. */
 export interface SearchTree {
-  readonly root: NodeId;
+  readonly root: SearchNode;
+  /** The root, then the turns in the order in which they were placed: parents before their children. */
   readonly nodes: ReadonlyMap<NodeId, SearchNode>;
-  /** Null where no roll-out through the node has a reward. */
-  valueOf(node: NodeId): number | null;
 }
 
-/** A tree that grows. */
-export class GrowingTree {
-  readonly root: NodeId;
-  readonly nodes: ReadonlyMap<NodeId, SearchNode>;
-  readonly #nodes = new Map<NodeId, Growing>();
+/** A node as the search itself sees it. */
+export type GrowingNode = { -readonly [Key in keyof SearchNode]: SearchNode[Key] };
+
+export class GrowingTree implements SearchTree {
+  readonly root: GrowingNode;
+  readonly nodes = new Map<NodeId, GrowingNode>();
 
   constructor(root: NodeId) {
-    this.root = root;
-    this.nodes = this.#nodes;
-    this.#nodes.set(root, newNode({ id: root, text: '', meanLogprob: 0 }, null, 0));
+    this.root = newNode({ id: root, parent: null, text: '', meanLogprob: 0, depth: 0 });
+    this.nodes.set(root, this.root);
   }
 
-  /** Adds a turn below its parent; throws a RangeError where there is no such node, or the turn is there already. */
-  add({ parent, ...turn }: PlacedTurn): void {
-    const above = this.#nodes.get(parent);
-    if (above === undefined) throw new RangeError(`Node ${turn.id} has no parent ${parent} in its tree.`);
-    if (this.#nodes.has(turn.id)) throw new RangeError(`Node ${turn.id} is in its tree already.`);
-    this.#nodes.set(turn.id, newNode(turn, parent, above.depth + 1));
-    above.children.push(turn.id);
-    let height = 1;
-    for (const node of this.#upwardsFrom(parent)) node.height = Math.max(node.height, height++);
+  /** The node of that id; throws a RangeError where there is none. */
+  at(id: NodeId): GrowingNode {
+    const node = this.nodes.get(id);
+    if (node === undefined) throw new RangeError(`The tree has no node ${id}.`);
+    return node;
   }
 
-  /** A roll-out ended at a node; without a reward it counts as a visit alone. */
-  end(rollout: number, leaf: NodeId, reward: number | null): void {
-    for (const node of this.#upwardsFrom(leaf)) node.visits++;
-    if (reward !== null) this.#nodes.get(leaf)!.ended.set(rollout, reward);
+  /** Adds a turn as the last child of its parent. Throws a RangeError if it is there already, or its parent is not. */
+  add({ id, parent: parentId, text, meanLogprob }: PlacedTurn): void {
+    if (this.nodes.has(id)) throw new RangeError(`The tree has a node ${id} already.`);
+    const parent = this.at(parentId);
+    this.nodes.set(id, newNode({ id, parent: parentId, text, meanLogprob, depth: parent.depth + 1 }));
+    parent.children = [...parent.children, id];
+    for (const [below, node] of this.upFrom(parentId).entries())
+      node.height = Math.max(node.height, below + 1);
   }
 
-  *#upwardsFrom(start: NodeId): Generator<Growing> {
-    let node = this.#nodes.get(start);
-    if (node === undefined) throw new RangeError(`Node ${start} is not in its tree.`);
-    for (; node !== undefined; node = node.parent === null ? undefined : this.#nodes.get(node.parent))
-      yield node;
+  /** A node and all above it, up to the root. */
+  upFrom(id: NodeId): GrowingNode[] {
+    const path = [this.at(id)];
+    for (let { parent } = path[0]!; parent !== null; { parent } = path.at(-1)!) path.push(this.at(parent));
+    return path;
   }
 }
 
-function newNode(turn: Omit<PlacedTurn, 'parent'>, parent: NodeId | null, depth: number): Growing {
-  return { ...turn, parent, children: [], depth, height: 0, visits: 0, ended: new Map() };
-}
+const newNode = (
+  node: Pick<SearchNode, 'id' | 'parent' | 'text' | 'meanLogprob' | 'depth'>,
+): GrowingNode => ({
+  ...node,
+  children: [],
+  height: 0,
+  ends: [],
+  visits: 0,
+  value: null,
+  expanded: false,
+  isFiltered: false,
+});

@@ -27,6 +27,7 @@ export {
   rmsNorm,
   rotary,
   swiglu,
+  type TreeLayout,
   tokenNll,
 } from './ops.ts';
 export { default as tf } from './tfjs.cjs';

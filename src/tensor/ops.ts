@@ -11,7 +11,7 @@ const hasKernel = (name: string): boolean => tf.getKernel(name, tf.getBackend())
 const run = <Out extends tf.Tensor | tf.Tensor[]>(
   kernel: string,
   inputs: Record<string, tf.Tensor>,
-  attrs: Record<string, number> = {},
+  attrs: Record<string, number | number[]> = {},
 ): Out => tf.engine().runKernel(kernel, inputs, attrs) as Out;
 
 /**
@@ -101,7 +101,46 @@ export interface CausalShape {
   readonly h: number;
   readonly kv: number;
   readonly dh: number;
+  /**
+   * Where the t tokens of the one sequence (b is 1) are a tree's and not a line's: its segments, four numbers each, an
+   * ancestor before its descendants. They are the first token, the one after the last, the segment that it continues (−1:
+   * none), and how many tokens of that one come before it. A token sees those on the way to it, and itself.
+   */
+  readonly segments?: readonly number[];
 }
+
+/** Tokens of a tree in one row. */
+export interface TreeLayout {
+  /** As of `CausalShape`. */
+  readonly segments: readonly number[];
+  /** [t] Tokens on the way to each. */
+  readonly positions: Int32Array;
+}
+
+/** A run of tokens, from one on and so many. */
+export interface TokenRange {
+  readonly from: number;
+  readonly count: number;
+}
+
+/** The segments of a shape with what comes before each, root first; one that is all of it where it is a line. */
+export function* segmentsOf({
+  t,
+  segments = [0, t, -1, 0],
+}: Pick<CausalShape, 't' | 'segments'>): Generator<TokenRange & { readonly before: readonly TokenRange[] }> {
+  for (let at = 0; at < segments.length; at += 4) {
+    const [from, end] = [segments[at]!, segments[at + 1]!];
+    const before: TokenRange[] = [];
+    for (let child = at; segments[child + 2]! >= 0; child = 4 * segments[child + 2]!) {
+      before.unshift({ from: segments[4 * segments[child + 2]!]!, count: segments[child + 3]! });
+    }
+    yield { from, count: end - from, before };
+  }
+}
+
+/** A shape as a kernel's attributes. */
+const attributesOf = ({ segments, ...sizes }: CausalShape): Record<string, number | number[]> =>
+  segments === undefined ? { ...sizes } : { ...sizes, segments: [...segments] };
 
 /** Sizes of a decoder layer. */
 export interface LayerShape extends CausalShape {
@@ -112,7 +151,8 @@ export interface LayerShape extends CausalShape {
 export const maskedScore = -1e9;
 
 /**
- * `attention` of rotated queries and keys in which each token sees those before it and itself, on flat tokens:
+ * `attention` of rotated queries and keys in which each token sees those before it and itself, on flat tokens (of a tree:
+ * see `CausalShape`):
  * q [b·t, h·dh], k and v [b·t, kv·dh], cos and sin [1, 1, t, dh/2] (they get no gradient) → [b·t, h·dh].
  */
 export function causalAttention(
@@ -125,7 +165,7 @@ export function causalAttention(
 ): tf.Tensor2D {
   const { b, t, h, kv, dh } = shape;
   if (hasKernel('CausalAttention')) {
-    const attrs = { ...shape };
+    const attrs = attributesOf(shape);
     return differentiable(
       [q, k, v],
       (save) => {
@@ -145,8 +185,14 @@ export function causalAttention(
   }
   const split = (x: tf.Tensor2D, heads: number) =>
     tf.transpose(tf.reshape(x, [b, t, heads, dh]), [0, 2, 1, 3]) as tf.Tensor4D;
-  const bias = new Float32Array(t * t);
-  for (let i = 0; i < t; i++) bias.fill(maskedScore, i * t + i + 1, (i + 1) * t);
+  const bias = new Float32Array(t * t).fill(maskedScore);
+  for (const { from, count, before } of segmentsOf(shape)) {
+    for (let i = from; i < from + count; i++) {
+      for (const seen of [...before, { from, count: i + 1 - from }]) {
+        bias.fill(0, i * t + seen.from, i * t + seen.from + seen.count);
+      }
+    }
+  }
   const mixed = attention(
     rotary(split(q, h), cos, sin),
     rotary(split(k, kv), cos, sin),
@@ -169,7 +215,7 @@ export function fusedLayer(
   shape: LayerShape,
 ): tf.Tensor2D | null {
   if (!hasKernel('DecoderLayer')) return null;
-  const attrs = { ...shape };
+  const attrs = attributesOf(shape);
   const named = (names: readonly string[], tensors: readonly tf.Tensor[]) =>
     Object.fromEntries(names.map((name, i) => [name, tensors[i]!]));
   const names = ['x', ...layerParameters];

@@ -5,7 +5,9 @@ import type { PreferenceLoss } from './dpo/loss.ts';
 import type { DifferentiablePolicy } from './policy.ts';
 
 /** Names an objective, with its settings. Plain data: a worker makes the objective again from it. */
-export type ObjectiveSpec = { readonly name: 'sft' } | ({ readonly name: 'dpo' } & PreferenceLoss);
+export type ObjectiveSpec =
+  | { readonly name: 'sft' }
+  | ({ readonly name: 'dpo'; readonly packed: boolean } & PreferenceLoss);
 
 /** What is measured beside the loss, by name. */
 export type Figures = Readonly<Record<string, number>>;

@@ -133,14 +133,14 @@ test('read back from its events a tree has the values, visits and expansions tha
   );
   for (const { conversation, search: searched } of trees) {
     assert.is(searched.ask(), null, 'all expansions were asked for and told');
-    assert.is(searched.tree.nodes.get(conversation.root)!.visits, 24);
+    assert.is(searched.tree.root.visits, 24);
     assert.equal([...searched.tree.nodes.keys()].slice(1), Object.keys(conversation.turns));
     const rewards = events.flatMap((event) =>
       event.type === 'trajectory.ranked' && Object.hasOwn(conversation.dialogues, event.dialogueId)
         ? [event.reward!]
         : [],
     );
-    const at = searched.tree.valueOf(conversation.root)!;
+    const at = searched.tree.root.value!;
     assert.ok(at > Math.min(...rewards) && at < Math.max(...rewards));
   }
 });

@@ -108,13 +108,16 @@ test('terms and reward of dialogues written down are those computed by hand, whe
   assert.ok(worstAt.has(0) && worstAt.has(1) && worstAt.has(2));
   const ranking = rankTrajectories(trajectories, logprobs, options);
   assert.is(ranking.length, expected.length);
-  for (const [index, { dialogueId: id, taskId, tokens, terms, reward, failure }] of ranking.entries()) {
+  for (const [index, ranked] of ranking.entries()) {
+    const { dialogueId: id, taskId, tokens, terms, turnLosses, reward, failure } = ranked;
     const { task, tokenShare, loss } = expected[index]!;
     assert.equal([id, taskId, failure], [trajectories[index]!.id, trajectories[index]!.taskId, null]);
     assert.is(tokens, trajectories[index]!.turns.flatMap(({ tokenIds }) => tokenIds).length);
     assert.is(terms!.task, task);
     near(terms!.tokenShare, tokenShare, `${id}: token share`);
     near(terms!.loss, loss, `${id}: loss`);
+    near(Math.max(...turnLosses), loss, `${id}: losses by turn`);
+    assert.is(turnLosses.length, trajectories[index]!.turns.length);
     near(reward!, task - 0.6 * tokenShare + 0.1 / loss, `${id}: reward`);
   }
 });
@@ -137,14 +140,14 @@ test('the dialogues of a real run are ranked as its log has them', () => {
       ),
     ]),
   );
-  const rounded = ({ terms, ...rest }: RankedTrajectory) => ({
+  const rounded = ({ terms, turnLosses: _, ...rest }: RankedTrajectory) => ({
     ...rest,
     terms: terms && { ...terms, tokenShare: terms.tokenShare.toFixed(6), loss: terms.loss.toFixed(6) },
     reward: null,
   });
   assert.equal(
     rankTrajectories(trajectories, logprobs, options).map(rounded),
-    logged.map(({ turns, ...recorded }) => rounded({ ...recorded, reward: null })),
+    logged.map(({ turns, ...recorded }) => rounded({ ...recorded, turnLosses: [], reward: null })),
   );
   assert.ok(logged.some(({ edgeCases, eligible }) => edgeCases.length > 0 && !eligible));
 });
@@ -192,6 +195,7 @@ test('a failed dialogue keeps its place, its tokens and its reason', () => {
     edgeCases: [],
     terms: null,
     reward: null,
+    turnLosses: [],
     eligible: false,
     failure: 'no words',
   });
@@ -246,6 +250,17 @@ test('a dialogue may be trained on when each of its cases may', () => {
   assert.is(eligible({ cappedMessage: true }).eligible, false);
   assert.is(eligible({ emptyMessage: true, cappedMessage: true }).eligible, true);
   near(eligible({}).reward!, 1 - 0.6 + 0.1, 'the reward is computed all the same');
+});
+
+test('tokens are taken against what is given, where something is', () => {
+  const one = trajectory(idOf(0), task, [say('x', { tokens: 30 })], 1);
+  const other = trajectory(idOf(1), task, [say('x', { tokens: 60 })], 1);
+  const logprobs = new Map([one, other].map(({ id, turns }) => [id, turns.map(({ logprobs }) => logprobs)]));
+  const shares = rankTrajectories([one, other], logprobs, { ...options, normaliser: 40 });
+  assert.equal(
+    shares.map(({ terms }) => terms!.tokenShare),
+    [0.75, 1.5],
+  );
 });
 
 test.run();

@@ -12,6 +12,7 @@ import {
   rmsNorm,
   rotary,
   swiglu,
+  type TreeLayout,
   tf,
 } from '../../tensor/index.ts';
 import type { LlamaConfig } from './config.ts';
@@ -50,6 +51,8 @@ function computeLayer(x: tf.Tensor2D, layer: LayerWeights, eps: number, attend: 
 
 interface HiddenOptions {
   readonly past?: Past | undefined;
+  /** How the tokens of the one row hang together where they are not a line; without a past. */
+  readonly layout?: TreeLayout | undefined;
   /** Receives each layer's keys and values, past ones first; they belong to the surrounding tidy. */
   readonly onLayer?: (layer: KeysValues) => void;
 }
@@ -62,11 +65,13 @@ interface HiddenOptions {
 export function computeHidden(
   { config, weights, rotary: table }: Decoder,
   ids: tf.Tensor2D,
-  { past, onLayer }: HiddenOptions = {},
+  { past, layout, onLayer }: HiddenOptions = {},
 ): tf.Tensor2D {
   const [b, t] = ids.shape;
   const { num_attention_heads: h, num_key_value_heads: kv, head_dim: dh } = config;
-  const rotation = table.forSpans(past?.lengths ?? [0], t);
+  const rotation =
+    layout === undefined ? table.forSpans(past?.lengths ?? [0], t) : table.forPositions(layout.positions);
+  const tree = layout === undefined ? {} : { segments: layout.segments };
   // Where nobody asks for keys and values and nothing is past, one operation does it all.
   const bias = past === undefined && onLayer === undefined ? null : causalBias(t, past);
   let x = embed(weights.embedding, tf.reshape(ids, [b * t])); // [b·t, d]
@@ -74,13 +79,13 @@ export function computeHidden(
     // What a layer leaves behind is freed at its end; what its gradient needs, TF.js keeps by itself.
     const { out, keys, values } = tf.tidy(() => {
       const { rms_norm_eps: eps } = config;
-      const shape = { b, t, h, kv, dh, eps };
+      const shape = { b, t, h, kv, dh, eps, ...tree };
       const fused = bias === null ? fusedLayer(x, layer, rotation.cos, rotation.sin, shape) : null;
       if (fused !== null) return { out: fused };
       let seen: KeysValues | undefined;
       const out = computeLayer(x, layer, eps, (queries, keys, values) => {
         if (bias === null) {
-          return causalAttention(queries, keys, values, rotation.cos, rotation.sin, { b, t, h, kv, dh });
+          return causalAttention(queries, keys, values, rotation.cos, rotation.sin, shape);
         }
         const rotated = rotateHeads(queries, [b, t, h], rotation); // [b, h, t, dh]
         const fresh: KeysValues = {

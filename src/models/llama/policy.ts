@@ -16,7 +16,7 @@ import {
   type TrainingSequence,
 } from '../../domain/model.ts';
 import type { Rng } from '../../domain/rng.ts';
-import { type BlockDecoder, tf } from '../../tensor/index.ts';
+import { type BlockDecoder, type TreeLayout, tf } from '../../tensor/index.ts';
 import { type ChatTokenizer, loadTokenizer } from '../tokenizer/index.ts';
 import { createBlockDecoder } from './block-decoder.ts';
 import { readCheckpoint, writeCheckpoint } from './checkpoint.ts';
@@ -195,11 +195,11 @@ export class LlamaPolicy implements TrainablePolicy {
   }
 
   /**
-   * The final hidden states: ids int32 [b, t], right-padded → [b·t, d]. Differentiable with respect to
+   * The final hidden states: ids int32 [b, t], right-padded, or of a tree in one row → [b·t, d]. Differentiable with respect to
    * `parameters`; runs inside the caller's tidy.
    */
-  computeHidden(ids: tf.Tensor2D): tf.Tensor2D {
-    return computeHidden(this.#decoder, ids);
+  computeHidden(ids: tf.Tensor2D, layout?: TreeLayout): tf.Tensor2D {
+    return computeHidden(this.#decoder, ids, { layout });
   }
 
   /**
@@ -214,8 +214,8 @@ export class LlamaPolicy implements TrainablePolicy {
    * Logits of the tokens that follow the flat `positions` (int32 [n], default all) of right-padded `ids`
    * (int32 [b, t]): [n, vocab]. Differentiable; runs inside the caller's tidy.
    */
-  computeLogits(ids: tf.Tensor2D, positions?: tf.Tensor1D): tf.Tensor2D {
-    return this.project(this.computeHidden(ids), positions);
+  computeLogits(ids: tf.Tensor2D, positions?: tf.Tensor1D, layout?: TreeLayout): tf.Tensor2D {
+    return this.project(this.computeHidden(ids, layout), positions);
   }
 
   async save(folder: string): Promise<PolicyHash> {

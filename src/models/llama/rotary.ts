@@ -35,6 +35,20 @@ export class RotaryTable {
     return { cos: tensor(this.#cos), sin: tensor(this.#sin) };
   }
 
+  /** For tokens at any positions: [1, 1, tokens, dh/2]. The caller disposes them. */
+  forPositions(positions: Int32Array): Rotation {
+    const half = this.#frequencies.length;
+    this.#reach(1 + positions.reduce((most, position) => Math.max(most, position), 0));
+    const tensor = (table: Float32Array) => {
+      const rows = new Float32Array(positions.length * half);
+      positions.forEach((position, row) => {
+        rows.set(table.subarray(position * half, (position + 1) * half), row * half);
+      });
+      return tf.tensor4d(rows, [1, 1, positions.length, half]);
+    };
+    return { cos: tensor(this.#cos), sin: tensor(this.#sin) };
+  }
+
   /** The tables [time, dh/2] themselves, for positions 0 … time − 1 or more. */
   angles(time: number): { readonly cos: Float32Array; readonly sin: Float32Array } {
     this.#reach(time);

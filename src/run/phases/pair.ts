@@ -15,7 +15,7 @@ export async function pair(
 ): Promise<PhaseOutputOf<'pair'>> {
   const recipe = preferenceOf(any);
   const { name } = phase;
-  const { thetaFilter, thetaDiff, keepShare: share, keepPer: per } = recipe.pairs;
+  const { from, keepShare: share, keepPer: per, ...thresholds } = recipe.pairs;
   const { trees } = run.outputOf({ name: phase.search, kind: 'search' })!;
   progress.begin(name, trees, 'trees');
   const found: { tree: NodeId; taskId: TaskId; pairs: readonly Pair[]; dropped: Record<string, number> }[] =
@@ -29,7 +29,7 @@ export async function pair(
   );
   for (const { conversation, search } of searched) {
     const may = mayChoose(conversation, recipe.eligible, scenario.answer);
-    const { pairs, dropped } = pairsOf(search.tree, recipe.pairs, may);
+    const { pairs, dropped } = pairsOf(search.tree, { pairs: from, ...thresholds }, may);
     found.push({ tree: conversation.root, taskId: conversation.taskId, pairs, dropped: { ...dropped } });
     progress.advance(found.length);
   }
@@ -39,7 +39,7 @@ export async function pair(
   );
   const all = kept.flat();
   const candidates = found.reduce((sum, { pairs }) => sum + pairs.length, 0);
-  const nothing = `no pair to train on: of ${trees} trees none has two turns with a value above ${thetaFilter} and a difference above ${thetaDiff}`;
+  const nothing = `no pair to train on: of ${trees} trees none has two turns with a value above ${thresholds.thetaFilter} and a difference above ${thresholds.thetaDiff}`;
   if (all.length === 0 && phase.iteration === 0) {
     throw new OptimaError('selection.empty', `${name}: ${nothing}.`);
   }

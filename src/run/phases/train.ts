@@ -95,7 +95,7 @@ async function trainOnPairs(
   ].filter((words) => words !== false);
   progress.end(
     [
-      `loss ${loss.toFixed(3)}, ${percent(figures['rewards/accuracies'])} of pairs in order`,
+      `loss ${loss.toFixed(3)}, ${percent(figures['rewards/accuracies'])} of pairs in order, ${percent(figures['tokens/computed']! / figures['tokens/plain']!)} of their tokens read`,
       ...left,
       ...warnings,
     ].join('; '),

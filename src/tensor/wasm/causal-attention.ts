@@ -1,29 +1,47 @@
 // Causal attention with rotary embedding on the wasm heap, forward and backward, head by head where they lie. A strip of
-// rows multiplies only with the columns that its last row sees, so up to half of the work of the full square is left out.
+// rows multiplies only with the columns that its last row sees, so up to half of the work of the full square is left out;
+// where tokens are a tree's, these are the pieces of the way from its root.
 import type { TensorInfo } from '@tensorflow/tfjs';
-import type { CausalShape } from '../ops.ts';
+import { type CausalShape, segmentsOf, type TokenRange } from '../ops.ts';
 import { bytes } from './heap.ts';
 import type { HeapKit } from './heap-kit.ts';
 
 /** Rows of a strip. */
 const stripRows = 64;
 
-/** Strips of t rows: the first row, how many, and the columns they see. */
-function stripsOf(t: number): { row: number; rows: number; columns: number }[] {
-  return Array.from({ length: Math.ceil(t / stripRows) }, (_, i) => {
-    const row = i * stripRows;
-    const rows = Math.min(stripRows, t - row);
-    return { row, rows, columns: row + rows };
-  });
+/** Rows that see the same columns, but for the last of them, of which each row sees one more than the one before. */
+interface Strip {
+  readonly row: number;
+  readonly rows: number;
+  /** In the order in which the strip has them: all that some row sees. */
+  readonly pieces: readonly TokenRange[];
+  /** Of all pieces. */
+  readonly columns: number;
+  /** Columns that the first row sees. */
+  readonly seen: number;
 }
 
-/** Numbers of all strips of one head's softmax weights. */
-const weightsOf = (t: number): number =>
-  stripsOf(t).reduce((sum, { rows, columns }) => sum + rows * columns, 0);
+/** The strips of a shape's rows. */
+function stripsOf(shape: Pick<CausalShape, 't' | 'segments'>): Strip[] {
+  const strips: Strip[] = [];
+  for (const { from, count, before } of segmentsOf(shape)) {
+    const above = before.reduce((sum, range) => sum + range.count, 0);
+    for (let offset = 0; offset < count; offset += stripRows) {
+      const rows = Math.min(stripRows, count - offset);
+      const pieces = [...before, { from, count: offset + rows }];
+      const columns = above + offset + rows;
+      strips.push({ row: from + offset, rows, pieces, columns, seen: above + offset + 1 });
+    }
+  }
+  return strips;
+}
+
+const numbersOf = ({ rows, columns }: Strip): number => rows * columns;
 
 /** Numbers of the softmax weights of all heads, and of what the backward pass works with. */
-export const attentionWeights = ({ b, t, h }: CausalShape): number => b * h * weightsOf(t);
-export const attentionScratch = ({ t }: CausalShape): number => Math.min(stripRows, t) * t;
+export const attentionWeights = (shape: CausalShape): number =>
+  shape.b * shape.h * stripsOf(shape).reduce((sum, strip) => sum + numbersOf(strip), 0);
+export const attentionScratch = (shape: CausalShape): number => Math.max(...stripsOf(shape).map(numbersOf));
 
 /** Addresses of angles [t, dh/2]. */
 interface Angles {
@@ -63,21 +81,32 @@ export const scoreScale = ({ dh }: CausalShape): number => 1 / Math.sqrt(dh);
  */
 export function attend(
   { vectors, product }: HeapKit,
-  { b, t, h, kv, dh }: CausalShape,
+  shape: CausalShape,
   { q, k, v, out, weights }: Readonly<Record<'q' | 'k' | 'v' | 'out' | 'weights', number>>,
 ): void {
+  const { b, t, h, kv, dh } = shape;
   const [wide, narrow, group] = [h * dh, kv * dh, h / kv];
-  const strips = stripsOf(t);
+  const strips = stripsOf(shape);
   let w = weights;
   for (let i = 0; i < b * h; i++) {
     const [sequence, head] = [Math.floor(i / h), i % h];
     const own = bytes(sequence * t * wide + head * dh);
     const shared = bytes(sequence * t * narrow + Math.floor(head / group) * dh);
-    for (const { row, rows, columns } of strips) {
+    for (const { row, rows, pieces, columns, seen } of strips) {
       const at = own + bytes(row * wide);
-      product(false, true, rows, columns, dh, q + at, wide, k + shared, narrow, w, columns, false);
-      vectors.softmaxRows(w, rows, columns, row + 1, 1);
-      product(false, false, rows, dh, columns, w, columns, v + shared, narrow, out + at, wide, false);
+      let piece = w;
+      for (const { from, count } of pieces) {
+        const keys = k + shared + bytes(from * narrow);
+        product(false, true, rows, count, dh, q + at, wide, keys, narrow, piece, columns, false);
+        piece += bytes(count);
+      }
+      vectors.softmaxRows(w, rows, columns, seen, 1);
+      piece = w;
+      for (const { from, count } of pieces) {
+        const values = v + shared + bytes(from * narrow);
+        product(false, false, rows, dh, count, piece, columns, values, narrow, out + at, wide, piece > w);
+        piece += bytes(count);
+      }
       w += bytes(rows * columns);
     }
   }
@@ -89,7 +118,7 @@ export function attend(
  */
 export function attendGrad(
   { vectors, product }: HeapKit,
-  { b, t, h, kv, dh }: CausalShape,
+  shape: CausalShape,
   {
     dy,
     q,
@@ -102,8 +131,9 @@ export function attendGrad(
     scratch,
   }: Readonly<Record<'dy' | 'q' | 'k' | 'v' | 'weights' | 'dq' | 'dk' | 'dv' | 'scratch', number>>,
 ): void {
+  const { b, t, h, kv, dh } = shape;
   const [wide, narrow, group] = [h * dh, kv * dh, h / kv];
-  const strips = stripsOf(t);
+  const strips = stripsOf(shape);
   vectors.fill(dk, 0, b * t * narrow);
   vectors.fill(dv, 0, b * t * narrow);
   let w = weights;
@@ -111,13 +141,37 @@ export function attendGrad(
     const [sequence, head] = [Math.floor(i / h), i % h];
     const own = bytes(sequence * t * wide + head * dh);
     const shared = bytes(sequence * t * narrow + Math.floor(head / group) * dh);
-    for (const { row, rows, columns } of strips) {
+    for (const { row, rows, pieces, columns } of strips) {
       const at = own + bytes(row * wide);
-      product(false, true, rows, columns, dh, dy + at, wide, v + shared, narrow, scratch, columns, false);
+      let offset = 0;
+      for (const { from, count } of pieces) {
+        const values = v + shared + bytes(from * narrow);
+        product(
+          false,
+          true,
+          rows,
+          count,
+          dh,
+          dy + at,
+          wide,
+          values,
+          narrow,
+          scratch + offset,
+          columns,
+          false,
+        );
+        offset += bytes(count);
+      }
       vectors.softmaxBackwardRows(w, scratch, rows, columns);
-      product(false, false, rows, dh, columns, scratch, columns, k + shared, narrow, dq + at, wide, false);
-      product(true, false, columns, dh, rows, scratch, columns, q + at, wide, dk + shared, narrow, true);
-      product(true, false, columns, dh, rows, w, columns, dy + at, wide, dv + shared, narrow, true);
+      offset = 0;
+      for (const { from, count } of pieces) {
+        const place = shared + bytes(from * narrow);
+        const [scores, shares] = [scratch + offset, w + offset];
+        product(false, false, rows, dh, count, scores, columns, k + place, narrow, dq + at, wide, offset > 0);
+        product(true, false, count, dh, rows, scores, columns, q + at, wide, dk + place, narrow, true);
+        product(true, false, count, dh, rows, shares, columns, dy + at, wide, dv + place, narrow, true);
+        offset += bytes(count);
+      }
       w += bytes(rows * columns);
     }
   }

@@ -3,6 +3,7 @@ import type { TrainingSequence } from '../../domain/model.ts';
 import { tf, tokenNll } from '../../tensor/index.ts';
 import { padBatch } from '../batches.ts';
 import type { Objective, PassShare } from '../objective.ts';
+import { compareIds, packSequences } from '../packing.ts';
 import type { DifferentiablePolicy } from '../policy.ts';
 import { type PreferenceLoss, preferenceLosses } from './loss.ts';
 
@@ -20,43 +21,83 @@ export interface PreferenceExample {
   readonly group: string;
 }
 
-const lengthOf = ({ promptIds, chosenIds, rejectedIds }: PreferenceExample) =>
-  promptIds.length + Math.max(chosenIds.length, rejectedIds.length);
+/** What of the objective is set. */
+export interface DpoSettings extends PreferenceLoss {
+  /** Pairs that have a beginning in common share its forward and backward pass. */
+  readonly packed: boolean;
+}
 
 /** A batch's loss is the mean over its pairs, and so are its figures, under the names that TRL gives them. */
-export function dpoObjective(settings: PreferenceLoss): Objective<PreferenceExample> {
-  const { loss, beta, alpha, simpoGamma } = settings;
+export function dpoObjective({
+  loss,
+  beta,
+  alpha,
+  simpoGamma,
+  packed,
+}: DpoSettings): Objective<PreferenceExample> {
+  const settings = { loss, beta, alpha, simpoGamma, packed };
   return {
-    spec: { name: 'dpo', loss, beta, alpha, simpoGamma },
+    spec: { name: 'dpo', ...settings },
     countTokens: (batch) =>
       batch.reduce((sum, { chosenIds, rejectedIds }) => sum + chosenIds.length + rejectedIds.length, 0),
     countTerms: (batch) => batch.length,
-    planPasses: (batch, tokensPerPass) => {
-      const longestFirst = batch.toSorted((one, other) => lengthOf(other) - lengthOf(one));
-      const passes: PreferenceExample[][] = [];
-      for (const example of longestFirst) {
-        const pass = passes.at(-1);
-        if (pass !== undefined && 2 * (pass.length + 1) * lengthOf(pass[0]!) <= tokensPerPass)
-          pass.push(example);
-        else passes.push([example]);
-      }
-      return passes;
-    },
+    planPasses: packed ? planPackedPasses : planPaddedPasses,
     computePass: (policy, pass, terms) => computePass(policy, pass, terms, settings),
   };
 }
+
+const lengthOf = ({ promptIds, chosenIds, rejectedIds }: PreferenceExample) =>
+  promptIds.length + Math.max(chosenIds.length, rejectedIds.length);
+
+/** Each pair as two rows, padded to the longest of the pass. */
+function planPaddedPasses(batch: readonly PreferenceExample[], tokensPerPass: number): PreferenceExample[][] {
+  const longestFirst = batch.toSorted((one, other) => lengthOf(other) - lengthOf(one));
+  const passes: PreferenceExample[][] = [];
+  for (const example of longestFirst) {
+    const pass = passes.at(-1);
+    if (pass !== undefined && 2 * (pass.length + 1) * lengthOf(pass[0]!) <= tokensPerPass) pass.push(example);
+    else passes.push([example]);
+  }
+  return passes;
+}
+
+/**
+ * What begins alike meets in one pass, which counts about the tokens of its tree: those that each pair adds to what it has
+ * in common with the one before.
+ */
+function planPackedPasses(batch: readonly PreferenceExample[], tokensPerPass: number): PreferenceExample[][] {
+  const alike = batch.toSorted((one, other) => compareIds(one.promptIds, other.promptIds));
+  const tokensOf = (pairs: readonly PreferenceExample[]) => packSequences(sequencesOf(pairs)).inputIds.length;
+  const passes: PreferenceExample[][] = [];
+  let tokens = 0;
+  for (const example of alike) {
+    const pass = passes.at(-1);
+    const last = pass?.at(-1);
+    const added = last === undefined ? 0 : tokensOf([last, example]) - tokensOf([last]);
+    if (pass !== undefined && tokens + added <= tokensPerPass) {
+      pass.push(example);
+      tokens += added;
+    } else {
+      passes.push([example]);
+      tokens = tokensOf([example]);
+    }
+  }
+  return passes;
+}
+
+/** The chosen ones, then the rejected ones. */
+const sequencesOf = (pairs: readonly PreferenceExample[]): TrainingSequence[] => [
+  ...pairs.map(({ promptIds, chosenIds }) => sequenceOf(promptIds, chosenIds)),
+  ...pairs.map(({ promptIds, rejectedIds }) => sequenceOf(promptIds, rejectedIds)),
+];
 
 function computePass(
   policy: DifferentiablePolicy,
   pass: readonly PreferenceExample[],
   terms: number,
-  settings: PreferenceLoss,
+  settings: DpoSettings,
 ): PassShare {
-  const sides = [pass.map(({ chosenIds }) => chosenIds), pass.map(({ rejectedIds }) => rejectedIds)];
-  const sums = sumLogprobs(
-    policy,
-    sides.flatMap((side) => side.map((ids, pair) => sequenceOf(pass[pair]!.promptIds, ids))),
-  );
+  const { sums, computed, plain } = sumLogprobs(policy, sequencesOf(pass), settings.packed);
   const [chosen, rejected] = tf.split(sums, 2) as [tf.Tensor1D, tf.Tensor1D];
   const of = (value: (example: PreferenceExample) => number) => tf.tensor1d(pass.map(value), 'float32');
   const [refChosen, refRejected] = [of((example) => example.refChosen), of((example) => example.refRejected)];
@@ -82,6 +123,9 @@ function computePass(
       'kl/reference': share(drift),
       'tokens/chosen': share(chosenTokens),
       'tokens/rejected': share(rejectedTokens),
+      // Sums, not means: what a step reads, and what it would read without shared beginnings and padding.
+      'tokens/computed': tf.scalar(computed),
+      'tokens/plain': tf.scalar(plain),
     },
   };
 }
@@ -91,18 +135,35 @@ const sequenceOf = (promptIds: readonly number[], ids: readonly number[]): Train
   lossMask: [...promptIds.map(() => 0 as const), ...ids.map(() => 1 as const)],
 });
 
-/** log π of the tokens of each sequence that count, summed: [sequences]. */
-function sumLogprobs(policy: DifferentiablePolicy, sequences: readonly TrainingSequence[]): tf.Tensor1D {
-  const { inputIds, rows, time, positions, labels } = padBatch(sequences, policy.tokenizer.padId);
+/** log π of the tokens of each sequence that count, summed: [sequences]; how many tokens were read for it, and would be. */
+function sumLogprobs(
+  policy: DifferentiablePolicy,
+  sequences: readonly TrainingSequence[],
+  packed: boolean,
+): { sums: tf.Tensor1D; computed: number; plain: number } {
+  const { inputIds, rows, positions, labels, terms, layout } = packed
+    ? { ...packSequences(sequences), rows: 1 }
+    : padded(sequences, policy.tokenizer.padId);
   const logits = policy.computeLogits(
-    tf.tensor2d(inputIds, [rows, time], 'int32'),
+    tf.tensor2d(inputIds, [rows, inputIds.length / rows], 'int32'),
     tf.tensor1d(positions, 'int32'),
+    layout,
   ); // [n, vocab]
   const nll = tokenNll(logits, tf.tensor1d(labels, 'int32')); // [n]
-  const isOf = new Float32Array(rows * positions.length);
-  positions.forEach((position, column) => {
-    isOf[Math.floor(position / time) * positions.length + column] = -1;
+  const n = labels.length;
+  const signs = new Float32Array(sequences.length * n);
+  for (const [sequence, own] of terms.entries()) for (const term of own) signs[sequence * n + term] = -1;
+  const sums = tf.matMul(tf.tensor2d(signs, [sequences.length, n]), tf.expandDims(nll, 1)); // [sequences, 1]
+  const plain = sequences.reduce((sum, { tokenIds }) => sum + tokenIds.length - 1, 0);
+  return { sums: tf.reshape(sums, [sequences.length]), computed: inputIds.length, plain };
+}
+
+/** Each sequence as a row of its own, and which of the predicted tokens are its own. */
+function padded(sequences: readonly TrainingSequence[], padId: number) {
+  const batch = padBatch(sequences, padId);
+  const terms: number[][] = sequences.map(() => []);
+  batch.positions.forEach((position, term) => {
+    terms[Math.floor(position / batch.time)]!.push(term);
   });
-  const sums = tf.matMul(tf.tensor2d(isOf, [rows, positions.length]), tf.expandDims(nll, 1)); // [rows, 1]
-  return tf.reshape(sums, [rows]);
+  return { ...batch, terms, layout: undefined };
 }
