@@ -4,7 +4,13 @@ import fs from 'node:fs';
 import path from 'node:path';
 import { test } from 'uvu';
 import * as assert from 'uvu/assert';
-import { optima, optimaHere, smallRun, temporaryFolder, writeRandomCheckpoint } from '../support/run.ts';
+import {
+  optima,
+  optimaHere,
+  smallHybridRun,
+  temporaryFolder,
+  writeRandomCheckpoint,
+} from '../support/run.ts';
 
 const folder = temporaryFolder('resume');
 test.after(() => fs.rmSync(folder, { recursive: true }));
@@ -14,7 +20,7 @@ const disturbed = path.join(folder, 'disturbed');
 
 // JavaScript: no process has to check its types.
 const scenario = path.join(folder, 'two-hop-qa.mjs');
-const train = ['train', scenario, '--model', model, ...smallRun, '--json', '--workers', '0', '--out'];
+const train = ['train', scenario, '--model', model, ...smallHybridRun, '--json', '--workers', '0', '--out'];
 const logOf = (run: string) => path.join(run, 'events.jsonl');
 const withoutTimes = (run: string) =>
   fs.readFileSync(logOf(run), 'utf8').replaceAll(/"at":"[^"]*"/g, '"at":""');
@@ -91,7 +97,7 @@ test('a run ends with the summary of the contract', async () => {
   ]);
   assert.equal(Object.keys(summary.base), ['f1', 'exactMatch', 'tokens', 'agreement', 'turns', 'n']);
   assert.is(summary.trained.n, 4);
-  assert.is(summary.iterations.length, 2);
+  assert.is(summary.iterations.length, 3);
   assert.ok(fs.existsSync(path.join(undisturbed, 'checkpoints', summary.policy, 'model.safetensors')));
   for (const line of stdout.trim().split('\n')) assert.type(JSON.parse(line).event, 'string');
 
@@ -115,19 +121,20 @@ test('a run ends with the summary of the contract', async () => {
       ['evaluation', 'base'],
       ['iteration', 0],
       ['iteration', 1],
+      ['iteration', 2],
       ['evaluation', 'trained'],
     ],
   );
   const figures = ({ f1, exactMatch, tokens, agreement, turns, n }: Record<string, number>) =>
     Object.entries({ f1, exactMatch, tokens, agreement, turns, n });
   assert.equal(Object.entries(summary.base), figures(rows[0]));
-  assert.equal(Object.entries(summary.trained), figures(rows[3]));
+  assert.equal(Object.entries(summary.trained), figures(rows[4]));
   assert.equal(
     summary.iterations.map((one: object) => ({ event: 'iteration', ...one })),
-    rows.slice(1, 3),
+    rows.slice(1, 4),
   );
   for (const { policy } of [...rows, summary]) assert.match(policy, /^[0-9a-f]{16}$/);
-  assert.is(summary.policy, rows[3].policy);
+  assert.is(summary.policy, rows[4].policy);
   assert.ok(rows.every((row) => !JSON.stringify(row).includes('taskScore')));
   const results = await optimaHere(['results', undisturbed, '--out', 'results.md'], { folder });
   assert.is(results.code, 0, results.stderr);
@@ -153,6 +160,10 @@ test('killed in every phase and resumed, it ends in the same weights and the sam
     { phase: 'init-0/train', renamed: true, signal: 'SIGKILL', workers: 0 },
     { phase: 'isft-1/generate', lines: 20, signal: 'SIGINT', workers: 1 },
     { phase: 'isft-1/train', lines: 2, signal: 'SIGKILL', workers: 0 },
+    { phase: 'idpo-2/search', lines: 30, signal: 'SIGKILL', workers: 0 },
+    { phase: 'idpo-2/search', lines: 150, halfLine: true, signal: 'SIGKILL', workers: 2 },
+    { phase: 'idpo-2/pair', lines: 1, signal: 'SIGKILL', workers: 0 },
+    { phase: 'idpo-2/train', lines: 2, signal: 'SIGKILL', workers: 1 },
   ];
   for (const place of places) {
     const { code, stdout } = await endAt(disturbed, place);

@@ -58,6 +58,23 @@ export const smallRun = [
   'iterations=1',
 ].flatMap((setting) => ['--set', setting]);
 
+/** As `smallRun`, with a search and preference training after it; a random model’s turns are worth what they cost. */
+export const smallHybridRun = [
+  ...['--recipe', 'isft-dpo', ...smallRun],
+  ...[
+    'iterations=2',
+    'search.tasks=3',
+    'search.expansions=3',
+    'search.rolloutsPerExpansion=2',
+    'search.pilotDialogues=3',
+    'search.cohort=2',
+    'pairs.thetaFilter=-100',
+    'pairs.thetaDiff=0',
+    'pairs.keepShare=1',
+    'dpo.batchSize=4',
+  ].flatMap((setting) => ['--set', setting]),
+];
+
 export interface Ended {
   readonly code: number | null;
   readonly signal: NodeJS.Signals | null;
