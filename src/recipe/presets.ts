@@ -56,7 +56,7 @@ const preference: Pick<PreferenceRecipe, 'search' | 'pairs' | 'dpo'> = {
     temperature: 0.7,
     pilotDialogues: 100,
     pilotPercentile: 85,
-    cohort: 32,
+    cohort: 128,
     together: 32,
     cacheMegabytes: 256,
   },

@@ -88,7 +88,6 @@ export async function scoreNewTurns(
   base: ScoringModel,
   dialogues: readonly Trajectory[],
   known: WeakMap<Turn, readonly number[]>,
-  signal?: AbortSignal,
 ): Promise<void> {
   const asked = new Map<Turn, ScoreRequest>();
   for (const { verdict, turns, views } of dialogues) {
@@ -101,6 +100,6 @@ export async function scoreNewTurns(
     }
   }
   if (asked.size === 0) return;
-  const scores = await base.score([...asked.values()], signal === undefined ? {} : { signal });
+  const scores = await base.score([...asked.values()]);
   for (const [index, turn] of [...asked.keys()].entries()) known.set(turn, scores[index]![0]!);
 }

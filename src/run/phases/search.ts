@@ -37,7 +37,8 @@ export async function search(
   const valueWith = (model: ScoringModel): ValueDialogues => {
     const known = new WeakMap<Turn, readonly number[]>();
     return async (dialogues) => {
-      await scoreNewTurns(model, dialogues, known, signal);
+      // An interruption closes the model's session, and with it this call.
+      await scoreNewTurns(model, dialogues, known);
       const logprobs = new Map(
         dialogues.map(({ id, turns }) => [id, turns.map((turn) => known.get(turn) ?? [])]),
       );
