@@ -201,7 +201,7 @@ test('any line of a completed phase that was changed is found when the run is op
 });
 
 test('a run of another format, older or newer, is refused in one line that names both formats', async () => {
-  assert.is(formatVersion, 2);
+  assert.is(formatVersion, 3);
   for (const [format, version] of [
     [1, '0.1.0'],
     [99, '9.0.0'],
@@ -215,7 +215,7 @@ test('a run of another format, older or newer, is refused in one line that names
       assert.is(error.code, 'run.version');
       assert.is(
         error.message,
-        `${folder}: written by optima-actors ${version} in run format ${format}; this version reads format 2.`,
+        `${folder}: written by optima-actors ${version} in run format ${format}; this version reads format 3.`,
       );
       assert.match(error.hint!, 'version that wrote it');
     }
@@ -225,7 +225,7 @@ test('a run of another format, older or newer, is refused in one line that names
 
 test('a manifest that is none is corrupt, and a folder without one is no run', async () => {
   const folder = await runWithPhases();
-  fs.writeFileSync(manifestPath(folder), '{"format":2');
+  fs.writeFileSync(manifestPath(folder), '{"format":3');
   assert.is((await failure(() => readManifest(folder))).code, 'run.corrupt');
   fs.writeFileSync(manifestPath(folder), JSON.stringify({ ...manifest, engine: 7 }));
   assert.match((await failure(() => readManifest(folder))).message, 'field engine');
