@@ -565,4 +565,43 @@ test('a conversation in words of the support is read as one', () => {
   ]);
 });
 
+const mergedInto = (dialogueId: DialogueId, nodeId: NodeId, into: NodeId): MessageOf<'turn.merged'> => ({
+  type: 'turn.merged',
+  ...{ dialogueId, nodeId, speaker: 'alice', into, text: 'hi!', tokenIds: [3], promptTokens: 1 },
+});
+
+test('a dialogue whose turn became one with another goes on below that one, and has it', () => {
+  const below = childId(a, 5);
+  const forest = hear([
+    dealt,
+    opened(a),
+    said(a, a, root, 'hi'),
+    opened(b),
+    mergedInto(b, b, a),
+    said(b, below, a, 'ho', 'bob'),
+    ...ended(b),
+  ]);
+  assert.is(forest.leafOf(b), below);
+  assert.equal(forest.turnOf(b, a).text, 'hi');
+  const trajectory = forest.trajectoryOf(b)!;
+  assert.equal([trajectory.id, ...trajectory.turns.map(({ text }) => text)], [b, 'hi', 'ho']);
+  assert.is(forest.trajectoryOf(a), null, 'that one is under way');
+  assert.equal(
+    forest.trees().map((tree) => [tree.root, Object.keys(tree.turns)]),
+    [[root, [a, below]]],
+  );
+  assert.equal(forest.viewsOf(task), views);
+});
+
+test('a turn becomes one with a child of where its dialogue is, and with nothing else', () => {
+  const grown = grow([opened(a), said(a, a, root, 'hi'), said(a, childId(a, 0), a, 'ho', 'bob'), opened(b)]);
+  for (const into of [childId(a, 0), childId(root, 9), root, 'toString' as NodeId]) {
+    assert.match(
+      refusal(() => growTree(grown, mergedInto(b, b, into))),
+      `goes on from ${into}, not below ${root}`,
+    );
+  }
+  assert.is(growTree(grown, mergedInto(b, b, a)).dialogues[b]!.leaf, a);
+});
+
 test.run();

@@ -79,4 +79,16 @@ test('an agent without a world says so', () => {
   assert.match((error as Error).message, 'Action "compose" was not provided.');
 });
 
+test('what is as good as a turn that stands there is said with its words, and names that turn', () => {
+  const event = { ...composed(1, 'hi there'), type: 'message.merged' as const, into: nodeAt(2) };
+  const { state, emitted } = play(agentMachine, input, [event]);
+  assert.is(state.value, 'present');
+  assert.equal(emitted, [
+    {
+      ...{ type: 'turn.merged', dialogueId: dialogue, nodeId: nodeAt(1), speaker: 'bob', into: nodeAt(2) },
+      ...{ text: 'hi there', tokenIds: [2, 5], promptTokens: 3 },
+    },
+  ]);
+});
+
 test.run();

@@ -247,4 +247,41 @@ test('code of the scenario that throws closes the dialogue as failed', () => {
   assert.equal(play(environmentMachine, atOnce, [open]).emitted.at(-1), agreed.emitted.at(-1));
 });
 
+const merged = (index: number, speaker: string, into: typeof tree) => ({
+  ...{ type: 'turn.merged', dialogueId: dialogue, nodeId: nodeAt(index), speaker, into },
+  ...{ text: 'nearly hi', tokenIds: [6, 2], promptTokens: 3 },
+});
+
+test('after a turn that became one with another it goes on from that one', () => {
+  const stored = { ...turnOf(0, 'alice', 'hi'), id: childId(tree, 7) };
+  const asked: string[] = [];
+  const recall = (node: typeof tree) => {
+    asked.push(node);
+    return stored;
+  };
+  const { state, emitted } = play(environmentMachine, start({}, { recall, branches: [4] }), [
+    open,
+    merged(0, 'alice', stored.id),
+  ]);
+  assert.equal(asked, [stored.id]);
+  assert.equal(state.context.turns, [stored]);
+  assert.ok(Object.isFrozen(state.context.turns[0]));
+  const next = { type: 'turn.requested', nodeId: childId(stored.id, 4), speaker: 'bob' };
+  assert.equal(emitted, [dealt, opened(), requested(0, 'alice'), next]);
+});
+
+test('a merged turn out of place closes the dialogue as failed', () => {
+  const [first, second] = [nodeAt(0), nodeAt(1)];
+  const wrong = play(environmentMachine, start(), [open, merged(0, 'bob', second)]);
+  assert.equal(
+    wrong.emitted.at(-1),
+    closed('failed', `Turn ${first} came from bob, but ${first} was alice's.`),
+  );
+  const late = play(environmentMachine, start(), [open, merged(1, 'alice', second)]);
+  assert.equal(
+    late.emitted.at(-1),
+    closed('failed', `Turn ${second} came from alice, but ${first} was alice's.`),
+  );
+});
+
 test.run();

@@ -280,4 +280,15 @@ test('a phase may take 24 days, as long as a timer can wait', async () => {
   assert.ok(aborted);
 });
 
+test('pairs of which none is kept end the iterations, too', async () => {
+  const none = { ...outputs.pair, kept: 0 };
+  const odd = [base, planned('pair', 'idpo-1/pair', 1), planned('train', 'idpo-1/train', 1), trained];
+  const { calls, output } = run({ plan: odd }, (name) => (name === 'idpo-1/pair' ? none : null));
+  assert.equal(await output, { status: 'finished', error: null });
+  assert.equal(calls, ['base', 'idpo-1/pair', 'trained']);
+  const kept = run({ plan: odd });
+  await kept.output;
+  assert.equal(kept.calls, ['base', 'idpo-1/pair', 'idpo-1/train', 'trained']);
+});
+
 test.run();

@@ -122,4 +122,18 @@ test('a call that is aborted while it is answered is refused, too', async () => 
   assert.is(error?.code, 'interrupted');
 });
 
+test('only the last messages are scored where a request says so', async () => {
+  const model = scriptedModel({ reply: () => 'x', logprob: -2 });
+  const said = (content: string) => ({ role: 'assistant' as const, content });
+  const messages = [said('one two'), { role: 'user' as const, content: 'x' }, said('three')];
+  const lengths = async (last?: number) =>
+    (await model.score([{ id: 'a', messages, ...(last !== undefined && { last }) }]))[0]!.map(
+      ({ length }) => length,
+    );
+  assert.equal(await lengths(), [3, 2]);
+  assert.equal(await lengths(1), [2]);
+  assert.equal(await lengths(0), []);
+  assert.equal(await lengths(5), [3, 2]);
+});
+
 test.run();
