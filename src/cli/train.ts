@@ -10,6 +10,7 @@ import type { LlamaPolicy } from '../models/llama/index.ts';
 import { defaultPreset, defaultRecipe, presetRecipe, recipeNamed } from '../recipe/presets.ts';
 import { applySettings, type Recipe, recipeKeys, recipeNames, recipeSchema } from '../recipe/schema.ts';
 import { machineIteration, machinePolicy } from '../run/figures.ts';
+import { planIterations, planRun } from '../run/plan.ts';
 import { hashTasks } from '../run/tasks.ts';
 import { type LoadedScenario, loadScenario } from '../scenario/load.ts';
 import { formatVersion, type Manifest, readManifest } from '../store/manifest.ts';
@@ -28,6 +29,7 @@ import {
   workersOption,
 } from './options.ts';
 import { type Output, withOutput } from './output.ts';
+import { sayPlan, withEstimate } from './plan.ts';
 import { sayComparison, saySamples, summaryMetrics } from './report.ts';
 
 interface TrainOptions {
@@ -187,6 +189,8 @@ async function carryOut({ loaded, recipe, base, run, startHost }: Work, output: 
     output.say(`run: ${run.path}`);
     output.emit({ event: 'run', run: run.path, scenario: scenario.name, seed: recipe.seed });
     const { trainTeam } = await import('../run/train.ts');
+    const plan = planRun(recipe, scenario);
+    sayPlan(plan, planIterations(recipe, scenario), recipe, output);
     workers = await startHost(base);
     const result = await trainTeam({
       scenario,
@@ -194,7 +198,7 @@ async function carryOut({ loaded, recipe, base, run, startHost }: Work, output: 
       base,
       run,
       workers,
-      progress: output.progress,
+      progress: withEstimate(output.progress, plan, recipe, output),
       signal,
     });
     sayComparison(result, scenario, output);

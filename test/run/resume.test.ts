@@ -101,6 +101,18 @@ test('a run ends with the summary of the contract', async () => {
   assert.ok(fs.existsSync(path.join(undisturbed, 'checkpoints', summary.policy, 'model.safetensors')));
   for (const line of stdout.trim().split('\n')) assert.type(JSON.parse(line).event, 'string');
 
+  // What it said that it would hold is what it held.
+  const planned = stdout.match(/^.*"event":"plan".*$/m)!;
+  const plan = JSON.parse(planned[0]);
+  const held = withoutTimes(undisturbed).match(/"type":"dialogue.closed"/g)!.length;
+  assert.is(plan.dialogues, held);
+  const sum = plan.phases.reduce((all: number, { dialogues }: { dialogues: number }) => all + dialogues, 0);
+  assert.is(sum, held);
+  const estimate = JSON.parse(stdout.match(/^.*"event":"estimate".*$/m)![0]);
+  assert.is(estimate.dialogues, held - 4);
+  assert.is(estimate.tokens, Math.round((held - 4) * summary.base.tokens));
+  assert.ok(estimate.seconds >= 0);
+
   // Scores are called f1, one policy is one hash, here and in the metrics of the run.
   const rows = fs
     .readFileSync(path.join(undisturbed, 'metrics.jsonl'), 'utf8')
