@@ -253,8 +253,10 @@ function checkRecipe(recipe: Recipe): Recipe {
   return recipe;
 }
 
-function hintFor(name: string, recipeKeys: readonly RecipeKey[]): string {
-  const keys = recipeKeys.map(({ key }) => key);
+function hintFor(name: string, own: readonly RecipeKey[]): string {
+  const keys = own.map(({ key }) => key);
+  const others = recipeNames.filter((other) => recipeKeys(other).some(({ key }) => key === name));
+  if (others.length > 0) return `It is a key of ${others.join(' and ')}: add --recipe ${others[0]}.`;
   const inGroup = keys.filter((key) => key.startsWith(`${name}.`));
   if (inGroup.length > 0) return `It is a group: ${inGroup.join(', ')}.`;
   const guess = keys.find((key) => key.endsWith(`.${name}`)) ?? nearest(name, keys);

@@ -273,4 +273,8 @@ test('conditions between keys are seen once all settings are made, in either ord
   }
 });
 
+test('a key of another recipe is named as one', () => {
+  assert.is(refusal('search.tasks=3').hint, 'It is a key of idpo and isft-dpo: add --recipe idpo.');
+});
+
 test.run();
