@@ -67,7 +67,10 @@ export const phaseOutputSchemas = {
     /** Of the roll-outs. */
     metrics: teamMetrics,
     edgeCases: z.record(z.enum(edgeCases), count),
-    /** KL divergence of the policy from the base, nats per token: the mean over what the policy said. */
+    /**
+     * How much likelier what was said is under the policy than under the base, nats per token: the KL divergence, but for what
+     * the sampling temperature and the choice of expansions change. A turn counts once for each roll-out.
+     */
     klToBase: z.number(),
   }),
   pair: z.object({

@@ -114,8 +114,8 @@ export interface SessionStatistics {
   readonly computed: number;
   /** Tokens that were remembered. */
   readonly reused: number;
-  /** Steps of decoding, and the mean number of requests that each took, over equal parts of them in order. */
-  readonly fill: { readonly steps: number; readonly parts: readonly number[] };
+  /** Steps of decoding, requests that took part in all of them, and how many on the mean in equal parts of them, in order. */
+  readonly fill: { readonly steps: number; readonly rows: number; readonly parts: readonly number[] };
 }
 
 /** A model with a memory. */

@@ -56,7 +56,7 @@ const preference: Pick<PreferenceRecipe, 'search' | 'pairs' | 'dpo'> = {
     temperature: 0.7,
     pilotDialogues: 100,
     pilotPercentile: 85,
-    cohort: 128,
+    cohort: 32,
     together: 32,
     cacheMegabytes: 256,
   },
@@ -67,7 +67,15 @@ const preference: Pick<PreferenceRecipe, 'search' | 'pairs' | 'dpo'> = {
 const quickOf: Readonly<Record<RecipeName, Recipe>> = {
   isft: { recipe: 'isft', iterations: 2, ...common, isft },
   idpo: { recipe: 'idpo', iterations: 2, ...common, ...preference },
-  'isft-dpo': { recipe: 'isft-dpo', iterations: 2, ...common, isft, ...preference },
+  // Its DPO has no term of the chosen turn's own loss (docs/method.md §6).
+  'isft-dpo': {
+    recipe: 'isft-dpo',
+    iterations: 2,
+    ...common,
+    isft,
+    ...preference,
+    dpo: { ...preference.dpo, alpha: 0 },
+  },
 };
 
 /** The figures of docs/results.md: more tasks, iterations and validation. */

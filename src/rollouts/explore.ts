@@ -9,6 +9,7 @@ import {
   type ValueDialogues,
 } from '../actors/index.ts';
 import { longestTimerMs } from '../domain/clock.ts';
+import { OptimaError } from '../domain/errors.ts';
 import type { RunEventOf } from '../domain/events.ts';
 import type { DialogueMessage } from '../domain/messages.ts';
 import type { LanguageModel, ScoringModel, SessionStatistics } from '../domain/model.ts';
@@ -99,6 +100,10 @@ function exploreCohort(
         fill: known.map(({ fill }) => fill),
       });
     };
+    const interrupt = () => {
+      subscriber.error(new OptimaError('interrupted', 'The search was interrupted.'));
+    };
+    signal?.addEventListener('abort', interrupt, { once: true });
     const places = Array.from({ length: together }, (_, place) => place);
     const exploring = inOrder(places, trees, (_, tree) => runExplorer(tree, options)).subscribe({
       next: (event) => {
@@ -114,6 +119,7 @@ function exploreCohort(
       },
     });
     return () => {
+      signal?.removeEventListener('abort', interrupt);
       exploring.unsubscribe();
       speakers.close();
       base?.close();

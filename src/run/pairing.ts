@@ -14,7 +14,10 @@ import type { PreferenceExample } from '../training/dpo/index.ts';
 import { type EdgeCasePolicy, edgeCasesOf } from './ranking.ts';
 
 /** The recipe as one that trains by preference. */
-export const preferenceOf = (recipe: Recipe): PreferenceRecipe => recipe as PreferenceRecipe;
+export function preferenceOf(recipe: Recipe): PreferenceRecipe {
+  if ('search' in recipe) return recipe;
+  throw new Error(`Recipe ${recipe.recipe} does not train by preference.`);
+}
 
 /** What a recipe says of the search of one tree. */
 export function searchConfigOf({ search }: PreferenceRecipe): SearchConfig {
@@ -83,14 +86,15 @@ export function mayChoose(
   eligible: EdgeCasePolicy,
   answer: AnswerParser,
 ): (node: NodeId) => boolean {
-  const agreed = new Set(
-    Object.values(conversation.dialogues)
-      .filter(({ closed }) => closed?.outcome === 'agreed')
-      .map(({ leaf }) => leaf),
+  const outcomes = new Map(
+    Object.values(conversation.dialogues).flatMap(({ leaf, closed }) =>
+      closed === null ? [] : [[leaf, closed.outcome] as const],
+    ),
   );
   return (node) => {
     const turns = pathTo(conversation, node);
-    const outcome = agreed.has(node) ? ('agreed' as const) : ('failed' as const);
+    // A turn after which the dialogue went on is none of the cases that its end makes.
+    const outcome = outcomes.get(node) ?? 'failed';
     return edgeCasesOf({ turns, outcome }, answer).every((edgeCase) => eligible[edgeCase]);
   };
 }

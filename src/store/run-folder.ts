@@ -185,15 +185,16 @@ export class RunFolder {
     for (const event of this.log.events(record.from, record.to)) yield* forest.take(event);
   }
 
-  /** The trees of a completed phase, one after the other, with what the roles were told of their tasks. */
-  *treesOf(phase: string): Generator<{ readonly conversation: ConversationTree; readonly views: Views }> {
+  /** The trees of a completed phase, one after the other; `viewsOf` says what the roles were told, as `Forest.viewsOf` does. */
+  *treesOf(phase: string): Generator<{ readonly conversation: ConversationTree; viewsOf(): Views }> {
     const record = this.#recordOf(phase);
     let forest = this.forest(record.from);
     for (const event of this.log.events(record.from, record.to)) {
       if (isDialogueMessage(event)) forest.hear(event);
       if (event.type !== 'cohort.completed') continue;
       for (const conversation of forest.trees()) {
-        yield { conversation, views: forest.viewsOf(conversation.taskId) };
+        const known = forest;
+        yield { conversation, viewsOf: () => known.viewsOf(conversation.taskId) };
       }
       forest = this.forest(record.from);
     }

@@ -60,7 +60,11 @@ export function groupedBatches<T>(
   rng: Rng,
 ): T[][] {
   const groups = new Map<string, T[]>();
-  for (const item of items) groups.set(groupOf(item), [...(groups.get(groupOf(item)) ?? []), item]);
+  for (const item of items) {
+    const group = groups.get(groupOf(item));
+    if (group === undefined) groups.set(groupOf(item), [item]);
+    else group.push(item);
+  }
   return inEqualParts(rng.shuffle([...groups.values()]).flat(), batchSize);
 }
 

@@ -43,6 +43,8 @@ interface Past {
   readonly commands: Command[];
   /** How many of the thread's workers had died when the last one was told. */
   deaths: number;
+  /** The telling that is under way, which all calls of the session wait for. */
+  telling: Promise<void> | null;
 }
 
 /** The main thread's end of one worker. */
@@ -145,9 +147,16 @@ class Thread {
   }
 
   async #repeat(past: Past, signal?: AbortSignal): Promise<void> {
+    if (past.telling === null && past.deaths === this.#deaths) return;
+    past.telling ??= this.#tellPast(past, signal).finally(() => {
+      past.telling = null;
+    });
+    await past.telling;
+  }
+
+  async #tellPast(past: Past, signal?: AbortSignal): Promise<void> {
     const deaths = this.#deaths;
-    if (past.deaths === deaths) return;
-    for (const earlier of past.commands) await this.call(earlier, signal);
+    for (const earlier of [...past.commands]) await this.call(earlier, signal);
     past.deaths = deaths;
   }
 
@@ -171,7 +180,7 @@ class Thread {
 /** A session of a policy in one worker. */
 function openSession(thread: Thread, source: SessionSource): ModelSession {
   // What the session remembers follows from its calls: a new worker repeats them to remember the same.
-  const past: Past = { commands: [], deaths: 0 };
+  const past: Past = { commands: [], deaths: 0, telling: null };
   const ask = async (command: Command, signal?: AbortSignal) => {
     const result = await thread.insist(command, signal, past);
     past.commands.push(command);
@@ -183,8 +192,12 @@ function openSession(thread: Thread, source: SessionSource): ModelSession {
       (await ask({ ...source, type: 'generate', requests }, signal)) as readonly Generation[],
     score: async (requests, { signal } = {}) =>
       (await ask({ ...source, type: 'score', requests }, signal)) as readonly ScoreResult[],
-    measure: async () =>
-      (await thread.insist({ ...source, type: 'measure' }, undefined, past)) as SessionStatistics | null,
+    // A worker that is new to the session does not know, and nothing is done again for it.
+    measure: () =>
+      thread.call({ ...source, type: 'measure' }).then(
+        (statistics) => statistics as SessionStatistics | null,
+        () => null,
+      ),
     close: () => thread.tell({ type: 'close', session: source.session }),
   };
 }

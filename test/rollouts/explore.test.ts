@@ -205,7 +205,7 @@ test('what all trees ask decodes in one session, and no tree waits for another',
           calls.push(requests[0]!.id);
           return model.generate(requests, callOptions);
         },
-        measure: async () => ({ computed: 1000, reused: 5, fill: { steps: 2, parts: [3, 4] } }),
+        measure: async () => ({ computed: 1000, reused: 5, fill: { steps: 2, rows: 7, parts: [3, 4] } }),
         close: () => void closed++,
       };
     },
@@ -228,7 +228,7 @@ test('what all trees ask decodes in one session, and no tree waits for another',
     if (event.type === 'turn.merged') return sum + event.promptTokens + event.tokenIds.length - 1;
     return event.type === 'turn.taken' ? sum + event.turn.promptTokens + event.turn.tokenIds.length - 1 : sum;
   }, 0);
-  assert.equal(costs, [{ computed: 1000, naive, fill: [{ steps: 2, parts: [3, 4] }] }]);
+  assert.equal(costs, [{ computed: 1000, naive, fill: [{ steps: 2, rows: 7, parts: [3, 4] }] }]);
 
   // Where one of the models does not know, the sum is not known.
   const unmeasured: LanguageModel = { ...slow, openSession: () => ({ ...model, close() {} }) };
@@ -237,7 +237,7 @@ test('what all trees ask decodes in one session, and no tree waits for another',
     bob: { model: unmeasured, provenance: 'sampled' },
   } as const;
   await eventsOf({ lanes: [{ cast: mixed, base: model }], onMeasured: (cost) => costs.push(cost) });
-  assert.equal(costs[1], { computed: null, naive, fill: [{ steps: 2, parts: [3, 4] }] });
+  assert.equal(costs[1], { computed: null, naive, fill: [{ steps: 2, rows: 7, parts: [3, 4] }] });
 });
 
 test('roll-outs that fail have no reward and do not end their tree', async () => {

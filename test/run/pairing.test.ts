@@ -55,10 +55,10 @@ const madePairs = () =>
   );
 const examples = () => {
   const made = madePairs();
-  return [...run.treesOf(phase)].flatMap(({ conversation, views }) =>
+  return [...run.treesOf(phase)].flatMap(({ conversation, viewsOf }) =>
     made.get(conversation.root)!.pairs.map((pair) => ({
-      ...{ conversation, views, pair },
-      example: preferenceExample(conversation, views, pair, policy, policy.hash),
+      ...{ conversation, views: viewsOf(), pair },
+      example: preferenceExample(conversation, viewsOf(), pair, policy, policy.hash),
     })),
   );
 };
@@ -178,6 +178,16 @@ test('a turn may be chosen where no case that the recipe excludes is on the way 
     );
   }
   assert.ok(Object.values(conversation.turns).some(({ finish }) => finish === 'length'));
+});
+
+test('the last turn of a dialogue at the turn cap may be chosen where the recipe lets such dialogues through', () => {
+  const [{ conversation }] = examples() as [ReturnType<typeof examples>[0]];
+  const all = { emptyMessage: true, repetition: true, cappedMessage: true, turnCap: true };
+  const may = mayChoose(conversation, { ...all, turnCap: false }, wordPairs().answer);
+  const capped = Object.values(conversation.dialogues).filter(({ closed }) => closed!.outcome === 'turn-cap');
+  assert.ok(capped.length > 0);
+  const leaves = new Set(capped.map(({ leaf }) => leaf));
+  for (const { id } of Object.values(conversation.turns)) assert.is(may(id), !leaves.has(id));
 });
 
 test('a percentile is the least value that so many do not exceed', () => {

@@ -372,6 +372,38 @@ test('a session whose worker died between two calls goes on in a worker that is 
   assert.equal(await asked, generation('two'));
 });
 
+test('calls that are under way together tell a new worker the past once, and wait for that', async () => {
+  const session = await openSession();
+  const known = session.generate([request('a')]);
+  await settled();
+  made[0]!.take().answer(generation('one'));
+  await known;
+  const both = [session.generate([request('b')]), session.generate([request('c')])];
+  await settled();
+  made[0]!.die('crash');
+  await settled();
+  const replaced = made[2]!;
+  assert.is(replaced.open.length, 1, 'the past alone, and once');
+  replaced.take().answer(generation('one'));
+  await settled();
+  assert.equal(
+    replaced.open.map(({ command }) => (command as { requests: { id: string }[] }).requests[0]!.id),
+    ['b', 'c'],
+  );
+  replaced.take().answer(generation('two'));
+  replaced.take().answer(generation('three'));
+  assert.equal(await Promise.all(both), [generation('two'), generation('three')]);
+});
+
+test('what a session came to is asked once, and is not known where the worker died', async () => {
+  const session = await openSession();
+  const measured = session.measure!();
+  await settled();
+  assert.equal(made[0]!.types, ['measure']);
+  made[0]!.die('crash');
+  assert.is(await measured, null);
+});
+
 test('a call is given up with the third worker that dies in it, and the next call is tried again', async () => {
   const session = await openSession();
   const lost = caught(session.generate([request('a')]));

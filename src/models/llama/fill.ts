@@ -3,6 +3,8 @@
 /** What is known of the steps so far. */
 export interface Fill {
   readonly steps: number;
+  /** Of all steps. */
+  readonly rows: number;
   /** Mean rows of equally many steps each, in order; the last one may stand for fewer. */
   readonly parts: readonly number[];
 }
@@ -13,6 +15,7 @@ const mostParts = 64;
 /** Takes in a loop of any length in constant memory. */
 export class FillTrace implements Fill {
   steps = 0;
+  rows = 0;
   #sums: number[] = [];
   #stepsInPart = 1;
 
@@ -31,5 +34,6 @@ export class FillTrace implements Fill {
     const part = Math.floor(this.steps / this.#stepsInPart);
     this.#sums[part] = (this.#sums[part] ?? 0) + rows;
     this.steps++;
+    this.rows += rows;
   }
 }

@@ -50,6 +50,8 @@ interface Row {
   readonly tokenIds: number[];
   readonly logprobs: number[];
   finish: Completion['finish'] | null;
+  /** Why it cannot go on, where it cannot. */
+  failure: OptimaError | null;
   /** Null before it is read and after it has finished. */
   sequence: Sequence | null;
 }
@@ -73,6 +75,7 @@ export class DecodeLoop {
   #waiting: Row[] = [];
   #running: Row[] = [];
   #isRunning = false;
+  #isClosed = false;
 
   constructor(limits: DecodeLimits) {
     this.#limits = limits;
@@ -89,6 +92,7 @@ export class DecodeLoop {
    * `signal` aborts; no sequence stays open.
    */
   async complete(jobs: readonly PromptJob[], signal?: AbortSignal): Promise<Completion[]> {
+    if (this.#isClosed || signal?.aborted) throw interruption();
     const rows = createRows(jobs, this.#limits.context);
     if (rows.length === 0) return [];
     return new Promise((resolve, reject) => {
@@ -98,6 +102,12 @@ export class DecodeLoop {
     });
   }
 
+  /** Interrupts all calls; none is taken any more. */
+  close(): void {
+    this.#isClosed = true;
+    for (const call of [...this.#calls]) this.#end(call, () => call.reject(interruption()));
+  }
+
   async #run(): Promise<void> {
     const { memory, stopIds } = this.#limits;
     this.#isRunning = true;
@@ -105,7 +115,7 @@ export class DecodeLoop {
       while (this.#calls.size > 0) {
         const newcomers = admit(this.#waiting, this.#running, this.#limits);
         this.#running.push(...newcomers);
-        await readPrompts(newcomers, this.#limits);
+        await this.#readPrompts(newcomers);
         this.#retire();
         if (this.#calls.size === 0) break;
         await nextMacrotask();
@@ -122,25 +132,60 @@ export class DecodeLoop {
     this.#isRunning = false;
   }
 
-  /** Closes the sequences of rows that have finished, and answers calls of which all have. */
+  /** Opens the rows' sequences, reads their prompts and draws their first tokens; rows of calls that are over are passed over. */
+  async #readPrompts(rows: readonly Row[]): Promise<void> {
+    const { memory, tokenBudget, stopIds } = this.#limits;
+    let unread = rows;
+    while (unread.length > 0) {
+      // The last token is always read: its logits are what comes next.
+      const { now, later } = memory.plan(
+        unread,
+        ({ job }) => job.promptIds,
+        ({ job }) => job.promptIds.length - 1,
+      );
+      for (const { item: row, sequence } of now) row.sequence = sequence;
+      const unreadOf = ({ job, sequence }: Row) => job.promptIds.slice(sequence!.ids.length);
+      const opened = now.map(({ item }) => item);
+      for (const planned of passesOf(opened, (row) => unreadOf(row).length, tokenBudget)) {
+        await nextMacrotask();
+        this.#dropAborted();
+        const pass = planned.filter(({ sequence }) => sequence !== null);
+        if (pass.length === 0) continue;
+        const pieces = pass.map((row) => ({ sequence: row.sequence!, ids: unreadOf(row) }));
+        memory.read(pieces);
+        let end = 0;
+        const last = pieces.map(({ ids }) => {
+          end += ids.length;
+          return end - 1;
+        });
+        drawTokens(pass, memory.decoder.logits(last), stopIds);
+      }
+      unread = later.filter((row) => this.#running.includes(row));
+    }
+  }
+
+  /** Closes the sequences of rows that have finished; answers calls of which all have, or of which one cannot go on. */
   #retire(): void {
     for (const row of this.#running) if (row.finish !== null) this.#close(row);
     this.#running = this.#running.filter(({ finish }) => finish === null);
     for (const call of [...this.#calls]) {
-      if (call.rows.some(({ finish }) => finish === null)) continue;
-      const completions = call.rows.map(({ tokenIds, logprobs, finish }) => ({
-        tokenIds,
-        logprobs,
-        finish: finish!,
-      }));
-      this.#end(call, () => call.resolve(completions));
+      const broken = call.rows.find(({ failure }) => failure !== null);
+      if (broken !== undefined) {
+        this.#end(call, () => call.reject(broken.failure));
+      } else if (call.rows.every(({ finish }) => finish !== null)) {
+        const completions = call.rows.map(({ tokenIds, logprobs, finish }) => ({
+          tokenIds,
+          logprobs,
+          finish: finish!,
+        }));
+        this.#end(call, () => call.resolve(completions));
+      }
     }
   }
 
   #dropAborted(): void {
     for (const call of [...this.#calls]) {
-      if (!call.signal?.aborted) continue;
-      this.#end(call, () => call.reject(new OptimaError('interrupted', 'The model call was interrupted.')));
+      if (call.signal?.aborted) this.#end(call, () => call.reject(interruption()));
     }
   }
 
@@ -171,37 +216,6 @@ function admit(waiting: Row[], running: readonly Row[], { maxRows, memory }: Dec
     count++;
   }
   return waiting.splice(0, count);
-}
-
-/** Opens the rows' sequences, reads their prompts and draws their first tokens. */
-async function readPrompts(
-  rows: readonly Row[],
-  { memory, tokenBudget, stopIds }: DecodeLimits,
-): Promise<void> {
-  let unread = rows;
-  while (unread.length > 0) {
-    // The last token is always read: its logits are what comes next.
-    const { now, later } = memory.plan(
-      unread,
-      ({ job }) => job.promptIds,
-      ({ job }) => job.promptIds.length - 1,
-    );
-    for (const { item: row, sequence } of now) row.sequence = sequence;
-    const unreadOf = ({ job, sequence }: Row) => job.promptIds.slice(sequence!.ids.length);
-    const opened = now.map(({ item }) => item);
-    for (const pass of passesOf(opened, (row) => unreadOf(row).length, tokenBudget)) {
-      await nextMacrotask();
-      const pieces = pass.map((row) => ({ sequence: row.sequence!, ids: unreadOf(row) }));
-      memory.read(pieces);
-      let end = 0;
-      const last = pieces.map(({ ids }) => {
-        end += ids.length;
-        return end - 1;
-      });
-      drawTokens(pass, memory.decoder.logits(last), stopIds);
-    }
-    unread = later;
-  }
 }
 
 /** A row for every job; throws `RequestsRefused` with all the jobs that cannot have one. */
@@ -240,17 +254,29 @@ function createRow(job: PromptJob, context: number): Row {
   if (!(Number.isInteger(maxTokens) && maxTokens > 0))
     refuse(`maxTokens ${maxTokens} is not a positive integer`);
   const limit = Math.min(maxTokens, context - promptIds.length);
-  return { job, rng: createRng(seed), limit, tokenIds: [], logprobs: [], finish: null, sequence: null };
+  return {
+    job,
+    rng: createRng(seed),
+    limit,
+    tokenIds: [],
+    logprobs: [],
+    finish: null,
+    failure: null,
+    sequence: null,
+  };
 }
 
-/** Draws the next token of every row from its logits. */
+/** Draws the next token of every row from its logits; a row whose logits are not finite fails. */
 function drawTokens(rows: readonly Row[], logits: readonly LogitsRow[], stopIds: ReadonlySet<number>): void {
   rows.forEach((row, index) => {
     const draw = sampleToken(logits[index]!, row.job.sampling, row.rng);
     if (!Number.isFinite(draw.logprob)) {
-      throw new OptimaError('model.failed', `Request "${row.job.id}": the model's logits are not finite.`, {
-        hint: 'The weights have diverged; lower the learning rate or use an earlier checkpoint.',
-      });
+      row.failure = new OptimaError(
+        'model.failed',
+        `Request "${row.job.id}": the model's logits are not finite.`,
+        { hint: 'The weights have diverged; lower the learning rate or use an earlier checkpoint.' },
+      );
+      return;
     }
     row.tokenIds.push(draw.id);
     row.logprobs.push(draw.logprob);
@@ -259,8 +285,10 @@ function drawTokens(rows: readonly Row[], logits: readonly LogitsRow[], stopIds:
   });
 }
 
+const interruption = () => new OptimaError('interrupted', 'The model call was interrupted.');
+
 /** Lets timers, signals and progress bars run between two steps; throws `interrupted` when asked to stop. */
 export async function breathe(signal: AbortSignal | undefined): Promise<void> {
   await nextMacrotask();
-  if (signal?.aborted) throw new OptimaError('interrupted', 'The model call was interrupted.');
+  if (signal?.aborted) throw interruption();
 }

@@ -128,10 +128,13 @@ export class LlamaPolicy implements TrainablePolicy {
         return memory.statistics;
       },
       measure: async () => {
-        const { steps, parts } = loop.fill;
-        return { ...memory.statistics, fill: { steps, parts } };
+        const { steps, rows, parts } = loop.fill;
+        return { ...memory.statistics, fill: { steps, rows, parts } };
       },
-      close: () => memory.forget(),
+      close: () => {
+        loop.close();
+        memory.forget();
+      },
     };
   }
 

@@ -1,4 +1,5 @@
 // Pair: chooses the pairs of turns to train on, from the searched trees of an iteration.
+import { setImmediate as nextTick } from 'node:timers/promises';
 import { OptimaError } from '../../domain/errors.ts';
 import type { PhaseOutputOf } from '../../domain/events.ts';
 import type { NodeId, TaskId } from '../../domain/ids.ts';
@@ -8,9 +9,9 @@ import { keepPairs, type Pair, pairsOf } from '../../search/index.ts';
 import { mayChoose, preferenceOf, searchConfigOf, searchedTrees } from '../pairing.ts';
 import type { PhaseContext } from './context.ts';
 
-/** Without any pair it rejects as `select` does, or ends the iterations. */
+/** Without any pair the iterations end with the policy before. Rejects with `interrupted` on abort. */
 export async function pair(
-  { run, recipe: any, scenario, rng, progress }: PhaseContext,
+  { run, recipe: any, scenario, rng, progress, signal }: PhaseContext,
   phase: PlannedPhases['pair'],
 ): Promise<PhaseOutputOf<'pair'>> {
   const recipe = preferenceOf(any);
@@ -32,6 +33,9 @@ export async function pair(
     const { pairs, dropped } = pairsOf(search.tree, { pairs: from, ...thresholds }, may);
     found.push({ tree: conversation.root, taskId: conversation.taskId, pairs, dropped: { ...dropped } });
     progress.advance(found.length);
+    // A tree is milliseconds, and there may be thousands of them.
+    await nextTick();
+    if (signal?.aborted) throw new OptimaError('interrupted', `${name} was interrupted.`);
   }
   const kept = keepPairs(
     found.map(({ pairs }) => pairs),
@@ -40,9 +44,6 @@ export async function pair(
   const all = kept.flat();
   const candidates = found.reduce((sum, { pairs }) => sum + pairs.length, 0);
   const nothing = `no pair to train on: of ${trees} trees none has two turns with a value above ${thresholds.thetaFilter} and a difference above ${thresholds.thetaDiff}`;
-  if (all.length === 0 && phase.iteration === 0) {
-    throw new OptimaError('selection.empty', `${name}: ${nothing}.`);
-  }
   for (const [index, { tree, taskId, pairs, dropped }] of found.entries()) {
     const worse = pairs.length - kept[index]!.length;
     run.record({

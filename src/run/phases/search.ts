@@ -37,7 +37,7 @@ export async function search(
   const valueWith = (model: ScoringModel): ValueDialogues => {
     const known = new WeakMap<Turn, readonly number[]>();
     return async (dialogues) => {
-      // An interruption closes the model's session, and with it this call.
+      // Without the run's signal: an interruption closes the session, and with it this call.
       await scoreNewTurns(model, dialogues, known);
       const logprobs = new Map(
         dialogues.map(({ id, turns }) => [id, turns.map((turn) => known.get(turn) ?? [])]),
@@ -147,7 +147,7 @@ function describeCosts(costs: readonly SearchCost[]): string {
   if (computed === 0) return '';
   const fills = costs.flatMap(({ fill }) => fill).filter(({ steps }) => steps > 0);
   const steps = fills.reduce((sum, fill) => sum + fill.steps, 0);
-  const rows = fills.reduce((sum, fill) => sum + fill.steps * mean(fill.parts), 0);
+  const rows = fills.reduce((sum, { rows }) => sum + rows, 0);
   const overTime = [0, 1, 2, 3, 4].map((fifth) =>
     mean(
       fills.flatMap(({ parts }) => parts.slice((fifth / 5) * parts.length, ((fifth + 1) / 5) * parts.length)),

@@ -136,9 +136,9 @@ function chosenPairs(
     if (event.type === 'pairs.made' && event.pairs.length > 0) made.set(event.tree, event.pairs);
   }
   const examples: PreferenceExample[] = [];
-  for (const { conversation, views } of run.treesOf(search)) {
+  for (const { conversation, viewsOf } of run.treesOf(search)) {
     for (const pair of made.get(conversation.root) ?? []) {
-      examples.push(preferenceExample(conversation, views, pair, policy, reference));
+      examples.push(preferenceExample(conversation, viewsOf(), pair, policy, reference));
     }
     made.delete(conversation.root);
   }

@@ -3,7 +3,7 @@ import type { StepReport } from '../loop.ts';
 
 /** A mean reward margin beyond this, in nats, is no longer learnt from the difference of two turns. */
 const mostMargin = 20;
-/** Nats per token by which the chosen turns may have become less likely. */
+/** Nats per token by which the chosen turns may be less likely than under the reference. */
 const mostFall = 1;
 /** Fewer pairs than this are noise. */
 const fewestPairs = 32;
@@ -12,10 +12,14 @@ const shortTurn = 3;
 /** … and of less than this share of the rejected ones teach silence. */
 const shortShare = 0.25;
 
-/** A sentence for each guard that the steps of a training run into; `pairs` it trained on. */
-export function guardTraining(reports: readonly Pick<StepReport, 'figures'>[], pairs: number): string[] {
-  const [first, last] = [reports[0]!.figures, reports.at(-1)!.figures];
-  const fall = (first['logps/chosen']! - last['logps/chosen']!) / last['tokens/chosen']!;
+/** A sentence for each guard that the steps of a training with this β run into; `pairs` it trained on. */
+export function guardTraining(
+  reports: readonly Pick<StepReport, 'figures'>[],
+  pairs: number,
+  beta: number,
+): string[] {
+  const last = reports.at(-1)!.figures;
+  const fall = -last['rewards/chosen']! / beta / last['tokens/chosen']!;
   const meanOf = (name: string) =>
     reports.reduce((sum, { figures }) => sum + figures[name]!, 0) / reports.length;
   const [chosen, rejected] = [meanOf('tokens/chosen'), meanOf('tokens/rejected')];
@@ -25,7 +29,9 @@ export function guardTraining(reports: readonly Pick<StepReport, 'figures'>[], p
     words.push(`margin explosion: a mean reward margin of ${last['rewards/margins']!.toFixed(1)} nats`);
   }
   if (fall > mostFall) {
-    words.push(`collapse of the chosen turns: ${fall.toFixed(2)} nats per token less likely than at first`);
+    words.push(
+      `collapse of the chosen turns: ${fall.toFixed(2)} nats per token less likely than under the reference`,
+    );
   }
   if (chosen < shortTurn && chosen < shortShare * rejected) {
     words.push(

@@ -24,7 +24,7 @@ export interface DpoResult extends EpochsResult {
   readonly warnings: readonly string[];
 }
 
-/** As `trainEpochs`; rejects with `selection.empty`, too, when no pair is left. */
+/** As `trainEpochs`; rejects with `selection.empty`, too, when no pair is left, which ends a run. */
 export async function trainDpo(
   policy: DifferentiablePolicy,
   examples: readonly PreferenceExample[],
@@ -54,6 +54,6 @@ export async function trainDpo(
     pairs: fitting.length,
     tooLong: unlike.length - fitting.length,
     identical: examples.length - unlike.length,
-    warnings: guardTraining(reports, fitting.length),
+    warnings: guardTraining(reports, fitting.length, config.beta),
   };
 }

@@ -119,7 +119,7 @@ function computePass(
       'logps/chosen': share(chosen),
       'logps/rejected': share(rejected),
       nll_loss: share(tf.neg(tf.div(chosen, chosenTokens))),
-      /** An estimate from what the reference sampled, nats per token. */
+      // How much likelier the pairs' turns, which the reference said, are under it than under the policy, nats per token.
       'kl/reference': share(drift),
       'tokens/chosen': share(chosenTokens),
       'tokens/rejected': share(rejectedTokens),

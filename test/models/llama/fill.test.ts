@@ -16,6 +16,7 @@ test('a loop of any length is kept as means of equally many steps each', () => {
   assert.equal(fill.parts.slice(31), [62.5, 100], 'the last part is not full yet');
   for (let step = 65; step < 1000; step++) fill.add(7);
   assert.is(fill.steps, 1000);
+  assert.is(fill.rows, (64 * 63) / 2 + 100 + 935 * 7);
   assert.is(fill.parts.length, Math.ceil(1000 / 16));
   assert.is(fill.parts.at(-1), 7);
 });

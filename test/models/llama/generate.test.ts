@@ -378,4 +378,52 @@ test('an empty call is answered at once', async () => {
   policy.dispose();
 });
 
+test('a row without finite logits fails its own call, and the others go on', async () => {
+  const decoder: BlockDecoder = {
+    blockBytes: 1,
+    allocate: () => 1,
+    free: () => {},
+    read: (spans) => {
+      lengths = spans.map(({ start, ids }) => start + ids.length);
+    },
+    // The row that has come to 25 tokens has diverged.
+    logits: (rows) =>
+      rows.map((_, i) => plainLogits(Float32Array.of(0, 0, lengths[i] === 25 ? Number.NaN : 1))),
+    logprobs: () => new Float32Array(0),
+    dispose: () => {},
+  };
+  let lengths: number[] = [];
+  const limits = { stopIds: new Set<number>(), maxRows: 9, tokenBudget: 1e6, context: 1e6 };
+  const loop = new DecodeLoop({ ...limits, memory: new Memory(decoder, 0) });
+  const job = (id: string, prompt: number): PromptJob => ({
+    ...{ id, promptIds: Array.from({ length: prompt }, (_, token) => token), seed: 1 },
+    sampling: { ...greedy, maxTokens: 4 },
+  });
+  const [fine, broken] = [
+    loop.complete([job('fine', 3)]),
+    loop.complete([job('beside', 5), job('broken', 23)]),
+  ];
+  await rejectsWith(broken, 'model.failed', /Request "broken": .* not finite/);
+  assert.equal((await fine)[0]!.tokenIds, [2, 2, 2, 2]);
+});
+
+test('a closed session interrupts its calls and takes no more; an aborted call is none', async () => {
+  const policy = createTinyPolicy();
+  const session = policy.openSession();
+  const running = session.generate([request('abc', { maxTokens: 30 })]);
+  await new Promise((resolve) => setImmediate(resolve));
+  session.close();
+  await rejectsWith(running, 'interrupted', /interrupted/);
+  await rejectsWith(session.generate([request('abc')]), 'interrupted', /interrupted/);
+  assert.is(session.statistics.computed > 0, true);
+  const other = policy.openSession();
+  await rejectsWith(
+    other.generate([request('abc')], { signal: AbortSignal.abort() }),
+    'interrupted',
+    /interrupted/,
+  );
+  assert.is(other.statistics.computed, 0, 'nothing was read for it');
+  policy.dispose();
+});
+
 test.run();
