@@ -61,9 +61,9 @@ export function runExplorer(
     const rollOut = async ({ node, rollouts }: Expansion): Promise<Rollout[]> => {
       const episodes = rollouts.map((number) => episodeOf(node, number));
       const place = (turn: PlacedTurn) => search.place(turn);
-      await runCohort(episodes, { ...cohort, signal: stopped, forest, place }).forEach((message) =>
-        subscriber.next(message),
-      );
+      await runCohort(episodes, { ...cohort, signal: stopped, forest, place }).forEach((message) => {
+        subscriber.next(message);
+      });
       return rollouts.map((number, index) => {
         const dialogue = forest.trajectoryOf(episodes[index]!.id);
         if (dialogue === null) throw new Error(`Roll-out ${episodes[index]!.id} has no end.`);

@@ -387,7 +387,7 @@ test('calls that are under way together tell a new worker the past once, and wai
   replaced.take().answer(generation('one'));
   await settled();
   assert.equal(
-    replaced.open.map(({ command }) => (command as { requests: { id: string }[] }).requests[0]!.id),
+    replaced.open.map(({ command }) => command.type === 'generate' && command.requests[0]!.id),
     ['b', 'c'],
   );
   replaced.take().answer(generation('two'));

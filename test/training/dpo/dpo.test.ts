@@ -85,7 +85,9 @@ test('figures are what they are called', async () => {
   );
   let first: StepReport | undefined;
   await trainDpo(policy, [pair(0), pair(1)], { ...config, epochs: 1, beta: 0.3 }, createRng(1), {
-    onStep: (report) => void (first ??= report),
+    onStep: (report) => {
+      first ??= report;
+    },
   });
   const mean = (of: (chosen: number, rejected: number) => number) =>
     logprobs.reduce((sum, [chosen, rejected]) => sum + of(chosen, rejected) / 2, 0);

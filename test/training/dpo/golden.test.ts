@@ -35,7 +35,10 @@ function policyOf(values: number[][]): DifferentiablePolicy & { dispose(): void 
 /** The fixture's pairs: what is said after one token is the labels, one turn after the other. */
 function pairsOnLogits(): PreferenceExample[] {
   let next = 0;
-  const take = (count: number): number[] => logits.labels.slice(next, (next += count));
+  const take = (count: number): number[] => {
+    next += count;
+    return logits.labels.slice(next - count, next);
+  };
   const chosen = logits.chosenTokens.map(take);
   const rejected = logits.rejectedTokens.map(take);
   return chosen.map((chosenIds: number[], pair: number) => ({
