@@ -9,7 +9,7 @@ import type { Rng } from '../domain/rng.ts';
 import type { Trajectory } from '../domain/transcript.ts';
 import { loadTasks } from '../scenario/tasks.ts';
 import type { FormatPrompt, Scenario, Split } from '../scenario/types.ts';
-import { castsOf, episodesOf, foldDialogues, reported, rollOut } from './executor.ts';
+import { castsOf, episodesOf, foldDialogues, type RolloutEvent, rollOut, tellingEnds } from './executor.ts';
 
 export interface EvaluationPlan {
   /** First part of the nodes' ids; names their random draws too. */
@@ -52,7 +52,9 @@ export async function evaluateTeam(plan: EvaluationPlan): Promise<Evaluation> {
     rng,
     signal: plan.signal,
   });
-  const trajectories = await lastValueFrom(events.pipe(reported(progress), foldDialogues(), toArray()));
+  let closed = 0;
+  const told = tellingEnds<RolloutEvent>(() => progress.advance(++closed));
+  const trajectories = await lastValueFrom(events.pipe(told, foldDialogues(), toArray()));
   const figures = new TeamFigures();
   for (const trajectory of trajectories) figures.add(trajectory);
   progress.end(figures.summary());

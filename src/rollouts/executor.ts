@@ -8,7 +8,6 @@ import type { RunEvent, RunEventOf } from '../domain/events.ts';
 import { childId, rootId } from '../domain/ids.ts';
 import type { DialogueMessage } from '../domain/messages.ts';
 import type { GenerativeModel } from '../domain/model.ts';
-import type { Progress } from '../domain/progress.ts';
 import type { Rng } from '../domain/rng.ts';
 import type { Trajectory } from '../domain/transcript.ts';
 import type { NamedTask } from '../scenario/tasks.ts';
@@ -102,11 +101,10 @@ export function foldDialogues(forest: Forest = new Forest()): OperatorFunction<R
   return concatMap((event) => forest.take(event));
 }
 
-/** Tells how far the dialogues are; `done` of them are finished before the first event. */
-export function reported<Event extends RunEvent>(progress: Progress, done = 0) {
-  let closed = done;
-  return tap<Event>((event) => {
-    if (event.type === 'dialogue.closed') progress.advance(++closed);
+/** Tells of each dialogue's end. */
+export function tellingEnds<Event extends RunEvent>(onClosed: () => void) {
+  return tap<Event>(({ type }) => {
+    if (type === 'dialogue.closed') onClosed();
   });
 }
 

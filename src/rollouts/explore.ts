@@ -16,6 +16,7 @@ import type { LanguageModel, ScoringModel, SessionStatistics } from '../domain/m
 import type { Rng } from '../domain/rng.ts';
 import type { Scenario } from '../scenario/types.ts';
 import type { SearchConfig } from '../search/index.ts';
+import { tellingEnds } from './executor.ts';
 import { inOrder } from './work-queue.ts';
 
 /** As a roll-out's events, and the rewards of its dialogues. */
@@ -47,6 +48,8 @@ export interface ExplorePlan {
   /** The run's generator. */
   readonly rng: Rng;
   readonly signal?: AbortSignal | undefined;
+  /** Hears of each roll-out's end when it comes, which may be long before its events do. */
+  readonly onClosed?: () => void;
   /** Gets what the turns of a cohort cost. */
   readonly onMeasured?: (cost: SearchCost) => void;
 }
@@ -105,7 +108,9 @@ function exploreCohort(
     };
     signal?.addEventListener('abort', interrupt, { once: true });
     const places = Array.from({ length: together }, (_, place) => place);
-    const exploring = inOrder(places, trees, (_, tree) => runExplorer(tree, options)).subscribe({
+    const exploring = inOrder(places, trees, (_, tree) =>
+      runExplorer(tree, options).pipe(tellingEnds(() => plan.onClosed?.())),
+    ).subscribe({
       next: (event) => {
         naive += tokensRead(event);
         subscriber.next(event);

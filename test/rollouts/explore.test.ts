@@ -211,11 +211,14 @@ test('what all trees ask decodes in one session, and no tree waits for another',
     },
   };
   const costs: SearchCost[] = [];
+  let closedRollouts = 0;
   const seen = await eventsOf({
+    onClosed: () => void closedRollouts++,
     lanes: [{ cast: everyRole(scenario, slow), base: slow }],
     onMeasured: (cost) => costs.push(cost),
   });
   assert.equal(seen, events, 'and the log is in the order of the tasks');
+  assert.is(closedRollouts, 6 * 24);
   assert.equal([sessions, closed], [2, 2], 'one for the speakers, one for the base');
   const ofSlow = calls.flatMap((id, index) => (id.includes('train-00000') ? [index] : []));
   const others = calls.length - ofSlow.length;

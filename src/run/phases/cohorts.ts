@@ -3,7 +3,6 @@
 import { setImmediate as nextTick } from 'node:timers/promises';
 import { type Observable, tap } from 'rxjs';
 import type { RunEvent } from '../../domain/events.ts';
-import { reported } from '../../rollouts/executor.ts';
 import type { PhaseContext } from './context.ts';
 
 /** A phase that holds dialogues in cohorts. */
@@ -12,8 +11,8 @@ export interface CohortsPlan<Cohort> {
   readonly cohorts: Iterable<Cohort>;
   /** Dialogues of all of them. */
   readonly total: number;
-  /** Holds the cohorts that are left, of which `first` is the number of the first. */
-  hold(left: Iterable<Cohort>, first: number): Promise<Observable<RunEvent>>;
+  /** Holds the cohorts that are left, of which `first` is the number of the first; `onClosed` hears of each dialogue's end. */
+  hold(left: Iterable<Cohort>, first: number, onClosed: () => void): Promise<Observable<RunEvent>>;
   /** Takes in every event, whichever process held its dialogue. */
   take(event: RunEvent): void;
 }
@@ -38,11 +37,7 @@ export async function recordCohorts<Cohort>(
     if (signal?.aborted) break;
   }
   progress.advance(done);
-  const events = await hold({ [Symbol.iterator]: () => left }, first);
-  await events
-    .pipe(
-      tap((event) => run.record(event)),
-      reported(progress, done),
-    )
-    .forEach(take);
+  const onClosed = () => progress.advance(++done);
+  const events = await hold({ [Symbol.iterator]: () => left }, first, onClosed);
+  await events.pipe(tap((event) => run.record(event))).forEach(take);
 }

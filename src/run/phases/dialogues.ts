@@ -2,7 +2,7 @@
 import { chunk } from '../../domain/chunk.ts';
 import type { TeamPolicy } from '../../domain/ids.ts';
 import { TeamFigures } from '../../domain/metrics.ts';
-import { castsOf, episodesOf, rollOut } from '../../rollouts/executor.ts';
+import { castsOf, episodesOf, rollOut, tellingEnds } from '../../rollouts/executor.ts';
 import type { NamedTask } from '../../scenario/tasks.ts';
 import type { FormatPrompt } from '../../scenario/types.ts';
 import { recordCohorts } from './cohorts.ts';
@@ -28,7 +28,7 @@ export async function holdDialogues(context: PhaseContext, plan: DialoguesPlan):
     phase,
     cohorts: chunk(episodesOf({ ...plan, rng }), recipe.concurrency),
     total: plan.tasks.length * plan.samplesPerTask,
-    hold: async (cohorts, first) =>
+    hold: async (cohorts, first, onClosed) =>
       rollOut({
         phase,
         scenario,
@@ -39,7 +39,7 @@ export async function holdDialogues(context: PhaseContext, plan: DialoguesPlan):
         maxMessageTokens: recipe.maxMessageTokens,
         rng,
         signal,
-      }),
+      }).pipe(tellingEnds(onClosed)),
     take: (event) => {
       for (const dialogue of forest.take(event)) figures.add(dialogue);
     },

@@ -52,7 +52,7 @@ export async function search(
     phase: name,
     cohorts: chunk(trees, cohort),
     total: trees.length * expansions * rolloutsPerExpansion,
-    hold: async (cohorts, first) => {
+    hold: async (cohorts, first, onClosed) => {
       const casts = castsOf(scenario, await shelf.speakersOf(policy));
       const bases = await shelf.modelsOf(base.hash);
       return exploreTrees({
@@ -61,6 +61,7 @@ export async function search(
         memoryBytes: cacheMegabytes * 2 ** 20,
         search: searchConfigOf(recipe),
         maxMessageTokens: recipe.maxMessageTokens,
+        onClosed,
         onMeasured: (cost) => costs.push(cost),
       });
     },
