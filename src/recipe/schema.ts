@@ -19,6 +19,17 @@ const initialization = z.strictObject({
   temperature,
 });
 
+/** What any training with AdamW under a cosine has beside its rate. */
+const optimizer = {
+  warmupFraction: z.number().min(0).max(1).describe('Share of the steps with a rising learning rate.'),
+  floorFraction: z.number().min(0).max(1).describe('Where the cosine ends, as a share of learningRate.'),
+  weightDecay: z.number().min(0).describe('Decoupled weight decay of AdamW, matrices only.'),
+  clipNorm: z.number().gt(0).describe('Gradients are scaled down to this global L2 norm.'),
+  beta1: z.number().min(0).lt(1).describe('Memory of the mean gradient.'),
+  beta2: z.number().min(0).lt(1).describe('Memory of the mean squared gradient.'),
+  epsilon: z.number().gt(0).describe('Added to the denominator of AdamW.'),
+};
+
 const isft = z.strictObject({
   tasks: count().describe('Training tasks of each iteration, fresh ones every time.'),
   samplesPerTask,
@@ -83,13 +94,7 @@ const preference = {
     learningRate: z.number().gt(0).describe('Peak learning rate of AdamW; it decays as a cosine.'),
     epochs: count().describe('Passes over the pairs.'),
     batchSize: count().describe('Pairs per step.'),
-    warmupFraction: z.number().min(0).max(1).describe('Share of the steps with a rising learning rate.'),
-    floorFraction: z.number().min(0).max(1).describe('Where the cosine ends, as a share of learningRate.'),
-    weightDecay: z.number().min(0).describe('Decoupled weight decay of AdamW, matrices only.'),
-    clipNorm: z.number().gt(0).describe('Gradients are scaled down to this global L2 norm.'),
-    beta1: z.number().min(0).lt(1).describe('Memory of the mean gradient.'),
-    beta2: z.number().min(0).lt(1).describe('Memory of the mean squared gradient.'),
-    epsilon: z.number().gt(0).describe('Added to the denominator of AdamW.'),
+    ...optimizer,
     maxSequenceTokens: count().describe('A pair with a longer view is left out, tokens.'),
     tokensPerPass: count().describe('Tokens of one forward pass: bounds memory.'),
   }),
@@ -125,13 +130,7 @@ const common = {
     learningRate: z.number().gt(0).describe('Peak learning rate of AdamW; it decays as a cosine.'),
     epochs: count().describe('Passes over the selected dialogues.'),
     batchSize: count().describe('Views per step; each dialogue gives one for each agent.'),
-    warmupFraction: z.number().min(0).max(1).describe('Share of the steps with a rising learning rate.'),
-    floorFraction: z.number().min(0).max(1).describe('Where the cosine ends, as a share of learningRate.'),
-    weightDecay: z.number().min(0).describe('Decoupled weight decay of AdamW, matrices only.'),
-    clipNorm: z.number().gt(0).describe('Gradients are scaled down to this global L2 norm.'),
-    beta1: z.number().min(0).lt(1).describe('Memory of the mean gradient.'),
-    beta2: z.number().min(0).lt(1).describe('Memory of the mean squared gradient.'),
-    epsilon: z.number().gt(0).describe('Added to the denominator of AdamW.'),
+    ...optimizer,
     maxSequenceTokens: count().describe('Longer views lose their end, tokens.'),
     tokensPerPass: count().describe('Padded tokens of one forward pass: bounds memory.'),
   }),

@@ -1,5 +1,6 @@
 // Hyper-parameters of preference training, with defaults for the embedded model.
 import type { EpochsConfig } from '../epochs.ts';
+import { defaultSftConfig } from '../sft/config.ts';
 import type { PreferenceLoss } from './loss.ts';
 
 /** docs/method.md §7 lists the paper's values for 8 B parameters. */
@@ -9,6 +10,9 @@ export interface DpoConfig extends EpochsConfig, PreferenceLoss {
   /** Pairs that share a history share its forward and backward pass. */
   readonly packed: boolean;
 }
+
+// As in fine-tuning, for its reasons.
+const { warmupFraction, floorFraction, weightDecay, clipNorm, beta1, beta2, epsilon } = defaultSftConfig;
 
 export const defaultDpoConfig: DpoConfig = {
   loss: 'dpo',
@@ -20,13 +24,7 @@ export const defaultDpoConfig: DpoConfig = {
   learningRate: 1e-4,
   epochs: 1,
   batchSize: 32,
-  warmupFraction: 0.1,
-  floorFraction: 0,
-  weightDecay: 0,
-  clipNorm: 1,
-  beta1: 0.9,
-  beta2: 0.95,
-  epsilon: 1e-8,
+  ...{ warmupFraction, floorFraction, weightDecay, clipNorm, beta1, beta2, epsilon },
   maxSequenceTokens: 1024,
   tokensPerPass: 2048,
 };
