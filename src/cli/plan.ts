@@ -68,11 +68,10 @@ export function withEstimate(
     measured: (row) => {
       progress.measured(row);
       if (row.event !== 'evaluation' || row.phase !== plan[0]!.name || !(seconds > 0)) return;
-      const { tokens, n } = row as unknown as { tokens: number; n: number };
       const estimate = {
         dialogues: left,
-        tokens: Math.round(left * tokens),
-        seconds: Math.round((left * seconds) / n),
+        tokens: Math.round(left * Number(row.tokens)),
+        seconds: Math.round((left * seconds) / Number(row.n)),
       };
       output.say(
         `estimate: ${left} dialogues left, ${(estimate.tokens / 1000).toFixed(0)} k tokens and ${inWords(estimate.seconds)} if they are as long as the base's; training comes on top`,

@@ -1,6 +1,5 @@
 // Tree search over the turns of one task's dialogues, and the preference pairs of what it has grown.
 export type { SearchConfig } from './config.ts';
-export { isNearer } from './distance.ts';
 export {
   type DroppedPairs,
   keepPairs,

@@ -80,30 +80,32 @@ export function planPasses(
   batch: readonly TrainingSequence[],
   tokensPerPass: number,
 ): (readonly TrainingSequence[])[] {
-  const longestFirst = batch.toSorted((a, b) => b.tokenIds.length - a.tokenIds.length);
-  const fewest = fillPasses(longestFirst, tokensPerPass);
+  const lengthOf = ({ tokenIds }: TrainingSequence) => tokenIds.length;
+  const longestFirst = batch.toSorted((a, b) => lengthOf(b) - lengthOf(a));
+  const fewest = fillPasses(longestFirst, tokensPerPass, lengthOf);
   if (fewest.length <= 1) return fewest;
   // The smallest size with which their number, rounded up, is enough.
   const count = Math.ceil(fewest.length / passMultiple) * passMultiple;
   let [low, high] = [0, tokensPerPass];
   while (high - low > 1) {
     const middle = Math.floor((low + high) / 2);
-    if (fillPasses(longestFirst, middle).length <= count) high = middle;
+    if (fillPasses(longestFirst, middle, lengthOf).length <= count) high = middle;
     else low = middle;
   }
-  return fillPasses(longestFirst, high);
+  return fillPasses(longestFirst, high, lengthOf);
 }
 
-/** Fills one pass after the other up to the limit. */
-function fillPasses(longestFirst: readonly TrainingSequence[], tokensPerPass: number): TrainingSequence[][] {
-  const passes: TrainingSequence[][] = [];
-  for (const sequence of longestFirst) {
+/** Fills one pass after the other up to the limit; each item is padded to the length of its pass's first, the longest. */
+export function fillPasses<T>(
+  longestFirst: readonly T[],
+  tokensPerPass: number,
+  lengthOf: (item: T) => number,
+): T[][] {
+  const passes: T[][] = [];
+  for (const item of longestFirst) {
     const pass = passes.at(-1);
-    if (pass !== undefined && (pass.length + 1) * pass[0]!.tokenIds.length <= tokensPerPass) {
-      pass.push(sequence);
-    } else {
-      passes.push([sequence]);
-    }
+    if (pass !== undefined && (pass.length + 1) * lengthOf(pass[0]!) <= tokensPerPass) pass.push(item);
+    else passes.push([item]);
   }
   return passes;
 }

@@ -1,6 +1,12 @@
 import { test } from 'uvu';
 import * as assert from 'uvu/assert';
-import { bootstrapInterval, mean, standardDeviation, TeamFigures } from '../../src/domain/metrics.ts';
+import {
+  bootstrapInterval,
+  mean,
+  percentile,
+  standardDeviation,
+  TeamFigures,
+} from '../../src/domain/metrics.ts';
 import { createRng, type Rng } from '../../src/domain/rng.ts';
 import type { Trajectory, Turn } from '../../src/domain/transcript.ts';
 import { measureTeam } from '../support/metrics.ts';
@@ -103,6 +109,14 @@ test('figures that take in one dialogue after the other say how many failed, and
   assert.is(figures.summary(), '4 dialogues, 2 failed, the first with: no GPU');
   const all = [dialogue([3], 1), dialogue([], null), dialogue([5], 0.5), dialogue([], null)];
   assert.equal(figures.metrics(createRng(9)), measureTeam(all, createRng(9)));
+});
+
+test('a percentile is the least value that so many do not exceed', () => {
+  assert.is(percentile([5, 1, 4, 2, 3], 80), 4);
+  assert.is(percentile([5, 1, 4, 2, 3], 81), 5);
+  assert.is(percentile([5, 1, 4, 2, 3], 100), 5);
+  assert.is(percentile([5, 1, 4, 2, 3], 0.1), 1);
+  assert.is(percentile([7], 85), 7);
 });
 
 test.run();

@@ -7,12 +7,12 @@ import { systemClock } from '../../src/domain/clock.ts';
 import { pathTo } from '../../src/domain/conversation-tree.ts';
 import type { OptimaError } from '../../src/domain/errors.ts';
 import type { PolicyHash } from '../../src/domain/ids.ts';
+import { percentile } from '../../src/domain/metrics.ts';
 import { createRng } from '../../src/domain/rng.ts';
 import { messageTokens, viewOf } from '../../src/domain/transcript.ts';
 import { type LlamaPolicy, loadPolicy } from '../../src/models/llama/index.ts';
 import type { PreferenceRecipe } from '../../src/recipe/schema.ts';
 import { mayChoose, preferenceExample, searchConfigOf, searchedTrees } from '../../src/run/pairing.ts';
-import { percentile } from '../../src/run/phases/search.ts';
 import { keepPairs, pairsOf } from '../../src/search/index.ts';
 import { RunFolder } from '../../src/store/run-folder.ts';
 import { optimaHere, smallHybridRun, temporaryFolder, writeRandomCheckpoint } from '../support/run.ts';
@@ -188,14 +188,6 @@ test('the last turn of a dialogue at the turn cap may be chosen where the recipe
   assert.ok(capped.length > 0);
   const leaves = new Set(capped.map(({ leaf }) => leaf));
   for (const { id } of Object.values(conversation.turns)) assert.is(may(id), !leaves.has(id));
-});
-
-test('a percentile is the least value that so many do not exceed', () => {
-  assert.is(percentile([5, 1, 4, 2, 3], 80), 4);
-  assert.is(percentile([5, 1, 4, 2, 3], 81), 5);
-  assert.is(percentile([5, 1, 4, 2, 3], 100), 5);
-  assert.is(percentile([5, 1, 4, 2, 3], 0.1), 1);
-  assert.is(percentile([7], 85), 7);
 });
 
 test.run();

@@ -11,10 +11,11 @@ import type { PhaseContext } from './context.ts';
 
 /** Without any pair the iterations end with the policy before. Rejects with `interrupted` on abort. */
 export async function pair(
-  { run, recipe: any, scenario, rng, progress, signal }: PhaseContext,
+  context: PhaseContext,
   phase: PlannedPhases['pair'],
 ): Promise<PhaseOutputOf<'pair'>> {
-  const recipe = preferenceOf(any);
+  const { run, scenario, rng, progress, signal } = context;
+  const recipe = preferenceOf(context.recipe);
   const { name } = phase;
   const { from, keepShare: share, keepPer: per, ...thresholds } = recipe.pairs;
   const { trees } = run.outputOf({ name: phase.search, kind: 'search' })!;

@@ -4,7 +4,7 @@ import { chunk } from '../../domain/chunk.ts';
 import { OptimaError } from '../../domain/errors.ts';
 import type { PhaseOutputOf, RunEvent } from '../../domain/events.ts';
 import { type DialogueId, rootId } from '../../domain/ids.ts';
-import { mean, TeamFigures } from '../../domain/metrics.ts';
+import { mean, percentile, TeamFigures } from '../../domain/metrics.ts';
 import type { ScoringModel } from '../../domain/model.ts';
 import { messageTokens, type Trajectory, type Turn } from '../../domain/transcript.ts';
 import type { PlannedPhases } from '../../machines/index.ts';
@@ -88,12 +88,6 @@ function measurePilot({ run, recipe }: PhaseContext, { name, pilot }: PlannedPha
   }
   if (lengths.length > 0) return percentile(lengths, preferenceOf(recipe).search.pilotPercentile) + 1;
   throw new OptimaError('evaluation.empty', `${name}: all dialogues of ${pilot} failed.`);
-}
-
-/** The least value that at least `share` percent of the values do not exceed. */
-export function percentile(values: readonly number[], share: number): number {
-  const sorted = values.toSorted((a, b) => a - b);
-  return sorted[Math.max(0, Math.ceil((share / 100) * sorted.length) - 1)]!;
 }
 
 /** What the roll-outs of a search amount to, event by event. */

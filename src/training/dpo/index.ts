@@ -7,7 +7,7 @@ import type { StepReport } from '../loop.ts';
 import type { DifferentiablePolicy } from '../policy.ts';
 import type { DpoConfig } from './config.ts';
 import { guardTraining } from './guards.ts';
-import { dpoObjective, type PreferenceExample } from './objective.ts';
+import { dpoObjective, lengthOf, type PreferenceExample } from './objective.ts';
 
 export { type DpoConfig, defaultDpoConfig } from './config.ts';
 export type { PreferenceLoss } from './loss.ts';
@@ -33,10 +33,7 @@ export async function trainDpo(
   { onStep, ...options }: EpochsOptions<PreferenceExample> = {},
 ): Promise<DpoResult> {
   const unlike = examples.filter(({ chosenIds, rejectedIds }) => `${chosenIds}` !== `${rejectedIds}`);
-  const fitting = unlike.filter(
-    ({ promptIds, chosenIds, rejectedIds }) =>
-      promptIds.length + Math.max(chosenIds.length, rejectedIds.length) <= config.maxSequenceTokens,
-  );
+  const fitting = unlike.filter((example) => lengthOf(example) <= config.maxSequenceTokens);
   if (fitting.length === 0) {
     throw new OptimaError('selection.empty', `None of ${examples.length} pairs can be trained on.`);
   }

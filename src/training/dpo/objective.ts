@@ -1,7 +1,7 @@
 // The objective of preference training: the mean loss of pairs of turns.
 import type { TrainingSequence } from '../../domain/model.ts';
 import { tf, tokenNll } from '../../tensor/index.ts';
-import { padBatch } from '../batches.ts';
+import { fillPasses, padBatch } from '../batches.ts';
 import type { Objective, PassShare } from '../objective.ts';
 import { compareIds, packSequences } from '../packing.ts';
 import type { DifferentiablePolicy } from '../policy.ts';
@@ -46,19 +46,14 @@ export function dpoObjective({
   };
 }
 
-const lengthOf = ({ promptIds, chosenIds, rejectedIds }: PreferenceExample) =>
+/** Tokens of a pair's longer sequence. */
+export const lengthOf = ({ promptIds, chosenIds, rejectedIds }: PreferenceExample) =>
   promptIds.length + Math.max(chosenIds.length, rejectedIds.length);
 
 /** Each pair as two rows, padded to the longest of the pass. */
 function planPaddedPasses(batch: readonly PreferenceExample[], tokensPerPass: number): PreferenceExample[][] {
   const longestFirst = batch.toSorted((one, other) => lengthOf(other) - lengthOf(one));
-  const passes: PreferenceExample[][] = [];
-  for (const example of longestFirst) {
-    const pass = passes.at(-1);
-    if (pass !== undefined && 2 * (pass.length + 1) * lengthOf(pass[0]!) <= tokensPerPass) pass.push(example);
-    else passes.push([example]);
-  }
-  return passes;
+  return fillPasses(longestFirst, tokensPerPass, (pair) => 2 * lengthOf(pair));
 }
 
 /**
