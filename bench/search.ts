@@ -28,6 +28,7 @@ import { rankOptionsOf, rankTrajectories } from '../src/run/ranking.ts';
 import { scoreNewTurns } from '../src/run/readability.ts';
 import { loadScenario } from '../src/scenario/load.ts';
 import { loadTasks } from '../src/scenario/tasks.ts';
+import { messageCap } from '../src/scenario/types.ts';
 import { pairsOf } from '../src/search/index.ts';
 import { startEngine } from '../src/tensor/index.ts';
 import { dpoObjective } from '../src/training/dpo/index.ts';
@@ -57,7 +58,7 @@ async function planOf(count: number, overrides: Partial<ExplorePlan> = {}): Prom
   const rank = { ...rankOptionsOf(recipe, scenario), normaliser: 200 };
   return {
     ...{ phase, scenario, rng, first: 0, search: searchConfigOf(recipe), memoryBytes: 2 ** 28 },
-    ...{ temperature: recipe.search.temperature, maxMessageTokens: recipe.maxMessageTokens },
+    ...{ temperature: recipe.search.temperature, maxMessageTokens: messageCap(scenario, null) },
     together: recipe.search.together,
     cohorts: chunk(trees, recipe.search.cohort),
     lanes: castsOf(scenario, [policy]).map((cast) => ({ cast, base: policy })),

@@ -2,7 +2,17 @@
 // Alice may hold who directed the film, Bob where that director was born.
 import { agreement, compactFormats, defineScenario, dialogue, f1, generated, tagged } from 'optima-actors';
 import { demonstrate } from './two-hop-qa/demonstrator.ts';
-import { makeTask, type TwoHopTask } from './two-hop-qa/world.ts';
+import {
+  commonRelations,
+  makeTask,
+  type Relation,
+  rareRelations,
+  relations,
+  type TwoHopTask,
+} from './two-hop-qa/world.ts';
+
+const tasksAbout = (relations: readonly Relation[]) =>
+  generated((rng, split) => makeTask({ facts: [6, 12], relations }, rng, split));
 
 const view = (self: string, partner: string, task: TwoHopTask, facts: readonly string[]) =>
   [
@@ -16,7 +26,9 @@ export default defineScenario({
   name: 'two-hop-qa',
   kind: 'information-exchange',
   description: 'Two agents, each with half of the facts, answer a question that needs one fact from either.',
-  tasks: generated(makeTask),
+  tasks: tasksAbout(relations),
+  // To see what a team that was trained on the one half makes of relation words that it has not met in training.
+  variants: { common: tasksAbout(commonRelations), rare: tasksAbout(rareRelations) },
   roles: {
     alice: { sees: (task) => view('Alice', 'Bob', task, task.left) },
     bob: { sees: (task) => view('Bob', 'Alice', task, task.right) },
@@ -27,5 +39,5 @@ export default defineScenario({
   metric: f1,
   reward: { lambdaToken: 0.6, lambdaLoss: 0.1 },
   formats: compactFormats,
-  demonstrate,
+  demonstrate: (task, rng) => demonstrate(task, rng, [2, 3]),
 });

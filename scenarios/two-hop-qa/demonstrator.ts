@@ -14,6 +14,8 @@ interface Style {
   answer(name: string): string;
   /** Between the parts of one message. */
   readonly separator: string;
+  /** Whether an answer stands alone, without the fact it rests on. */
+  readonly bare?: boolean;
 }
 
 const tag = (name: string) => `<A> ${name}</A>`;
@@ -90,17 +92,35 @@ const styles: Readonly<Record<string, Style>> = {
     (a) => `x = ${a}`,
     '\n',
   ),
+  pairs: style(
+    (f) => `${f.subject} ${f.object}`,
+    (t) => `${t}?`,
+    (a) => a,
+    ', ',
+  ),
+  names: {
+    ...style(
+      (f) => f.object,
+      () => '?',
+      (a) => a,
+      ', ',
+    ),
+    bare: true,
+  },
 };
 
 const plainShare = 0.5;
 const carefulShare = { plain: 0.35, formatted: 0.45 } as const;
 
+/** How many of its facts a hasty speaker recites. */
+export type Recital = readonly [least: number, most: number];
+
 /** One dialogue about the task, as the untrained team would hold it. */
-export function demonstrate(task: TwoHopTask, rng: Rng): Demonstration<Speaker> {
+export function demonstrate(task: TwoHopTask, rng: Rng, recital: Recital): Demonstration<Speaker> {
   const format = rng.next() < plainShare ? null : rng.pick(compactFormats);
   const careful = rng.next() < (format === null ? carefulShare.plain : carefulShare.formatted);
   const voice = format === null ? plainVoice(task, rng) : formatVoice(styles[format.name]!);
-  const texts = careful ? carefulDialogue(task, voice) : hastyDialogue(task, voice, rng);
+  const texts = careful ? carefulDialogue(task, voice) : hastyDialogue(task, voice, rng, recital);
   return { format, turns: texts.map((text, index) => ({ speaker: speakerOf(index), text })) };
 }
 
@@ -139,9 +159,9 @@ function carefulDialogue(task: TwoHopTask, voice: Voice): string[] {
  * Alice recites and, if she holds any fact of the relation that was asked for, answers with the first of
  * them; else she recites and Bob does. Whoever has no such fact takes the first fact of all.
  */
-function hastyDialogue(task: TwoHopTask, voice: Voice, rng: Rng): string[] {
+function hastyDialogue(task: TwoHopTask, voice: Voice, rng: Rng, [least, most]: Recital): string[] {
   const guessOf = (speaker: Speaker) => task.facts[speaker].find((fact) => fact.relation === task.second);
-  const some = (speaker: Speaker) => task.facts[speaker].slice(0, 2 + rng.int(2));
+  const some = (speaker: Speaker) => task.facts[speaker].slice(0, least + rng.int(most - least + 1));
   const aliceGuess = guessOf('alice');
   if (aliceGuess !== undefined) {
     return [
@@ -160,9 +180,10 @@ function hastyDialogue(task: TwoHopTask, voice: Voice, rng: Rng): string[] {
 }
 
 function formatVoice(style: Style): Voice {
-  // An answer stands behind the fact it rests on, in compact formats as in plain talk: looking a fact up and
-  // copying from it are two steps, and the model takes one at a time.
-  const conclude = (reason: Fact) => `${style.tell(reason)}${style.separator}${style.answer(reason.object)}`;
+  // Most often an answer stands behind the fact it rests on, in compact formats as in plain talk: looking a fact up and
+  // copying from it are two steps, and the model likes to take one at a time.
+  const conclude = (reason: Fact) =>
+    `${style.bare ? '' : `${style.tell(reason)}${style.separator}`}${style.answer(reason.object)}`;
   return {
     share: (_s, _t, fact) => style.tell(fact),
     request: (_s, _t, relation, subject) => style.ask(relation, subject),

@@ -1,4 +1,4 @@
-// The world of two-hop-qa: invented people, films, books and cities, the facts about them, and the tasks.
+// The world of two-hop-qa and pages-qa: invented people, films, books and cities, the facts about them, and the tasks.
 // Names are two invented words and belong to one split for good, so that a name met in the test split was
 // never seen in training: an agent can only read it from its prompt.
 import { type Rng, type Split, splitOf } from 'optima-actors';
@@ -54,6 +54,11 @@ export const relations: readonly Relation[] = [
   relation('founder', 'city', 'person'),
 ];
 
+/** The relations in two halves that share no word: what a team learnt of one can be tried on the other. */
+const rareNouns = ['star', 'editor', 'home', 'mentor', 'founder'];
+export const rareRelations = relations.filter(({ noun }) => rareNouns.includes(noun));
+export const commonRelations = relations.filter((each) => !rareRelations.includes(each));
+
 const firstWords = words(`
   Bam Bir Buk Bul Cen Cir Cit Cor Das Dek Dib Dit Dun Dur Dus Dut Fan Fes Fet Fib Fis Fon Ged Gib Gil
   Gin Gir Gis Gon Gud Guk Gul Gus Hal Hek Hob Hon Hud Huk Hum Hur Jeb Jek Jir Jos Juk Jur Kak Kal Keg
@@ -92,11 +97,22 @@ const aliases: Record<Kind, (name: string) => readonly string[]> = {
 export const sentence = ({ relation: { noun }, subject, object }: Fact) =>
   `The ${noun} of ${subject} is ${object}.`;
 
-/** A task with 6 to 12 facts: two that answer the question, look-alikes that do not, and unrelated ones. */
-export function makeTask(rng: Rng, split: Split): TwoHopTask {
+/** What the tasks of a scenario are drawn from. */
+export interface World {
+  /** Facts of a task, both agents' together. */
+  readonly facts: readonly [least: number, most: number];
+  readonly relations: readonly Relation[];
+}
+
+/** A task of the world: two facts that answer the question, look-alikes that do not, and unrelated ones. */
+export function makeTask(
+  { facts: [least, most], relations: known }: World,
+  rng: Rng,
+  split: Split,
+): TwoHopTask {
   const names = nameSource(rng.split('names'), split);
-  const first = rng.pick(relations);
-  const second = rng.pick(relations.filter((next) => next.from === first.to));
+  const first = rng.pick(known.filter(({ to }) => known.some(({ from }) => from === to)));
+  const second = rng.pick(known.filter((next) => next.from === first.to));
   const topic = names(first.from);
   const bridge = names(first.to);
   const answer = names(second.to);
@@ -105,7 +121,7 @@ export function makeTask(rng: Rng, split: Split): TwoHopTask {
     { relation: second, subject: bridge, object: answer },
   ] as const;
 
-  const total = 6 + rng.int(7);
+  const total = least + rng.int(most - least + 1);
   const distractors: Fact[] = [];
   for (let chain = 0; chain < 2; chain++) {
     // A look-alike chain: the same two relations about others.
@@ -115,7 +131,7 @@ export function makeTask(rng: Rng, split: Split): TwoHopTask {
     distractors.push({ relation: second, subject: object, object: names(second.to) });
   }
   while (distractors.length < total - 2) {
-    const other = rng.pick(relations.filter((candidate) => candidate !== first && candidate !== second));
+    const other = rng.pick(known.filter((candidate) => candidate !== first && candidate !== second));
     distractors.push({ relation: other, subject: names(other.from), object: names(other.to) });
   }
 

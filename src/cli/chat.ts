@@ -9,10 +9,9 @@ import { childId, type PolicyHash, rootId } from '../domain/ids.ts';
 import type { DialogueMessage } from '../domain/messages.ts';
 import type { GenerativeModel } from '../domain/model.ts';
 import { createRng } from '../domain/rng.ts';
-import { presetRecipe } from '../recipe/presets.ts';
 import { loadScenario } from '../scenario/load.ts';
 import { loadTasks } from '../scenario/tasks.ts';
-import type { Scenario, Split } from '../scenario/types.ts';
+import { messageCap, type Scenario, type Split } from '../scenario/types.ts';
 import { interruptible } from './interrupt.ts';
 import { openEngine, openModel } from './model.ts';
 import {
@@ -87,7 +86,7 @@ export function addChat(program: Command): void {
                 temperature: 0,
                 topP: 1,
                 topK: 0,
-                maxTokens: presetRecipe('quick').maxMessageTokens,
+                maxTokens: messageCap(scenario, null),
               },
               rng: rng.split('nodes'),
               signal,

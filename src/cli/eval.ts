@@ -4,7 +4,7 @@ import type { GenerativeModel } from '../domain/model.ts';
 import { createRng } from '../domain/rng.ts';
 import { presetRecipe } from '../recipe/presets.ts';
 import { loadScenario } from '../scenario/load.ts';
-import type { Split } from '../scenario/types.ts';
+import { messageCap, type Split } from '../scenario/types.ts';
 import type { PolicyHost } from '../workers/index.ts';
 import { interruptible } from './interrupt.ts';
 import { openEngines, openModel } from './model.ts';
@@ -24,7 +24,7 @@ import { sayMetrics, sayTranscripts, summaryMetrics } from './report.ts';
 interface EvalOptions {
   readonly split: Split;
   readonly tasks: number;
-  readonly maxTokens: number;
+  readonly maxTokens?: number;
   readonly show: number;
   readonly seed: number;
   readonly model?: string;
@@ -43,9 +43,8 @@ export function addEval(program: Command): void {
     .option('--tasks <n>', 'tasks, the first ones of the split', wholeNumber('--tasks', 1), 100)
     .option(
       '--max-tokens <n>',
-      'cap on one message',
+      "cap on one message (default: the scenario's)",
       wholeNumber('--max-tokens', 1),
-      defaults.maxMessageTokens,
     )
     .option('--show <n>', 'dialogues to print', wholeNumber('--show', 0), 3)
     .addOption(seedOption(defaults.seed))
@@ -74,7 +73,7 @@ export function addEval(program: Command): void {
               models,
               split: options.split,
               count: options.tasks,
-              maxMessageTokens: options.maxTokens,
+              maxMessageTokens: messageCap(scenario, options.maxTokens ?? null),
               concurrency: defaults.concurrency,
               rng: createRng(options.seed),
               progress: output.progress,

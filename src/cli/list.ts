@@ -17,9 +17,11 @@ export function addList(program: Command): void {
         const found = await listScenarios();
         for (const [name, file] of found) {
           try {
-            const { kind, description } = (await loadScenario(file)).scenario;
-            rows.push([name, `${kind}: ${description}`]);
-            output.emit({ event: 'scenario', name, kind, description, file });
+            const { kind, description, variants = {} } = (await loadScenario(file)).scenario;
+            const names = Object.keys(variants);
+            const also = names.map((variant) => `${name}:${variant}`).join(', ');
+            rows.push([name, `${kind}: ${description}${also && ` Variants: ${also}.`}`]);
+            output.emit({ event: 'scenario', name, kind, description, variants: names, file });
           } catch (error) {
             // One broken file must not hide the others.
             if (!(error instanceof OptimaError)) throw error;

@@ -8,8 +8,8 @@ import { formatTable, type Output } from './output.ts';
 
 /** The figures that every summary object carries. */
 export function summaryMetrics(metrics: TeamMetrics) {
-  const { f1, exactMatch, tokens, agreement, turns, n } = machineFigures(metrics);
-  return { f1, exactMatch, tokens, agreement, turns, n };
+  const { f1, exactMatch, tokens, medianTokens, p95Tokens, agreement, turns, n } = machineFigures(metrics);
+  return { f1, exactMatch, tokens, medianTokens, p95Tokens, agreement, turns, n };
 }
 
 const percent = (share: number) => `${(100 * share).toFixed(1)} %`;
@@ -24,6 +24,7 @@ function figures(metrics: TeamMetrics, metricName: string): readonly (readonly [
     ['  95 % interval', `${low.toFixed(3)} – ${high.toFixed(3)}`],
     ['exact match', percent(metrics.exactMatch)],
     ['tokens per dialogue', metrics.tokens.toFixed(1)],
+    ['  median, 95th percentile', `${metrics.medianTokens}, ${metrics.p95Tokens}`],
     ['agreement', percent(metrics.agreement)],
     ['turns', metrics.turns.toFixed(2)],
     ['dialogues', String(metrics.n)],

@@ -12,7 +12,7 @@ import { applySettings, type Recipe, recipeKeys, recipeNames, recipeSchema } fro
 import { machineIteration, machinePolicy } from '../run/figures.ts';
 import { planIterations, planRun } from '../run/plan.ts';
 import { hashTasks } from '../run/tasks.ts';
-import { type LoadedScenario, loadScenario } from '../scenario/load.ts';
+import { type LoadedScenario, loadScenario, pathOf } from '../scenario/load.ts';
 import { formatVersion, type Manifest, readManifest } from '../store/manifest.ts';
 import { RunFolder } from '../store/run-folder.ts';
 import type { PolicyHost } from '../workers/index.ts';
@@ -89,7 +89,7 @@ async function start(
   const tasks = await hashTasks(loaded.scenario, recipe);
   const { engine, startHost } = await openEngines(options, output);
   const { policy: base, folder } = await openPolicy(options);
-  const id = createRunId(loaded.scenario.name, recipe.recipe, recipe.seed);
+  const id = createRunId(loaded.scenario.name.replace(':', '-'), recipe.recipe, recipe.seed);
   const manifest: Manifest = {
     format: formatVersion,
     version: packageVersion(),
@@ -124,7 +124,7 @@ async function resume(
   if (name !== undefined && name !== manifest.scenario.name) {
     throw new OptimaError('usage', `${folder} is a run of "${manifest.scenario.name}", not of "${name}".`);
   }
-  const loaded = await loadScenario(manifest.scenario.file);
+  const loaded = await loadScenario(pathOf(manifest.scenario.file, manifest.scenario.name));
   if (hashFile(loaded.file) !== manifest.scenario.hash) {
     throw new OptimaError('run.diverged', `${loaded.file} was changed since the run began.`, {
       hint: 'Restore it, or start a new run.',

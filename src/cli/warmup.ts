@@ -3,8 +3,9 @@ import { cpus } from 'node:os';
 import path from 'node:path';
 import type { Command } from 'commander';
 import { loadScenario } from '../scenario/load.ts';
+import type { PolicyHost } from '../workers/index.ts';
 import { interruptible } from './interrupt.ts';
-import { openEngine } from './model.ts';
+import { openEngines, openPolicy } from './model.ts';
 import {
   type Backend,
   backendOption,
@@ -12,6 +13,7 @@ import {
   positiveNumber,
   seedOption,
   wholeNumber,
+  workersOption,
 } from './options.ts';
 import { withOutput } from './output.ts';
 
@@ -23,7 +25,9 @@ interface WarmupOptions {
   readonly learningRate: number;
   readonly saveEvery: number;
   readonly seed: number;
+  readonly initFrom?: string;
   readonly backend?: Backend;
+  readonly workers?: number;
   readonly json?: boolean;
 }
 
@@ -33,6 +37,7 @@ export function addWarmup(program: Command): void {
     .argument('<scenario...>', 'scenarios with a demonstrator')
     .description("make a base checkpoint from scratch from the scenarios' demonstrations")
     .requiredOption('--out <folder>', 'folder of the checkpoint')
+    .option('--init-from <folder>', 'checkpoint to go on from, instead of new weights')
     .option('--steps <n>', 'optimizer steps', wholeNumber('--steps', 1), 10_000)
     .option('--dialogues <n>', 'dialogues of one step', wholeNumber('--dialogues', 1), 10)
     .option('--echo-steps <n>', 'most steps spent on learning to copy', wholeNumber('--echo-steps', 0), 800)
@@ -40,48 +45,65 @@ export function addWarmup(program: Command): void {
     .option('--save-every <n>', 'steps between saves', wholeNumber('--save-every', 1), 200)
     .addOption(seedOption(1))
     .addOption(backendOption())
+    .addOption(workersOption())
     .addOption(jsonOption())
     .action((names: string[], options: WarmupOptions) =>
       withOutput(options, (output) =>
         interruptible(output, async (signal) => {
           const scenarios = [];
           for (const name of names) scenarios.push((await loadScenario(name)).scenario);
-          const engine = await openEngine(options, output);
+          const { engine, startHost } = await openEngines(options, output);
           const { tinyArchitecture, warmUp } = await import('../warmup/warmup.ts');
-          output.progress.begin('warmup', options.steps, 'steps');
-          const policy = await warmUp({
-            scenarios,
-            seed: options.seed,
-            steps: options.steps,
-            dialoguesPerStep: options.dialogues,
-            echoSteps: options.echoSteps,
-            learningRate: options.learningRate,
-            saveEvery: options.saveEvery,
-            out: path.resolve(options.out),
-            architecture: tinyArchitecture,
-            command: ['npx optima', ...process.argv.slice(2)].join(' '),
-            engine: `engine: ${engine.description}, ${cpus()[0]?.model.trim()}, Node ${process.version}`,
-            signal,
-            onStep: (step) => {
-              output.progress.advance(step.step);
-              if (step.validationLoss === null) return;
-              output.emit({ event: 'step', ...step });
-              output.say(
-                `step ${step.step}: loss ${step.loss.toFixed(3)}, held out ${step.validationLoss.toFixed(3)}`,
-              );
-            },
-          });
-          output.progress.end(`policy ${policy.hash}`);
-          output.emit({
-            event: 'summary',
-            scenarios: scenarios.map(({ name }) => name),
-            steps: options.steps,
-            seed: options.seed,
-            seconds: Math.round(process.uptime()),
-            out: options.out,
-            policy: policy.hash,
-          });
-          policy.dispose();
+          const { sftObjective } = await import('../training/sft/index.ts');
+          const initFrom =
+            options.initFrom === undefined
+              ? undefined
+              : (await openPolicy({ model: options.initFrom })).policy;
+          const folder = path.resolve(options.out);
+          let host: PolicyHost | undefined;
+          try {
+            output.progress.begin('warmup', options.steps, 'steps');
+            const policy = await warmUp({
+              initFrom,
+              gradientsOf: async (policy) => {
+                host = await startHost(policy);
+                return host.gradientsOf(sftObjective, { folder, hash: policy.hash }, policy);
+              },
+              scenarios,
+              seed: options.seed,
+              steps: options.steps,
+              dialoguesPerStep: options.dialogues,
+              echoSteps: options.echoSteps,
+              learningRate: options.learningRate,
+              saveEvery: options.saveEvery,
+              out: folder,
+              architecture: tinyArchitecture,
+              command: ['npx optima', ...process.argv.slice(2)].join(' '),
+              engine: `engine: ${engine.description}, ${cpus()[0]?.model.trim()}, Node ${process.version}`,
+              signal,
+              onStep: (step) => {
+                output.progress.advance(step.step);
+                if (step.validationLoss === null) return;
+                output.emit({ event: 'step', ...step });
+                output.say(
+                  `step ${step.step}: loss ${step.loss.toFixed(3)}, held out ${step.validationLoss.toFixed(3)}`,
+                );
+              },
+            });
+            output.progress.end(`policy ${policy.hash}`);
+            output.emit({
+              event: 'summary',
+              scenarios: scenarios.map(({ name }) => name),
+              steps: options.steps,
+              seed: options.seed,
+              seconds: Math.round(process.uptime()),
+              out: options.out,
+              policy: policy.hash,
+            });
+            policy.dispose();
+          } finally {
+            await host?.stop();
+          }
         }),
       ),
     );

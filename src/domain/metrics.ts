@@ -12,6 +12,12 @@ export interface TeamMetrics {
   readonly exactMatch: number;
   /** Mean message tokens per dialogue. */
   readonly tokens: number;
+  /** Half of the dialogues have no more tokens than this; 0 without dialogues. */
+  readonly medianTokens: number;
+  /** Nor have 95 of a hundred more than this: where a few dialogues go round in circles, the mean alone hides it. */
+  readonly p95Tokens: number;
+  /** Tokens of the shortest dialogue whose answer is one of the right ones; null without any. */
+  readonly shortestRight: number | null;
   /** Share of dialogues that ended in agreement. */
   readonly agreement: number;
   /** Mean messages per dialogue. */
@@ -29,7 +35,7 @@ export function mean(values: readonly number[]): number {
 
 /** The least value that at least `share` percent of the values do not exceed. */
 export function percentile(values: readonly number[], share: number): number {
-  const sorted = values.toSorted((a, b) => a - b);
+  const sorted = Float64Array.from(values).sort();
   return sorted[Math.max(0, Math.ceil((share / 100) * sorted.length) - 1)]!;
 }
 
@@ -66,7 +72,9 @@ export function bootstrapInterval(
 /** Takes in dialogues one by one and keeps of each what the figures need: a few numbers. */
 export class TeamFigures {
   readonly #scores: number[] = [];
-  readonly #sums = { exactMatch: 0, tokens: 0, agreement: 0, turns: 0 };
+  readonly #tokens: number[] = [];
+  readonly #sums = { exactMatch: 0, agreement: 0, turns: 0 };
+  #shortestRight: number | null = null;
   /** Dialogues without a verdict. */
   failed = 0;
   /** Why the first of them failed. */
@@ -84,8 +92,10 @@ export class TeamFigures {
       return;
     }
     this.#scores.push(verdict.taskScore);
+    const tokens = messageTokens(turns);
+    this.#tokens.push(tokens);
+    if (verdict.exactMatch) this.#shortestRight = Math.min(tokens, this.#shortestRight ?? tokens);
     this.#sums.exactMatch += Number(verdict.exactMatch);
-    this.#sums.tokens += messageTokens(turns);
     this.#sums.agreement += Number(outcome === 'agreed');
     this.#sums.turns += turns.length;
   }
@@ -104,7 +114,10 @@ export class TeamFigures {
       taskScore: mean(this.#scores),
       taskScoreInterval: bootstrapInterval(this.#scores, rng),
       exactMatch: share(this.#sums.exactMatch),
-      tokens: share(this.#sums.tokens),
+      tokens: mean(this.#tokens),
+      medianTokens: n === 0 ? 0 : percentile(this.#tokens, 50),
+      p95Tokens: n === 0 ? 0 : percentile(this.#tokens, 95),
+      shortestRight: this.#shortestRight,
       agreement: share(this.#sums.agreement),
       turns: share(this.#sums.turns),
       n,

@@ -26,7 +26,7 @@ const common = {
   reward: { lambdaToken: null, lambdaLoss: null, lossFloor: 0.1 },
   eligible: { emptyMessage: false, repetition: false, cappedMessage: false, turnCap: true },
   sft: defaultSftConfig,
-  maxMessageTokens: 96,
+  maxMessageTokens: null,
   evaluation: { tasks: 200, validationTasks: 0 },
   keep: 'last' as const,
   concurrency: 64,

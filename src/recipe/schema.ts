@@ -134,7 +134,9 @@ const common = {
     maxSequenceTokens: count().describe('Longer views lose their end, tokens.'),
     tokensPerPass: count().describe('Padded tokens of one forward pass: bounds memory.'),
   }),
-  maxMessageTokens: count().describe('Cap on one message, tokens, its end included.'),
+  maxMessageTokens: count()
+    .nullable()
+    .describe("Cap on one message, tokens, its end included; null: the scenario's own."),
   evaluation: z.strictObject({
     tasks: count().describe('Test tasks on which base and trained team are compared, temperature 0.'),
     validationTasks: count(0).describe('Validation tasks after each iteration; 0: none.'),

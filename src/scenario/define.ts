@@ -1,6 +1,6 @@
 // `defineScenario`: the one function a scenario file calls. Checks what the types cannot.
 import { nearest, OptimaError } from '../domain/errors.ts';
-import type { Scenario, ScenarioDefinition } from './types.ts';
+import type { Scenario, ScenarioDefinition, TaskSource } from './types.ts';
 
 /** What a definition must hold, and as what: a JavaScript file has met no type checker. */
 const parts = [
@@ -23,6 +23,8 @@ const parts = [
   ['formats', 'list'],
 ] as const;
 
+const namePattern = /^[a-z0-9]+(-[a-z0-9]+)*$/;
+
 const typeOf = (value: unknown) => (Array.isArray(value) ? 'list' : value === null ? 'null' : typeof value);
 
 /**
@@ -35,7 +37,7 @@ export function defineScenario<Task, const Role extends string>(
   const fail = (field: string, problem: string, hint?: string): never => {
     throw new OptimaError('scenario.invalid', `Scenario "${definition.name}": ${field} ${problem}`, { hint });
   };
-  if (!/^[a-z0-9]+(-[a-z0-9]+)*$/.test(definition.name ?? '')) {
+  if (!namePattern.test(definition.name ?? '')) {
     fail('name', 'must be lower-case words joined by hyphens.');
   }
   const require = (field: string, value: unknown, type: string) => {
@@ -49,6 +51,13 @@ export function defineScenario<Task, const Role extends string>(
     const [name, part] = field.split('.') as [keyof typeof definition, string?];
     const value: unknown = definition[name];
     require(field, part === undefined ? value : (value as Record<string, unknown>)[part], type);
+  }
+  for (const [variant, source] of Object.entries<unknown>(definition.variants ?? {})) {
+    if (!namePattern.test(variant)) {
+      fail(`variant ${JSON.stringify(variant)}`, 'must be lower-case words joined by hyphens.');
+    }
+    require(`variants.${variant}`, source, 'object');
+    require(`variants.${variant}.load`, (source as TaskSource<Task>).load, 'function');
   }
   const roles = Object.keys(definition.roles);
   for (const [role, { sees }] of Object.entries<{ sees: unknown }>(definition.roles)) {
@@ -77,6 +86,10 @@ export function defineScenario<Task, const Role extends string>(
   }
   if (!Number.isInteger(maxTurns) || maxTurns < 2) {
     fail('protocol.maxTurns', `must be a whole number of at least 2, not ${maxTurns}.`);
+  }
+  const { maxMessageTokens } = definition;
+  if (maxMessageTokens !== undefined && !(Number.isInteger(maxMessageTokens) && maxMessageTokens >= 1)) {
+    fail('maxMessageTokens', `must be a whole number of at least 1, not ${maxMessageTokens}.`);
   }
   for (const field of ['lambdaToken', 'lambdaLoss'] as const) {
     const weight = definition.reward[field];

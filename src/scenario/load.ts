@@ -15,17 +15,41 @@ const packageEntry = join(packageFolder, 'src', 'index.ts');
 
 /** A scenario and the file it came from. */
 export interface LoadedScenario {
+  /** With a variant's tasks its name is `scenario:variant`. */
   readonly scenario: Scenario;
   readonly file: string;
 }
 
 /**
  * Loads the scenario named on the command line: a path to a file, or a name looked up in `./scenarios` and
- * then among the scenarios of this package. A TypeScript file is type-checked first. Throws `scenario.invalid` when
- * there is no such file or it does not export a scenario, `scenario.types` with the first type error.
+ * then among the scenarios of this package; behind a colon, the name of one of its variants. A TypeScript file is
+ * type-checked first. Throws `scenario.invalid` when there is no such file or variant or it does not export a scenario,
+ * `scenario.types` with the first type error.
  */
 export async function loadScenario(nameOrPath: string): Promise<LoadedScenario> {
-  const file = await findScenario(nameOrPath);
+  const [, plain = nameOrPath, variant] = /^(.+):([^:\\/]*)$/.exec(nameOrPath) ?? [];
+  const loaded = await loadFile(await findScenario(plain));
+  return variant === undefined ? loaded : withVariant(loaded, variant);
+}
+
+/** What loads a scenario again that came from `file` under this name, which may say a variant. */
+export const pathOf = (file: string, name: string): string =>
+  name.includes(':') ? `${file}${name.slice(name.indexOf(':'))}` : file;
+
+function withVariant({ scenario, file }: LoadedScenario, variant: string): LoadedScenario {
+  const known = Object.keys(scenario.variants ?? {});
+  if (!known.includes(variant)) {
+    const guess = nearest(variant, known);
+    const listed = known.length === 0 ? 'It has none.' : `Known: ${known.join(', ')}.`;
+    throw new OptimaError('scenario.invalid', `Scenario "${scenario.name}" has no variant "${variant}".`, {
+      hint: guess ? `Did you mean "${scenario.name}:${guess}"?` : listed,
+    });
+  }
+  const tasks = scenario.variants![variant]!;
+  return { scenario: { ...scenario, name: `${scenario.name}:${variant}`, tasks }, file };
+}
+
+async function loadFile(file: string): Promise<LoadedScenario> {
   if (file.endsWith('ts')) await checkScenarioTypes(file);
   resolvePackageFrom(file);
   const inFile = (error: OptimaError) =>

@@ -84,12 +84,16 @@ export interface ScenarioDefinition<Task, Role extends string> {
   /** One sentence for `optima list`. */
   readonly description: string;
   readonly tasks: TaskSource<Task>;
+  /** Other tasks of the same shape, by name: the scenario `a` with the variant `b` is called `a:b` on the command line. */
+  readonly variants?: Readonly<Record<string, TaskSource<NoInfer<Task>>>>;
   readonly roles: { readonly [R in Role]: RoleDefinition<NoInfer<Task>> };
   readonly protocol: Protocol<NoInfer<Role>>;
   readonly answer: AnswerParser;
   /** The answers counted as right, the canonical one first. */
   answers(task: NoInfer<Task>): readonly string[];
   readonly metric: Metric;
+  /** Cap on one message, tokens, its end included, where a recipe does not set it. Default 96. */
+  readonly maxMessageTokens?: number;
   /** The λ of Eq. 1, where a recipe does not set them. */
   readonly reward: { readonly lambdaToken: number; readonly lambdaLoss: number };
   /** The pool initialization draws from. May be empty: then every dialogue is plain. */
@@ -101,6 +105,10 @@ export interface ScenarioDefinition<Task, Role extends string> {
 /** A validated scenario. Methods are bivariant on purpose, so that `Scenario` alone means "of any task". */
 // biome-ignore lint/suspicious/noExplicitAny: the erased form of a scenario holds tasks of every type.
 export type Scenario<Task = any, Role extends string = string> = ScenarioDefinition<Task, Role>;
+
+/** Cap on one message of a scenario, tokens: what is asked for, or its own. */
+export const messageCap = ({ maxMessageTokens = 96 }: Scenario, asked: number | null): number =>
+  asked ?? maxMessageTokens;
 
 /** The roles to whose views a format prompt is added. */
 export const formattedRoles = ({ roles }: Scenario): string[] =>

@@ -8,7 +8,7 @@ import { branded } from '../domain/schemas.ts';
 import { ioError, writeFileAtomic } from './files.ts';
 
 /** The layout of a run folder; raised when an older program could not read a newer folder or the reverse. */
-export const formatVersion = 3;
+export const formatVersion = 4;
 
 const manifestSchema = z.object({
   format: z.literal(formatVersion),

@@ -7,7 +7,7 @@ import { runTraining, type StepReport, type TrainingOptions } from './loop.ts';
 import type { DifferentiablePolicy } from './policy.ts';
 import { warmupCosine } from './schedule.ts';
 import { sftObjective } from './sft/objective.ts';
-import { takeStep } from './step.ts';
+import { type StepOptions, takeStep } from './step.ts';
 
 export interface WarmupConfig extends AdamWConfig {
   readonly steps: number;
@@ -38,6 +38,11 @@ export const defaultWarmupConfig: WarmupConfig = {
   tokensPerPass: 4096,
 };
 
+/** As the loop's, and where passes are computed. */
+export interface WarmupTrainingOptions
+  extends TrainingOptions,
+    Pick<StepOptions<TrainingSequence>, 'computePasses'> {}
+
 /**
  * Trains on `stream(0)`, `stream(1)` …, one batch for each step, each called once and in order. Rejects as
  * `runTraining` does, and with `selection.empty` when a batch holds no token that counts.
@@ -46,7 +51,7 @@ export function warmup(
   policy: DifferentiablePolicy,
   stream: (batchIndex: number) => readonly TrainingSequence[],
   config: WarmupConfig,
-  options: TrainingOptions = {},
+  { computePasses, ...options }: WarmupTrainingOptions = {},
 ): Promise<readonly StepReport[]> {
   const { steps, learningRate: peak, floorFraction, warmupSteps, maxSequenceTokens, tokensPerPass } = config;
   return runTraining(
@@ -62,7 +67,11 @@ export function warmup(
         if (batch.length === 0) {
           throw new OptimaError('selection.empty', `Warm-up batch ${index} has no token to train on.`);
         }
-        return takeStep(policy, sftObjective, optimizer, batch, { learningRate, tokensPerPass });
+        return takeStep(policy, sftObjective, optimizer, batch, {
+          learningRate,
+          tokensPerPass,
+          computePasses,
+        });
       },
     },
     options,

@@ -4,7 +4,7 @@ import type { TeamMetrics } from '../domain/metrics.ts';
 import { createRng } from '../domain/rng.ts';
 import type { LlamaPolicy } from '../models/llama/index.ts';
 import { evaluateTeam } from '../rollouts/evaluate.ts';
-import type { FormatPrompt, Scenario } from '../scenario/types.ts';
+import { type FormatPrompt, messageCap, type Scenario } from '../scenario/types.ts';
 import { writeFileAtomic } from '../store/files.ts';
 
 export interface WarmupStep {
@@ -41,7 +41,6 @@ interface Row {
 /** Dialogues behind a figure under the plain prompt, and under each format prompt. */
 const plainTasks = 200;
 const formatTasks = 50;
-const maxMessageTokens = 96;
 
 /** Measures the model on validation tasks at temperature 0 and writes `README.md` into its folder. */
 export async function writeModelCard(folder: string, card: ModelCard): Promise<void> {
@@ -65,7 +64,7 @@ async function measure(
     split: 'validation',
     count: format === null ? plainTasks : formatTasks,
     format,
-    maxMessageTokens,
+    maxMessageTokens: messageCap(scenario, null),
     concurrency: 64,
     rng: createRng(seed),
     signal,

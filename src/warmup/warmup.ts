@@ -8,6 +8,7 @@ import { createPolicy, type LlamaPolicy } from '../models/llama/index.ts';
 import { type ChatTokenizer, tokenizerFrom, trainTokenizer } from '../models/tokenizer/index.ts';
 import type { Scenario } from '../scenario/types.ts';
 import { ioError, makeFolder, writeFileAtomic } from '../store/files.ts';
+import type { ComputePasses } from '../training/step.ts';
 import { defaultWarmupConfig, warmup } from '../training/warmup.ts';
 import { type DemonstratedDialogue, demonstrateDialogues, textsOf, viewsOf } from './demonstrations.ts';
 import { EchoLessons, lookupLessons } from './lessons.ts';
@@ -25,11 +26,15 @@ export interface WarmupOptions {
   readonly learningRate: number;
   /** Dialogues that the tokenizer is trained on. Default 4,000. */
   readonly tokenizerDialogues?: number;
+  /** A policy to go on from, with its tokenizer and architecture, instead of new ones; it is trained in place. */
+  readonly initFrom?: LlamaPolicy;
   /** Folder of the checkpoint; it is replaced as a whole at every save. */
   readonly out: string;
   /** Steps between saves and held-out measurements. */
   readonly saveEvery: number;
   readonly architecture: WarmupArchitecture;
+  /** Where the gradients of the policy are computed, which lies in `out`; by default on this thread. */
+  readonly gradientsOf?: (policy: LlamaPolicy) => Promise<ComputePasses<TrainingSequence>>;
   /** For the model card: the command line, and the engine in one line. */
   readonly command: string;
   readonly engine: string;
@@ -71,14 +76,10 @@ const stepsPerChunk = 50;
  * that is not finite.
  */
 export async function warmUp(options: WarmupOptions): Promise<LlamaPolicy> {
-  const { scenarios, seed, steps, out, saveEvery, tokenizerDialogues = 4000 } = options;
+  const { scenarios, seed, steps, out, saveEvery, initFrom, gradientsOf } = options;
   const rng = createRng(seed).split('warmup');
   ensureFolder(path.dirname(path.resolve(out)));
-  const sample = await demonstrateDialogues(scenarios, 'train', tokenizerDialogues, rng.split('tokenizer'));
-  const { vocabSize } = options.architecture;
-  const { tokenizerJson, tokenizerConfig } = trainTokenizer(sample.flatMap(textsOf), { vocabSize });
-  const tokenizer = tokenizerFrom(tokenizerJson, tokenizerConfig);
-  const policy = createPolicy(configOf(options.architecture, tokenizer), tokenizer, rng.split('weights'));
+  const policy = initFrom ?? (await newPolicy(options, rng));
   const heldOut = await demonstrateDialogues(
     scenarios,
     'validation',
@@ -90,11 +91,14 @@ export async function warmUp(options: WarmupOptions): Promise<LlamaPolicy> {
   const log: WarmupStep[] = [];
   const batches = new Batches(options, policy, rng.split('dialogues'));
   await batches.prepare(0);
+  if (gradientsOf !== undefined) await policy.save(out);
+  const computePasses = await gradientsOf?.(policy);
   await warmup(
     policy,
     (index) => batches.take(index),
     { ...defaultWarmupConfig, steps, learningRate: options.learningRate },
     {
+      computePasses,
       signal: options.signal,
       onStep: async ({ step, loss, learningRate }) => {
         const done = step + 1;
@@ -114,6 +118,18 @@ export async function warmUp(options: WarmupOptions): Promise<LlamaPolicy> {
   writeFileAtomic(path.join(out, 'training.json'), `${JSON.stringify({ seed, steps, log }, null, 1)}\n`);
   await writeModelCard(out, { ...options, policy, log });
   return policy;
+}
+
+/** Fresh weights, and a tokenizer of the scenarios' own texts. */
+async function newPolicy(
+  { scenarios, architecture, tokenizerDialogues = 4000 }: WarmupOptions,
+  rng: Rng,
+): Promise<LlamaPolicy> {
+  const sample = await demonstrateDialogues(scenarios, 'train', tokenizerDialogues, rng.split('tokenizer'));
+  const { vocabSize } = architecture;
+  const { tokenizerJson, tokenizerConfig } = trainTokenizer(sample.flatMap(textsOf), { vocabSize });
+  const tokenizer = tokenizerFrom(tokenizerJson, tokenizerConfig);
+  return createPolicy(configOf(architecture, tokenizer), tokenizer, rng.split('weights'));
 }
 
 /** Writes dialogues a chunk of steps ahead, because task sources are asynchronous and steps are not. */

@@ -150,7 +150,7 @@ const table: readonly BadInput[] = [
     args: ['train', '--resume', 'old'],
     exit: 1,
     code: 'run.version',
-    message: /^old: written by optima-actors 0\.0\.1 in run format 1; this version reads format 3\.$/,
+    message: /^old: written by optima-actors 0\.0\.1 in run format 1; this version reads format 4\.$/,
     hint: /version that wrote it/,
   },
   {
@@ -158,7 +158,7 @@ const table: readonly BadInput[] = [
     args: ['results', 'old', '--out', 'results.md'],
     exit: 1,
     code: 'run.version',
-    message: /^old: .* in run format 1; this version reads format 3\.$/,
+    message: /^old: .* in run format 1; this version reads format 4\.$/,
     hint: /version that wrote it/,
   },
   {

@@ -171,7 +171,7 @@ const takes: Record<string, readonly [string, readonly string[], readonly string
   'sft.epsilon': positive,
   'sft.maxSequenceTokens': count,
   'sft.tokensPerPass': count,
-  maxMessageTokens: count,
+  maxMessageTokens: ['a whole number of at least 1, or null', ['1', 'null'], ['0', '1.5']],
   'evaluation.tasks': count,
   'evaluation.validationTasks': countOrNone,
   keep: ['last or best-validation', ['last', 'best-validation'], ['best', 'null']],
@@ -237,7 +237,7 @@ test('a recipe has these keys and no others, in every group', () => {
   assert.not.ok(recipeSchema.safeParse({ ...quick, extra: 1 }).success);
   for (const [name, group] of Object.entries(quick)) {
     assert.not.ok(recipeSchema.safeParse({ ...quick, [name]: undefined }).success, name);
-    if (typeof group !== 'object') continue;
+    if (typeof group !== 'object' || group === null) continue;
     assert.not.ok(recipeSchema.safeParse({ ...quick, [name]: { ...group, extra: 1 } }).success, name);
     for (const part of Object.keys(group)) {
       const without = { ...group, [part]: undefined };

@@ -95,7 +95,16 @@ test('a run ends with the summary of the contract', async () => {
     'run',
     'policy',
   ]);
-  assert.equal(Object.keys(summary.base), ['f1', 'exactMatch', 'tokens', 'agreement', 'turns', 'n']);
+  assert.equal(Object.keys(summary.base), [
+    'f1',
+    'exactMatch',
+    'tokens',
+    'medianTokens',
+    'p95Tokens',
+    'agreement',
+    'turns',
+    'n',
+  ]);
   assert.is(summary.trained.n, 4);
   assert.is(summary.iterations.length, 3);
   assert.ok(fs.existsSync(path.join(undisturbed, 'checkpoints', summary.policy, 'model.safetensors')));

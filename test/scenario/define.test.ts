@@ -39,6 +39,8 @@ test('a valid definition comes back as it is, also at the edges of what is allow
     { name: '2-b' },
     { kind: 'debate' },
     { description: '' },
+    { maxMessageTokens: 1 },
+    { variants: { 'b-2': valid.tasks } },
     { reward: { lambdaToken: 0, lambdaLoss: 0 } },
     { protocol: { ...valid.protocol, maxTurns: 2 } },
     { protocol: { ...valid.protocol, order: ['bob', 'alice', 'bob'] } },
@@ -89,6 +91,25 @@ for (const [field, [type, wrong, found]] of Object.entries(parts)) {
 test('a name is lower-case words joined by hyphens, and nothing else', () => {
   for (const name of ['Tiny', 'ti ny', '-tiny', 'tiny-', 'a--b', 'a_b', '', 'tiny\n', 'é', undefined]) {
     assert.is(refused({ name }), `Scenario "${name}": name must be lower-case words joined by hyphens.`);
+  }
+});
+
+test('a variant has a name of the same kind and is a source of tasks', () => {
+  for (const [variants, problem] of [
+    [{ 'Not so': valid.tasks }, 'variant "Not so" must be lower-case words joined by hyphens.'],
+    [{ a: 3 }, 'variants.a must be of type object, not number.'],
+    [{ a: {} }, 'variants.a.load is missing.'],
+  ] as const) {
+    assert.is(refused({ variants }), `Scenario "tiny": ${problem}`);
+  }
+});
+
+test('a cap on messages is a whole number of tokens', () => {
+  for (const maxMessageTokens of [0, 1.5, '96', null]) {
+    assert.is(
+      refused({ maxMessageTokens }),
+      `Scenario "tiny": maxMessageTokens must be a whole number of at least 1, not ${maxMessageTokens}.`,
+    );
   }
 });
 

@@ -5,7 +5,8 @@ import { join } from 'node:path';
 import { test } from 'uvu';
 import * as assert from 'uvu/assert';
 import { OptimaError } from '../../src/domain/errors.ts';
-import { listScenarios, loadScenario } from '../../src/scenario/load.ts';
+import { createRng } from '../../src/domain/rng.ts';
+import { listScenarios, loadScenario, pathOf } from '../../src/scenario/load.ts';
 
 const root = await mkdtemp(join(tmpdir(), 'optima-load-'));
 test.after(() => rm(root, { recursive: true }));
@@ -85,6 +86,24 @@ const minimal = (name: string) => `export default {
   reward: { lambdaToken: 0, lambdaLoss: 0 }, formats: [],
 };
 `;
+
+test('behind a colon stands a variant: its tasks take the place of the others', async () => {
+  const folder = await freshFolder();
+  const file = join(folder, 'of-two.mjs');
+  const variant = "variants: { other: { load: async () => ['other'] } }, formats: []";
+  await writeFile(file, minimal('of-two').replace('formats: []', variant));
+  const { scenario, file: found } = await loadScenario(`${file}:other`);
+  assert.equal([scenario.name, found], ['of-two:other', file]);
+  assert.equal(await scenario.tasks.load('train', 1, createRng(1)), ['other']);
+  assert.equal(await (await loadScenario(file)).scenario.tasks.load('train', 1, createRng(1)), []);
+  assert.is(pathOf(file, scenario.name), `${file}:other`);
+  assert.is(pathOf(file, 'of-two'), file);
+  const { message, hint } = await loadFailure(`${file}:othr`);
+  assert.is(message, 'Scenario "of-two" has no variant "othr".');
+  assert.is(hint, 'Did you mean "of-two:other"?');
+  await writeFile(file.replace('of-two', 'without'), minimal('without'));
+  assert.is((await loadFailure(`${file.replace('of-two', 'without')}:x`)).hint, 'It has none.');
+});
 
 /** Runs with another working folder, which gets the files of \`files\`. */
 async function inFolder(files: Record<string, string>, run: (folder: string) => Promise<void>) {

@@ -71,4 +71,18 @@ test('demonstrations follow the protocol, end in agreement and copy names from t
   assert.ok(right / plain > 0.4 && right / plain < 0.75, `plain demonstrations score ${right / plain}`);
 });
 
+test('variants share no relation, and ask for one that their facts have', async () => {
+  const nounsOf = async (variant: 'common' | 'rare') => {
+    const tasks = await scenario.variants![variant]!.load('test', 100, rng);
+    for (const { first, second, facts } of tasks) {
+      const known = new Set([...facts.alice, ...facts.bob].map(({ relation }) => relation));
+      assert.ok(known.has(first) && known.has(second));
+    }
+    return new Set(tasks.flatMap(({ facts }) => [...facts.alice, ...facts.bob].map((f) => f.relation.noun)));
+  };
+  const [common, rare] = [await nounsOf('common'), await nounsOf('rare')];
+  assert.equal([common.size, rare.size], [9, 5]);
+  assert.not.ok([...common].some((noun) => rare.has(noun)));
+});
+
 test.run();

@@ -18,7 +18,7 @@ const folder = temporaryFolder('manifest');
 test.after(() => fs.rmSync(folder, { recursive: true }));
 
 const manifest: Manifest = {
-  format: 3,
+  format: 4,
   version: '0.1.0',
   node: 'v20.19.0',
   run: 'r' as RunId,
@@ -76,20 +76,20 @@ test('no part of a manifest may be missing, and the part is named', () => {
 });
 
 test('another format is told from a file that is none', () => {
-  assert.is(formatVersion, 3);
-  for (const format of [1, 2, 4]) {
+  assert.is(formatVersion, 4);
+  for (const format of [1, 3, 5]) {
     write({ ...manifest, format, engine: undefined });
     const error = failure();
     assert.is(error.code, 'run.version');
     assert.is(
       error.message,
-      `${folder}: written by optima-actors 0.1.0 in run format ${format}; this version reads format 3.`,
+      `${folder}: written by optima-actors 0.1.0 in run format ${format}; this version reads format 4.`,
     );
     assert.is(error.hint, 'Continue it with the version that wrote it, or start a new run.');
   }
   write(null);
   assert.is(failure().code, 'run.version');
-  fs.writeFileSync(manifestPath(folder), '{"format":3,');
+  fs.writeFileSync(manifestPath(folder), '{"format":4,');
   assert.match(failure().message, /manifest\.json: not JSON: /);
 });
 

@@ -215,7 +215,7 @@ test('a run of another format, older or newer, is refused in one line that names
       assert.is(error.code, 'run.version');
       assert.is(
         error.message,
-        `${folder}: written by optima-actors ${version} in run format ${format}; this version reads format 3.`,
+        `${folder}: written by optima-actors ${version} in run format ${format}; this version reads format 4.`,
       );
       assert.match(error.hint!, 'version that wrote it');
     }

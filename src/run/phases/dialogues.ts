@@ -4,7 +4,7 @@ import type { TeamPolicy } from '../../domain/ids.ts';
 import { TeamFigures } from '../../domain/metrics.ts';
 import { castsOf, episodesOf, rollOut, tellingEnds } from '../../rollouts/executor.ts';
 import type { NamedTask } from '../../scenario/tasks.ts';
-import type { FormatPrompt } from '../../scenario/types.ts';
+import { type FormatPrompt, messageCap } from '../../scenario/types.ts';
 import { recordCohorts } from './cohorts.ts';
 import type { PhaseContext } from './context.ts';
 
@@ -36,7 +36,7 @@ export async function holdDialogues(context: PhaseContext, plan: DialoguesPlan):
         cohorts,
         first,
         temperature,
-        maxMessageTokens: recipe.maxMessageTokens,
+        maxMessageTokens: messageCap(scenario, recipe.maxMessageTokens),
         rng,
         signal,
       }).pipe(tellingEnds(onClosed)),

@@ -11,6 +11,7 @@ import type { PlannedPhases } from '../../machines/index.ts';
 import { castsOf } from '../../rollouts/executor.ts';
 import { exploreTrees, type SearchCost } from '../../rollouts/explore.ts';
 import { loadTasks } from '../../scenario/tasks.ts';
+import { messageCap } from '../../scenario/types.ts';
 import { preferenceOf, searchConfigOf } from '../pairing.ts';
 import { rankOptionsOf, rankTrajectories } from '../ranking.ts';
 import { scoreNewTurns } from '../readability.ts';
@@ -60,7 +61,7 @@ export async function search(
         lanes: casts.map((cast, lane) => ({ cast, base: bases[lane % bases.length]! })),
         memoryBytes: cacheMegabytes * 2 ** 20,
         search: searchConfigOf(recipe),
-        maxMessageTokens: recipe.maxMessageTokens,
+        maxMessageTokens: messageCap(scenario, recipe.maxMessageTokens),
         onClosed,
         onMeasured: (cost) => costs.push(cost),
       });
