@@ -32,7 +32,7 @@ import { type Output, withOutput } from './output.ts';
 import { sayPlan, withEstimate } from './plan.ts';
 import { sayComparison, saySamples, summaryMetrics } from './report.ts';
 
-interface TrainOptions {
+export interface TrainOptions {
   readonly recipe?: string;
   readonly preset?: string;
   readonly seed?: number;
@@ -65,19 +65,21 @@ export function addTrain(program: Command): void {
       withOutput(options, (output) =>
         interruptible(output, (signal) =>
           options.resume === undefined
-            ? start(scenario, options, output, signal)
-            : resume(options.resume, scenario, options, output, signal),
+            ? startRun(scenario, options, output, signal)
+            : resumeRun(options.resume, scenario, options, output, signal),
         ),
       ),
     );
 }
 
-async function start(
+/** Begins a run and carries it out; `--out` must not hold one. */
+export async function startRun(
   name: string | undefined,
   options: TrainOptions,
   output: Output,
   signal: AbortSignal,
 ): Promise<void> {
+  const began = performance.now();
   if (name === undefined) {
     throw new OptimaError('usage', 'Which scenario?', { hint: '`optima list` shows them.' });
   }
@@ -105,16 +107,18 @@ async function start(
     phases: [],
   };
   const run = RunFolder.create(options.out ?? path.join('runs', id), manifest, systemClock);
-  await carryOut({ loaded, recipe, base, run, startHost }, output, signal);
+  await carryOut({ loaded, recipe, base, run, startHost, began }, output, signal);
 }
 
-async function resume(
+/** Goes on with the run of a folder. */
+export async function resumeRun(
   folder: string,
   name: string | undefined,
   options: TrainOptions,
   output: Output,
   signal: AbortSignal,
 ): Promise<void> {
+  const began = performance.now();
   for (const option of ['recipe', 'preset', 'seed', 'set', 'out', 'model'] as const) {
     if (options[option] !== undefined) {
       throw new OptimaError('usage', `--resume goes on as the run began: it takes no --${option}.`);
@@ -156,7 +160,7 @@ async function resume(
     });
   }
   const run = RunFolder.open(folder, systemClock);
-  await carryOut({ loaded, recipe, base, run, startHost }, output, signal);
+  await carryOut({ loaded, recipe, base, run, startHost, began }, output, signal);
 }
 
 /** The recipe of a run; throws `run.version` when this version of the program knows another set of keys. */
@@ -179,9 +183,15 @@ interface Work {
   readonly base: LlamaPolicy;
   readonly run: RunFolder;
   readonly startHost: Engines['startHost'];
+  /** When the work on it began in this process, milliseconds as `performance.now` counts them. */
+  readonly began: number;
 }
 
-async function carryOut({ loaded, recipe, base, run, startHost }: Work, output: Output, signal: AbortSignal) {
+async function carryOut(
+  { loaded, recipe, base, run, startHost, began }: Work,
+  output: Output,
+  signal: AbortSignal,
+) {
   const { scenario } = loaded;
   const earlierSeconds = run.manifest.seconds;
   let workers: PolicyHost | undefined;
@@ -214,7 +224,7 @@ async function carryOut({ loaded, recipe, base, run, startHost }: Work, output: 
       base: summaryMetrics(result.base),
       trained: summaryMetrics(result.trained),
       iterations: result.iterations.map(machineIteration),
-      seconds: Math.round(earlierSeconds + process.uptime()),
+      seconds: Math.round(earlierSeconds + (performance.now() - began) / 1000),
       run: run.path,
       policy: machinePolicy(result.policy),
     });

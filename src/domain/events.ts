@@ -34,6 +34,8 @@ export const phaseOutputSchemas = {
     /** Failed ones included. */
     dialogues: count,
     failed: count,
+    /** Tokens of all messages that were sampled. */
+    sampledTokens: count,
   }),
   rank: z.object({
     kind: z.literal('rank'),
@@ -43,6 +45,8 @@ export const phaseOutputSchemas = {
     failed: count,
     /** Over the ranked trajectories. */
     meanReward: z.number(),
+    /** And their mean R_loss: of what the base finds least likely in a dialogue, nats per token. */
+    meanLoss: z.number(),
     /** Of the generated dialogues. */
     metrics: teamMetrics,
     /** Dialogues that are one of the open cases, by case. */
@@ -64,9 +68,12 @@ export const phaseOutputSchemas = {
     failed: count,
     /** Turns that became one with a sibling. */
     merged: count,
+    /** Tokens of all messages that were sampled; what branches share counts once. */
+    sampledTokens: count,
     /** Tokens that R_token is taken against. */
     normaliser: z.number(),
     meanReward: z.number(),
+    meanLoss: z.number(),
     /** Of the roll-outs. */
     metrics: teamMetrics,
     edgeCases: z.record(z.enum(edgeCases), count),

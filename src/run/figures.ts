@@ -13,7 +13,11 @@ export interface IterationFigures {
   readonly kind: IterationKind;
   /** Of the dialogues on training tasks, before this iteration's training. */
   readonly generated: TeamMetrics;
+  /** Tokens that were sampled for it, a pilot's included. */
+  readonly sampledTokens: number;
   readonly meanReward: number;
+  /** Mean R_loss of those dialogues, nats per token: the lower, the better they read to the base. */
+  readonly meanLoss: number;
   readonly edgeCases: PhaseOutputOf<'rank'>['edgeCases'];
   /** Dialogues that were trained on, or pairs. */
   readonly kept: number;
@@ -47,7 +51,12 @@ export function foldIterations(run: Outputs, iterations: readonly IterationPlan[
         iteration: iteration.index,
         kind: iteration.kind,
         generated: rank.metrics,
+        sampledTokens: outputs.reduce(
+          (sum, output) => sum + (output !== null && 'sampledTokens' in output ? output.sampledTokens : 0),
+          0,
+        ),
         meanReward: rank.meanReward,
+        meanLoss: rank.meanLoss,
         edgeCases: rank.edgeCases,
         kept: select.kept,
         loss: train.loss,

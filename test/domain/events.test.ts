@@ -47,11 +47,12 @@ const metrics = {
 
 /** What each kind of phase hands on. */
 const outputs: Readonly<Record<PhaseKind, Fields>> = {
-  generate: { dialogues: 6, failed: 1 },
+  generate: { dialogues: 6, failed: 1, sampledTokens: 300 },
   rank: {
     ranked: 5,
     failed: 1,
     meanReward: -0.5,
+    meanLoss: 0.7,
     metrics,
     edgeCases: { emptyMessage: 0, repetition: 1, cappedMessage: 2, turnCap: 3 },
   },
@@ -61,8 +62,10 @@ const outputs: Readonly<Record<PhaseKind, Fields>> = {
     dialogues: 6,
     failed: 1,
     merged: 3,
+    sampledTokens: 400,
     normaliser: 50.5,
     meanReward: -0.5,
+    meanLoss: 0.7,
     metrics,
     edgeCases: { emptyMessage: 0, repetition: 1, cappedMessage: 2, turnCap: 3 },
     klToBase: 0.25,
@@ -349,9 +352,13 @@ const wrongMetrics: readonly (readonly [field: string, values: readonly unknown[
 const wrongOutputs: readonly (readonly [kind: PhaseKind, field: string, values: readonly unknown[]])[] = [
   ['generate', 'dialogues', [-1, 0.5, '1']],
   ['generate', 'failed', [-1, 0.5]],
+  ['generate', 'sampledTokens', [-1, 0.5]],
+  ['search', 'sampledTokens', [-1, 0.5]],
   ['rank', 'ranked', [-1, 0.5]],
   ['rank', 'failed', [-1, 0.5]],
   ['rank', 'meanReward', ['1', null, Number.NaN]],
+  ['rank', 'meanLoss', ['1', null, Number.NaN]],
+  ['search', 'meanLoss', ['1', null]],
   ['rank', 'metrics', [null, 7]],
   ['rank', 'edgeCases.repetition', [-1, 0.5, null]],
   ['rank', 'edgeCases.turnCap', [-1, 0.5, null]],

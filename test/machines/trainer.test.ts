@@ -27,12 +27,13 @@ const metrics: PhaseOutputOf<'evaluate'>['metrics'] = {
   failed: 0,
 };
 const outputs: { readonly [Kind in PhaseKind]: PhaseOutputOf<Kind> } = {
-  generate: { kind: 'generate', dialogues: 4, failed: 0 },
+  generate: { kind: 'generate', dialogues: 4, failed: 0, sampledTokens: 80 },
   rank: {
     kind: 'rank',
     ranked: 4,
     failed: 0,
     meanReward: 0.5,
+    meanLoss: 0.7,
     metrics,
     edgeCases: { emptyMessage: 0, repetition: 0, cappedMessage: 0, turnCap: 0 },
   },
@@ -45,9 +46,11 @@ const outputs: { readonly [Kind in PhaseKind]: PhaseOutputOf<Kind> } = {
     merged: 1,
     normaliser: 50,
     meanReward: 0.5,
+    meanLoss: 0.7,
     metrics,
     edgeCases: { emptyMessage: 0, repetition: 0, cappedMessage: 0, turnCap: 0 },
     klToBase: 0.1,
+    sampledTokens: 90,
   },
   pair: { kind: 'pair', kept: 2, found: 4, meanGap: 0.3 },
   train: { kind: 'train', steps: 3, loss: 1.5, figures: {}, warnings: [], policy },

@@ -106,8 +106,9 @@ async function held({ folder = freshFolder(), phases = [phase], ...setting }: Se
     for (const name of phases) {
       const [context, plan] = settingOf(run, { ...setting, phase: setting.phase ?? name });
       await run.carryOut({ name, kind: 'generate' }, async () => {
-        figures = await holdDialogues(context, plan);
-        return { kind: 'generate', dialogues: figures.dialogues, failed: figures.failed };
+        let sampledTokens: number;
+        ({ figures, sampledTokens } = await holdDialogues(context, plan));
+        return { kind: 'generate', dialogues: figures.dialogues, failed: figures.failed, sampledTokens };
       });
       dialogues.push(...run.dialoguesOf(name));
     }
@@ -223,8 +224,8 @@ test('the policy of the plan speaks, for each role its own', async () => {
     },
   } as unknown as PhaseContext['shelf'];
   await run.carryOut({ name: phase, kind: 'generate' }, async () => {
-    const { dialogues, failed } = await holdDialogues({ ...context, shelf }, plan);
-    return { kind: 'generate', dialogues, failed };
+    const { figures, sampledTokens } = await holdDialogues({ ...context, shelf }, plan);
+    return { kind: 'generate', dialogues: figures.dialogues, failed: figures.failed, sampledTokens };
   });
   assert.equal(
     [...run.dialoguesOf(phase)][0]!.turns.map(({ policyHash }) => policyHash),

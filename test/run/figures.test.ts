@@ -51,20 +51,34 @@ function outputsOf(plan: ReturnType<typeof planRun>): Map<string, PhaseOutput> {
   for (const [index, { kind, name, iteration }] of plan.entries()) {
     const number = 10 * (iteration ?? 8);
     const output: { [Kind in PhaseKind]: PhaseOutputOf<Kind> } = {
-      generate: { kind: 'generate', dialogues: 90 + number, failed: 1 },
+      generate: { kind: 'generate', dialogues: 90 + number, failed: 1, sampledTokens: 1000 + number },
       rank: {
         kind: 'rank',
         ranked: 80 + number,
         failed: 2,
         meanReward: 0.5 + number,
+        meanLoss: 0.75 + number,
         metrics: metrics(0.25 + number),
         edgeCases: cases(number),
       },
       select: { kind: 'select', kept: 40 + number, threshold: 0.7 },
       search: {
         kind: 'search',
-        ...{ trees: 9, dialogues: 70 + number, failed: 3, merged: 5, normaliser: 60, klToBase: 0.1 },
-        ...{ meanReward: 0.25 + number, metrics: metrics(0.125 + number), edgeCases: cases(1 + number) },
+        ...{
+          trees: 9,
+          dialogues: 70 + number,
+          failed: 3,
+          merged: 5,
+          sampledTokens: 500,
+          normaliser: 60,
+          klToBase: 0.1,
+        },
+        ...{
+          meanReward: 0.25 + number,
+          meanLoss: 2 + number,
+          metrics: metrics(0.125 + number),
+          edgeCases: cases(1 + number),
+        },
       },
       pair: { kind: 'pair', kept: 30 + number, found: 66, meanGap: 0.3 },
       train: {
@@ -99,7 +113,9 @@ test('an iteration’s figures are those that its phases handed on', () => {
     iteration: index,
     kind,
     generated: metrics(0.25 + 10 * index),
+    sampledTokens: 1000 + 10 * index,
     meanReward: 0.5 + 10 * index,
+    meanLoss: 0.75 + 10 * index,
     edgeCases: cases(10 * index),
     kept: 40 + 10 * index,
     loss: 1.5 + 10 * index,
@@ -191,13 +207,38 @@ test('an iteration that searched has the figures of its roll-outs and of its pai
   const outputs = outputsIn(outputsOf(planRun(hybrid, exchange)));
   const figures = foldIterations(outputs, planIterations(hybrid, exchange));
   assert.equal(
-    figures.map(({ kind, kept, meanReward, generated, edgeCases }) => ({
+    figures.map(({ kind, kept, meanReward, meanLoss, generated, edgeCases, sampledTokens }) => ({
       ...{ kind, kept, meanReward, taskScore: generated.taskScore, turnCap: edgeCases.turnCap },
+      ...{ sampledTokens, meanLoss },
     })),
     [
-      { kind: 'init', kept: 40, meanReward: 0.5, taskScore: 0.25, turnCap: 0 },
-      { kind: 'isft', kept: 50, meanReward: 10.5, taskScore: 10.25, turnCap: 10 },
-      { kind: 'idpo', kept: 50, meanReward: 20.25, taskScore: 20.125, turnCap: 21 },
+      {
+        kind: 'init',
+        kept: 40,
+        meanReward: 0.5,
+        taskScore: 0.25,
+        turnCap: 0,
+        sampledTokens: 1000,
+        meanLoss: 0.75,
+      },
+      {
+        kind: 'isft',
+        kept: 50,
+        meanReward: 10.5,
+        taskScore: 10.25,
+        turnCap: 10,
+        sampledTokens: 1010,
+        meanLoss: 10.75,
+      },
+      {
+        kind: 'idpo',
+        kept: 50,
+        meanReward: 20.25,
+        taskScore: 20.125,
+        turnCap: 21,
+        sampledTokens: 1520,
+        meanLoss: 22,
+      },
     ],
   );
 });
@@ -216,7 +257,9 @@ test('an iteration for machines has its figures, its policy and its validation a
     iteration: 1,
     kind: 'isft',
     generated: metrics(0.25),
+    sampledTokens: 70,
     meanReward: 0.5,
+    meanLoss: 0.75,
     edgeCases: cases(4),
     kept: 41,
     loss: 1.5,
@@ -229,7 +272,9 @@ test('an iteration for machines has its figures, its policy and its validation a
     iteration: 1,
     kind: 'isft',
     generated: machineFigures(metrics(0.25)),
+    sampledTokens: 70,
     meanReward: 0.5,
+    meanLoss: 0.75,
     edgeCases: cases(4),
     kept: 41,
     loss: 1.5,

@@ -7,7 +7,7 @@ import { systemClock } from '../../src/domain/clock.ts';
 import { pathTo } from '../../src/domain/conversation-tree.ts';
 import type { OptimaError } from '../../src/domain/errors.ts';
 import type { PolicyHash } from '../../src/domain/ids.ts';
-import { percentile } from '../../src/domain/metrics.ts';
+import { mean, percentile } from '../../src/domain/metrics.ts';
 import { createRng } from '../../src/domain/rng.ts';
 import { messageTokens, viewOf } from '../../src/domain/transcript.ts';
 import { type LlamaPolicy, loadPolicy } from '../../src/models/llama/index.ts';
@@ -160,6 +160,14 @@ test('rewards are taken against the pilot, and the divergence from the base is t
     }
   }
   assert.ok(Math.abs(output.klToBase - sum / count) < 1e-9);
+  assert.ok(Math.abs(output.meanLoss - mean(ranked.map(({ terms }) => terms!.loss))) < 1e-12);
+  const sampled = [...run.eventsOf(phase)].flatMap((event) => {
+    if (event.type === 'turn.merged') return event.tokenIds;
+    return event.type === 'turn.taken' ? event.turn.tokenIds : [];
+  });
+  assert.is(output.sampledTokens, sampled.length);
+  // What branches share was sampled once.
+  assert.ok(output.sampledTokens < output.metrics.tokens * output.metrics.n);
 });
 
 test('a turn may be chosen where no case that the recipe excludes is on the way to it', () => {

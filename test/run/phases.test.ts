@@ -322,6 +322,10 @@ test('rewards follow the weights of the recipe, and those of the scenario where 
     }
     const mean = ranking.reduce((sum, { reward }) => sum + reward!, 0) / 6;
     assert.ok(Math.abs(outputOf(ran, 'init-0/rank').meanReward! - mean) < 1e-12);
+    const meanLoss = ranking.reduce((sum, { terms }) => sum + terms!.loss, 0) / 6;
+    assert.ok(Math.abs(outputOf(ran, 'init-0/rank').meanLoss! - meanLoss) < 1e-12);
+    const said = ranking.reduce((sum, { tokens }) => sum + tokens, 0);
+    assert.is(outputOf(ran, 'init-0/generate').sampledTokens, said);
     assert.is(outputOf(ran, 'init-0/rank').ranked, 6);
     assert.is(outputOf(ran, 'init-0/rank').metrics.taskScore, 4 / 6);
   }

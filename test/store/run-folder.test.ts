@@ -39,7 +39,12 @@ const fresh = () => path.join(root, `run-${count++}`);
 const start = { type: 'run.started', scenario: 'x', seed: 1, base: 'b' as PolicyHash, recipe: {} } as const;
 /** A phase of dialogues, and what it hands on. */
 const phase = (name: string): PhaseName<'generate'> => ({ name, kind: 'generate' });
-const generated = (dialogues: number) => ({ kind: 'generate' as const, dialogues, failed: 0 });
+const generated = (dialogues: number) => ({
+  kind: 'generate' as const,
+  dialogues,
+  failed: 0,
+  sampledTokens: 0,
+});
 const mustNotRun = () => Promise.reject(new Error('must not run'));
 
 async function failure(run: () => unknown): Promise<OptimaError> {

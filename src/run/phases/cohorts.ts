@@ -17,18 +17,23 @@ export interface CohortsPlan<Cohort> {
   take(event: RunEvent): void;
 }
 
-/** Resolves when all cohorts are in the log. Rejects with what `hold` errors with. */
+/** Resolves with the tokens that were sampled, when all cohorts are in the log. Rejects with what `hold` errors with. */
 export async function recordCohorts<Cohort>(
   { run, progress, signal }: PhaseContext,
   { phase, cohorts, total, hold, take }: CohortsPlan<Cohort>,
-): Promise<void> {
+): Promise<number> {
   const left = cohorts[Symbol.iterator]();
   progress.begin(phase, total, 'dialogues');
-  let [first, done] = [0, 0];
+  let [first, done, sampledTokens] = [0, 0, 0];
+  const hear = (event: RunEvent) => {
+    if (event.type === 'turn.taken') sampledTokens += event.turn.tokenIds.length;
+    else if (event.type === 'turn.merged') sampledTokens += event.tokenIds.length;
+    take(event);
+  };
   for (let past = run.replayCohort(phase, first); past !== null; past = run.replayCohort(phase, first)) {
     for (const event of past) {
       if (event.type === 'dialogue.closed') done++;
-      take(event);
+      hear(event);
     }
     left.next();
     first++;
@@ -39,5 +44,6 @@ export async function recordCohorts<Cohort>(
   progress.advance(done);
   const onClosed = () => progress.advance(++done);
   const events = await hold({ [Symbol.iterator]: () => left }, first, onClosed);
-  await events.pipe(tap((event) => run.record(event))).forEach(take);
+  await events.pipe(tap((event) => run.record(event))).forEach(hear);
+  return sampledTokens;
 }

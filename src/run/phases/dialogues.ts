@@ -18,13 +18,16 @@ export interface DialoguesPlan {
   readonly temperature: number;
 }
 
-/** Resolves with the figures of the dialogues when all are in the log. Rejects as `rollOut` errors. */
-export async function holdDialogues(context: PhaseContext, plan: DialoguesPlan): Promise<TeamFigures> {
+/** Resolves with the figures of the dialogues, and with the tokens that were sampled, when all are in the log. Rejects as `rollOut` errors. */
+export async function holdDialogues(
+  context: PhaseContext,
+  plan: DialoguesPlan,
+): Promise<{ readonly figures: TeamFigures; readonly sampledTokens: number }> {
   const { run, recipe, scenario, shelf, rng, progress, signal } = context;
   const { phase, temperature } = plan;
   const figures = new TeamFigures();
   const forest = run.forest(context.from);
-  await recordCohorts(context, {
+  const sampledTokens = await recordCohorts(context, {
     phase,
     cohorts: chunk(episodesOf({ ...plan, rng }), recipe.concurrency),
     total: plan.tasks.length * plan.samplesPerTask,
@@ -45,5 +48,5 @@ export async function holdDialogues(context: PhaseContext, plan: DialoguesPlan):
     },
   });
   progress.end(figures.summary());
-  return figures;
+  return { figures, sampledTokens };
 }

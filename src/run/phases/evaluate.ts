@@ -19,6 +19,6 @@ export async function evaluate(
   const tasks = await loadTasks(scenario, phase.split, { from: 0, count: phase.tasks }, rng);
   const { name } = phase;
   const plan = { phase: name, policy, tasks, samplesPerTask: 1, formats: [], temperature: 0 };
-  const figures = await holdDialogues(context, plan);
+  const { figures } = await holdDialogues(context, plan);
   return { kind: 'evaluate', policy, metrics: measureEvaluation(name, figures, rng) };
 }

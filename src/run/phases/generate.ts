@@ -10,12 +10,13 @@ export async function generate(
   phase: PlannedPhases['generate'],
 ): Promise<PhaseOutputOf<'generate'>> {
   const { scenario, rng } = context;
-  const { dialogues, failed } = await holdDialogues(context, {
+  const { figures, sampledTokens } = await holdDialogues(context, {
     ...phase,
     phase: phase.name,
     policy: latestPolicy(context, phase),
     tasks: await loadTasks(scenario, 'train', phase.tasks, rng),
     formats: phase.formats ? scenario.formats : [],
   });
-  return { kind: 'generate', dialogues, failed };
+  const { dialogues, failed } = figures;
+  return { kind: 'generate', dialogues, failed, sampledTokens };
 }

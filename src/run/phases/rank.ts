@@ -16,6 +16,7 @@ export async function rank(
   const cases = { emptyMessage: 0, repetition: 0, cappedMessage: 0, turnCap: 0 };
   let ranked = 0;
   let rewards = 0;
+  let losses = 0;
   const rankTask = (samples: readonly ScoredTrajectory[]) => {
     const logprobs = new Map(samples.map(({ trajectory, turnLogprobs }) => [trajectory.id, turnLogprobs]));
     const ranking = rankTrajectories(
@@ -26,9 +27,10 @@ export async function rank(
     for (const result of ranking) {
       run.record({ type: 'trajectory.ranked', ...result });
       for (const edgeCase of result.edgeCases) cases[edgeCase]++;
-      if (result.reward === null) continue;
+      if (result.reward === null || result.terms === null) continue;
       ranked++;
       rewards += result.reward;
+      losses += result.terms.loss;
     }
   };
 
@@ -55,6 +57,7 @@ export async function rank(
     ranked,
     failed: dialogues - ranked,
     meanReward,
+    meanLoss: ranked === 0 ? 0 : losses / ranked,
     metrics: figures.metrics(rng.split('bootstrap').split(phase.name)),
     edgeCases: cases,
   };

@@ -49,7 +49,7 @@ export async function search(
       }));
     };
   };
-  await recordCohorts(context, {
+  const sampledTokens = await recordCohorts(context, {
     phase: name,
     cohorts: chunk(trees, cohort),
     total: trees.length * expansions * rolloutsPerExpansion,
@@ -76,6 +76,7 @@ export async function search(
     kind: 'search',
     trees: trees.length,
     normaliser,
+    sampledTokens,
     ...figures.output(),
     metrics: figures.team.metrics(rng.split('bootstrap').split(name)),
   };
@@ -99,6 +100,7 @@ class SearchFigures {
   readonly #losses = new Map<DialogueId, readonly number[]>();
   #ranked = 0;
   #rewards = 0;
+  #rewardLosses = 0;
   #divergence = 0;
   #tokens = 0;
 
@@ -106,9 +108,10 @@ class SearchFigures {
     if (event.type === 'turn.merged') this.merged++;
     if (event.type !== 'trajectory.ranked') return;
     for (const edgeCase of event.edgeCases) this.#cases[edgeCase]++;
-    if (event.reward === null) return;
+    if (event.reward === null || event.terms === null) return;
     this.#ranked++;
     this.#rewards += event.reward;
+    this.#rewardLosses += event.terms.loss;
     this.#losses.set(event.dialogueId, event.turnLosses);
   }
 
@@ -130,6 +133,7 @@ class SearchFigures {
       failed: dialogues - this.#ranked,
       merged: this.merged,
       meanReward: this.#ranked === 0 ? 0 : this.#rewards / this.#ranked,
+      meanLoss: this.#ranked === 0 ? 0 : this.#rewardLosses / this.#ranked,
       edgeCases: this.#cases,
       klToBase: this.#tokens === 0 ? 0 : this.#divergence / this.#tokens,
     };
