@@ -11,6 +11,7 @@ import { addList } from './list.ts';
 import { addNew } from './new.ts';
 import { packageFolder } from './options.ts';
 import { reportError } from './output.ts';
+import { addReproduce } from './reproduce.ts';
 import { addResults } from './results.ts';
 import { addTrain } from './train.ts';
 import { addWarmup } from './warmup.ts';
@@ -26,7 +27,17 @@ const program = new Command('optima')
   .exitOverride()
   .configureOutput({ writeErr: () => {} });
 
-for (const add of [addTrain, addEval, addChat, addList, addNew, addCheck, addWarmup, addResults]) {
+for (const add of [
+  addTrain,
+  addEval,
+  addChat,
+  addList,
+  addNew,
+  addCheck,
+  addWarmup,
+  addResults,
+  addReproduce,
+]) {
   add(program);
 }
 

@@ -172,13 +172,13 @@ function changesOf({ preset, recipe }: Manifest): string {
   return changes.length === 0 ? '' : ` with ${changes.join(', ')}`;
 }
 
-const percent = (part: number) => `${(100 * part).toFixed(1)} %`;
+export const percent = (part: number) => `${(100 * part).toFixed(1)} %`;
 const ratio = (after: number, before: number) => (before > 0 ? `${(after / before).toFixed(2)} ×` : '–');
 const share = (after: number, before: number) => percent(after / before);
-const withInterval = ({ f1, f1Interval: [low, high] }: MachineFigures) =>
+export const withInterval = ({ f1, f1Interval: [low, high] }: MachineFigures) =>
   `${f1.toFixed(3)} (${low.toFixed(3)}–${high.toFixed(3)})`;
 
-function markdownTable([header, ...rows]: readonly (readonly string[])[]): string {
+export function markdownTable([header, ...rows]: readonly (readonly string[])[]): string {
   const line = (cells: readonly string[]) => `| ${cells.join(' | ')} |`;
   return [line(header!), line(header!.map(() => '---')), ...rows.map(line)].join('\n');
 }

@@ -1,0 +1,303 @@
+// The headline of the paper on one scenario: which runs it takes, and the document and plots that they come to.
+import { mean, standardDeviation } from '../domain/metrics.ts';
+import type { RecipeName } from '../recipe/schema.ts';
+import type { MachineFigures } from '../run/figures.ts';
+import { plotSvg, type Series } from './plot.ts';
+import { markdownTable, percent, type RunResult, withInterval } from './results-document.ts';
+
+/** A way of training that is compared with the others. */
+export interface Condition {
+  /** Of its runs' folders. */
+  readonly name: string;
+  readonly title: string;
+  readonly recipe: RecipeName;
+  /** What it changes of the preset, as `--set` takes it. */
+  readonly settings: readonly string[];
+}
+
+/** The three recipes, and the hybrid without one of its parts. */
+export const conditions: readonly Condition[] = [
+  { name: 'isft', title: 'iSFT', recipe: 'isft', settings: [] },
+  { name: 'idpo', title: 'iDPO', recipe: 'idpo', settings: [] },
+  { name: 'isft-dpo', title: 'iSFT-DPO', recipe: 'isft-dpo', settings: [] },
+  {
+    name: 'no-token-term',
+    title: 'without the token term',
+    recipe: 'isft-dpo',
+    settings: ['reward.lambdaToken=0'],
+  },
+  {
+    name: 'no-loss-term',
+    title: 'without the loss term',
+    recipe: 'isft-dpo',
+    settings: ['reward.lambdaLoss=0'],
+  },
+  {
+    name: 'no-diversity',
+    title: 'without the diversity filter',
+    recipe: 'isft-dpo',
+    settings: ['search.minDistance=0'],
+  },
+  // A tree of 24 roll-outs samples about as many tokens as so many independent dialogues: see the table.
+  {
+    name: 'no-search',
+    title: 'without search',
+    recipe: 'isft-dpo',
+    settings: ['search.expansions=1', 'search.rolloutsPerExpansion=16'],
+  },
+];
+
+/** The runs of a condition, one for each seed. */
+export interface ConditionResult {
+  readonly condition: Condition;
+  readonly runs: readonly RunResult[];
+}
+
+/** What is claimed: at least so many times the base's score, at no more than this share of its tokens. */
+const claim = { ratio: 2.8, share: 0.1 } as const;
+
+export interface HeadlineDocument {
+  readonly text: string;
+  /** SVG by file name. */
+  readonly plots: ReadonlyMap<string, string>;
+}
+
+/** The document of a scenario's runs, of one preset, and its plots, which it names as files in `plotFolder`. */
+export function headlineDocument(
+  results: readonly ConditionResult[],
+  command: string,
+  plotFolder: string,
+): HeadlineDocument {
+  const { manifest, base } = results[0]!.runs[0]!;
+  const everyRun = results.flatMap(({ runs }) => runs);
+  const baseScore = meanOf(everyRun, ({ base }) => base.f1);
+  const baseTokens = meanOf(everyRun, ({ base }) => base.tokens);
+  const shortest = Math.min(
+    ...everyRun.map(({ trained }) => trained.shortestRight ?? Number.POSITIVE_INFINITY),
+  );
+  const seeds = results[0]!.runs.map(({ seed }) => seed);
+  const { name } = manifest.scenario;
+  const plots = new Map([
+    [`${name}-score.svg`, progressPlot(results, `${name}: F1 by iteration`, 'F1', ({ f1 }) => f1)],
+    [
+      `${name}-tokens.svg`,
+      progressPlot(results, `${name}: tokens by iteration`, 'tokens a dialogue', ({ tokens }) => tokens),
+    ],
+    [
+      `${name}-frontier.svg`,
+      frontierPlot(results, `${name}: F1 against tokens`, { baseScore, baseTokens, shortest }),
+    ],
+  ]);
+  const text = [
+    '# Results',
+    `Written by \`${command}\` from its runs; not edited by hand. Scenario \`${name}\`, preset \`${manifest.preset}\`, ${base.n} test tasks at temperature 0, the same before and after; ${seeds.length === 1 ? 'seed' : 'seeds'} ${seeds.join(', ')}; one base (\`${manifest.base.hash}\`) for all. Nothing was tuned on test tasks.`,
+    verdictOf(results, baseScore, baseTokens),
+    '## Recipes and ablations',
+    `Means over the seeds. The interval (95 %) is over test tasks, of all seeds together, from each seed's bootstrap. The shortest dialogue with a right answer that any trained team held has ${shortest} tokens; *way* is how far a team has come from the base's tokens to these. *Sampled* are the tokens of training's dialogues. R_loss is that of the dialogues before the last training, nats per token under the base: the lower, the more it reads like what the base would say. The ablations are of iSFT-DPO.`,
+    recipeTable(results, { baseScore, baseTokens, shortest }),
+    '## Seed by seed',
+    seedTable(results),
+    '## Iteration by iteration',
+    'Of the policy after each iteration, on validation tasks; where a recipe has none, of the dialogues on training tasks before it. Means over the seeds.',
+    ...[...plots.keys()].map((file) => `![${file.replace('.svg', '')}](${plotFolder}/${file})`),
+    iterationTable(results),
+    `optima-actors ${manifest.version}, engine: ${manifest.engine}. Minutes of work, all runs together: ${Math.round(everyRun.reduce((sum, run) => sum + run.manifest.seconds, 0) / 60)}. A single run is made with, for example:`,
+    ['```sh', `npx optima ${everyRun.at(-1)!.manifest.command.join(' ')}`, '```'].join('\n'),
+    '',
+  ].join('\n\n');
+  return { text, plots };
+}
+
+interface Yardsticks {
+  readonly baseScore: number;
+  readonly baseTokens: number;
+  readonly shortest: number;
+}
+
+const meanOf = (runs: readonly RunResult[], read: (run: RunResult) => number): number => mean(runs.map(read));
+
+/** Whether the claim holds, for each of the recipes, in a sentence. */
+function verdictOf(results: readonly ConditionResult[], baseScore: number, baseTokens: number): string {
+  const sentences = results
+    .filter(({ condition }) => condition.settings.length === 0)
+    .map(({ condition, runs }) => {
+      const ratio = meanOf(runs, ({ trained }) => trained.f1) / baseScore;
+      const share = meanOf(runs, ({ trained }) => trained.tokens) / baseTokens;
+      const holds = ratio >= claim.ratio && share <= claim.share;
+      return `${condition.title} reaches ${ratio.toFixed(2)} times the base's F1 at ${percent(share)} of its tokens: ${holds ? 'holds' : 'falls short'}.`;
+    });
+  return `The paper's claim is ${claim.ratio} times the base's score at ${percent(claim.share)} of its tokens. ${sentences.join(' ')}`;
+}
+
+function recipeTable(
+  results: readonly ConditionResult[],
+  { baseScore, baseTokens, shortest }: Yardsticks,
+): string {
+  const header = [
+    'team',
+    'F1',
+    '95 %',
+    'of base',
+    'tokens',
+    'median',
+    'p95',
+    'of base',
+    'way',
+    'agreement',
+    'R_loss',
+    'sampled',
+  ];
+  const row = (title: string, figures: readonly MachineFigures[], more: readonly string[]): string[] => {
+    const average = (read: (figures: MachineFigures) => number) => mean(figures.map(read));
+    const score = average(({ f1 }) => f1);
+    const tokens = average((each) => each.tokens);
+    const half =
+      Math.hypot(...figures.map(({ f1Interval: [low, high] }) => (high - low) / 2)) / figures.length;
+    return [
+      title,
+      score.toFixed(3),
+      `${(score - half).toFixed(3)}–${(score + half).toFixed(3)}`,
+      `${(score / baseScore).toFixed(2)} ×`,
+      tokens.toFixed(1),
+      average(({ medianTokens }) => medianTokens).toFixed(0),
+      average(({ p95Tokens }) => p95Tokens).toFixed(0),
+      percent(tokens / baseTokens),
+      percent((baseTokens - tokens) / (baseTokens - shortest)),
+      percent(average(({ agreement }) => agreement)),
+      ...more,
+    ];
+  };
+  const sampledBy = ({ iterations }: RunResult) =>
+    iterations.reduce((sum, { sampledTokens }) => sum + sampledTokens, 0);
+  return markdownTable([
+    header,
+    row(
+      'base',
+      results[0]!.runs.map(({ base }) => base),
+      ['–', '–'],
+    ),
+    ...results.map(({ condition, runs }) =>
+      row(
+        condition.title,
+        runs.map(({ trained }) => trained),
+        [
+          meanOf(runs, ({ iterations }) => iterations.at(-1)!.meanLoss).toFixed(3),
+          `${Math.round(meanOf(runs, sampledBy) / 1000)} k`,
+        ],
+      ),
+    ),
+  ]);
+}
+
+function seedTable(results: readonly ConditionResult[]): string {
+  const header = [
+    'team',
+    'seed',
+    'base F1',
+    'F1',
+    'of base',
+    'base tokens',
+    'tokens',
+    'of base',
+    'median',
+    'p95',
+  ];
+  const rows = results.flatMap(({ condition, runs }) => [
+    ...runs.map(({ seed, base, trained }) => [
+      condition.title,
+      String(seed),
+      base.f1.toFixed(3),
+      withInterval(trained),
+      `${(trained.f1 / base.f1).toFixed(2)} ×`,
+      base.tokens.toFixed(1),
+      trained.tokens.toFixed(1),
+      percent(trained.tokens / base.tokens),
+      String(trained.medianTokens),
+      String(trained.p95Tokens),
+    ]),
+    [
+      condition.title,
+      'sd',
+      '',
+      standardDeviation(runs.map(({ trained }) => trained.f1)).toFixed(3),
+      '',
+      '',
+      standardDeviation(runs.map(({ trained }) => trained.tokens)).toFixed(1),
+      '',
+      '',
+      '',
+    ],
+  ]);
+  return markdownTable([header, ...rows]);
+}
+
+/** Of each iteration, the mean over the seeds that have it. */
+function byIteration(runs: readonly RunResult[], read: (figures: MachineFigures) => number): number[] {
+  const longest = Math.max(...runs.map(({ iterations }) => iterations.length));
+  return Array.from({ length: longest }, (_, index) =>
+    mean(
+      runs.flatMap(({ iterations }) => {
+        const iteration = iterations[index];
+        return iteration === undefined ? [] : [read(iteration.validation ?? iteration.generated)];
+      }),
+    ),
+  );
+}
+
+function iterationTable(results: readonly ConditionResult[]): string {
+  const longest = Math.max(...results.flatMap(({ runs }) => runs.map(({ iterations }) => iterations.length)));
+  const header = ['team: F1 / tokens', ...Array.from({ length: longest }, (_, index) => String(index))];
+  const rows = results.map(({ condition, runs }) => {
+    const scores = byIteration(runs, ({ f1 }) => f1);
+    const tokens = byIteration(runs, (figures) => figures.tokens);
+    return [
+      condition.title,
+      ...Array.from({ length: longest }, (_, index) =>
+        index < scores.length ? `${scores[index]!.toFixed(3)} / ${tokens[index]!.toFixed(1)}` : '–',
+      ),
+    ];
+  });
+  return markdownTable([header, ...rows]);
+}
+
+function progressPlot(
+  results: readonly ConditionResult[],
+  title: string,
+  y: string,
+  read: (figures: MachineFigures) => number,
+): string {
+  const series = results.map(({ condition, runs }): Series => {
+    const values = [meanOf(runs, ({ base }) => read(base)), ...byIteration(runs, read)];
+    return { name: condition.title, points: values.map((value, index) => [index, value]) };
+  });
+  const longest = Math.max(...series.map(({ points }) => points.length));
+  const names = Array.from({ length: longest }, (_, index) => (index === 0 ? 'base' : String(index - 1)));
+  return plotSvg({ title, x: 'iteration (0: initialization)', y, series, names });
+}
+
+/** Each seed's teams as points, and what the claim asks for as lines. */
+function frontierPlot(
+  results: readonly ConditionResult[],
+  title: string,
+  { baseScore, baseTokens, shortest }: Yardsticks,
+): string {
+  const point = ({ tokens, f1 }: MachineFigures) => [tokens, f1] as const;
+  return plotSvg({
+    title,
+    x: 'tokens a dialogue',
+    y: 'F1',
+    series: [
+      ...results.map(({ condition, runs }) => ({
+        name: condition.title,
+        dots: true,
+        points: runs.map(({ trained }) => point(trained)),
+      })),
+      { name: 'base', dots: true, points: results[0]!.runs.map(({ base }) => point(base)) },
+    ],
+    marks: [
+      { axis: 'x', at: claim.share * baseTokens, name: `${percent(claim.share)} of the base's tokens` },
+      { axis: 'y', at: claim.ratio * baseScore, name: `${claim.ratio} × the base's F1` },
+      ...(Number.isFinite(shortest) ? [{ axis: 'x' as const, at: shortest, name: '' }] : []),
+    ],
+  });
+}

@@ -1,0 +1,112 @@
+// The headline, from its first run to its document, with a random model of a few thousand weights.
+import fs from 'node:fs';
+import path from 'node:path';
+import { test } from 'uvu';
+import * as assert from 'uvu/assert';
+import { conditions } from '../../src/cli/headline.ts';
+import { readManifest } from '../../src/store/manifest.ts';
+import { optimaHere, smallHybridRun, temporaryFolder, writeRandomCheckpoint } from '../support/run.ts';
+
+const folder = temporaryFolder('reproduce');
+test.after(() => fs.rmSync(folder, { recursive: true }));
+test.before(async () => {
+  await writeRandomCheckpoint(path.join(folder, 'model'));
+});
+
+const settings = smallHybridRun.slice(2);
+const reproduce = (...more: readonly string[]) =>
+  optimaHere(
+    [
+      ...[
+        'reproduce',
+        'headline',
+        'two-hop-qa',
+        '--seeds',
+        '1',
+        '--model',
+        'model',
+        '--workers',
+        '0',
+        '--json',
+      ],
+      ...['--preset', 'quick', ...settings, ...more],
+    ],
+    { folder },
+  );
+const eventsOf = (stdout: string) =>
+  stdout
+    .trim()
+    .split('\n')
+    .map((line) => JSON.parse(line));
+const stagesOf = (stdout: string, run: string) => {
+  const events = eventsOf(stdout);
+  const from = events.findIndex((event) => event.event === 'condition' && event.condition === run);
+  const to = events.findIndex((event, index) => index > from && event.event === 'condition');
+  return events
+    .slice(from + 1, to < 0 ? undefined : to)
+    .flatMap(({ event, stage, state }) => (event === 'stage' && state === 'done' ? [stage] : []));
+};
+
+test('a document and its plots come of a run for each condition', async () => {
+  const { code, stdout } = await reproduce();
+  assert.is(code, 0, stdout.slice(-500));
+  for (const { name, recipe, settings: own } of conditions) {
+    const manifest = readManifest(path.join(folder, 'runs/headline', `${name}-s1`));
+    assert.equal([manifest.recipe.recipe, manifest.recipe.seed], [recipe, 1]);
+    for (const setting of own) {
+      const [key, value] = setting.split('=') as [string, string];
+      const [group, part] = key.split('.') as [string, string];
+      assert.is((manifest.recipe[group] as Record<string, unknown>)[part], Number(value));
+    }
+  }
+  const text = fs.readFileSync(path.join(folder, 'docs/results.md'), 'utf8');
+  for (const { title } of conditions) assert.is(text.split(`| ${title} | 1 |`).length, 2, title);
+  assert.match(text, /iSFT-DPO reaches \S+ times the base's F1 at \S+ % of its tokens/);
+  const plots = [...text.matchAll(/!\[[^\]]*\]\(([^)]+)\)/g)].map(([, file]) => file!);
+  assert.equal(
+    plots,
+    ['score', 'tokens', 'frontier'].map((kind) => `results/two-hop-qa-${kind}.svg`),
+  );
+  for (const plot of plots) {
+    assert.match(
+      fs.readFileSync(path.join(folder, 'docs', plot), 'utf8'),
+      /^<svg [\s\S]*<circle [\s\S]*<\/svg>\n$/,
+    );
+  }
+});
+
+test('what is done is not done again, and what was cut off goes on', async () => {
+  const cut = path.join(folder, 'runs/headline/no-search-s1');
+  const whole = fs.readFileSync(path.join(cut, 'metrics.jsonl'), 'utf8');
+  // As a kill leaves it in the last evaluation: its end is not in the log.
+  const log = path.join(cut, 'events.jsonl');
+  const lines = fs.readFileSync(log, 'utf8').trimEnd().split('\n');
+  fs.writeFileSync(log, `${lines.slice(0, -2).join('\n')}\n`);
+  const manifest = JSON.parse(fs.readFileSync(path.join(cut, 'manifest.json'), 'utf8'));
+  manifest.phases.pop();
+  fs.writeFileSync(path.join(cut, 'manifest.json'), JSON.stringify(manifest));
+  fs.writeFileSync(
+    path.join(cut, 'metrics.jsonl'),
+    whole.slice(0, whole.indexOf('"phase":"trained"')).replace(/\n[^\n]*$/, '\n'),
+  );
+  const { code, stdout } = await reproduce();
+  assert.is(code, 0, stdout.slice(-500));
+  assert.equal(stagesOf(stdout, 'isft'), []);
+  assert.equal(stagesOf(stdout, 'no-search'), ['trained']);
+  assert.is(fs.readFileSync(path.join(cut, 'metrics.jsonl'), 'utf8'), whole);
+});
+
+test('a folder that holds another run, and a setting that no recipe has, are refused before any work', async () => {
+  for (const [more, message] of [
+    [['--set', 'iterations=1'], /^runs\/headline\/isft-s1 is a run of another recipe than is asked for\.$/],
+    [['--set', 'iteration=1'], /the recipe has no key "iteration"\.$/],
+    [['--preset', 'quik'], /^There is no preset "quik"\.$/],
+  ] as const) {
+    const { code, stdout } = await reproduce(...more);
+    assert.is(code, 2);
+    const [error] = eventsOf(stdout);
+    assert.match(error.message, message);
+  }
+});
+
+test.run();
