@@ -138,7 +138,7 @@ export function paperRecipe(dataSet: PaperDataSet, rest: Recipe): Recipe {
         pilotPercentile: rest.recipe === 'idpo' ? 85 : 80,
       },
       pairs: {
-        ...{ from: 'extremes' as const, thetaFilter, thetaDiff: 0.2 },
+        ...{ from: 'extremes' as const, values: 'raw' as const, thetaFilter, thetaDiff: 0.2 },
         ...{ keepShare: 0.5, keepPer: 'task' as const },
       },
       dpo: {

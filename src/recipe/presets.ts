@@ -60,7 +60,7 @@ const preference: Pick<PreferenceRecipe, 'search' | 'pairs' | 'dpo'> = {
     together: 32,
     cacheMegabytes: 256,
   },
-  pairs: { from: 'all', thetaFilter: 0.4, thetaDiff: 0.2, keepShare: 0.5, keepPer: 'task' },
+  pairs: { from: 'all', values: 'raw', thetaFilter: 0.4, thetaDiff: 0.2, keepShare: 0.5, keepPer: 'task' },
   dpo: { ...defaultDpoConfig, packed: true },
 };
 

@@ -80,6 +80,9 @@ const preference = {
     from: z
       .enum(['all', 'extremes'])
       .describe('Pair all siblings, or the best child of a node with the worst.'),
+    values: z
+      .enum(['raw', 'per-role'])
+      .describe("Take values as they are, or each role's turns on one scale: same mean, same spread."),
     thetaFilter: z.number().describe('Value that the better turn must exceed, θ_dpo-filter in the paper.'),
     thetaDiff: z.number().min(0).describe('By which it must exceed the worse one, θ_dpo-diff in the paper.'),
     keepShare: fraction.describe('Share of the pairs to keep, best values first.'),

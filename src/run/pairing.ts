@@ -3,7 +3,7 @@ import { type ConversationTree, type Forest, pathTo } from '../domain/conversati
 import { OptimaError } from '../domain/errors.ts';
 import { isDialogueMessage, type RunEvent } from '../domain/events.ts';
 import type { DialogueId, NodeId, PolicyHash } from '../domain/ids.ts';
-import { mean } from '../domain/metrics.ts';
+import { mean, standardDeviation } from '../domain/metrics.ts';
 import type { TrainablePolicy } from '../domain/model.ts';
 import type { Rng } from '../domain/rng.ts';
 import { type Turn, viewOf } from '../domain/transcript.ts';
@@ -78,6 +78,35 @@ export function* searchedTrees(
       }
     }
   }
+}
+
+/**
+ * Puts values on one scale for all roles: of each role's turns they get the mean and the spread that all turns have. The
+ * first speaker's turns share what comes after them and are worth much alike, the last one's win or lose; thresholds would
+ * choose the pairs of the one and not of the other (normalization by agent: Dr. MAS, multi-agent GRPO).
+ */
+export function scaleByRole(trees: Iterable<SearchedTree>): (value: number, speaker: string) => number {
+  const valued: { readonly speaker: string; readonly value: number }[] = [];
+  for (const { conversation, search } of trees) {
+    for (const { id, speaker } of Object.values(conversation.turns)) {
+      const value = search.tree.nodes.get(id)?.value ?? null;
+      if (value !== null) valued.push({ speaker, value });
+    }
+  }
+  const all = spreadOf(valued);
+  const speakers = [...new Set(valued.map(({ speaker }) => speaker))];
+  const own = new Map(
+    speakers.map((name) => [name, spreadOf(valued.filter(({ speaker }) => speaker === name))] as const),
+  );
+  return (value, speaker) => {
+    const { centre, deviation } = own.get(speaker)!;
+    return deviation === 0 ? value : all.centre + (all.deviation * (value - centre)) / deviation;
+  };
+}
+
+function spreadOf(valued: readonly { readonly value: number }[]) {
+  const values = valued.map(({ value }) => value);
+  return { centre: mean(values), deviation: standardDeviation(values) };
 }
 
 /** Whether a turn may be the better one of a pair: no open case on the way to it that the recipe does not let through. */

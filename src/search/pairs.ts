@@ -36,17 +36,21 @@ export interface DroppedPairs {
 
 /**
  * The pairs of a tree, node by node and child by child in the order in which they were placed. Children without a value are
- * in none. Of equal children the earlier one is the better one.
+ * in none. Of equal children the earlier one is the better one. What a value counts for is for `worth` to say.
  */
 export function pairsOf(
   tree: SearchTree,
   { pairs: which, thetaFilter, thetaDiff }: Omit<PairConfig, 'keep'>,
   mayChoose: (node: NodeId) => boolean = () => true,
+  worth: (value: number, node: NodeId) => number = (value) => value,
 ): { readonly pairs: readonly Pair[]; readonly dropped: DroppedPairs } {
   const pairs: Pair[] = [];
   const dropped = { sameText: 0, notEligible: 0, belowFilter: 0, gapTooSmall: 0 };
   for (const parent of tree.nodes.values()) {
-    const children = parent.children.map((id) => tree.nodes.get(id)!).filter(isValued);
+    const children = parent.children.flatMap((id): Valued[] => {
+      const { text, value } = tree.nodes.get(id)!;
+      return value === null ? [] : [{ id, text, value: worth(value, id) }];
+    });
     for (const [better, worse] of which === 'all' ? everyTwo(children) : extremes(children)) {
       const gap = better.value - worse.value;
       if (better.text === worse.text) dropped.sameText++;
@@ -59,8 +63,7 @@ export function pairsOf(
   return { pairs, dropped };
 }
 
-type Valued = SearchNode & { readonly value: number };
-const isValued = (node: SearchNode): node is Valued => node.value !== null;
+type Valued = Pick<SearchNode, 'id' | 'text'> & { readonly value: number };
 
 const everyTwo = (nodes: readonly Valued[]): [better: Valued, worse: Valued][] =>
   nodes.flatMap((one, index) =>

@@ -95,7 +95,10 @@ test('each data set has the paper’s values for preference training, too', () =
       assert.equal([search.expansions, search.rolloutsPerExpansion], [8, 3]);
       assert.equal([search.backup, search.pilotDialogues], ['mean-of-rollouts', 100]);
       assert.is(search.pilotPercentile, percentile);
-      assert.equal(pairs, { from: 'extremes', thetaFilter, thetaDiff: 0.2, keepShare: 0.5, keepPer: 'task' });
+      assert.equal(pairs, {
+        ...{ from: 'extremes', values: 'raw', thetaFilter },
+        ...{ thetaDiff: 0.2, keepShare: 0.5, keepPer: 'task' },
+      });
       assert.equal([dpo.loss, dpo.learningRate, dpo.epochs, dpo.batchSize], ['dpo', 5e-7, 1, 64]);
       assert.is(dpo.alpha, recipe === 'idpo' ? 1 : 0);
     }

@@ -7,12 +7,18 @@ import { systemClock } from '../../src/domain/clock.ts';
 import { pathTo } from '../../src/domain/conversation-tree.ts';
 import type { OptimaError } from '../../src/domain/errors.ts';
 import type { PolicyHash } from '../../src/domain/ids.ts';
-import { mean, percentile } from '../../src/domain/metrics.ts';
+import { mean, percentile, standardDeviation } from '../../src/domain/metrics.ts';
 import { createRng } from '../../src/domain/rng.ts';
 import { messageTokens, viewOf } from '../../src/domain/transcript.ts';
 import { type LlamaPolicy, loadPolicy } from '../../src/models/llama/index.ts';
 import type { PreferenceRecipe } from '../../src/recipe/schema.ts';
-import { mayChoose, preferenceExample, searchConfigOf, searchedTrees } from '../../src/run/pairing.ts';
+import {
+  mayChoose,
+  preferenceExample,
+  scaleByRole,
+  searchConfigOf,
+  searchedTrees,
+} from '../../src/run/pairing.ts';
 import { keepPairs, pairsOf } from '../../src/search/index.ts';
 import { RunFolder } from '../../src/store/run-folder.ts';
 import { optimaHere, smallHybridRun, temporaryFolder, writeRandomCheckpoint } from '../support/run.ts';
@@ -168,6 +174,42 @@ test('rewards are taken against the pilot, and the divergence from the base is t
   assert.is(output.sampledTokens, sampled.length);
   // What branches share was sampled once.
   assert.ok(output.sampledTokens < output.metrics.tokens * output.metrics.n);
+});
+
+test('on one scale each role’s values have the mean and the spread of all, in the order they had', () => {
+  const start = run.phases.get(phase)!.from;
+  const trees = [
+    ...searchedTrees(
+      run.eventsOf(phase),
+      () => run.forest(start),
+      searchConfigOf(recipe),
+      createRng(recipe.seed),
+    ),
+  ];
+  const scale = scaleByRole(trees);
+  const valued = trees.flatMap(({ conversation, search }) =>
+    Object.values(conversation.turns).flatMap(({ id, speaker }) => {
+      const { value } = search.tree.nodes.get(id)!;
+      return value === null ? [] : [{ speaker, value, scaled: scale(value, speaker) }];
+    }),
+  );
+  const all = valued.map(({ value }) => value);
+  for (const role of ['alice', 'bob']) {
+    const own = valued.filter(({ speaker }) => speaker === role);
+    const scaled = own.map((each) => each.scaled);
+    assert.ok(own.length > 3);
+    assert.ok(Math.abs(mean(own.map(({ value }) => value)) - mean(all)) > 1e-6);
+    assert.ok(Math.abs(mean(scaled) - mean(all)) < 1e-9);
+    assert.ok(Math.abs(standardDeviation(scaled) - standardDeviation(all)) < 1e-9);
+    const byValue = own.toSorted((a, b) => a.value - b.value);
+    for (const [index, { scaled }] of byValue.entries())
+      assert.ok(index === 0 || scaled >= byValue[index - 1]!.scaled);
+  }
+  // A role whose turns are all worth the same has no scale: its values stay as they are.
+  const { conversation } = trees[0]!;
+  const only = Object.values(conversation.turns).find(({ speaker }) => speaker === 'alice')!;
+  const search = { tree: { nodes: new Map([[only.id, { value: 0.5 }]]) } };
+  assert.is(scaleByRole([{ conversation, search } as unknown as (typeof trees)[number]])(0.5, 'alice'), 0.5);
 });
 
 test('a turn may be chosen where no case that the recipe excludes is on the way to it', () => {

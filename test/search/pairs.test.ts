@@ -42,6 +42,20 @@ test('of every two children with values the better one is chosen, if it is good 
   assert.equal(dropped, { sameText: 0, notEligible: 0, belowFilter: 0, gapTooSmall: 1 });
 });
 
+test('what a value counts for is said from outside, before it is compared with anything', () => {
+  const { tree } = searched({}, say(0.5, 'low'), say(1, 'high'));
+  const turned = pairsOf(
+    tree,
+    every,
+    undefined,
+    (value, node) => (node === childId(root, 0) ? 3 : 2) * value,
+  );
+  assert.equal(textsOf(tree, turned.pairs), ['high > low']);
+  assert.equal([turned.pairs[0]!.value, turned.pairs[0]!.gap], [2, 0.5]);
+  const worse = pairsOf(tree, every, undefined, (value) => 1 - value);
+  assert.equal(textsOf(tree, worse.pairs), ['low > high']);
+});
+
 test('extremes are the best child against the worst', () => {
   const { tree } = searched(
     {},

@@ -6,7 +6,7 @@ import type { NodeId, TaskId } from '../../domain/ids.ts';
 import { mean } from '../../domain/metrics.ts';
 import type { PlannedPhases } from '../../machines/index.ts';
 import { keepPairs, type Pair, pairsOf } from '../../search/index.ts';
-import { mayChoose, preferenceOf, searchConfigOf, searchedTrees } from '../pairing.ts';
+import { mayChoose, preferenceOf, scaleByRole, searchConfigOf, searchedTrees } from '../pairing.ts';
 import type { PhaseContext } from './context.ts';
 
 /** Without any pair the iterations end with the policy before. Rejects with `interrupted` on abort. */
@@ -17,21 +17,22 @@ export async function pair(
   const { run, scenario, rng, progress, signal } = context;
   const recipe = preferenceOf(context.recipe);
   const { name } = phase;
-  const { from, keepShare: share, keepPer: per, ...thresholds } = recipe.pairs;
+  const { from, values, keepShare: share, keepPer: per, ...thresholds } = recipe.pairs;
   const { trees } = run.outputOf({ name: phase.search, kind: 'search' })!;
   progress.begin(name, trees, 'trees');
   const found: { tree: NodeId; taskId: TaskId; pairs: readonly Pair[]; dropped: Record<string, number> }[] =
     [];
   const start = run.phases.get(phase.search)!.from;
-  const searched = searchedTrees(
-    run.eventsOf(phase.search),
-    () => run.forest(start),
-    searchConfigOf(recipe),
-    rng,
-  );
-  for (const { conversation, search } of searched) {
+  const searched = () =>
+    searchedTrees(run.eventsOf(phase.search), () => run.forest(start), searchConfigOf(recipe), rng);
+  const scale = values === 'per-role' ? scaleByRole(searched()) : null;
+  for (const { conversation, search } of searched()) {
     const may = mayChoose(conversation, recipe.eligible, scenario.answer);
-    const { pairs, dropped } = pairsOf(search.tree, { pairs: from, ...thresholds }, may);
+    const worth =
+      scale === null
+        ? undefined
+        : (value: number, node: NodeId) => scale(value, conversation.turns[node]!.speaker);
+    const { pairs, dropped } = pairsOf(search.tree, { pairs: from, ...thresholds }, may, worth);
     found.push({ tree: conversation.root, taskId: conversation.taskId, pairs, dropped: { ...dropped } });
     progress.advance(found.length);
     // A tree is milliseconds, and there may be thousands of them.
