@@ -258,6 +258,12 @@ test('the rows of the metrics are the base’s, each iteration’s and the train
     assert.equal(some, rows.slice(0, some.length), `${done} phases`);
   }
   assert.equal(metricsRows(outputsIn(new Map()), iterations), []);
+  const perRole = applySettings(recipe, ['policies=per-role']);
+  const outputs = outputsOf(planRun(perRole, exchange));
+  assert.equal(metricsRows(outputsIn(outputs), planIterations(perRole, exchange)), [
+    ...rows,
+    { event: 'evaluation', phase: 'swapped', policy: 'measured-swapped', ...machineFigures(metrics(17.5)) },
+  ]);
   const mixed: PhaseOutput = { kind: 'evaluate', policy: team('a', 'b'), metrics: metrics(0.5) };
   assert.equal(metricsRows(outputsIn(new Map([['base', mixed]])), iterations)[0]!.policy, team('a', 'b'));
 });
