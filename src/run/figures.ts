@@ -77,6 +77,14 @@ export function choosePolicy<Policy>(
   return best.policy;
 }
 
+/** Each role with the policy of the next one in order, and the last with the first one's: two roles exchange theirs. */
+export function swapPolicies(policy: TeamPolicy): TeamPolicy {
+  const hashes = Object.values(policy);
+  return Object.fromEntries(
+    Object.keys(policy).map((role, index) => [role, hashes[(index + 1) % hashes.length]!]),
+  );
+}
+
 /**
  * Figures under the names that machines read, in `--json` and in `metrics.jsonl`: there the task score is `f1`, whatever
  * metric a scenario has.

@@ -16,6 +16,7 @@ import {
   machinePolicy,
   metricsRows,
   type Outputs,
+  swapPolicies,
 } from '../../src/run/figures.ts';
 import { planIterations, planRun } from '../../src/run/plan.ts';
 
@@ -203,6 +204,12 @@ test('a team of one policy is its hash, one of several is by role', () => {
   const three = { ...team('abc'), carol: 'def' as PolicyHash };
   assert.equal(machinePolicy(three), three);
   assert.equal(machinePolicy({}), {});
+});
+
+test('swapped, each role has the policy of the next one in order', () => {
+  const [abc, def, ghi] = ['abc', 'def', 'ghi'] as PolicyHash[];
+  assert.equal(swapPolicies({ alice: abc!, bob: def! }), { alice: def, bob: abc });
+  assert.equal(swapPolicies({ zoe: abc!, bob: def!, carol: ghi! }), { zoe: def, bob: ghi, carol: abc });
 });
 
 test('an iteration for machines has its figures, its policy and its validation as they read them', () => {

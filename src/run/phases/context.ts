@@ -64,10 +64,3 @@ export function latestPolicy(context: RunContext, { name }: PlannedPhase): TeamP
 /** The policy that the run ends with, once its iterations are over. */
 export const keptPolicy = ({ run, iterations, recipe }: RunContext): TeamPolicy =>
   choosePolicy(foldIterations(run, iterations), recipe.keep);
-
-/** That policy with each role's weights given to the role before it in order; two roles exchange theirs. */
-export function swappedPolicy(context: RunContext): TeamPolicy {
-  const kept = keptPolicy(context);
-  const roles = Object.keys(context.scenario.roles);
-  return Object.fromEntries(roles.map((role, i) => [role, kept[roles[(i + 1) % roles.length]!]!]));
-}

@@ -3,7 +3,8 @@ import type { PhaseOutputOf } from '../../domain/events.ts';
 import type { PlannedPhases } from '../../machines/index.ts';
 import { measureEvaluation } from '../../rollouts/evaluate.ts';
 import { loadTasks } from '../../scenario/tasks.ts';
-import { baseOf, keptPolicy, latestPolicy, type PhaseContext, swappedPolicy } from './context.ts';
+import { swapPolicies } from '../figures.ts';
+import { baseOf, keptPolicy, latestPolicy, type PhaseContext } from './context.ts';
 import { holdDialogues } from './dialogues.ts';
 
 export async function evaluate(
@@ -15,7 +16,7 @@ export async function evaluate(
     base: baseOf,
     latest: () => latestPolicy(context, phase),
     kept: keptPolicy,
-    swapped: swappedPolicy,
+    swapped: () => swapPolicies(keptPolicy(context)),
   }[phase.policy](context);
   const tasks = await loadTasks(scenario, phase.split, { from: 0, count: phase.tasks }, rng);
   const { name } = phase;

@@ -5,7 +5,6 @@ import type { PhaseOutputOf, RunEventOf } from '../../domain/events.ts';
 import type { DialogueId, NodeId, PolicyHash, TeamPolicy } from '../../domain/ids.ts';
 import { mean } from '../../domain/metrics.ts';
 import type { TrainingSequence } from '../../domain/model.ts';
-import type { Rng } from '../../domain/rng.ts';
 import type { PlannedPhases } from '../../machines/index.ts';
 import type { LlamaPolicy } from '../../models/llama/index.ts';
 import { type DpoConfig, dpoObjective, type PreferenceExample, trainDpo } from '../../training/dpo/index.ts';
@@ -29,7 +28,6 @@ interface Trainee {
   readonly policy: LlamaPolicy;
   /** What people see of its training. */
   readonly stage: string;
-  readonly rng: Rng;
 }
 
 export async function train(context: PhaseContext, phase: TrainPhase): Promise<PhaseOutputOf<'train'>> {
@@ -93,12 +91,8 @@ async function trainPolicy(
   start: PolicyHash,
 ): Promise<Trained & { readonly hash: PolicyHash }> {
   const { run, shelf } = context;
-  const rng = context.rng.split(phase.name);
   const policy = await shelf.load(start);
-  const trainee: Trainee = {
-    ...{ role, start, policy, stage: stageOf(phase, role) },
-    rng: role === null ? rng : rng.split(role),
-  };
+  const trainee: Trainee = { role, start, policy, stage: stageOf(phase, role) };
   try {
     const trained =
       phase.on.method === 'sft'
@@ -134,12 +128,12 @@ async function trainOnDialogues(
   on: Extract<TrainPhase['on'], { method: 'sft' }>,
   trainee: Trainee,
 ): Promise<Trained> {
-  const { recipe, progress } = context;
+  const { recipe, progress, rng } = context;
   const { steps, loss, figures, skipped, truncated } = await trainSft(
     trainee.policy,
     chosenSequences(context, on, trainee),
     recipe.sft,
-    trainee.rng,
+    rng.split(phase.name),
     optionsOf(context, phase, sftObjective, trainee),
   );
   const cut = `${truncated} sequences cut at ${recipe.sft.maxSequenceTokens} tokens, ${skipped} of them left out`;
@@ -153,13 +147,13 @@ async function trainOnPairs(
   on: Extract<TrainPhase['on'], { method: 'dpo' }>,
   trainee: Trainee,
 ): Promise<Trained> {
-  const { progress } = context;
+  const { progress, rng } = context;
   const config: DpoConfig = preferenceOf(context.recipe).dpo;
   const { steps, loss, figures, tooLong, identical, warnings } = await trainDpo(
     trainee.policy,
     chosenPairs(context, on, trainee),
     config,
-    trainee.rng,
+    rng.split(phase.name),
     optionsOf(context, phase, dpoObjective(config), trainee),
   );
   const percent = (share = 0) => `${(100 * share).toFixed(0)} %`;
