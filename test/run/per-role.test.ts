@@ -35,7 +35,6 @@ test.after(() => fs.rmSync(folder, { recursive: true }));
 const model = path.join(folder, 'model');
 const whole = path.join(folder, 'whole');
 const scenario = path.join(folder, 'two-hop-qa.mjs');
-const args = ['train', scenario, '--model', model, ...smallHybridRun, '--policies', 'per-role'];
 const roles = ['alice', 'bob'] as const;
 const iterations = ['init-0', 'isft-1', 'idpo-2'];
 
@@ -54,6 +53,7 @@ test.before(async () => {
   const original = new URL('../../scenarios/two-hop-qa.ts', import.meta.url).href;
   fs.writeFileSync(scenario, `export { default } from ${JSON.stringify(original)};\n`);
   await writeRandomCheckpoint(model);
+  const args = ['train', scenario, '--model', model, ...smallHybridRun, '--policies', 'per-role'];
   const ended = await optimaHere([...args, '--workers', '0', '--json', '--out', whole]);
   assert.is(ended.code, 0, ended.stdout + ended.stderr);
   stdout = ended.stdout;
@@ -326,29 +326,45 @@ test('a pair of turns that another policy than its own role’s said is refused'
   }
 });
 
+/** A copy of the run as it was when a phase had so many lines in the log, checkpoints included. */
+function copyAt(phase: string, linesInPhase: number, change = (line: string) => line): string {
+  const copy = path.join(folder, `at-${linesInPhase}-of-${phase.replace('/', '-')}`);
+  fs.cpSync(whole, copy, { recursive: true });
+  fs.rmSync(path.join(copy, 'lock'));
+  const lines = fs.readFileSync(path.join(copy, 'events.jsonl'), 'utf8').split('\n');
+  const start = lines.findIndex((line) => line.includes(`"type":"phase.started","phase":"${phase}"`));
+  const log = [...lines.slice(0, start), ...lines.slice(start, start + linesInPhase).map(change)].map(
+    (line) => `${line}\n`,
+  );
+  fs.writeFileSync(path.join(copy, 'events.jsonl'), log.join(''));
+  const file = path.join(copy, 'manifest.json');
+  const { phases, ...manifest } = JSON.parse(fs.readFileSync(file, 'utf8'));
+  const done = phases.slice(0, [...run.phases.keys()].indexOf(phase));
+  fs.writeFileSync(file, JSON.stringify({ ...manifest, phases: done }));
+  for (const hash of fs.readdirSync(path.join(copy, 'checkpoints'))) {
+    if (!log.join('').includes(hash)) fs.rmSync(path.join(copy, 'checkpoints', hash), { recursive: true });
+  }
+  return copy;
+}
+
 test('killed between the trainings of two roles and resumed, it ends in the same weights and the same log', async () => {
-  for (const [phase, kill] of [
-    ['init-0', { renamed: true }],
-    ['isft-1', { lines: stepsOf('isft-1', 'alice').length }],
-    ['idpo-2', { lines: stepsOf('idpo-2', 'alice').length + 1 }],
+  for (const [iteration, kill, ofBob] of [
+    ['init-0', { renamed: true }, 0],
+    ['isft-1', { lines: stepsOf('isft-1', 'alice').length }, 0],
+    ['idpo-2', { lines: stepsOf('idpo-2', 'alice').length + 1 }, 1],
   ] as const) {
-    const cut = path.join(folder, `cut-${phase}`);
-    const place = {
-      log: path.join(cut, 'events.jsonl'),
-      phase: `${phase}/train`,
-      signal: 'SIGKILL',
-      ...kill,
-    };
-    const killed = await optima([...args, '--workers', '0', '--json', '--out', cut], {
+    const phase = `${iteration}/train`;
+    const cut = copyAt(phase, 0);
+    const log = path.join(cut, 'events.jsonl');
+    const killed = await optima(['train', '--resume', cut, '--workers', '0', '--json'], {
       preload: new URL('kill-at.mjs', import.meta.url).href,
-      env: { KILL_AT: JSON.stringify(place) },
+      env: { KILL_AT: JSON.stringify({ ...kill, log, phase, signal: 'SIGKILL' }) },
     });
     assert.is(killed.signal, 'SIGKILL', killed.stdout + killed.stderr);
-    const before = withoutTimes(cut);
-    const cutSteps = before.split(`"type":"phase.started","phase":"${phase}/train"`)[1]!;
+    const left = withoutTimes(cut).split(`"type":"phase.started","phase":"${phase}"`)[1]!;
     assert.equal(
-      [...cutSteps.matchAll(/"role":"(\w+)"/g)].map(([, role]) => role),
-      [...stepsOf(phase, 'alice').map(() => 'alice'), ...(phase === 'idpo-2' ? ['bob'] : [])],
+      [...left.matchAll(/"role":"(\w+)"/g)].map(([, role]) => role),
+      [...stepsOf(iteration, 'alice').map(() => 'alice'), ...Array(ofBob).fill('bob')],
     );
     const resumed = await optimaHere(['train', '--resume', cut, '--workers', '1', '--json']);
     assert.is(resumed.code, 0, resumed.stdout);
@@ -358,21 +374,11 @@ test('killed between the trainings of two roles and resumed, it ends in the same
   }
 });
 
-test('a log in which the other role’s step stands is a divergence', async () => {
-  const changed = path.join(folder, 'cut-isft-1');
-  const log = path.join(changed, 'events.jsonl');
-  const lines = fs.readFileSync(log, 'utf8').trimEnd().split('\n');
-  const from = lines.findIndex((line) => line.includes('"type":"phase.started","phase":"isft-1/train"'));
-  lines[from + 1] = lines[from + 1]!.replace('"role":"alice"', '"role":"bob"');
-  fs.writeFileSync(log, `${lines.slice(0, from + 3).join('\n')}\n`);
-  const file = path.join(changed, 'manifest.json');
-  const manifest = JSON.parse(fs.readFileSync(file, 'utf8'));
-  const at = manifest.phases.findIndex(({ phase }: { phase: string }) => phase === 'isft-1/train');
-  manifest.phases.splice(at);
-  fs.writeFileSync(file, JSON.stringify(manifest));
-  const { code, stdout } = await optimaHere(['train', '--resume', changed, '--workers', '0', '--json']);
-  assert.is(code, 1);
-  assert.is(objects(stdout).at(-1).code, 'run.diverged');
+test('a step that the log has as another role’s is a divergence', async () => {
+  const changed = copyAt('isft-1/train', 2, (line) => line.replace('"role":"alice"', '"role":"bob"'));
+  const ended = await optimaHere(['train', '--resume', changed, '--workers', '0', '--json']);
+  assert.is(ended.code, 1);
+  assert.is(objects(ended.stdout).at(-1).code, 'run.diverged');
 });
 
 test.run();
