@@ -15,11 +15,12 @@ export function dialoguesOf(phase: PlannedPhase, recipe: Recipe): number {
 
 /** Most that an iteration can train on, in words. */
 function trainedOn({ phases }: IterationPlan, recipe: Recipe): string {
+  const who = recipe.policies === 'per-role' ? ', a policy for each role' : '';
   const select = phases.find((phase) => phase.kind === 'select');
   const generate = phases.find((phase) => phase.kind === 'generate');
-  if (select === undefined || generate === undefined) return 'DPO on the pairs that are found';
+  if (select === undefined || generate === undefined) return `DPO on the pairs that are found${who}`;
   const dialogues = Math.max(1, Math.round(select.keepFraction * generate.tasks.count));
-  return `SFT on ${dialogues} dialogues at most, ${recipe.sft.epochs} epochs`;
+  return `SFT on ${dialogues} dialogues at most, ${recipe.sft.epochs} epochs${who}`;
 }
 
 /** Prints the plan: what each iteration holds and trains on. */
@@ -39,7 +40,13 @@ export function sayPlan(
     const own = iteration.phases.reduce((sum, phase) => sum + dialoguesOf(phase, recipe), 0);
     return [`${iteration.kind}-${iteration.index}: ${trainedOn(iteration, recipe)}`, String(own)];
   });
-  const table = [['plan', 'dialogues'], ...evaluations('base'), ...rows, ...evaluations('trained')];
+  const table = [
+    ['plan', 'dialogues'],
+    ...evaluations('base'),
+    ...rows,
+    ...evaluations('trained'),
+    ...evaluations('swapped'),
+  ];
   output.say(`\n${formatTable([...table, ['all', String(total)]])}\n`);
   const phases = counted.map(({ phase: { name, kind }, dialogues }) => ({ name, kind, dialogues }));
   output.emit({ event: 'plan', dialogues: total, phases });

@@ -32,10 +32,19 @@ function figures(metrics: TeamMetrics, metricName: string): readonly (readonly [
   ];
 }
 
-export function sayComparison({ base, trained }: TrainingResult, { metric }: Scenario, output: Output): void {
-  const after = figures(trained, metric.name);
-  const rows = figures(base, metric.name).map(([name, value], row) => [name, value, after[row]![1]]);
-  output.say(`\n${formatTable([['', 'base', 'trained'], ...rows.filter(isWorthARow)])}`);
+export function sayComparison(
+  { base, trained, swapped }: Pick<TrainingResult, 'base' | 'trained' | 'swapped'>,
+  { metric }: Pick<Scenario, 'metric'>,
+  output: Output,
+): void {
+  const teams = { base, trained, ...(swapped && { swapped }) };
+  const columns = Object.values(teams).map((metrics) => figures(metrics, metric.name));
+  const rows = columns[0]!.map(([name], row) => [name, ...columns.map((column) => column[row]![1])]);
+  output.say(`\n${formatTable([['', ...Object.keys(teams)], ...rows.filter(isWorthARow)])}`);
+  if (swapped === null) return;
+  output.say(
+    'swapped: each role speaks with the weights that were trained for the next one; where that is much worse than trained, the roles have specialised.',
+  );
 }
 
 export function sayMetrics(metrics: TeamMetrics, { metric }: Scenario, output: Output): void {

@@ -1,14 +1,21 @@
 // `optima train <scenario>`: generate → rank → select → train, from the base to a team that talks less.
 import fs from 'node:fs';
 import path from 'node:path';
-import type { Command } from 'commander';
+import { type Command, Option } from 'commander';
 import { systemClock } from '../domain/clock.ts';
 import { messageOf, OptimaError } from '../domain/errors.ts';
 import { hash16 } from '../domain/hash.ts';
-import { createRunId } from '../domain/ids.ts';
+import { createRunId, type TeamPolicy } from '../domain/ids.ts';
 import type { LlamaPolicy } from '../models/llama/index.ts';
 import { defaultPreset, defaultRecipe, presetRecipe, recipeNamed } from '../recipe/presets.ts';
-import { applySettings, type Recipe, recipeKeys, recipeNames, recipeSchema } from '../recipe/schema.ts';
+import {
+  applySettings,
+  policyKinds,
+  type Recipe,
+  recipeKeys,
+  recipeNames,
+  recipeSchema,
+} from '../recipe/schema.ts';
 import { machineIteration, machinePolicy } from '../run/figures.ts';
 import { planIterations, planRun } from '../run/plan.ts';
 import { hashTasks } from '../run/tasks.ts';
@@ -24,6 +31,7 @@ import {
   collect,
   jsonOption,
   modelOption,
+  oneOf,
   packageFolder,
   seedOption,
   workersOption,
@@ -35,6 +43,7 @@ import { sayComparison, saySamples, summaryMetrics } from './report.ts';
 export interface TrainOptions {
   readonly recipe?: string;
   readonly preset?: string;
+  readonly policies?: (typeof policyKinds)[number];
   readonly seed?: number;
   readonly set?: readonly string[];
   readonly out?: string;
@@ -52,6 +61,12 @@ export function addTrain(program: Command): void {
     .description('train a team on a scenario and compare it with the base')
     .option('--recipe <name>', `how to train: ${recipeNames.join(', ')} (default: ${defaultRecipe})`)
     .option('--preset <name>', `its numbers: quick, full, paper:<data set> (default: ${defaultPreset})`)
+    .addOption(
+      new Option(
+        '--policies <kind>',
+        `${policyKinds.join(' or ')}: one policy for every role, or one for each (default: ${policyKinds[0]})`,
+      ).argParser(oneOf('--policies', policyKinds)),
+    )
     .addOption(seedOption())
     .option('--set <key=value>', 'change one number of the recipe; may be repeated', collect)
     .option('--out <folder>', 'folder of the run (default: runs/<id>)')
@@ -85,8 +100,13 @@ export async function startRun(
   }
   const preset = options.preset ?? defaultPreset;
   const preferred = recipeNamed(options.recipe ?? defaultRecipe);
-  const seed = options.seed === undefined ? [] : [`seed=${options.seed}`];
-  const recipe = applySettings<Recipe>(presetRecipe(preset, preferred), [...seed, ...(options.set ?? [])]);
+  const shorthands = (['seed', 'policies'] as const).flatMap((key) =>
+    options[key] === undefined ? [] : [`${key}=${options[key]}`],
+  );
+  const recipe = applySettings<Recipe>(presetRecipe(preset, preferred), [
+    ...shorthands,
+    ...(options.set ?? []),
+  ]);
   const loaded = await loadScenario(name);
   const tasks = await hashTasks(loaded.scenario, recipe);
   const { engine, startHost } = await openEngines(options, output);
@@ -119,7 +139,7 @@ export async function resumeRun(
   signal: AbortSignal,
 ): Promise<void> {
   const began = performance.now();
-  for (const option of ['recipe', 'preset', 'seed', 'set', 'out', 'model'] as const) {
+  for (const option of ['recipe', 'preset', 'policies', 'seed', 'set', 'out', 'model'] as const) {
     if (options[option] !== undefined) {
       throw new OptimaError('usage', `--resume goes on as the run began: it takes no --${option}.`);
     }
@@ -213,9 +233,7 @@ async function carryOut(
     });
     sayComparison(result, scenario, output);
     saySamples(result.samples, output);
-    for (const hash of new Set(Object.values(result.policy))) {
-      output.say(`\npolicy: ${run.checkpointFolder(hash)}`);
-    }
+    sayPolicy(result.policy, run, output);
     output.emit({
       event: 'summary',
       scenario: scenario.name,
@@ -223,6 +241,7 @@ async function carryOut(
       seed: recipe.seed,
       base: summaryMetrics(result.base),
       trained: summaryMetrics(result.trained),
+      ...(result.swapped && { swapped: summaryMetrics(result.swapped) }),
       iterations: result.iterations.map(machineIteration),
       seconds: Math.round(earlierSeconds + (performance.now() - began) / 1000),
       run: run.path,
@@ -239,6 +258,14 @@ async function carryOut(
     await workers?.stop();
     run.close();
   }
+}
+
+/** Where the weights are that a run ends with. */
+function sayPolicy(policy: TeamPolicy, run: RunFolder, output: Output): void {
+  const folders = new Map(Object.entries(policy).map(([role, hash]) => [role, run.policyFolder(hash)]));
+  const [first, ...others] = new Set(folders.values());
+  const lines = [...folders].map(([role, folder]) => `policy of ${role}: ${folder}`);
+  output.say(`\n${others.length === 0 ? `policy: ${first}` : lines.join('\n')}`);
 }
 
 function hashFile(file: string): string {

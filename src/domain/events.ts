@@ -94,12 +94,13 @@ export const phaseOutputSchemas = {
   }),
   train: z.object({
     kind: z.literal('train'),
+    /** Of all policies that were trained. */
     steps: count,
-    /** Mean loss of the last epoch; of SFT in nats per token. */
+    /** Mean loss of the last epoch; of SFT in nats per token. Of several policies the mean, each counted once. */
     loss: z.number(),
-    /** What the objective measures beside it: means over the last epoch. */
+    /** What the objective measures beside it: means as of the loss. */
     figures: z.record(z.string(), z.number()),
-    /** What a guard says, in words; usually nothing. */
+    /** What a guard says, and which role had nothing to train on, in words; usually nothing. */
     warnings: z.array(z.string()).readonly(),
     /** The policy that came out. */
     policy: team,
@@ -177,6 +178,8 @@ export const runEventSchemas = {
   'step.trained': z.object({
     type: z.literal('step.trained'),
     ...phase,
+    /** Whose policy it trained, where each role has its own. */
+    role: z.string().optional(),
     /** From 0. */
     step: count,
     steps: z.int(),

@@ -49,9 +49,12 @@ export interface PlannedPhases {
       | { readonly method: 'sft'; readonly dialogues: string; readonly selection: string }
       | { readonly method: 'dpo'; readonly search: string; readonly pairs: string };
   };
-  /** Measure a policy on the first tasks of a split; `kept` is the one that the run ends with. */
+  /**
+   * Measure a policy on the first tasks of a split; `kept` is the one that the run ends with, and in `swapped` each role has
+   * what that one has for the next role.
+   */
   readonly evaluate: Planned<'evaluate'> & {
-    readonly policy: 'base' | 'latest' | 'kept';
+    readonly policy: 'base' | 'latest' | 'kept' | 'swapped';
     readonly split: Split;
     readonly tasks: number;
   };

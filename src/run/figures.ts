@@ -21,9 +21,9 @@ export interface IterationFigures {
   readonly edgeCases: PhaseOutputOf<'rank'>['edgeCases'];
   /** Dialogues that were trained on, or pairs. */
   readonly kept: number;
-  /** Mean loss of the last epoch; of SFT in nats per token. */
+  /** Mean loss of the last epoch, of the policies that were trained; of SFT in nats per token. */
   readonly loss: number;
-  /** What the objective measured beside it, and what a guard said. */
+  /** What the objective measured beside it, what a guard said, and which role had nothing to train on. */
   readonly figures: PhaseOutputOf<'train'>['figures'];
   readonly warnings: PhaseOutputOf<'train'>['warnings'];
   /** The policy that came out. */
@@ -86,6 +86,14 @@ export function choosePolicy<Policy>(
   return best.policy;
 }
 
+/** Each role with the policy of the next one in order, and the last with the first one's: two roles exchange theirs. */
+export function swapPolicies(policy: TeamPolicy): TeamPolicy {
+  const hashes = Object.values(policy);
+  return Object.fromEntries(
+    Object.keys(policy).map((role, index) => [role, hashes[(index + 1) % hashes.length]!]),
+  );
+}
+
 /**
  * Figures under the names that machines read, in `--json` and in `metrics.jsonl`: there the task score is `f1`, whatever
  * metric a scenario has.
@@ -112,7 +120,7 @@ export function machineIteration({ generated, policy, validation, ...rest }: Ite
 }
 export type MachineIteration = ReturnType<typeof machineIteration>;
 
-/** The rows of `metrics.jsonl`: the base's figures, each iteration's, the trained team's. */
+/** The rows of `metrics.jsonl`: the base's figures, each iteration's, the trained team's, and those with its weights swapped. */
 export function metricsRows(run: Outputs, iterations: readonly IterationPlan[]): MetricsRow[] {
   const evaluation = (name: string): MetricsRow[] => {
     const output = run.outputOf({ name, kind: 'evaluate' });
@@ -123,5 +131,5 @@ export function metricsRows(run: Outputs, iterations: readonly IterationPlan[]):
   const rows = foldIterations(run, iterations).map(
     (figures): MetricsRow => ({ event: 'iteration', ...machineIteration(figures) }),
   );
-  return [...evaluation('base'), ...rows, ...evaluation('trained')];
+  return [...evaluation('base'), ...rows, ...evaluation('trained'), ...evaluation('swapped')];
 }

@@ -122,7 +122,10 @@ function preferencePhases(
   return [pilot, search, pair, { ...own('train'), startFrom: 'latest', on }];
 }
 
-/** The whole run: the base is measured, the iterations train, and what is kept is measured on the same test tasks. */
+/**
+ * The whole run: the base is measured, the iterations train, and what is kept is measured on the same test tasks. Where each
+ * role has its own weights, they are measured once more with the weights exchanged.
+ */
 export function planRun(recipe: Recipe, scenario: Kind): readonly PlannedPhase[] {
   const measured = {
     kind: 'evaluate',
@@ -134,5 +137,6 @@ export function planRun(recipe: Recipe, scenario: Kind): readonly PlannedPhase[]
     { ...measured, name: 'base', policy: 'base' },
     ...planIterations(recipe, scenario).flatMap(({ phases }) => phases),
     { ...measured, name: 'trained', policy: 'kept' },
+    ...(recipe.policies === 'per-role' ? [{ ...measured, name: 'swapped', policy: 'swapped' } as const] : []),
   ];
 }

@@ -44,8 +44,7 @@ export class PolicyShelf {
   }
 
   sourceOf(hash: PolicyHash): PolicySource {
-    const { base } = this.#run.manifest;
-    return { hash, folder: hash === base.hash ? base.folder : this.#run.checkpointFolder(hash) };
+    return { hash, folder: this.#run.policyFolder(hash) };
   }
 
   /** A copy to train, which the caller disposes. Throws `checkpoint.invalid` when it is not what it was. */

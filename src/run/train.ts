@@ -20,6 +20,8 @@ export interface TrainingResult {
   /** On the same test tasks, before and after. */
   readonly base: TeamMetrics;
   readonly trained: TeamMetrics;
+  /** And with the roles' weights exchanged; null where they share theirs. */
+  readonly swapped: TeamMetrics | null;
   readonly iterations: readonly IterationFigures[];
   readonly policy: TeamPolicy;
   /** A few of those tasks' dialogues. */
@@ -61,6 +63,7 @@ export async function trainTeam({ workers, ...training }: TrainingRun): Promise<
     return {
       base: run.outputOf({ name: 'base', kind: 'evaluate' })!.metrics,
       trained: run.outputOf({ name: 'trained', kind: 'evaluate' })!.metrics,
+      swapped: run.outputOf({ name: 'swapped', kind: 'evaluate' })?.metrics ?? null,
       iterations: foldIterations(run, context.iterations),
       policy,
       samples: samplesOf(run),

@@ -270,6 +270,12 @@ export class RunFolder {
     return path.join(this.path, 'checkpoints', hash);
   }
 
+  /** Where a policy of the run is: the base in its own folder, any other among the checkpoints. */
+  policyFolder(hash: PolicyHash): string {
+    const { base } = this.#manifest;
+    return hash === base.hash ? base.folder : this.checkpointFolder(hash);
+  }
+
   /** Saves a policy under its content hash; the folder appears whole or not at all. */
   async saveCheckpoint(policy: TrainablePolicy): Promise<PolicyHash> {
     const partial = path.join(this.path, 'checkpoints', 'partial');

@@ -236,6 +236,21 @@ const table: readonly BadInput[] = [
     hint: /"test"/,
   },
   {
+    what: 'an unknown kind of policies',
+    args: ['train', 'sums.mjs', '--policies', 'per-rol'],
+    exit: 2,
+    code: 'usage',
+    message: /^--policies per-rol: must be one of shared, per-role\.$/,
+    hint: /"per-role"/,
+  },
+  {
+    what: 'a resume with other policies',
+    args: ['train', '--resume', 'old', '--policies', 'per-role'],
+    exit: 2,
+    code: 'usage',
+    message: /takes no --policies/,
+  },
+  {
     what: 'an unknown key of --set',
     args: ['train', 'sums.mjs', '--set', 'sft.learnigRate=1'],
     exit: 2,

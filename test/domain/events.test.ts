@@ -199,6 +199,12 @@ test('null stands where there is nothing to say', () => {
   }
 });
 
+test('a step says whose policy it trained where each role has its own', () => {
+  const step = { type: 'step.trained', ...events['step.trained'] };
+  assert.equal(parseEvent({ ...step, role: 'bob' }), { ...step, role: 'bob' });
+  assert.match(refusalOf({ ...step, role: 7 }), 'Event step.trained: field role: ');
+});
+
 test('a field that is missing is named with its type', () => {
   for (const { type, ...fields } of all) {
     for (const field of Object.keys(fields)) {

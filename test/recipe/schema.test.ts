@@ -152,6 +152,7 @@ const takes: Record<string, readonly [string, readonly string[], readonly string
   'isft.keepFraction': share,
   'isft.temperature': warmth,
   'isft.startFrom': ['previous or base, or null', ['previous', 'base', 'null'], ['last', '0']],
+  policies: ['shared or per-role', ['shared', 'per-role'], ['per-agent', 'null']],
   'reward.lambdaToken': weight,
   'reward.lambdaLoss': weight,
   'reward.lossFloor': positive,

@@ -16,6 +16,7 @@ import {
   machinePolicy,
   metricsRows,
   type Outputs,
+  swapPolicies,
 } from '../../src/run/figures.ts';
 import { planIterations, planRun } from '../../src/run/plan.ts';
 
@@ -252,6 +253,12 @@ test('a team of one policy is its hash, one of several is by role', () => {
   assert.equal(machinePolicy({}), {});
 });
 
+test('swapped, each role has the policy of the next one in order', () => {
+  const [abc, def, ghi] = ['abc', 'def', 'ghi'] as PolicyHash[];
+  assert.equal(swapPolicies({ alice: abc!, bob: def! }), { alice: def, bob: abc });
+  assert.equal(swapPolicies({ zoe: abc!, bob: def!, carol: ghi! }), { zoe: def, bob: ghi, carol: abc });
+});
+
 test('an iteration for machines has its figures, its policy and its validation as they read them', () => {
   const figures: IterationFigures = {
     iteration: 1,
@@ -309,6 +316,12 @@ test('the rows of the metrics are the base’s, each iteration’s and the train
     assert.equal(some, rows.slice(0, some.length), `${done} phases`);
   }
   assert.equal(metricsRows(outputsIn(new Map()), iterations), []);
+  const perRole = applySettings(recipe, ['policies=per-role']);
+  const outputs = outputsOf(planRun(perRole, exchange));
+  assert.equal(metricsRows(outputsIn(outputs), planIterations(perRole, exchange)), [
+    ...rows,
+    { event: 'evaluation', phase: 'swapped', policy: 'measured-swapped', ...machineFigures(metrics(17.5)) },
+  ]);
   const mixed: PhaseOutput = { kind: 'evaluate', policy: team('a', 'b'), metrics: metrics(0.5) };
   assert.equal(metricsRows(outputsIn(new Map([['base', mixed]])), iterations)[0]!.policy, team('a', 'b'));
 });

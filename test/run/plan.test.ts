@@ -155,6 +155,19 @@ test('no two iterations have a task in common, and none is left out', () => {
   }
 });
 
+test('a run whose roles have their own weights ends with these exchanged, on the same test tasks', () => {
+  for (const name of recipeNames) {
+    const shared = presetRecipe('quick', name);
+    const plan = planRun(shared, exchange);
+    assert.equal(planRun(applySettings(shared, ['policies=shared']), exchange), plan);
+    const { tasks } = shared.evaluation;
+    assert.equal(planRun(applySettings(shared, ['policies=per-role']), exchange), [
+      ...plan,
+      { kind: 'evaluate', name: 'swapped', iteration: null, policy: 'swapped', split: 'test', tasks },
+    ]);
+  }
+});
+
 test('without iterations a run initializes alone', () => {
   const plan = planRun(changed('iterations=0', 'evaluation.validationTasks=0'), exchange);
   assert.equal(

@@ -1,7 +1,9 @@
-// Train: fine-tunes on the chosen dialogues, or trains by preference on the chosen pairs, and leaves a checkpoint.
+// Train: fine-tunes on the chosen dialogues, or trains by preference on the chosen pairs, and leaves a checkpoint: one for
+// the team, or one for each role.
 import { OptimaError } from '../../domain/errors.ts';
 import type { PhaseOutputOf, RunEventOf } from '../../domain/events.ts';
 import type { DialogueId, NodeId, PolicyHash, TeamPolicy } from '../../domain/ids.ts';
+import { mean } from '../../domain/metrics.ts';
 import type { TrainingSequence } from '../../domain/model.ts';
 import type { PlannedPhases } from '../../machines/index.ts';
 import type { LlamaPolicy } from '../../models/llama/index.ts';
@@ -17,17 +19,86 @@ type TrainPhase = PlannedPhases['train'];
 /** What a training comes to, before its checkpoint is saved. */
 type Trained = Omit<PhaseOutputOf<'train'>, 'kind' | 'policy'>;
 
+/** A policy in training. */
+interface Trainee {
+  /** Whose turns alone it is trained on; null: all roles'. */
+  readonly role: string | null;
+  /** What it started as. */
+  readonly start: PolicyHash;
+  readonly policy: LlamaPolicy;
+  /** What people see of its training. */
+  readonly stage: string;
+}
+
 export async function train(context: PhaseContext, phase: TrainPhase): Promise<PhaseOutputOf<'train'>> {
-  const { run, shelf, scenario } = context;
-  const start = sharedPolicy(phase.startFrom === 'base' ? baseOf(context) : latestPolicy(context, phase));
+  const { recipe, scenario } = context;
+  const start = phase.startFrom === 'base' ? baseOf(context) : latestPolicy(context, phase);
+  if (recipe.policies === 'per-role') return trainEachRole(context, phase, start);
+  const { hash, ...trained } = await trainPolicy(context, phase, null, sharedPolicy(start));
+  return { kind: 'train', ...trained, policy: sharedBy(scenario, hash) };
+}
+
+/**
+ * One policy after the other, each on its own role's turns. A role that has none among those that were chosen keeps its
+ * weights; rejects with `selection.empty` where that is every role.
+ */
+async function trainEachRole(
+  context: PhaseContext,
+  phase: TrainPhase,
+  start: TeamPolicy,
+): Promise<PhaseOutputOf<'train'>> {
+  const { scenario, progress } = context;
+  const policy: Record<string, PolicyHash> = { ...latestPolicy(context, phase) };
+  const all: Trained[] = [];
+  const warnings: string[] = [];
+  for (const role of Object.keys(scenario.roles)) {
+    try {
+      const { hash, ...trained } = await trainPolicy(context, phase, role, start[role]!);
+      policy[role] = hash;
+      all.push(trained);
+      warnings.push(...trained.warnings.map((words) => `${role}: ${words}`));
+    } catch (error) {
+      if (!(error instanceof OptimaError && error.code === 'selection.empty')) throw error;
+      const words = `keeps its weights. ${error.message}`;
+      progress.begin(stageOf(phase, role), 0, 'steps');
+      progress.end(words);
+      warnings.push(`${role}: ${words}`);
+    }
+  }
+  const [first] = all;
+  if (first === undefined)
+    throw new OptimaError('selection.empty', `${phase.name}: no role has a turn to train on.`);
+  const meanOf = (read: (trained: Trained) => number) => mean(all.map(read));
+  return {
+    kind: 'train',
+    steps: all.reduce((sum, { steps }) => sum + steps, 0),
+    loss: meanOf(({ loss }) => loss),
+    figures: Object.fromEntries(
+      Object.keys(first.figures).map((name) => [name, meanOf(({ figures }) => figures[name]!)]),
+    ),
+    warnings,
+    policy,
+  };
+}
+
+const stageOf = ({ name }: TrainPhase, role: string | null) => (role === null ? name : `${name} ${role}`);
+
+/** Trains a policy that starts as `start`, and leaves its checkpoint. */
+async function trainPolicy(
+  context: PhaseContext,
+  phase: TrainPhase,
+  role: string | null,
+  start: PolicyHash,
+): Promise<Trained & { readonly hash: PolicyHash }> {
+  const { run, shelf } = context;
   const policy = await shelf.load(start);
+  const trainee: Trainee = { role, start, policy, stage: stageOf(phase, role) };
   try {
     const trained =
       phase.on.method === 'sft'
-        ? await trainOnDialogues(context, phase, phase.on, policy, start)
-        : await trainOnPairs(context, phase, phase.on, policy, start);
-    const hash = await run.saveCheckpoint(policy);
-    return { kind: 'train', ...trained, policy: sharedBy(scenario, hash) };
+        ? await trainOnDialogues(context, phase, phase.on, trainee)
+        : await trainOnPairs(context, phase, phase.on, trainee);
+    return { ...trained, hash: await run.saveCheckpoint(policy) };
   } finally {
     policy.dispose();
   }
@@ -38,15 +109,14 @@ function optionsOf<Example>(
   { run, shelf, progress, signal }: PhaseContext,
   { name }: TrainPhase,
   objective: Objective<Example>,
-  start: PolicyHash,
-  policy: LlamaPolicy,
+  { role, start, policy, stage }: Trainee,
 ): EpochsOptions<Example> {
   return {
     ...(signal === undefined ? {} : { signal }),
     computePasses: shelf.gradientsOf(objective, start, policy),
-    onStart: (steps) => progress.begin(name, steps, 'steps'),
+    onStart: (steps) => progress.begin(stage, steps, 'steps'),
     onStep: (report) => {
-      run.record({ type: 'step.trained', phase: name, ...report });
+      run.record({ type: 'step.trained', phase: name, ...(role !== null && { role }), ...report });
       progress.advance(report.step + 1);
     },
   };
@@ -56,16 +126,15 @@ async function trainOnDialogues(
   context: PhaseContext,
   phase: TrainPhase,
   on: Extract<TrainPhase['on'], { method: 'sft' }>,
-  policy: LlamaPolicy,
-  start: PolicyHash,
+  trainee: Trainee,
 ): Promise<Trained> {
   const { recipe, progress, rng } = context;
   const { steps, loss, figures, skipped, truncated } = await trainSft(
-    policy,
-    chosenSequences(context, on, policy),
+    trainee.policy,
+    chosenSequences(context, on, trainee),
     recipe.sft,
     rng.split(phase.name),
-    optionsOf(context, phase, sftObjective, start, policy),
+    optionsOf(context, phase, sftObjective, trainee),
   );
   const cut = `${truncated} sequences cut at ${recipe.sft.maxSequenceTokens} tokens, ${skipped} of them left out`;
   progress.end(`loss ${loss.toFixed(3)}${truncated > 0 ? `; ${cut}` : ''}`);
@@ -76,17 +145,16 @@ async function trainOnPairs(
   context: PhaseContext,
   phase: TrainPhase,
   on: Extract<TrainPhase['on'], { method: 'dpo' }>,
-  policy: LlamaPolicy,
-  start: PolicyHash,
+  trainee: Trainee,
 ): Promise<Trained> {
   const { progress, rng } = context;
   const config: DpoConfig = preferenceOf(context.recipe).dpo;
   const { steps, loss, figures, tooLong, identical, warnings } = await trainDpo(
-    policy,
-    chosenPairs(context, on, policy, start),
+    trainee.policy,
+    chosenPairs(context, on, trainee),
     config,
     rng.split(phase.name),
-    optionsOf(context, phase, dpoObjective(config), start, policy),
+    optionsOf(context, phase, dpoObjective(config), trainee),
   );
   const percent = (share = 0) => `${(100 * share).toFixed(0)} %`;
   const left = [
@@ -103,11 +171,11 @@ async function trainOnPairs(
   return { steps, loss, figures, warnings };
 }
 
-/** The sequences of the dialogues that were chosen, best first; no more of the dialogues is held. */
+/** The trainee's sequences of the dialogues that were chosen, best first; no more of the dialogues is held. */
 function chosenSequences(
   { run }: PhaseContext,
   { dialogues, selection }: Extract<TrainPhase['on'], { method: 'sft' }>,
-  policy: LlamaPolicy,
+  { role, policy }: Trainee,
 ): TrainingSequence[] {
   const chosen = new Map<DialogueId, TrainingSequence[] | null>();
   for (const event of run.eventsOf(selection)) {
@@ -115,7 +183,10 @@ function chosenSequences(
     for (const { dialogueId } of event.kept) chosen.set(dialogueId, null);
   }
   for (const dialogue of run.dialoguesOf(dialogues)) {
-    if (chosen.has(dialogue.id)) chosen.set(dialogue.id, sftExamples(dialogue, policy));
+    if (!chosen.has(dialogue.id)) continue;
+    const { views, turns } = dialogue;
+    const own = role === null ? views : { [role]: views[role]! };
+    chosen.set(dialogue.id, sftExamples({ views: own, turns }, policy));
   }
   for (const [id, sequences] of chosen) {
     if (sequences === null)
@@ -124,12 +195,11 @@ function chosenSequences(
   return [...chosen.values()].flatMap((sequences) => sequences ?? []);
 }
 
-/** The pairs that were chosen, tree by tree. */
+/** The chosen pairs of the trainee's turns, tree by tree. */
 function chosenPairs(
   { run }: PhaseContext,
   { search, pairs: pairing }: Extract<TrainPhase['on'], { method: 'dpo' }>,
-  policy: LlamaPolicy,
-  reference: PolicyHash,
+  { role, start, policy }: Trainee,
 ): PreferenceExample[] {
   const made = new Map<NodeId, RunEventOf<'pairs.made'>['pairs']>();
   for (const event of run.eventsOf(pairing)) {
@@ -138,7 +208,8 @@ function chosenPairs(
   const examples: PreferenceExample[] = [];
   for (const { conversation, viewsOf } of run.treesOf(search)) {
     for (const pair of made.get(conversation.root) ?? []) {
-      examples.push(preferenceExample(conversation, viewsOf(), pair, policy, reference));
+      if (role !== null && conversation.turns[pair.chosen]!.speaker !== role) continue;
+      examples.push(preferenceExample(conversation, viewsOf(), pair, policy, start));
     }
     made.delete(conversation.root);
   }
@@ -147,7 +218,7 @@ function chosenPairs(
   throw new OptimaError('run.corrupt', `${pairing} has pairs of ${lost}, which ${search} does not have.`);
 }
 
-/** The one policy that speaks for every role: these recipes train no other kind of team. */
+/** The one policy that speaks for every role. */
 function sharedPolicy(team: TeamPolicy): PolicyHash {
   const [first, ...others] = new Set(Object.values(team));
   if (first === undefined || others.length > 0)
