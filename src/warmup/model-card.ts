@@ -1,5 +1,6 @@
 // The card of a base model made by `optima warmup`: how to make it again, and how it talks before any training.
 import path from 'node:path';
+import type { PolicyHash } from '../domain/ids.ts';
 import type { TeamMetrics } from '../domain/metrics.ts';
 import { createRng } from '../domain/rng.ts';
 import type { LlamaPolicy } from '../models/llama/index.ts';
@@ -28,6 +29,8 @@ export interface ModelCard {
   /** The engine's one-line description, and what else is to be said of the machine. */
   readonly engine: string;
   readonly log: readonly WarmupStep[];
+  /** The weights that it went on from; null for new ones. */
+  readonly startedAs: PolicyHash | null;
   readonly signal?: AbortSignal;
 }
 
@@ -81,7 +84,7 @@ function cardText(card: ModelCard, rows: readonly Row[]): string {
   const shown = saves.filter((_, index) => index % every === every - 1 || index === saves.length - 1);
   return `# The embedded base model
 
-A Llama-family decoder made from scratch by \`optima warmup\` on dialogues that the demonstrators of
+A Llama-family decoder made ${card.startedAs === null ? 'from scratch' : `from \`${card.startedAs}\``} by \`optima warmup\` on dialogues that the demonstrators of
 ${card.scenarios.map(({ name }) => `\`${name}\``).join(', ')} wrote. It stands for an untrained team member: asked
 plainly it is long-winded and hasty; asked for a compact format it uses it. It knows nothing but these scenarios.
 Files are in the Hugging Face layout; any tool that reads Llama checkpoints reads them.
@@ -100,7 +103,7 @@ Files are in the Hugging Face layout; any tool that reads Llama checkpoints read
 ${card.command}
 \`\`\`
 
-Seed ${card.seed}; ${card.engine}. Names in the validation and test splits never appear in what it was trained on.
+Seed ${card.seed}; ${card.engine}.${card.startedAs === null ? '' : ` It went on from the weights \`${card.startedAs}\`, with their tokenizer.`} Names in the validation and test splits never appear in what it was trained on.
 The same command on the same machine and engine gives the same weights; elsewhere rounding differs.
 
 ## Held-out figures

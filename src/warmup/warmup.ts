@@ -79,6 +79,7 @@ export async function warmUp(options: WarmupOptions): Promise<LlamaPolicy> {
   const { scenarios, seed, steps, out, saveEvery, initFrom, gradientsOf } = options;
   const rng = createRng(seed).split('warmup');
   ensureFolder(path.dirname(path.resolve(out)));
+  const startedAs = initFrom?.hash ?? null;
   const policy = initFrom ?? (await newPolicy(options, rng));
   const heldOut = await demonstrateDialogues(
     scenarios,
@@ -116,7 +117,7 @@ export async function warmUp(options: WarmupOptions): Promise<LlamaPolicy> {
     },
   );
   writeFileAtomic(path.join(out, 'training.json'), `${JSON.stringify({ seed, steps, log }, null, 1)}\n`);
-  await writeModelCard(out, { ...options, policy, log });
+  await writeModelCard(out, { ...options, policy, log, startedAs });
   return policy;
 }
 

@@ -4,6 +4,7 @@ import path from 'node:path';
 import { lastValueFrom, toArray } from 'rxjs';
 import { test } from 'uvu';
 import * as assert from 'uvu/assert';
+import type { PolicyHash } from '../../src/domain/ids.ts';
 import type { TeamMetrics } from '../../src/domain/metrics.ts';
 import type { GenerationRequest } from '../../src/domain/model.ts';
 import { createRng } from '../../src/domain/rng.ts';
@@ -70,6 +71,7 @@ const card = (change: Partial<ModelCard> = {}): ModelCard => ({
   command: 'npx optima warmup word-pairs',
   engine: 'wasm, one thread',
   log: log(3),
+  startedAs: null,
   ...change,
 });
 
@@ -119,6 +121,12 @@ async function figures(scenario: typeof first, count: number, format: number | n
   const trajectories = await lastValueFrom(events.pipe(foldDialogues(), toArray()));
   return measureTeam(trajectories, rng.split('bootstrap').split(phase));
 }
+
+test('the card of a model that went on from another says from which', async () => {
+  const text = await textOf({ startedAs: 'ba5e' as PolicyHash });
+  assert.match(text, /^A Llama-family decoder made from `ba5e` by `optima warmup`/m);
+  assert.match(text, /one thread\. It went on from the weights `ba5e`, with their tokenizer\. Names/);
+});
 
 test('the card is this text', async () => {
   const row = (scenario: string, prompt: string, m: TeamMetrics) =>

@@ -19,6 +19,8 @@ import {
   tagged,
 } from '../../src/scenario/index.ts';
 import { startEngine, tf } from '../../src/tensor/index.ts';
+import { sftObjective } from '../../src/training/sft/index.ts';
+import { onThisThread } from '../../src/training/step.ts';
 import { demonstrateDialogues, textsOf, viewsOf } from '../../src/warmup/demonstrations.ts';
 import type { WarmupStep } from '../../src/warmup/model-card.ts';
 import { tinyArchitecture, type WarmupOptions, warmUp } from '../../src/warmup/warmup.ts';
@@ -389,6 +391,42 @@ test('the first lessons end after as many steps as they are given, and are those
   );
   assert.not.equal(lessons[0], lessons[1]);
   assert.not.equal(lessons[2]!.slice(6), lessons[3]!.slice(6));
+});
+
+test('a warm-up goes on from weights that are there, with their tokenizer', async () => {
+  const first = options({ learningRate: 1e-2 });
+  const made = await withMethods(speakQuickly, () => warmUp(first));
+  const second = options({ initFrom: await loadPolicy(first.out), seed: 9, learningRate: 1e-30 });
+  const again = await withMethods(speakQuickly, () => warmUp(second));
+  assert.equal(again.tokenizer.files, made.tokenizer.files);
+  assert.is(again.hash, made.hash);
+  assert.match(
+    fs.readFileSync(path.join(second.out, 'README.md'), 'utf8'),
+    `went on from the weights \`${made.hash}\``,
+  );
+  const third = options({ initFrom: await loadPolicy(first.out), learningRate: 1e-2 });
+  const trained = await withMethods(speakQuickly, () => warmUp(third));
+  assert.is.not(trained.hash, made.hash);
+  for (const policy of [made, again, trained]) policy.dispose();
+});
+
+test('gradients may be computed elsewhere, by what finds the weights in the folder', async () => {
+  const usual = await withMethods(speakQuickly, () => warmUp(options({ learningRate: 1e-2 })));
+  const elsewhere = options({ learningRate: 1e-2 });
+  let passes = 0;
+  const gradientsOf: WarmupOptions['gradientsOf'] = async (policy) => {
+    const found = await loadPolicy(elsewhere.out);
+    assert.is(found.hash, policy.hash);
+    found.dispose();
+    const compute = onThisThread(policy, sftObjective);
+    return (...pass) => {
+      passes++;
+      return compute(...pass);
+    };
+  };
+  const made = await withMethods(speakQuickly, () => warmUp({ ...elsewhere, gradientsOf }));
+  assert.equal([made.hash, passes], [usual.hash, 3]);
+  for (const policy of [usual, made]) policy.dispose();
 });
 
 test('a folder that cannot be written, and an abort, end it', async () => {
