@@ -1,4 +1,4 @@
-// `optima reproduce headline`: the paper's comparison on a scenario, run by run, and the document of what came of it.
+// `optima reproduce <study>`: carries out a study's runs on a scenario, one by one, and writes what came of them.
 import fs from 'node:fs';
 import path from 'node:path';
 import type { Command } from 'commander';
@@ -7,7 +7,6 @@ import { presetRecipe } from '../recipe/presets.ts';
 import { applySettings, type Recipe, type RecipeName, recipeKeys, recipeNames } from '../recipe/schema.ts';
 import { makeFolder, writeFileAtomic } from '../store/files.ts';
 import { readManifest } from '../store/manifest.ts';
-import { type Condition, conditions, headlineDocument } from './headline.ts';
 import { interruptible } from './interrupt.ts';
 import {
   type Backend,
@@ -20,6 +19,7 @@ import {
 } from './options.ts';
 import { type JsonFlag, type Output, withOutput } from './output.ts';
 import { type RunResult, readResult } from './results-document.ts';
+import { type Condition, type Study, studies, studyDocument } from './study.ts';
 import { resumeRun, startRun } from './train.ts';
 
 interface ReproduceOptions extends JsonFlag {
@@ -34,36 +34,42 @@ interface ReproduceOptions extends JsonFlag {
 }
 
 export function addReproduce(program: Command): void {
-  const reproduce = program.command('reproduce').description("measure the paper's claims");
-  reproduce
-    .command('headline')
-    .argument('[scenario]', 'name or file of a scenario', 'pages-qa')
-    .description(
-      'compare base, iSFT, iDPO, iSFT-DPO and its ablations over several seeds; what is done is not done again',
-    )
-    .option('--preset <name>', 'numbers of the recipes', 'full')
-    .option('--seeds <n>', 'seeds 1 to n', wholeNumber('--seeds', 1), 3)
-    .option('--set <key=value>', 'change one number of all recipes that have it; may be repeated', collect)
-    .option('--out <folder>', 'folder of the runs', 'runs/headline')
-    .option('--results <file>', 'where to write the document', 'docs/results.md')
-    .addOption(modelOption())
-    .addOption(backendOption())
-    .addOption(workersOption())
-    .addOption(jsonOption())
-    .action((scenario: string, options: ReproduceOptions) =>
-      withOutput(options, (output) =>
-        interruptible(output, (signal) => reproduceHeadline(scenario, options, output, signal)),
-      ),
-    );
+  const reproduce = program
+    .command('reproduce')
+    .description("measure the paper's claims, and what goes beyond them");
+  for (const study of studies) {
+    const { name, description } = study;
+    const document = name === 'headline' ? 'docs/results.md' : `docs/results-${name}.md`;
+    reproduce
+      .command(name)
+      .argument('[scenario]', 'name or file of a scenario', 'pages-qa')
+      .description(`compare ${description}, over several seeds; what is done is not done again`)
+      .option('--preset <name>', 'numbers of the recipes', 'full')
+      .option('--seeds <n>', 'seeds 1 to n', wholeNumber('--seeds', 1), 3)
+      .option('--set <key=value>', 'change one number of all recipes that have it; may be repeated', collect)
+      .option('--out <folder>', 'folder of the runs', `runs/${name}`)
+      .option('--results <file>', 'where to write the document', document)
+      .addOption(modelOption())
+      .addOption(backendOption())
+      .addOption(workersOption())
+      .addOption(jsonOption())
+      .action((scenario: string, options: ReproduceOptions) =>
+        withOutput(options, (output) =>
+          interruptible(output, (signal) => carryOutStudy(study, scenario, options, output, signal)),
+        ),
+      );
+  }
 }
 
-async function reproduceHeadline(
+async function carryOutStudy(
+  study: Study,
   scenario: string,
   options: ReproduceOptions,
   output: Output,
   signal: AbortSignal,
 ): Promise<void> {
   const { preset, out, results: file, seeds, set = [] } = options;
+  const { conditions } = study;
   const wanted = Array.from({ length: seeds }, (_, index) => index + 1).flatMap((seed) =>
     conditions.map((condition) => ({ condition, seed })),
   );
@@ -99,9 +105,10 @@ async function reproduceHeadline(
     done.get(condition)!.push(readResult(folder));
   }
   const changes = set.map((setting) => ` --set ${setting}`).join('');
-  const command = `npx optima reproduce headline ${scenario} --preset ${preset}${changes} --seeds ${seeds}`;
+  const command = `npx optima reproduce ${study.name} ${scenario} --preset ${preset}${changes} --seeds ${seeds}`;
   const plotFolder = path.basename(file, path.extname(file));
-  const { text, plots } = headlineDocument(
+  const { text, plots } = studyDocument(
+    study,
     [...done].map(([condition, runs]) => ({ condition, runs })),
     command,
     plotFolder,

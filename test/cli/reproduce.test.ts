@@ -3,7 +3,7 @@ import fs from 'node:fs';
 import path from 'node:path';
 import { test } from 'uvu';
 import * as assert from 'uvu/assert';
-import { conditions } from '../../src/cli/headline.ts';
+import { studies } from '../../src/cli/study.ts';
 import { readManifest } from '../../src/store/manifest.ts';
 import { optimaHere, smallHybridRun, temporaryFolder, writeRandomCheckpoint } from '../support/run.ts';
 
@@ -13,6 +13,7 @@ test.before(async () => {
   await writeRandomCheckpoint(path.join(folder, 'model'));
 });
 
+const { conditions } = studies.find(({ name }) => name === 'headline')!;
 const settings = smallHybridRun.slice(2);
 const reproduce = (...more: readonly string[]) =>
   optimaHere(

@@ -1,4 +1,5 @@
-// The headline of the paper on one scenario: which runs it takes, and the document and plots that they come to.
+// Studies: ways of training that are compared on one scenario over several seeds. Which runs one takes, and the document and
+// plots that they come to.
 import { mean, standardDeviation } from '../domain/metrics.ts';
 import type { RecipeName } from '../recipe/schema.ts';
 import type { MachineFigures } from '../run/figures.ts';
@@ -15,35 +16,49 @@ export interface Condition {
   readonly settings: readonly string[];
 }
 
-/** The three recipes, and the hybrid without one of its parts. */
-export const conditions: readonly Condition[] = [
-  { name: 'isft', title: 'iSFT', recipe: 'isft', settings: [] },
-  { name: 'idpo', title: 'iDPO', recipe: 'idpo', settings: [] },
-  { name: 'isft-dpo', title: 'iSFT-DPO', recipe: 'isft-dpo', settings: [] },
+/** Runs that are compared with each other, and in which document. */
+export interface Study {
+  readonly name: string;
+  readonly description: string;
+  readonly conditions: readonly Condition[];
+  /** What its table shows, in a sentence. */
+  readonly note: string;
+}
+
+const hybrid = (name: string, title: string, ...settings: readonly string[]): Condition => ({
+  ...{ name, title, recipe: 'isft-dpo', settings },
+});
+
+export const studies: readonly Study[] = [
   {
-    name: 'no-token-term',
-    title: 'without the token term',
-    recipe: 'isft-dpo',
-    settings: ['reward.lambdaToken=0'],
+    name: 'headline',
+    description: 'base, iSFT, iDPO, iSFT-DPO, and iSFT-DPO without one of its parts',
+    note: 'The ablations are of iSFT-DPO. Without search, so many dialogues are held from the root as sample about as many tokens.',
+    conditions: [
+      { name: 'isft', title: 'iSFT', recipe: 'isft', settings: [] },
+      { name: 'idpo', title: 'iDPO', recipe: 'idpo', settings: [] },
+      hybrid('isft-dpo', 'iSFT-DPO'),
+      hybrid('no-token-term', 'without the token term', 'reward.lambdaToken=0'),
+      hybrid('no-loss-term', 'without the loss term', 'reward.lambdaLoss=0'),
+      hybrid('no-diversity', 'without the diversity filter', 'search.minDistance=0'),
+      hybrid('no-search', 'without search', 'search.expansions=1', 'search.rolloutsPerExpansion=16'),
+    ],
   },
   {
-    name: 'no-loss-term',
-    title: 'without the loss term',
-    recipe: 'isft-dpo',
-    settings: ['reward.lambdaLoss=0'],
-  },
-  {
-    name: 'no-diversity',
-    title: 'without the diversity filter',
-    recipe: 'isft-dpo',
-    settings: ['search.minDistance=0'],
-  },
-  // A tree of 24 roll-outs samples about as many tokens as so many independent dialogues: see the table.
-  {
-    name: 'no-search',
-    title: 'without search',
-    recipe: 'isft-dpo',
-    settings: ['search.expansions=1', 'search.rolloutsPerExpansion=16'],
+    name: 'extensions',
+    description: 'iSFT-DPO, and what goes beyond the paper, each with as many roll-outs',
+    note: 'All of them hold as many roll-outs.',
+    conditions: [
+      hybrid('default', 'iSFT-DPO', 'search.policy=softmax', 'pairs.values=raw'),
+      hybrid('entropy', 'expansion by entropy (AT²PO)', 'search.policy=entropy', 'pairs.values=raw'),
+      hybrid('puct', 'expansion by PUCT', 'search.policy=puct', 'pairs.values=raw'),
+      hybrid(
+        'per-role',
+        'values on one scale for all roles (Dr. MAS)',
+        'search.policy=softmax',
+        'pairs.values=per-role',
+      ),
+    ],
   },
 ];
 
@@ -56,18 +71,19 @@ export interface ConditionResult {
 /** What is claimed: at least so many times the base's score, at no more than this share of its tokens. */
 const claim = { ratio: 2.8, share: 0.1 } as const;
 
-export interface HeadlineDocument {
+export interface StudyDocument {
   readonly text: string;
   /** SVG by file name. */
   readonly plots: ReadonlyMap<string, string>;
 }
 
 /** The document of a scenario's runs, of one preset, and its plots, which it names as files in `plotFolder`. */
-export function headlineDocument(
+export function studyDocument(
+  study: Study,
   results: readonly ConditionResult[],
   command: string,
   plotFolder: string,
-): HeadlineDocument {
+): StudyDocument {
   const { manifest, base } = results[0]!.runs[0]!;
   const everyRun = results.flatMap(({ runs }) => runs);
   const baseScore = meanOf(everyRun, ({ base }) => base.f1);
@@ -76,7 +92,7 @@ export function headlineDocument(
     ...everyRun.map(({ trained }) => trained.shortestRight ?? Number.POSITIVE_INFINITY),
   );
   const seeds = results[0]!.runs.map(({ seed }) => seed);
-  const { name } = manifest.scenario;
+  const name = manifest.scenario.name.replace(':', '-');
   const plots = new Map([
     [`${name}-score.svg`, progressPlot(results, `${name}: F1 by iteration`, 'F1', ({ f1 }) => f1)],
     [
@@ -89,11 +105,11 @@ export function headlineDocument(
     ],
   ]);
   const text = [
-    '# Results',
-    `Written by \`${command}\` from its runs; not edited by hand. Scenario \`${name}\`, preset \`${manifest.preset}\`, ${base.n} test tasks at temperature 0, the same before and after; ${seeds.length === 1 ? 'seed' : 'seeds'} ${seeds.join(', ')}; one base (\`${manifest.base.hash}\`) for all. Nothing was tuned on test tasks.`,
+    `# ${study.name === 'headline' ? 'Results' : `Results: ${study.name}`}`,
+    `Written by \`${command}\` from its runs; not edited by hand. Scenario \`${manifest.scenario.name}\`, preset \`${manifest.preset}\`, ${base.n} test tasks at temperature 0, the same before and after; ${seeds.length === 1 ? 'seed' : 'seeds'} ${seeds.join(', ')}; one base (\`${manifest.base.hash}\`) for all. Nothing was tuned on test tasks.`,
     verdictOf(results, baseScore, baseTokens),
-    '## Recipes and ablations',
-    `Means over the seeds. The interval (95 %) is over test tasks, of all seeds together, from each seed's bootstrap. The shortest dialogue with a right answer that any trained team held has ${shortest} tokens; *way* is how far a team has come from the base's tokens to these. *Sampled* are the tokens of training's dialogues. R_loss is that of the dialogues before the last training, nats per token under the base: the lower, the more it reads like what the base would say. The ablations are of iSFT-DPO.`,
+    '## All seeds together',
+    `Means over the seeds. The interval (95 %) is over test tasks, of all seeds together, from each seed's bootstrap. The shortest dialogue with a right answer that any trained team held has ${shortest} tokens; *way* is how far a team has come from the base's tokens to these. *Sampled* are the tokens of training's dialogues. R_loss is that of the dialogues before the last training, nats per token under the base: the lower, the more it reads like what the base would say. ${study.note}`,
     recipeTable(results, { baseScore, baseTokens, shortest }),
     '## Seed by seed',
     seedTable(results),
@@ -119,7 +135,7 @@ const meanOf = (runs: readonly RunResult[], read: (run: RunResult) => number): n
 /** Whether the claim holds, for each of the recipes, in a sentence. */
 function verdictOf(results: readonly ConditionResult[], baseScore: number, baseTokens: number): string {
   const sentences = results
-    .filter(({ condition }) => condition.settings.length === 0)
+    .filter(({ condition }) => !condition.title.startsWith('without'))
     .map(({ condition, runs }) => {
       const ratio = meanOf(runs, ({ trained }) => trained.f1) / baseScore;
       const share = meanOf(runs, ({ trained }) => trained.tokens) / baseTokens;
