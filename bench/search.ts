@@ -1,10 +1,10 @@
-// What sharing prefixes saves, in a search and in the training on its pairs, on the model that ships and two-hop-qa.
+// What sharing prefixes saves, in a search and in the training on its pairs, on the model that ships and a scenario, by default pages-qa.
 // - search: trees of so many tasks, eight expansions of three roll-outs each, with a session's memory and with one that
 //   holds nothing; turns and rewards are the same.
 // - training: the gradients of those trees' pairs in batches, packed to trees of tokens and pair by pair.
 // - whole: 24 roll-outs for each of 256 tasks, with a worker on each core.
 // A search is led by a policy that was initialized: --model takes the checkpoint of a run, else it is the base that ships.
-// node --import tsx bench/search.ts [tasks] [--model folder] [--whole]
+// node --import tsx bench/search.ts [tasks] [--scenario name] [--model folder] [--whole]
 import { availableParallelism } from 'node:os';
 import path from 'node:path';
 import { parseArgs } from 'node:util';
@@ -38,11 +38,15 @@ import { packageFolder, rounded } from './shared.ts';
 
 const { values, positionals } = parseArgs({
   allowPositionals: true,
-  options: { whole: { type: 'boolean', default: false }, model: { type: 'string' } },
+  options: {
+    whole: { type: 'boolean', default: false },
+    model: { type: 'string' },
+    scenario: { type: 'string', default: 'pages-qa' },
+  },
 });
 const tasks = Number(positionals[0] ?? 24);
 const recipe = presetRecipe('quick', 'idpo');
-const { scenario } = await loadScenario(path.join(packageFolder, 'scenarios/two-hop-qa.ts'));
+const { scenario } = await loadScenario(path.join(packageFolder, `scenarios/${values.scenario}.ts`));
 const rng = createRng(1);
 // One thread, as in a worker.
 const engine = await startEngine({ blasThreads: 1 });
