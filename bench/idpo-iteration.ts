@@ -8,6 +8,7 @@ import { silent } from '../src/domain/progress.ts';
 import {
   loadPolicy,
   loadScenario,
+  type Recipe,
   RunFolder,
   readManifest,
   startEngine,
@@ -44,7 +45,7 @@ const manifest = readManifest(folder);
 const kept = manifest.phases.findIndex(({ phase }) => phase === lastKept) + 1;
 writeManifest(folder, { ...manifest, phases: manifest.phases.slice(0, kept) });
 
-const recipe = preferenceOf(manifest.recipe as Parameters<typeof preferenceOf>[0]);
+const recipe = preferenceOf(manifest.recipe as Recipe);
 const tasks = countArgument(1, recipe.search.tasks);
 const { scenario } = await loadScenario(manifest.scenario.file);
 const engine = await startEngine({ blasThreads: 1 });

@@ -9,7 +9,8 @@ loss (Optima's Eq. 4, α = 1), rate, AdamW and clipping; float32, two threads.
 
 The step alone is timed: log-probabilities under the reference are known on all sides (ours come from the search, TRL computes
 them before). Of two epochs the second one counts. The sides take turns, and each is a process's work while the others wait;
-both the wall's seconds and the processor's are printed, as only the latter say much on a busy machine. Stops unless the
+both the wall's seconds and the processor's are printed, as only the latter say much on a busy machine; there set
+OMP_WAIT_POLICY=passive too, or PyTorch's threads spin as they wait for one another, and both kinds of seconds grow. Stops unless the
 losses of the first step agree to 1e-4: ours with the loop's, TRL's with ours under TRL's mean over all chosen tokens of a batch,
 where Eq. 4 has a mean for each pair.
 """

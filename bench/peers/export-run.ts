@@ -4,7 +4,14 @@
 // node --import tsx bench/peers/export-run.ts <run folder>
 import { chunk } from '../../src/domain/chunk.ts';
 import { createRng } from '../../src/domain/rng.ts';
-import { loadPolicy, loadScenario, RunFolder, startEngine, systemClock } from '../../src/run/index.ts';
+import {
+  loadPolicy,
+  loadScenario,
+  type Recipe,
+  RunFolder,
+  startEngine,
+  systemClock,
+} from '../../src/run/index.ts';
 import { preferenceExample, preferenceOf } from '../../src/run/pairing.ts';
 import { planRun } from '../../src/run/plan.ts';
 import { loadTasks } from '../../src/scenario/tasks.ts';
@@ -15,7 +22,7 @@ if (folder === undefined) throw new RangeError('Say which run: export-run.ts <ru
 await startEngine();
 const run = RunFolder.open(folder, systemClock);
 const { manifest } = run;
-const recipe = preferenceOf(manifest.recipe as Parameters<typeof preferenceOf>[0]);
+const recipe = preferenceOf(manifest.recipe as Recipe);
 const { scenario } = await loadScenario(manifest.scenario.file);
 const { policy: team } = run.outputOf({ name: 'init-0/train', kind: 'train' })!;
 const hash = Object.values(team)[0]!;

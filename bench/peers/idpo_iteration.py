@@ -12,9 +12,10 @@ on the same tasks, with as many dialogues of each:
     /tmp/venv/bin/pip install torch==2.15.0 transformers==5.24.0 trl==1.16.0 datasets==5.2.0 accelerate==1.15.0
     /tmp/venv/bin/python bench/peers/idpo_iteration.py /tmp/bench-idpo
 
-With --processes 2, the default, each of two processes holds and ranks half of the tasks on one thread, which is faster on two
-cores than one process with two threads. Loading the models and starting processes, workers and engines is timed on no
-side. The sides take turns. Of the open cases the peer leaves out dialogues with an empty or a cut message as the best.
+With --processes 2, the default, each of two processes holds and ranks half of the tasks on one thread; with 1, one does on
+two. Loading the models and starting processes, workers and engines is timed on no side. The sides take turns. On a busy
+machine compare the processor's seconds, and set OMP_WAIT_POLICY=passive. Of the open cases the peer leaves out dialogues
+with an empty or a cut message as the best.
 """
 
 import argparse
