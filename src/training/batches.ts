@@ -82,17 +82,24 @@ export function planPasses(
 ): (readonly TrainingSequence[])[] {
   const lengthOf = ({ tokenIds }: TrainingSequence) => tokenIds.length;
   const longestFirst = batch.toSorted((a, b) => lengthOf(b) - lengthOf(a));
-  const fewest = fillPasses(longestFirst, tokensPerPass, lengthOf);
-  if (fewest.length <= 1) return fewest;
-  // The smallest size with which their number, rounded up, is enough.
-  const count = Math.ceil(fewest.length / passMultiple) * passMultiple;
-  let [low, high] = [0, tokensPerPass];
+  const fill = (limit: number) => fillPasses(longestFirst, limit, lengthOf);
+  const fewest = fill(tokensPerPass);
+  return fewest.length <= 1 ? fewest : inEvenPasses(fill, tokensPerPass, passMultiple);
+}
+
+/**
+ * Passes of the smallest size with which their number, rounded up to a multiple, is enough: `fill` makes passes up to a size,
+ * of which the greatest is `limit`.
+ */
+export function inEvenPasses<Pass>(fill: (limit: number) => Pass[], limit: number, multiple: number): Pass[] {
+  const count = Math.ceil(fill(limit).length / multiple) * multiple;
+  let [low, high] = [0, limit];
   while (high - low > 1) {
     const middle = Math.floor((low + high) / 2);
-    if (fillPasses(longestFirst, middle, lengthOf).length <= count) high = middle;
+    if (fill(middle).length <= count) high = middle;
     else low = middle;
   }
-  return fillPasses(longestFirst, high, lengthOf);
+  return fill(high);
 }
 
 /** Fills one pass after the other up to the limit; each item is padded to the length of its pass's first, the longest. */

@@ -22,7 +22,7 @@ export const defaultDpoConfig: DpoConfig = {
   packed: true,
   // The paper's 5e-7 suits 8 B parameters; SFT's rate was scaled by 30 for this width (sft/config.ts), and pairs are fewer.
   learningRate: 1e-4,
-  epochs: 1,
+  epochs: 2,
   batchSize: 32,
   ...{ warmupFraction, floorFraction, weightDecay, clipNorm, beta1, beta2, epsilon },
   maxSequenceTokens: 1024,

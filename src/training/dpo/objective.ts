@@ -1,7 +1,7 @@
 // The objective of preference training: the mean loss of pairs of turns.
 import type { TrainingSequence } from '../../domain/model.ts';
 import { tf, tokenNll } from '../../tensor/index.ts';
-import { fillPasses, padBatch } from '../batches.ts';
+import { fillPasses, inEvenPasses, padBatch } from '../batches.ts';
 import type { Objective, PassShare } from '../objective.ts';
 import { compareIds, packSequences } from '../packing.ts';
 import type { DifferentiablePolicy } from '../policy.ts';
@@ -56,28 +56,42 @@ function planPaddedPasses(batch: readonly PreferenceExample[], tokensPerPass: nu
   return fillPasses(longestFirst, tokensPerPass, (pair) => 2 * lengthOf(pair));
 }
 
+/** A tree of a batch is small: two passes already, not four as of padded rows, so that little is computed in both. */
+const packedMultiple = 2;
+
 /**
  * What begins alike meets in one pass, which counts about the tokens of its tree: those that each pair adds to what it has
  * in common with the one before.
  */
 function planPackedPasses(batch: readonly PreferenceExample[], tokensPerPass: number): PreferenceExample[][] {
   const alike = batch.toSorted((one, other) => compareIds(one.promptIds, other.promptIds));
-  const tokensOf = (pairs: readonly PreferenceExample[]) => packSequences(sequencesOf(pairs)).inputIds.length;
-  const passes: PreferenceExample[][] = [];
-  let tokens = 0;
-  for (const example of alike) {
-    const pass = passes.at(-1);
-    const last = pass?.at(-1);
-    const added = last === undefined ? 0 : tokensOf([last, example]) - tokensOf([last]);
-    if (pass !== undefined && tokens + added <= tokensPerPass) {
-      pass.push(example);
-      tokens += added;
-    } else {
-      passes.push([example]);
-      tokens = tokensOf([example]);
+  const tokensOf = (...pairs: readonly PreferenceExample[]) =>
+    packSequences(sequencesOf(pairs)).inputIds.length;
+  const costs = alike.map((example, index) => {
+    const alone = tokensOf(example);
+    const before = alike[index - 1];
+    return {
+      example,
+      alone,
+      added: before === undefined ? alone : tokensOf(before, example) - tokensOf(before),
+    };
+  });
+  const fill = (limit: number) => {
+    const passes: PreferenceExample[][] = [];
+    let tokens = 0;
+    for (const { example, alone, added } of costs) {
+      const pass = passes.at(-1);
+      if (pass !== undefined && tokens + added <= limit) {
+        pass.push(example);
+        tokens += added;
+      } else {
+        passes.push([example]);
+        tokens = alone;
+      }
     }
-  }
-  return passes;
+    return passes;
+  };
+  return inEvenPasses(fill, tokensPerPass, packedMultiple);
 }
 
 /** The chosen ones, then the rejected ones. */
