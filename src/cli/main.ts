@@ -62,7 +62,12 @@ try {
 }
 
 /** Commander's complaint as ours: its suggestion in brackets becomes the hint. */
-function usageError({ message }: CommanderError): OptimaError {
+function usageError({ code, message }: CommanderError): OptimaError {
+  if (code === 'commander.help') {
+    return new OptimaError('usage', 'This command has commands of its own, of which it takes one.', {
+      hint: `\`optima ${args[0]} --help\` lists them.`,
+    });
+  }
   const [first, suggestion] = message.replace(/^error: /, '').split('\n');
   const hint = suggestion?.replace(/^\((.*)\)$/, '$1') ?? '`optima <command> --help` lists the options.';
   return new OptimaError('usage', `${first!.charAt(0).toUpperCase()}${first!.slice(1).replace(/\.$/, '')}.`, {

@@ -5,6 +5,7 @@ import type { Command } from 'commander';
 import { OptimaError } from '../domain/errors.ts';
 import { presetRecipe } from '../recipe/presets.ts';
 import { applySettings, type Recipe, type RecipeName, recipeKeys, recipeNames } from '../recipe/schema.ts';
+import { pathOf } from '../scenario/load.ts';
 import { makeFolder, writeFileAtomic } from '../store/files.ts';
 import { readManifest } from '../store/manifest.ts';
 import { interruptible } from './interrupt.ts';
@@ -36,6 +37,7 @@ interface ReproduceOptions extends JsonFlag {
 export function addReproduce(program: Command): void {
   const reproduce = program
     .command('reproduce')
+    .helpCommand(false)
     .description("measure the paper's claims, and what goes beyond them");
   for (const study of studies) {
     const { name, description } = study;
@@ -102,7 +104,14 @@ async function carryOutStudy(
           signal,
         );
     }
-    done.get(condition)!.push(readResult(folder));
+    const result = readResult(folder);
+    done.get(condition)!.push(result);
+    const [first] = done.get(conditions[0]!)!;
+    if (result.manifest.base.hash !== first!.manifest.base.hash) {
+      throw new OptimaError('usage', `${folder} began with another base than ${first!.manifest.run}.`, {
+        hint: 'A comparison has one base: give another --out, or remove the folder.',
+      });
+    }
   }
   const changes = set.map((setting) => ` --set ${setting}`).join('');
   const command = `npx optima reproduce ${study.name} ${scenario} --preset ${preset}${changes} --seeds ${seeds}`;
@@ -147,7 +156,8 @@ const recipeOf = ({ condition, seed }: Run, preset: string, set: readonly string
 function checkFolder(folder: string, scenario: string, recipe: Recipe): void {
   if (!fs.existsSync(folder)) return;
   const manifest = readManifest(folder);
-  const of = [manifest.scenario.name, manifest.scenario.file].includes(scenario);
+  const { name, file } = manifest.scenario;
+  const of = name === scenario || pathOf(file, name) === path.resolve(scenario);
   if (of && JSON.stringify(manifest.recipe) === JSON.stringify(recipe)) return;
   throw new OptimaError(
     'usage',

@@ -97,6 +97,26 @@ test('what is done is not done again, and what was cut off goes on', async () =>
   assert.is(fs.readFileSync(path.join(cut, 'metrics.jsonl'), 'utf8'), whole);
 });
 
+test('without the name of a study it says what it takes', async () => {
+  const { code, stderr } = await optimaHere(['reproduce']);
+  assert.is(code, 2);
+  assert.is(
+    stderr,
+    'error: This command has commands of its own, of which it takes one.\nhint: `optima reproduce --help` lists them.\n',
+  );
+});
+
+test('runs of two bases are not compared', async () => {
+  const file = path.join(folder, 'runs/headline/idpo-s1/manifest.json');
+  const text = fs.readFileSync(file, 'utf8');
+  const manifest = JSON.parse(text);
+  fs.writeFileSync(file, JSON.stringify({ ...manifest, base: { ...manifest.base, hash: 'other' } }));
+  const { code, stdout } = await reproduce();
+  fs.writeFileSync(file, text);
+  assert.is(code, 2);
+  assert.match(eventsOf(stdout).at(-1).message, /^runs\/headline\/idpo-s1 began with another base than /);
+});
+
 test('a folder that holds another run, and a setting that no recipe has, are refused before any work', async () => {
   for (const [more, message] of [
     [['--set', 'iterations=1'], /^runs\/headline\/isft-s1 is a run of another recipe than is asked for\.$/],
