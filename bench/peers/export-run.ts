@@ -15,6 +15,7 @@ import {
 import { preferenceExample, preferenceOf } from '../../src/run/pairing.ts';
 import { planRun } from '../../src/run/plan.ts';
 import { loadTasks } from '../../src/scenario/tasks.ts';
+import { messageCap } from '../../src/scenario/types.ts';
 import { groupedBatches } from '../../src/training/batches.ts';
 
 const [folder] = process.argv.slice(2);
@@ -56,7 +57,7 @@ console.log(
     policy: policyFolder,
     hash,
     base,
-    recipe,
+    recipe: { ...recipe, maxMessageTokens: messageCap(scenario, recipe.maxMessageTokens) },
     order,
     maxTurns,
     reward: scenario.reward,
