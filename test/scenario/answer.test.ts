@@ -1,6 +1,6 @@
 import { test } from 'uvu';
 import * as assert from 'uvu/assert';
-import { tagged } from '../../src/scenario/index.ts';
+import { hashes, option, tagged } from '../../src/scenario/index.ts';
 
 test('a tag is read from the last complete pair', () => {
   const answer = tagged('A');
@@ -26,6 +26,99 @@ test('an example states the answer it was given, under the tag of the parser', (
   assert.is(final.example('42'), '<final>42</final>');
   assert.is(final.parse(`so: ${final.example('42')}`), '42');
   assert.is(final.parse('<A>42</A>'), null);
+});
+
+test('a tag that is doubled, nested or left open hides no answer, and no answer holds a piece of one', () => {
+  const { parse } = tagged('A');
+  for (const [text, stated] of [
+    ['<A>x</A></A>', 'x'],
+    ['<A><A>x</A></A>', 'x'],
+    ['<A>a<A>x</A>b</A>', 'x'],
+    ['<A>x</A> then <A>y', 'x'],
+    ['</A><A>x</A><A>', 'x'],
+  ] as const) {
+    assert.is(parse(text), stated, text);
+  }
+  // The name of a tag is no pattern.
+  assert.is(tagged('A.B').parse('<AxB>1</AxB> <A.B>2</A.B> <AxB>3</AxB>'), '2');
+});
+
+test('who quotes a tag has not stated it; the whole message and a value in JSON may stand in quotation marks', () => {
+  const { parse } = tagged('A');
+  for (const text of [
+    'You wrote "<A>12</A>", but that cannot be right.',
+    "Why '<A>12</A>'?",
+    'You say “<A>12</A>”. I doubt it.',
+    'Is `<A> 12 </A>` what you mean?',
+    '> <A>12</A>\nI do not think so.',
+  ]) {
+    assert.is(parse(text), null, text);
+  }
+  for (const text of [
+    'You wrote "<A>9</A>"; I find <A>12</A>.',
+    '"<A>12</A>"',
+    '{"answer": "<A> 12</A>"}',
+    '["<A>12</A>", "sure"]',
+    "It's <A>12</A>. That's all.",
+    'I say: <A>12</A>.',
+    '12 > 9, so <A>12</A>',
+  ]) {
+    assert.is(parse(text), '12', text);
+  }
+});
+
+test('a number is what stands behind the first four hashes and a space', () => {
+  const { parse, example } = hashes();
+  for (const [text, stated] of [
+    ['so 3 + 9 = 12\n#### 12', '12'],
+    ['#### 12\n#### 13', '12'],
+    ['#### -1,250.50 euros', '-1,250.50'],
+    ['####12', null],
+    ['### 12', null],
+    ['12', null],
+    ['#### twelve', null],
+  ] as const) {
+    assert.is(parse(text), stated, text);
+  }
+  assert.is(parse(example('-12')), '-12');
+});
+
+test('the letter of an option is read where it is stated, and a word is none', () => {
+  const { parse, example } = option('D');
+  for (const [text, stated] of [
+    ['B', 'B'],
+    [' (B).\n', 'B'],
+    ['**B**', 'B'],
+    ['[B]', 'B'],
+    ['\\boxed{\\text{B}}', 'B'],
+    ['<answer>B</answer>', 'B'],
+    ['B: the moon', 'B'],
+    ['B) the moon', 'B'],
+    ['(B) the moon', 'B'],
+    ['Answer: B', 'B'],
+    ['The answer is (B) the moon.', 'B'],
+    ['The answer is **B**', 'B'],
+    ['the correct choice is B, not C.', 'B'],
+    ['Option B', 'B'],
+    ['The answer is C. No, the answer is B.', 'B'],
+    ['It is not A. The answer is B.', 'B'],
+    ['My pick would be this one: B', 'B'],
+    ['A day has 24 hours.', null],
+    ['A planet is large. Answer: B', 'B'],
+    ['By the sea', null],
+    ['The answer is Basalt', null],
+    ["The answer is D'Artagnan", null],
+    ['BCD', null],
+    ['E', null],
+    ['Answer: E', null],
+    ['Β', null],
+    ['I do not know.', null],
+    ['', null],
+  ] as const) {
+    assert.is(parse(text), stated, text);
+  }
+  assert.is(option().parse('The answer is E.'), 'E');
+  assert.is(parse(example('C')), 'C');
 });
 
 test.run();

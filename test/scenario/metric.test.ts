@@ -1,6 +1,13 @@
 import { test } from 'uvu';
 import * as assert from 'uvu/assert';
-import { answerF1, exactMatch, f1, normalizeAnswer } from '../../src/scenario/index.ts';
+import {
+  answerF1,
+  exactMatch,
+  exactNumber,
+  exactOption,
+  f1,
+  normalizeAnswer,
+} from '../../src/scenario/index.ts';
 
 test('the normal form drops case, punctuation, articles and extra spaces', () => {
   assert.is(normalizeAnswer('  The  Quick, (brown) FOX! '), 'quick brown fox');
@@ -13,7 +20,7 @@ test('F1 counts shared words with their multiplicity', () => {
   assert.is(answerF1('cat cat', 'cat'), 2 / 3);
   assert.is(answerF1('red fox', 'blue fox'), 0.5);
   assert.is(answerF1('dog', 'cat'), 0);
-  assert.is(answerF1('', ''), 1);
+  assert.is(answerF1('', ''), 0);
   assert.is(answerF1('', 'cat'), 0);
 });
 
@@ -35,7 +42,7 @@ test('the normal form keeps words together and what is inside them', () => {
     ['U.S.A.', 'usa'],
     ['$5 + €3', '5 3'],
     ['A\tbanana\n an\u00a0apple', 'banana apple'],
-    ['the', ''],
+    ['the', 'the'],
     ['theta analysis', 'theta analysis'],
     ['ÉCOLE', 'école'],
   ] as const) {
@@ -50,7 +57,7 @@ test('F1 is the same whichever of the two answers comes first', () => {
     ['one two three', 'three', 1 / 2],
     ['b a1', 'a1 b', 1],
     ['', 'cat', 0],
-    ['the', 'an', 1],
+    ['the', 'an', 0],
   ] as const) {
     assert.is(answerF1(a, b), score, `${a} | ${b}`);
     assert.is(answerF1(b, a), score, `${b} | ${a}`);
@@ -66,11 +73,109 @@ test('both metrics bear their names, and any accepted answer is an exact match',
     }
     assert.equal(metric.score('Rome', answers), { score: 0, exactMatch: false });
     assert.equal(metric.score(null, ['']), { score: 0, exactMatch: false });
-    assert.equal(metric.score('', ['']), { score: 1, exactMatch: true });
+    assert.equal(metric.score('', ['']), { score: 0, exactMatch: false });
   }
   // The same words in another order overlap wholly and are still not the same answer.
   assert.equal(f1.score('Oslo city of', answers), { score: 1, exactMatch: false });
   assert.equal(exactMatch.score('Oslo city of', answers), { score: 0, exactMatch: false });
+});
+
+test('signs, decimal points, exponents, percent signs, separators and operators carry meaning', () => {
+  for (const [one, ...others] of [
+    ['-7', '7', '- 7', '0.7'],
+    ['2.5', '25', '2,5', '2:5', '2-5'],
+    ['.5', '5'],
+    ['1e-5', '1e5', '15'],
+    ['40 %', '40', '.40'],
+    ['C++', 'C', 'C#', 'C+'],
+    ['3/4', '34', '3*4', '3^4'],
+    ['x_1', 'x1'],
+    ['x > 5', 'x < 5', 'x 5'],
+    ['12:30', '1230'],
+    ['1990-2010', '19902010'],
+    ['+', '-', '*'],
+    ['?', 'the', 'A'],
+  ] as const) {
+    assert.ok(exactMatch.score(one, [one]).exactMatch, one);
+    for (const other of others) assert.not.ok(exactMatch.score(one, [other]).exactMatch, `${one} | ${other}`);
+  }
+  for (const [one, ...others] of [
+    ['12,345,678', '12345678'],
+    ['-7', '\u22127', '\u20137', ' -7.'],
+    ['40 %', '40%', '40  %.'],
+    ['Rome.', '"rome"', '**Rome**', '(Rome)', 'Rome!', '# Rome'],
+    ['well-known', 'Well-Known', 'wellknown'],
+    ['the Beatles', 'Beatles', 'The  Beatles'],
+    ['vitamin A', 'Vitamin a'],
+    ['A', 'a', 'A.', '(A)'],
+    ['$18', '18'],
+  ] as const) {
+    for (const other of others) assert.ok(exactMatch.score(one, [other]).exactMatch, `${one} | ${other}`);
+  }
+  // Three digits behind each comma, and no more than three before the first: else it is a list.
+  for (const list of ['1,21', '1234,567', '1,2345', '1,000,00']) {
+    assert.not.ok(exactMatch.score(list, [list.replaceAll(',', '')]).exactMatch, list);
+  }
+});
+
+test('an article stands before a word, in every alphabet, and a text has one Unicode form', () => {
+  for (const [one, other, same] of [
+    ['Pen\u0303a', 'Peña', true],
+    ['la Peña', 'la Peñ', false],
+    ['Año a', 'Año', false],
+    ['a cat', 'cat', true],
+    ['banana', 'banan', false],
+    ['theta', 'ta', false],
+    ['３４', '34', true],
+  ] as const) {
+    assert.is(exactMatch.score(one, [other]).exactMatch, same, `${one} | ${other}`);
+  }
+});
+
+test('F1 follows HotpotQA: yes, no and noanswer match only themselves, ASCII punctuation alone goes', () => {
+  for (const [one, other, score] of [
+    ['Yes!', 'yes', 1],
+    ['yes they are', 'yes', 0],
+    ['no', 'no way', 0],
+    ['noanswer', 'no answer', 0],
+    ['94%', '94', 1],
+    ['1.5', '15', 1],
+    ['1986–2013', '1986', 0],
+    ['vitamin A', 'vitamin', 1],
+    ['Peñ', 'Peña', 0],
+  ] as const) {
+    assert.is(answerF1(one, other), score, `${one} | ${other}`);
+  }
+  assert.is(f1.score('94%', ['94']).exactMatch, true);
+  assert.is(exactMatch.score('94%', ['94']).exactMatch, false);
+});
+
+test('Chinese and Japanese overlap by character', () => {
+  assert.is(answerF1('上海市', '上海'), 0.8);
+  assert.is(answerF1('とうきょう', 'とうきょう'), 1);
+  assert.is(answerF1('東京 Tower', '東京 tower'), 1);
+  assert.is(answerF1('上海', '東京'), 0);
+});
+
+test('numbers are compared as GSM8K does, options by their letter', () => {
+  for (const [said, right, hit] of [
+    ['6250', '6,250', true],
+    ['6,250', '6250', true],
+    ['3.0', '3', false],
+    ['-3', '3', false],
+    ['', '', false],
+    ['12 ', '12', true],
+  ] as const) {
+    assert.equal(
+      exactNumber.score(said, [right]),
+      { score: Number(hit), exactMatch: hit },
+      `${said} | ${right}`,
+    );
+  }
+  assert.is(exactNumber.score(null, ['3']).score, 0);
+  assert.equal(exactOption.score('b', ['A', 'B']), { score: 1, exactMatch: true });
+  assert.equal(exactOption.score('C', ['B']), { score: 0, exactMatch: false });
+  assert.equal([exactNumber.name, exactOption.name], ['exact-number', 'exact-option']);
 });
 
 test.run();
