@@ -6,7 +6,8 @@ import { messageOf } from '../domain/errors.ts';
 import { childId, type DialogueId, type NodeId, type TaskId } from '../domain/ids.ts';
 import type { MessageOf } from '../domain/messages.ts';
 import type { Outcome, Turn } from '../domain/transcript.ts';
-import { type FormatPrompt, formattedRoles, type Scenario } from '../scenario/types.ts';
+import { parserOf } from '../scenario/stated.ts';
+import { type AnswerParser, type FormatPrompt, formattedRoles, type Scenario } from '../scenario/types.ts';
 
 export interface EnvironmentInput {
   readonly dialogueId: DialogueId;
@@ -28,6 +29,8 @@ export interface EnvironmentInput {
 export interface EnvironmentContext extends EnvironmentInput {
   /** Null until they are dealt. */
   readonly views: Readonly<Record<string, string>> | null;
+  /** Reads what a message states. */
+  readonly answer: AnswerParser;
   /** From the root on. */
   readonly turns: readonly Turn[];
   /** Who has the floor; null before the first turn. */
@@ -69,7 +72,7 @@ function dealViews({ scenario, task }: EnvironmentInput) {
 }
 
 /** Whether the dialogue goes on, and with whom; or how it ends. */
-function rule({ protocol, answer, roles }: Scenario, turns: readonly Turn[]): Ruling {
+function rule({ protocol, roles }: Scenario, answer: AnswerParser, turns: readonly Turn[]): Ruling {
   try {
     if (turns.length > 0 && protocol.agreed(turns, answer)) {
       return { speaker: null, outcome: 'agreed', failure: null };
@@ -117,8 +120,10 @@ export const environmentMachine = setup({
   actions: {
     dealViews: assign(({ context }) => {
       try {
+        const { scenario, task, history } = context;
         const views = dealViews(context);
-        return { views, ...rule(context.scenario, context.history) };
+        const answer = parserOf(scenario, task, () => Object.values(views));
+        return { views, answer, ...rule(scenario, answer, history) };
       } catch (error) {
         return failed(`Dealing the views failed: ${messageOf(error)}`);
       }
@@ -148,7 +153,7 @@ export const environmentMachine = setup({
       // Everybody reads this very turn: code of the scenario must not write to it.
       const turn = freeze(event.type === 'turn.taken' ? event.turn : context.recall(event.into), true);
       const turns = freeze([...context.turns, turn]);
-      return { turns, ...rule(context.scenario, turns) };
+      return { turns, ...rule(context.scenario, context.answer, turns) };
     }),
     recordFailedTurn: assign(({ context, event }) => {
       assertEvent(event, 'turn.failed');
@@ -171,6 +176,7 @@ export const environmentMachine = setup({
   context: ({ input }) => ({
     ...input,
     views: null,
+    answer: input.scenario.answer,
     turns: input.history,
     speaker: null,
     outcome: null,

@@ -5,6 +5,7 @@ import { messageOf, OptimaError } from '../domain/errors.ts';
 import type { DialogueId } from '../domain/ids.ts';
 import type { MessageOf } from '../domain/messages.ts';
 import type { Turn, Verdict } from '../domain/transcript.ts';
+import { lastStated, parserOf } from '../scenario/stated.ts';
 import type { Scenario } from '../scenario/types.ts';
 import { unprovidedAction } from './unprovided.ts';
 
@@ -29,11 +30,11 @@ export type JudgeOutput = undefined;
 type JudgeEmitted = MessageOf<'verdict.given'> | MessageOf<'verdict.failed'>;
 
 /**
- * Scores the team's answer: the last one that any message stated, or null when none did, of which the metric
- * decides. Throws `metric.failed` when parser or metric throws, or the score is not a number in [0, 1].
+ * Scores the team's answer: the last one that was stated by a role whose answer counts, or null when none was, of which the
+ * metric decides. Throws `metric.failed` when parser or metric throws, or the score is not a number in [0, 1].
  */
 export function computeVerdict(scenario: Scenario, task: unknown, turns: readonly Turn[]): Verdict {
-  const { answer: parser, metric } = scenario;
+  const { metric, roles } = scenario;
   const fail = (problem: string, cause?: unknown) =>
     new OptimaError('metric.failed', `Scenario "${scenario.name}": metric ${metric.name} ${problem}.`, {
       cause,
@@ -42,7 +43,8 @@ export function computeVerdict(scenario: Scenario, task: unknown, turns: readonl
   let score: unknown;
   let exactMatch: boolean;
   try {
-    for (const turn of turns) answer = parser.parse(turn.text) ?? answer;
+    const views = () => Object.values(roles).map(({ sees }) => sees(task));
+    answer = lastStated(scenario, turns, parserOf(scenario, task, views));
     ({ score, exactMatch } = metric.score(answer, scenario.answers(task)));
   } catch (error) {
     throw fail(`threw: ${messageOf(error)}`, error);

@@ -79,6 +79,10 @@ export function defineScenario<Task, const Role extends string>(
       );
     }
   }
+  for (const role of definition.protocol.answeredBy ?? []) {
+    if (!roles.includes(role))
+      fail(`role "${role}" in protocol.answeredBy`, `is not one of ${roles.join(', ')}.`);
+  }
   for (const role of roles) {
     if (!(order as readonly string[]).includes(role)) {
       fail(`role "${role}"`, 'never speaks: it is not in protocol.order.');

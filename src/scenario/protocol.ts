@@ -4,11 +4,11 @@ import { normalizeAnswer } from './metric.ts';
 import type { AnswerParser, Protocol } from './types.ts';
 
 /** Decides from the turns so far whether the team has its answer. */
-export type StopRule<Role extends string = string> = (
-  turns: readonly Turn[],
-  answer: AnswerParser,
-  order: readonly Role[],
-) => boolean;
+export interface StopRule<Role extends string = string> {
+  (turns: readonly Turn[], answer: AnswerParser, order: readonly Role[]): boolean;
+  /** Whose answer is the team's; by default everybody's. */
+  readonly answeredBy?: readonly string[];
+}
 
 /** Roles speak in `order`, over and over, until the stop rule holds or `maxTurns` messages were sent. */
 export function dialogue<const Role extends string>(options: {
@@ -22,6 +22,7 @@ export function dialogue<const Role extends string>(options: {
     maxTurns,
     next: (turns) => order[turns.length % order.length]!,
     agreed: (turns, answer) => until(turns, answer, order),
+    ...(until.answeredBy !== undefined && { answeredBy: until.answeredBy }),
   };
 }
 
@@ -38,11 +39,11 @@ export function agreement(): StopRule {
 }
 
 /**
- * For debates in which only the solver answers: done when the solver repeats its answer, unchanged, in the
+ * For debates in which only the solver answers, and its answer is the team's whatever others state: done when the solver repeats its answer, unchanged, in the
  * turn after somebody else spoke.
  */
 export function unchangedAnswer(solver: string): StopRule {
-  return (turns, answer) => {
+  const rule: StopRule = (turns, answer) => {
     const last = turns.at(-1);
     if (last === undefined || last.speaker !== solver || turns.at(-2)?.speaker === solver) return false;
     const before = turns.slice(0, -1).findLast((turn) => turn.speaker === solver);
@@ -51,4 +52,5 @@ export function unchangedAnswer(solver: string): StopRule {
     const then = answer.parse(before.text);
     return now !== null && then !== null && normalizeAnswer(now) === normalizeAnswer(then);
   };
+  return Object.assign(rule, { answeredBy: [solver] });
 }

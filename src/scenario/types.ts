@@ -36,6 +36,8 @@ export interface Protocol<Role extends string = string> {
   readonly order: readonly Role[];
   /** Cap on messages of one dialogue. */
   readonly maxTurns: number;
+  /** Whose answer is the team's; by default everybody's, and the last one counts. */
+  readonly answeredBy?: readonly string[];
   /** The speaker of the next turn. */
   next(turns: readonly Turn[]): Role;
   /** Whether the team has reached its answer. */

@@ -31,6 +31,16 @@ const opened = (parent: EnvironmentInput['tree'] | null = null, format: string |
   format,
 });
 
+test('a team that repeats the words of its instruction has not agreed', () => {
+  const sees = () => 'End with <A>both words</A>.';
+  const input = start({ roles: { alice: { sees }, bob: { sees } } });
+  const say = (text: string) => [taken(0, 'alice', text), taken(1, 'bob', text)];
+  const repeated = play(environmentMachine, input, [open, ...say('I end with <A>both words</A>.')]);
+  assert.is(repeated.state.value, 'awaitingTurn');
+  const agreed = play(environmentMachine, input, [open, ...say('It is <A>oak elm</A>.')]);
+  assert.equal(agreed.emitted.at(-1), closed('agreed'));
+});
+
 test('it waits for the command to open', () => {
   const { state, emitted } = play(environmentMachine, start(), []);
   assert.is(state.value, 'opening');

@@ -63,6 +63,19 @@ test('the team’s answer is the last that any message stated', () => {
   });
 });
 
+test('what is scored is stated by a role whose answer counts, and not by a view', () => {
+  const told = wordPairs({
+    roles: { alice: { sees: () => 'End with <A>both</A>.' }, bob: { sees: () => '' } },
+    protocol: { ...wordPairs().protocol, answeredBy: ['alice'] },
+  });
+  const turns = [
+    turnOf(0, 'alice', '<A>oak elm</A>'),
+    turnOf(1, 'bob', '<A>no</A>'),
+    turnOf(2, 'alice', '<A>both</A>'),
+  ];
+  assert.equal(computeVerdict(told, task, turns), verdict);
+});
+
 test('a dialogue without an answer is scored as one', () => {
   assert.equal(judge(['hm', 'hm']), { taskScore: 0, exactMatch: false, answer: null });
 });

@@ -104,6 +104,14 @@ test('a variant has a name of the same kind and is a source of tasks', () => {
   }
 });
 
+test('only a role can answer for the team', () => {
+  const answeredBy = ['alice', 'carol'];
+  assert.is(
+    refused({ protocol: { ...valid.protocol, answeredBy } }),
+    'Scenario "tiny": role "carol" in protocol.answeredBy is not one of alice, bob.',
+  );
+});
+
 test('a cap on messages is a whole number of tokens', () => {
   for (const maxMessageTokens of [0, 1.5, '96', null]) {
     assert.is(

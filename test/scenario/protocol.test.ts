@@ -79,6 +79,12 @@ test('an answer that the solver repeats after the critic spoke ends a debate', (
   assert.not(done());
 });
 
+test('in a debate the solver’s answer is the team’s, in an exchange everybody’s', () => {
+  const order = ['solver', 'critic'] as const;
+  assert.equal(dialogue({ order, maxTurns: 4, until: unchangedAnswer('solver') }).answeredBy, ['solver']);
+  assert.is(dialogue({ order, maxTurns: 4, until: agreement() }).answeredBy, undefined);
+});
+
 test('an answer repeated before anybody else spoke settles nothing', () => {
   const done = unchangedAnswer('solver');
   assert.not(done(debate('s4', 's4'), answer, []));

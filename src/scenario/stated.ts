@@ -1,0 +1,41 @@
+// Which of a dialogue's messages state the team's answer.
+import type { Turn } from '../domain/transcript.ts';
+import { normalizeAnswer } from './metric.ts';
+import type { AnswerParser, Scenario } from './types.ts';
+
+/**
+ * A scenario's parser for one task. What a view states itself, as in the instruction `end with <A>sum</A>`, is no answer when
+ * an agent repeats it, unless it is a right one. `views` is asked for once, when a message states something.
+ */
+export function parserOf(scenario: Scenario, task: unknown, views: () => readonly string[]): AnswerParser {
+  const { answer } = scenario;
+  let told: ReadonlySet<string> | undefined;
+  return {
+    example: (text) => answer.example(text),
+    parse(text) {
+      const stated = answer.parse(text);
+      if (stated === null) return null;
+      told ??= toldBy(views(), scenario, task);
+      return told.has(normalizeAnswer(stated)) ? null : stated;
+    },
+  };
+}
+
+function toldBy(views: readonly string[], { answer, answers }: Scenario, task: unknown): Set<string> {
+  const lines = views.flatMap((view) => view.split('\n'));
+  const told = new Set(lines.flatMap((line) => answer.parse(line) ?? []).map(normalizeAnswer));
+  if (told.size > 0) for (const right of answers(task)) told.delete(normalizeAnswer(right));
+  return told;
+}
+
+/** The last answer that a message stated, of those whose answer counts; null when none did. */
+export function lastStated(
+  { protocol }: Scenario,
+  turns: readonly Turn[],
+  answer: AnswerParser,
+): string | null {
+  const counts = ({ speaker }: Turn) => protocol.answeredBy?.includes(speaker) ?? true;
+  let stated: string | null = null;
+  for (const turn of turns) if (counts(turn)) stated = answer.parse(turn.text) ?? stated;
+  return stated;
+}

@@ -1,0 +1,51 @@
+// What of a dialogue's messages is the team's answer.
+import { test } from 'uvu';
+import * as assert from 'uvu/assert';
+import type { Turn } from '../../src/domain/transcript.ts';
+import { lastStated, parserOf } from '../../src/scenario/stated.ts';
+import { wordPairs } from '../support/scenarios.ts';
+
+const task = { left: 'oak', right: 'elm' };
+const views = ['Find both words.\nEnd with <A>two words</A>.', 'End with <A>two words</A> or <A>none</A>.'];
+const turns = (...said: (readonly [speaker: string, text: string])[]) =>
+  said.map(([speaker, text]) => ({ speaker, text })) as unknown as Turn[];
+
+test('what a view states is an instruction, in whatever form it is repeated', () => {
+  const { parse, example } = parserOf(wordPairs(), task, () => views);
+  for (const text of ['<A>two words</A>', 'I am to end with <A> Two  words. </A>', '<A>none</A>']) {
+    assert.is(parse(text), null, text);
+  }
+  assert.is(parse('<A>elm</A>'), 'elm');
+  assert.is(parse('nothing'), null);
+  assert.is(parse(example('elm')), 'elm');
+});
+
+test('a right answer counts, though a view states it too', () => {
+  const { parse } = parserOf(wordPairs(), task, () => ['For example <A>Oak elm</A>.', 'Or <A>elm oak</A>.']);
+  assert.is(parse('<A>oak elm</A>'), 'oak elm');
+  assert.is(parse('<A>elm oak</A>'), null);
+});
+
+test('views are asked for once, and only when something is stated', () => {
+  let asked = 0;
+  const { parse } = parserOf(wordPairs(), task, () => {
+    asked++;
+    return views;
+  });
+  parse('hm');
+  assert.is(asked, 0);
+  for (let round = 0; round < 3; round++) parse('<A>elm</A>');
+  assert.is(asked, 1);
+});
+
+test('the last answer counts, of the roles whose answer does', () => {
+  const said = turns(['alice', '<A>oak</A>'], ['bob', '<A>elm</A>'], ['alice', 'hm']);
+  const scenario = wordPairs();
+  assert.is(lastStated(scenario, said, scenario.answer), 'elm');
+  const { protocol } = scenario;
+  const byAlice = wordPairs({ protocol: { ...protocol, answeredBy: ['alice'] } });
+  assert.is(lastStated(byAlice, said, scenario.answer), 'oak');
+  assert.is(lastStated(byAlice, said.slice(1), scenario.answer), null);
+});
+
+test.run();
