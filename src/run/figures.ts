@@ -69,6 +69,10 @@ export function foldIterations(run: Outputs, iterations: readonly IterationPlan[
   });
 }
 
+/** The mean task score in which a dialogue that failed counts as 0: a policy must not look better for what it broke off. */
+const scoreOfAll = ({ taskScore, n, failed }: TeamMetrics): number =>
+  n === 0 ? 0 : (taskScore * n) / (n + failed);
+
 /**
  * The policy a run ends with: the last iteration's, or the one with the best validation score (fewer tokens
  * on a tie, then the earlier one).
@@ -79,7 +83,7 @@ export function choosePolicy<Policy>(
 ): Policy {
   if (keep === 'last') return iterations.at(-1)!.policy;
   const best = iterations.reduce((best, candidate) => {
-    const gain = candidate.validation!.taskScore - best.validation!.taskScore;
+    const gain = scoreOfAll(candidate.validation!) - scoreOfAll(best.validation!);
     const saving = best.validation!.tokens - candidate.validation!.tokens;
     return gain > 0 || (gain === 0 && saving > 0) ? candidate : best;
   });

@@ -186,6 +186,20 @@ test('the policy kept is the last, or the best on validation, cheaper on a tie, 
   assert.equal(choosePolicy(unmeasured, 'last'), team('policy-4'));
 });
 
+test('a policy is held responsible for dialogues that failed', () => {
+  const choose = (...validations: readonly TeamMetrics[]) =>
+    choosePolicy(
+      validations.map((validation, index) => ({ policy: team(`policy-${index}`), validation })),
+      'best-validation',
+    );
+  const steady = { ...metrics(0.75), n: 4, failed: 0 };
+  const brittle = { ...metrics(1), n: 1, failed: 3 };
+  const hopeless = { ...metrics(0), n: 0, failed: 4 };
+  assert.equal(choose(brittle, steady), team('policy-1'));
+  assert.equal(choose({ ...metrics(1), n: 4, failed: 1 }, steady), team('policy-0'));
+  assert.equal(choose(hopeless, brittle), team('policy-1'));
+});
+
 test('machines read the task score as f1, and everything else by its name', () => {
   assert.equal(machineFigures(metrics(0.5, 30)), {
     f1: 0.5,
