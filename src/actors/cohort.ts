@@ -206,7 +206,7 @@ function createScore(forest: Forest) {
   return ({ context, self }: Asked<JudgeContext, JudgeEvent, ScoreAnswer>): void => {
     const { dialogueId, scenario, task } = context;
     try {
-      const verdict = computeVerdict(scenario, task, forest.turnsOf(dialogueId));
+      const verdict = computeVerdict(scenario, task, forest.viewsIn(dialogueId), forest.turnsOf(dialogueId));
       self.send({ type: 'score.computed', verdict });
     } catch (error) {
       self.send({ type: 'score.failed', reason: messageOf(error) });

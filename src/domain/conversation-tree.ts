@@ -161,6 +161,11 @@ export class Forest {
     );
   }
 
+  /** What each role of an opened dialogue is told, its format prompt aside. */
+  viewsIn(dialogue: DialogueId): Views {
+    return this.viewsOf(this.#trees.get(this.#treeOf.get(dialogue)!)!.taskId);
+  }
+
   /** What each role is told of a task; throws `run.corrupt` where nothing says it. */
   viewsOf(task: TaskId): Views {
     const views = this.#views.get(task) ?? this.#earlier.viewsOf(task);

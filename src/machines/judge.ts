@@ -31,10 +31,15 @@ type JudgeEmitted = MessageOf<'verdict.given'> | MessageOf<'verdict.failed'>;
 
 /**
  * Scores the team's answer: the last one that was stated by a role whose answer counts, or null when none was, of which the
- * metric decides. Throws `metric.failed` when parser or metric throws, or the score is not a number in [0, 1].
+ * metric decides. `views` are what the roles were told. Throws `metric.failed` when parser or metric throws, or the score is not a number in [0, 1].
  */
-export function computeVerdict(scenario: Scenario, task: unknown, turns: readonly Turn[]): Verdict {
-  const { metric, roles } = scenario;
+export function computeVerdict(
+  scenario: Scenario,
+  task: unknown,
+  views: Readonly<Record<string, string>>,
+  turns: readonly Turn[],
+): Verdict {
+  const { metric } = scenario;
   const fail = (problem: string, cause?: unknown) =>
     new OptimaError('metric.failed', `Scenario "${scenario.name}": metric ${metric.name} ${problem}.`, {
       cause,
@@ -43,8 +48,11 @@ export function computeVerdict(scenario: Scenario, task: unknown, turns: readonl
   let score: unknown;
   let exactMatch: boolean;
   try {
-    const views = () => Object.values(roles).map(({ sees }) => sees(task));
-    answer = lastStated(scenario, turns, parserOf(scenario, task, views));
+    answer = lastStated(
+      scenario,
+      turns,
+      parserOf(scenario, task, () => Object.values(views)),
+    );
     ({ score, exactMatch } = metric.score(answer, scenario.answers(task)));
   } catch (error) {
     throw fail(`threw: ${messageOf(error)}`, error);

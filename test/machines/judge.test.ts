@@ -15,7 +15,7 @@ const verdict: Verdict = { taskScore: 1, exactMatch: true, answer: 'oak elm' };
 
 function judge(texts: readonly string[], metric?: Metric): Verdict {
   const turns = texts.map((text, index) => turnOf(index, 'alice', text));
-  return computeVerdict(wordPairs(metric && { metric }), task, turns);
+  return computeVerdict(wordPairs(metric && { metric }), task, { alice: 'oak', bob: 'elm' }, turns);
 }
 
 test('it waits for the end, then has the dialogue scored', () => {
@@ -65,7 +65,6 @@ test('the team’s answer is the last that any message stated', () => {
 
 test('what is scored is stated by a role whose answer counts, and not by a view', () => {
   const told = wordPairs({
-    roles: { alice: { sees: () => 'End with <A>both</A>.' }, bob: { sees: () => '' } },
     protocol: { ...wordPairs().protocol, answeredBy: ['alice'] },
   });
   const turns = [
@@ -73,7 +72,8 @@ test('what is scored is stated by a role whose answer counts, and not by a view'
     turnOf(1, 'bob', '<A>no</A>'),
     turnOf(2, 'alice', '<A>both</A>'),
   ];
-  assert.equal(computeVerdict(told, task, turns), verdict);
+  const views = { alice: 'End with <A>both</A>.', bob: '' };
+  assert.equal(computeVerdict(told, task, views, turns), verdict);
 });
 
 test('a dialogue without an answer is scored as one', () => {

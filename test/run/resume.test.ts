@@ -146,8 +146,17 @@ test('a run ends with the summary of the contract', async () => {
       ['evaluation', 'trained'],
     ],
   );
-  const figures = ({ f1, exactMatch, tokens, agreement, turns, n }: Record<string, number>) =>
-    Object.entries({ f1, exactMatch, tokens, agreement, turns, n });
+  const figures = ({
+    f1,
+    exactMatch,
+    tokens,
+    medianTokens,
+    p95Tokens,
+    agreement,
+    turns,
+    n,
+  }: Record<string, number>) =>
+    Object.entries({ f1, exactMatch, tokens, medianTokens, p95Tokens, agreement, turns, n });
   assert.equal(Object.entries(summary.base), figures(rows[0]));
   assert.equal(Object.entries(summary.trained), figures(rows[4]));
   assert.equal(

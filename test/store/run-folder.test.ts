@@ -206,7 +206,7 @@ test('any line of a completed phase that was changed is found when the run is op
 });
 
 test('a run of another format, older or newer, is refused in one line that names both formats', async () => {
-  assert.is(formatVersion, 3);
+  assert.is(formatVersion, 4);
   for (const [format, version] of [
     [1, '0.1.0'],
     [99, '9.0.0'],
