@@ -104,7 +104,7 @@ export const presetNames: readonly string[] = [...presets.keys()];
 
 /** What `--preset` and `--recipe` are when they are not given. */
 export const defaultPreset = 'quick';
-export const defaultRecipe: RecipeName = 'isft';
+export const defaultRecipe: RecipeName = 'isft-dpo';
 
 /** A preset of a recipe, by default of iSFT; throws `usage` with the nearest name. */
 export function presetRecipe<Name extends RecipeName = 'isft'>(name: string, recipe?: Name): RecipeOf<Name> {
