@@ -6,8 +6,10 @@ import * as assert from 'uvu/assert';
 import { systemClock } from '../../src/domain/clock.ts';
 import { pathTo } from '../../src/domain/conversation-tree.ts';
 import type { OptimaError } from '../../src/domain/errors.ts';
-import type { PolicyHash } from '../../src/domain/ids.ts';
+import type { RunEventOf } from '../../src/domain/events.ts';
+import type { NodeId, PolicyHash } from '../../src/domain/ids.ts';
 import { mean, percentile, standardDeviation } from '../../src/domain/metrics.ts';
+import { silent } from '../../src/domain/progress.ts';
 import { createRng } from '../../src/domain/rng.ts';
 import { messageTokens, viewOf } from '../../src/domain/transcript.ts';
 import { type LlamaPolicy, loadPolicy } from '../../src/models/llama/index.ts';
@@ -19,6 +21,9 @@ import {
   searchConfigOf,
   searchedTrees,
 } from '../../src/run/pairing.ts';
+import type { PhaseContext } from '../../src/run/phases/context.ts';
+import { pair } from '../../src/run/phases/pair.ts';
+import { loadScenario } from '../../src/scenario/load.ts';
 import { keepPairs, pairsOf } from '../../src/search/index.ts';
 import { RunFolder } from '../../src/store/run-folder.ts';
 import { optimaHere, smallHybridRun, temporaryFolder, writeRandomCheckpoint } from '../support/run.ts';
@@ -210,6 +215,52 @@ test('on one scale each role’s values have the mean and the spread of all, in 
   const only = Object.values(conversation.turns).find(({ speaker }) => speaker === 'alice')!;
   const search = { tree: { nodes: new Map([[only.id, { value: 0.5 }]]) } };
   assert.is(scaleByRole([{ conversation, search } as unknown as (typeof trees)[number]])(0.5, 'alice'), 0.5);
+});
+
+test('a recipe that asks for it pairs turns by their values on one scale', async () => {
+  const { scenario } = await loadScenario('two-hop-qa');
+  const pairsWith = async (values: PreferenceRecipe['pairs']['values']) => {
+    const made: RunEventOf<'pairs.made'>['pairs'][number][] = [];
+    const context = {
+      run: {
+        outputOf: run.outputOf.bind(run),
+        eventsOf: run.eventsOf.bind(run),
+        forest: run.forest.bind(run),
+        phases: run.phases,
+        record: (event: RunEventOf<'pairs.made'>) => made.push(...event.pairs),
+      },
+      ...{ scenario, progress: silent, rng: createRng(recipe.seed) },
+      recipe: { ...recipe, pairs: { ...recipe.pairs, values } },
+    } as unknown as PhaseContext;
+    await pair(context, { kind: 'pair', name: 'idpo-2/pair', iteration: 2, search: phase });
+    return made;
+  };
+  const raw = await pairsWith('raw');
+  assert.equal(
+    raw,
+    [...madePairs().values()].flatMap(({ pairs }) => pairs),
+  );
+  const start = run.phases.get(phase)!.from;
+  const scale = scaleByRole(
+    searchedTrees(
+      run.eventsOf(phase),
+      () => run.forest(start),
+      searchConfigOf(recipe),
+      createRng(recipe.seed),
+    ),
+  );
+  const trees = [...run.treesOf(phase)];
+  const speakerOf = (node: NodeId) =>
+    trees.flatMap(({ conversation }) => conversation.turns[node]?.speaker ?? [])[0]!;
+  const scaled = await pairsWith('per-role');
+  assert.ok(scaled.length > 3);
+  for (const { parent, chosen, rejected, value } of scaled) {
+    const same = raw.find(
+      (each) => each.parent === parent && each.chosen === chosen && each.rejected === rejected,
+    );
+    if (same !== undefined) assert.is(value, scale(same.value, speakerOf(chosen)));
+  }
+  assert.not.equal(scaled, raw);
 });
 
 test('a turn may be chosen where no case that the recipe excludes is on the way to it', () => {
