@@ -12,7 +12,15 @@ export interface Checkpoint {
   readonly config: LlamaConfig;
   /** By Hugging Face name, in the order of the forward pass. */
   readonly weights: Map<string, NamedArray>;
+  /** The folder's generation_config.json, as it stands; null where there is none. */
+  readonly generation: GenerationConfig | null;
 }
+
+/** Of a generation_config.json only the ids that end a message are read; the rest is kept for other tools. */
+const generationSchema = z.looseObject({
+  eos_token_id: z.union([z.int().nonnegative(), z.array(z.int().nonnegative())]).nullish(),
+});
+export type GenerationConfig = Readonly<z.output<typeof generationSchema>>;
 
 const indexSchema = z.object({ weight_map: z.record(z.string(), z.string()) });
 
@@ -33,7 +41,19 @@ export async function readCheckpoint(folder: string): Promise<Checkpoint> {
   for (const path of await listWeightFiles(folder)) {
     for (const [name, array] of await readSafetensors(path)) found.set(name, array);
   }
-  return { config, weights: selectWeights(config, found, folder) };
+  const generation = await readGenerationConfig(join(folder, 'generation_config.json'), config);
+  return { config, weights: selectWeights(config, found, folder), generation };
+}
+
+async function readGenerationConfig(path: string, config: LlamaConfig): Promise<GenerationConfig | null> {
+  if (!(await exists(path))) return null;
+  const result = generationSchema.safeParse(await readJson(path));
+  const ids = result.success ? [result.data.eos_token_id ?? []].flat() : [];
+  if (result.success && ids.every((id) => id < config.vocab_size)) return result.data;
+  const problem = result.success
+    ? `eos_token_id ${ids} is not below vocab_size ${config.vocab_size}`
+    : 'eos_token_id is not a token id or a list of them';
+  throw new OptimaError('checkpoint.invalid', `${path}: ${problem}.`);
 }
 
 /** The weights that the architecture asks for, checked for shape; refuses what it would have to ignore. */
@@ -66,8 +86,21 @@ function selectWeights(
       );
     }
   }
+  const head = config.tie_word_embeddings ? found.get('lm_head.weight') : undefined;
+  const embedding = weights.get('model.embed_tokens.weight')!;
+  if (head !== undefined && !isSame(head, embedding)) {
+    throw new OptimaError(
+      'checkpoint.invalid',
+      `${folder}: config.json says that lm_head.weight is the embedding table, and the file holds another one.`,
+      { hint: 'Say "tie_word_embeddings": false in config.json, or leave lm_head.weight out.' },
+    );
+  }
   return weights;
 }
+
+const isSame = (one: NamedArray, other: NamedArray): boolean =>
+  one.values.length === other.values.length &&
+  one.values.every((value, index) => Object.is(value, other.values[index]));
 
 async function listWeightFiles(folder: string): Promise<string[]> {
   const indexPath = join(folder, 'model.safetensors.index.json');
@@ -112,7 +145,7 @@ async function exists(path: string): Promise<boolean> {
  */
 export async function writeCheckpoint(
   folder: string,
-  { config, weights }: Checkpoint,
+  { config, weights, generation }: Checkpoint,
   tokenizerFiles: ChatTokenizer['files'],
 ): Promise<void> {
   const target = resolve(folder);
@@ -124,6 +157,7 @@ export async function writeCheckpoint(
     if (!(await exists(dirname(target)))) await mkdir(dirname(target), { recursive: true });
     await mkdir(staging);
     await writeJson(join(staging, 'config.json'), toConfigJson(config));
+    if (generation !== null) await writeJson(join(staging, 'generation_config.json'), generation);
     await writeJson(join(staging, 'tokenizer.json'), tokenizerFiles.tokenizerJson);
     await writeJson(join(staging, 'tokenizer_config.json'), tokenizerFiles.tokenizerConfig);
     await writeSafetensors(join(staging, 'model.safetensors'), weights);

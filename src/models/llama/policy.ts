@@ -19,7 +19,7 @@ import type { Rng } from '../../domain/rng.ts';
 import { type BlockDecoder, type TreeLayout, tf } from '../../tensor/index.ts';
 import { type ChatTokenizer, loadTokenizer } from '../tokenizer/index.ts';
 import { createBlockDecoder } from './block-decoder.ts';
-import { readCheckpoint, writeCheckpoint } from './checkpoint.ts';
+import { type GenerationConfig, readCheckpoint, writeCheckpoint } from './checkpoint.ts';
 import { type LlamaConfig, type LlamaConfigInput, parseLlamaConfig } from './config.ts';
 import { computeHidden, type Decoder, project } from './forward.ts';
 import { DecodeLoop } from './generate.ts';
@@ -35,6 +35,8 @@ export interface LlamaOptions {
   readonly tokenBudget?: number;
   /** Most bytes of keys and values that a session holds; 0: nothing is shared. Default 256 MiB. */
   readonly memoryBytes?: number;
+  /** What a checkpoint's generation_config.json says: more ids that end a message, and what is kept for other tools. */
+  readonly generation?: GenerationConfig | null;
 }
 
 /** A policy that remembers, with the tokens it had to read so far. */
@@ -53,6 +55,7 @@ export class LlamaPolicy implements TrainablePolicy {
   readonly #maxRows: number;
   readonly #tokenBudget: number;
   readonly #memoryBytes: number;
+  readonly #generation: GenerationConfig | null;
   readonly #blocks: BlockDecoder;
   #hash: PolicyHash;
 
@@ -61,7 +64,7 @@ export class LlamaPolicy implements TrainablePolicy {
     config: LlamaConfig,
     weights: ReadonlyMap<string, NamedArray>,
     tokenizer: ChatTokenizer,
-    { maxRows = 128, tokenBudget = 1024, memoryBytes = 2 ** 28 }: LlamaOptions = {},
+    { maxRows = 128, tokenBudget = 1024, memoryBytes = 2 ** 28, generation = null }: LlamaOptions = {},
   ) {
     if (!(maxRows >= 1)) throw new RangeError(`LlamaPolicy: maxRows ${maxRows} is not 1 or more.`);
     requireFit(tokenizer, config);
@@ -70,6 +73,7 @@ export class LlamaPolicy implements TrainablePolicy {
     this.#maxRows = maxRows;
     this.#tokenBudget = tokenBudget;
     this.#memoryBytes = memoryBytes;
+    this.#generation = generation;
     this.#hash = hashWeights(config, weights);
     this.parameters = new Map(
       [...weights].map(([name, { shape, values }]) => [name, createVariable(shape, values)]),
@@ -104,7 +108,11 @@ export class LlamaPolicy implements TrainablePolicy {
   openSession({ memoryBytes = this.#memoryBytes }: SessionOptions = {}): LlamaSession {
     const memory = new Memory(this.#blocks, memoryBytes);
     const loop = new DecodeLoop({
-      stopIds: new Set([this.tokenizer.endOfTurnId, ...[this.config.eos_token_id ?? []].flat()]),
+      stopIds: new Set([
+        this.tokenizer.endOfTurnId,
+        ...[this.config.eos_token_id ?? []].flat(),
+        ...[this.#generation?.eos_token_id ?? []].flat(),
+      ]),
       maxRows: this.#maxRows,
       context: this.config.max_position_embeddings,
       tokenBudget: this.#tokenBudget,
@@ -224,7 +232,8 @@ export class LlamaPolicy implements TrainablePolicy {
   async save(folder: string): Promise<PolicyHash> {
     const weights = this.#download();
     this.#hash = hashWeights(this.config, weights);
-    await writeCheckpoint(folder, { config: this.config, weights }, this.tokenizer.files);
+    const generation = this.#generation;
+    await writeCheckpoint(folder, { config: this.config, weights, generation }, this.tokenizer.files);
     return this.#hash;
   }
 
@@ -331,8 +340,11 @@ export async function loadPolicy(
   folder: string,
   { tokenizer, hash, ...options }: LoadOptions = {},
 ): Promise<LlamaPolicy> {
-  const { config, weights } = await readCheckpoint(folder);
-  const policy = new LlamaPolicy(config, weights, tokenizer ?? (await loadTokenizer(folder)), options);
+  const { config, weights, generation } = await readCheckpoint(folder);
+  const policy = new LlamaPolicy(config, weights, tokenizer ?? (await loadTokenizer(folder)), {
+    generation,
+    ...options,
+  });
   if (hash === undefined || policy.hash === hash) return policy;
   policy.dispose();
   throw new OptimaError(

@@ -277,4 +277,58 @@ test('half-precision tensors are read as the numbers they stand for', async () =
   assert.equal([...tensors.get('brain')!.values], [1, -2.5, 3.140625]);
 });
 
+test('a head that differs from the embedding table that config.json ties it to is refused', async () => {
+  const folder = await savedFolder({ tie_word_embeddings: true });
+  const path = join(folder, 'model.safetensors');
+  const weights = await readSafetensors(path);
+  const { shape, values } = weights.get('model.embed_tokens.weight')!;
+  const whole = await load(folder);
+  const withHead = (head: Float32Array, as = shape) =>
+    writeSafetensors(path, new Map([...weights, ['lm_head.weight', { shape: as, values: head }]]));
+  await withHead(Float32Array.from(values));
+  const same = await load(folder);
+  assert.is(same.hash, whole.hash);
+  for (const head of [
+    values.map((value, index) => (index === values.length - 1 ? value + 1 : value)),
+    new Float32Array(3),
+  ]) {
+    await withHead(head, head.length === 3 ? [3] : shape);
+    const { hint } = await assertRefused(
+      load(folder),
+      'checkpoint.invalid',
+      /lm_head\.weight is the embedding table/,
+    );
+    assert.match(hint!, /"tie_word_embeddings": false/);
+  }
+  for (const policy of [whole, same]) policy.dispose();
+});
+
+test('a generation_config.json is kept as it stands, and its ids end a message', async () => {
+  const folder = await savedFolder();
+  const generation = { eos_token_id: [3, 9], temperature: 0.6, nested: { a: [1] } };
+  const file = join(folder, 'generation_config.json');
+  await writeFile(file, JSON.stringify(generation));
+  const policy = await load(folder);
+  const again = newFolder();
+  await policy.save(again);
+  assert.equal(JSON.parse(await readFile(join(again, 'generation_config.json'), 'utf8')), generation);
+  const requests = [1, 2, 3, 4].map((seed) => ({
+    ...{ id: `r${seed}`, seed, messages: [{ role: 'user' as const, content: 'abc' }] },
+    sampling: { temperature: 1, topP: 1, topK: 0, maxTokens: 200 },
+  }));
+  const plain = await load(await savedFolder());
+  const longer = (await plain.generate(requests)).map(({ tokenIds }) => tokenIds);
+  for (const [index, { tokenIds, finish }] of (await policy.generate(requests)).entries()) {
+    const end = longer[index]!.findIndex((id) => [3, 9, plain.tokenizer.endOfTurnId].includes(id));
+    assert.equal(tokenIds, longer[index]!.slice(0, end + 1));
+    assert.is(finish, 'stop');
+  }
+  assert.ok(longer.some((ids) => ids.includes(3) || ids.includes(9)));
+  for (const eos_token_id of ['3', [40], -1, [1.5]]) {
+    await writeFile(file, JSON.stringify({ eos_token_id }));
+    await assertRefused(load(folder), 'checkpoint.invalid', /generation_config\.json: eos_token_id .*/);
+  }
+  for (const one of [policy, plain]) one.dispose();
+});
+
 test.run();
