@@ -7,6 +7,7 @@ import { createRng } from '../domain/rng.ts';
 import type { Turn } from '../domain/transcript.ts';
 import { scriptedModel } from '../models/scripted/index.ts';
 import { trajectoriesOf } from '../rollouts/executor.ts';
+import { scoreAnswer } from '../scenario/metric.ts';
 import { loadTasks, type NamedTask } from '../scenario/tasks.ts';
 import { type Scenario, splits } from '../scenario/types.ts';
 
@@ -187,7 +188,7 @@ function checkAnswers(scenario: Scenario, id: string, task: unknown, error: Repo
         `${id}: "${stated}" is read back as ${JSON.stringify(read)}, not ${JSON.stringify(text)}.`,
       );
     }
-    const { score, exactMatch } = metric.score(text, answers);
+    const { score, exactMatch } = scoreAnswer(metric, text, answers);
     if (score !== 1 || !exactMatch) {
       error(
         'metric',
@@ -198,13 +199,13 @@ function checkAnswers(scenario: Scenario, id: string, task: unknown, error: Repo
   if (answer.parse('I do not know.') !== null) {
     warning('answer', 'a message without an answer is read as one: "I do not know."');
   }
-  const none = metric.score(null, answers).score;
+  const none = scoreAnswer(metric, null, answers).score;
   if (none !== 0) error('metric', `a dialogue without an answer scores ${none}, not 0.`);
-  const wrong = metric.score('zzyzx', answers).score;
+  const wrong = scoreAnswer(metric, 'zzyzx', answers).score;
   if (!(wrong >= 0 && wrong < 1)) error('metric', `the wrong answer "zzyzx" scores ${wrong}.`);
   for (const [role, { sees }] of Object.entries(scenario.roles)) {
     const told = answer.parse(sees(task));
-    if (told !== null && metric.score(told, answers).score === 1) {
+    if (told !== null && scoreAnswer(metric, told, answers).score === 1) {
       error('views', `${id}: the view of ${role} states the answer ${JSON.stringify(told)}.`);
     }
   }

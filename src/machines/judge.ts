@@ -5,6 +5,7 @@ import { messageOf, OptimaError } from '../domain/errors.ts';
 import type { DialogueId } from '../domain/ids.ts';
 import type { MessageOf } from '../domain/messages.ts';
 import type { Turn, Verdict } from '../domain/transcript.ts';
+import { scoreAnswer } from '../scenario/metric.ts';
 import { lastStated, parserOf } from '../scenario/stated.ts';
 import type { Scenario } from '../scenario/types.ts';
 import { unprovidedAction } from './unprovided.ts';
@@ -53,7 +54,7 @@ export function computeVerdict(
       turns,
       parserOf(scenario, task, () => Object.values(views)),
     );
-    ({ score, exactMatch } = metric.score(answer, scenario.answers(task)));
+    ({ score, exactMatch } = scoreAnswer(metric, answer, scenario.answers(task)));
   } catch (error) {
     throw fail(`threw: ${messageOf(error)}`, error);
   }

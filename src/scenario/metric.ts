@@ -1,5 +1,14 @@
 // Ready-made metrics. Each compares answers in a normal form of its own, and says whose rule that is.
-import type { Metric } from './types.ts';
+import type { Metric, Score } from './types.ts';
+
+/** What a metric says of an answer. Throws what it throws, and for a promise, which the judge would not wait for. */
+export function scoreAnswer(metric: Metric, prediction: string | null, answers: readonly string[]): Score {
+  const score: Score & Partial<PromiseLike<unknown>> = metric.score(prediction, answers);
+  if (typeof score?.then !== 'function') return score;
+  // What becomes of it is nobody's business any more.
+  score.then(undefined, () => {});
+  throw new TypeError('it gives a promise, and a metric gives its score at once');
+}
 
 /** NFC, full-width forms as their ASCII counterparts, lower case: what every normal form begins with. */
 const folded = (text: string): string =>

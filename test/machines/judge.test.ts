@@ -63,6 +63,21 @@ test('the team’s answer is the last that any message stated', () => {
   });
 });
 
+test('a metric that gives a promise is told that it is not waited for, and its rejection is no other fault', async () => {
+  const slow = {
+    name: 'slow',
+    score: () => Promise.reject(new Error('no judge today')),
+  } as unknown as Metric;
+  assert.throws(
+    () => judge(['<A>x</A>'], slow),
+    (error: OptimaError) =>
+      error.code === 'metric.failed' &&
+      /metric slow threw: it gives a promise, and a metric gives/.test(error.message),
+  );
+  // An unhandled rejection would end the process here.
+  await new Promise(setImmediate);
+});
+
 test('what is scored is stated by a role whose answer counts, and not by a view', () => {
   const told = wordPairs({
     protocol: { ...wordPairs().protocol, answeredBy: ['alice'] },
