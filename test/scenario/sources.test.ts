@@ -56,7 +56,7 @@ test('every line of a file belongs to exactly one split', async () => {
 
 test('a line that is not JSON is named by file and line', async () => {
   const path = await fileOf('broken.jsonl', ['{"question":"q","answers":["a"]}', '{"question":']);
-  const error = await failure(jsonl(path, row).load('train', 1, createRng(1)));
+  const error = await failure(jsonl(path, row).load('train', 2, createRng(1)));
   assert.is(error.code, 'data.invalid');
   assert.ok(error.message.startsWith(`${path}:2: not JSON`), error.message);
 });
@@ -169,7 +169,7 @@ test('white space around a line and empty lines change nothing but the numbers o
     assert.equal(await spaced.load(split, 2, createRng(1)), await plain.load(split, 2, createRng(1)));
   }
   const broken = await fileOf('gap.jsonl', ['', lines[0]!, '', '[1,']);
-  const error = await failure(jsonl(broken, row).load('train', 1, createRng(1)));
+  const error = await failure(jsonl(broken, row).load('train', 2, createRng(1)));
   assert.ok(error.message.startsWith(`${broken}:4: not JSON: `), error.message);
   assert.match(error.hint!, /one JSON object/);
 });
@@ -182,10 +182,29 @@ test('a bad line is named by the path of its field, or as a whole, even where it
     ['null', 'the line: '],
   ] as const) {
     const path = await fileOf('field.jsonl', [...questions(30), line, '{"question":7}']);
-    const error = await failure(jsonl(path, row).load('train', 1, createRng(1)));
+    const error = await failure(jsonl(path, row).load('train', 30, createRng(1)));
     assert.is(error.code, 'data.invalid');
     assert.ok(error.message.startsWith(`${path}:31: ${where}`), error.message);
   }
+});
+
+test('a file is read as far as it takes, in parts, whatever characters they end in', async () => {
+  // Some parts of 256 KiB end inside a letter of two bytes, and none at the end of a line.
+  const long = 'é\u2028'.repeat(20_001);
+  const lines = questions(60).map((line, index) => line.replace('}', `,"note":"${index} ${long}"}`));
+  const path = await fileOf('long.jsonl', [...lines, 'no JSON']);
+  const noted = row.extend({ note: z.string() });
+  const tasks = await jsonl(path, noted).load('train', 20, createRng(1));
+  assert.equal(
+    tasks.map(({ note }) => note),
+    lines
+      .filter((line) => splitOf(line) === 'train')
+      .slice(0, 20)
+      .map((line) => JSON.parse(line).note),
+  );
+  const error = await failure(jsonl(path, noted).load('train', 61, createRng(1)));
+  assert.ok(error.message.startsWith(`${path}:61: not JSON`), error.message);
+  assert.equal(await jsonl(path, noted).load('train', 0, createRng(1)), []);
 });
 
 test('a relative path is read from beside the scenario file', async () => {
