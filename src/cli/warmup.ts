@@ -1,5 +1,6 @@
-// `optima warmup <scenario…>`: trains a small base model from scratch on what the scenarios demonstrate.
-import { cpus } from 'node:os';
+// `optima warmup <scenario…>`: trains a small base model, from scratch or from a checkpoint, on what the scenarios demonstrate.
+import fs from 'node:fs';
+import { cpus, tmpdir } from 'node:os';
 import path from 'node:path';
 import type { Command } from 'commander';
 import { loadScenario } from '../scenario/load.ts';
@@ -35,7 +36,9 @@ export function addWarmup(program: Command): void {
   program
     .command('warmup')
     .argument('<scenario...>', 'scenarios with a demonstrator')
-    .description("make a base checkpoint from scratch from the scenarios' demonstrations")
+    .description(
+      "make a base checkpoint from the scenarios' demonstrations, from scratch or from another one",
+    )
     .requiredOption('--out <folder>', 'folder of the checkpoint')
     .option('--init-from <folder>', 'checkpoint to go on from, instead of new weights')
     .option('--steps <n>', 'optimizer steps', wholeNumber('--steps', 1), 10_000)
@@ -59,7 +62,8 @@ export function addWarmup(program: Command): void {
             options.initFrom === undefined
               ? undefined
               : (await openPolicy({ model: options.initFrom })).policy;
-          const folder = path.resolve(options.out);
+          // Where workers find the weights that the training began with, whenever they come to need them.
+          const first = fs.mkdtempSync(path.join(tmpdir(), 'optima-warmup-'));
           let host: PolicyHost | undefined;
           try {
             output.progress.begin('warmup', options.steps, 'steps');
@@ -67,7 +71,8 @@ export function addWarmup(program: Command): void {
               initFrom,
               gradientsOf: async (policy) => {
                 host = await startHost(policy);
-                return host.gradientsOf(sftObjective, { folder, hash: policy.hash }, policy);
+                const hash = await policy.save(path.join(first, 'policy'));
+                return host.gradientsOf(sftObjective, { folder: path.join(first, 'policy'), hash }, policy);
               },
               scenarios,
               seed: options.seed,
@@ -76,7 +81,7 @@ export function addWarmup(program: Command): void {
               echoSteps: options.echoSteps,
               learningRate: options.learningRate,
               saveEvery: options.saveEvery,
-              out: folder,
+              out: path.resolve(options.out),
               architecture: tinyArchitecture,
               command: ['npx optima', ...process.argv.slice(2)].join(' '),
               engine: `engine: ${engine.description}, ${cpus()[0]?.model.trim()}, Node ${process.version}`,
@@ -103,6 +108,7 @@ export function addWarmup(program: Command): void {
             policy.dispose();
           } finally {
             await host?.stop();
+            fs.rmSync(first, { recursive: true, force: true });
           }
         }),
       ),

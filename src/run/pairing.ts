@@ -80,32 +80,41 @@ export function* searchedTrees(
   }
 }
 
+/** What a turn of a search is worth, and who said it. */
+export interface ValuedTurn {
+  readonly speaker: string;
+  readonly value: number;
+}
+
+/** The turns of a tree that have a value. */
+export function valuedTurns({ conversation, search }: SearchedTree): ValuedTurn[] {
+  return Object.values(conversation.turns).flatMap(({ id, speaker }) => {
+    const value = search.tree.nodes.get(id)?.value ?? null;
+    return value === null ? [] : [{ speaker, value }];
+  });
+}
+
 /**
  * Puts values on one scale for all roles: of each role's turns they get the mean and the spread that all turns have. The
  * first speaker's turns share what comes after them and are worth much alike, the last one's win or lose; thresholds would
  * choose the pairs of the one and not of the other (normalization by agent: Dr. MAS, multi-agent GRPO).
  */
-export function scaleByRole(trees: Iterable<SearchedTree>): (value: number, speaker: string) => number {
-  const valued: { readonly speaker: string; readonly value: number }[] = [];
-  for (const { conversation, search } of trees) {
-    for (const { id, speaker } of Object.values(conversation.turns)) {
-      const value = search.tree.nodes.get(id)?.value ?? null;
-      if (value !== null) valued.push({ speaker, value });
-    }
-  }
-  const all = spreadOf(valued);
-  const speakers = [...new Set(valued.map(({ speaker }) => speaker))];
+export function scaleByRole(turns: readonly ValuedTurn[]): (value: number, speaker: string) => number {
+  const all = spreadOf(turns);
+  const speakers = [...new Set(turns.map(({ speaker }) => speaker))];
   const own = new Map(
-    speakers.map((name) => [name, spreadOf(valued.filter(({ speaker }) => speaker === name))] as const),
+    speakers.map((name) => [name, spreadOf(turns.filter(({ speaker }) => speaker === name))] as const),
   );
   return (value, speaker) => {
     const { centre, deviation } = own.get(speaker)!;
-    return deviation === 0 ? value : all.centre + (all.deviation * (value - centre)) / deviation;
+    // Turns that are all worth the same, but for rounding, stand in the middle.
+    const steps = deviation < 1e-9 ? 0 : (value - centre) / deviation;
+    return all.centre + all.deviation * steps;
   };
 }
 
-function spreadOf(valued: readonly { readonly value: number }[]) {
-  const values = valued.map(({ value }) => value);
+function spreadOf(turns: readonly ValuedTurn[]) {
+  const values = turns.map(({ value }) => value);
   return { centre: mean(values), deviation: standardDeviation(values) };
 }
 

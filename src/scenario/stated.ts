@@ -5,7 +5,8 @@ import type { AnswerParser, Scenario } from './types.ts';
 
 /**
  * A scenario's parser for one task. What a view states itself, as in the instruction `end with <A>sum</A>`, is no answer when
- * an agent repeats it, unless it is a right one. `views` is asked for once, when a message states something.
+ * an agent repeats it; but where a view states a right answer too, it lists what may be answered, and all of it counts. `views`
+ * is asked for once, when a message states something.
  */
 export function parserOf(scenario: Scenario, task: unknown, views: () => readonly string[]): AnswerParser {
   const { answer } = scenario;
@@ -24,8 +25,8 @@ export function parserOf(scenario: Scenario, task: unknown, views: () => readonl
 function toldBy(views: readonly string[], { answer, answers }: Scenario, task: unknown): Set<string> {
   const lines = views.flatMap((view) => view.split('\n'));
   const told = new Set(lines.flatMap((line) => answer.parse(line) ?? []).map(normalizeAnswer));
-  if (told.size > 0) for (const right of answers(task)) told.delete(normalizeAnswer(right));
-  return told;
+  const rightIsTold = told.size > 0 && answers(task).some((right) => told.has(normalizeAnswer(right)));
+  return rightIsTold ? new Set() : told;
 }
 
 /** The last answer that a message stated, of those whose answer counts; null when none did. */

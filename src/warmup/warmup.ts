@@ -33,7 +33,7 @@ export interface WarmupOptions {
   /** Steps between saves and held-out measurements. */
   readonly saveEvery: number;
   readonly architecture: WarmupArchitecture;
-  /** Where the gradients of the policy are computed, which lies in `out`; by default on this thread. */
+  /** Where the gradients of the policy in training are computed; by default on this thread. */
   readonly gradientsOf?: (policy: LlamaPolicy) => Promise<ComputePasses<TrainingSequence>>;
   /** For the model card: the command line, and the engine in one line. */
   readonly command: string;
@@ -92,7 +92,6 @@ export async function warmUp(options: WarmupOptions): Promise<LlamaPolicy> {
   const log: WarmupStep[] = [];
   const batches = new Batches(options, policy, rng.split('dialogues'));
   await batches.prepare(0);
-  if (gradientsOf !== undefined) await policy.save(out);
   const computePasses = await gradientsOf?.(policy);
   await warmup(
     policy,

@@ -20,6 +20,7 @@ import {
   scaleByRole,
   searchConfigOf,
   searchedTrees,
+  valuedTurns,
 } from '../../src/run/pairing.ts';
 import type { PhaseContext } from '../../src/run/phases/context.ts';
 import { pair } from '../../src/run/phases/pair.ts';
@@ -191,7 +192,7 @@ test('on one scale each role’s values have the mean and the spread of all, in 
       createRng(recipe.seed),
     ),
   ];
-  const scale = scaleByRole(trees);
+  const scale = scaleByRole(trees.flatMap(valuedTurns));
   const valued = trees.flatMap(({ conversation, search }) =>
     Object.values(conversation.turns).flatMap(({ id, speaker }) => {
       const { value } = search.tree.nodes.get(id)!;
@@ -210,11 +211,14 @@ test('on one scale each role’s values have the mean and the spread of all, in 
     for (const [index, { scaled }] of byValue.entries())
       assert.ok(index === 0 || scaled >= byValue[index - 1]!.scaled);
   }
-  // A role whose turns are all worth the same has no scale: its values stay as they are.
-  const { conversation } = trees[0]!;
-  const only = Object.values(conversation.turns).find(({ speaker }) => speaker === 'alice')!;
-  const search = { tree: { nodes: new Map([[only.id, { value: 0.5 }]]) } };
-  assert.is(scaleByRole([{ conversation, search } as unknown as (typeof trees)[number]])(0.5, 'alice'), 0.5);
+  // A role whose turns are all worth the same, but for rounding, stands in the middle.
+  const flat = scaleByRole([
+    { speaker: 'alice', value: 0.3 },
+    { speaker: 'alice', value: 0.1 + 0.2 },
+    { speaker: 'bob', value: 0 },
+    { speaker: 'bob', value: 1 },
+  ]);
+  for (const value of [0.3, 0.1 + 0.2]) assert.ok(Math.abs(flat(value, 'alice') - 0.4) < 1e-6);
 });
 
 test('a recipe that asks for it pairs turns by their values on one scale', async () => {
@@ -241,24 +245,25 @@ test('a recipe that asks for it pairs turns by their values on one scale', async
     [...madePairs().values()].flatMap(({ pairs }) => pairs),
   );
   const start = run.phases.get(phase)!.from;
-  const scale = scaleByRole(
-    searchedTrees(
+  const searched = [
+    ...searchedTrees(
       run.eventsOf(phase),
       () => run.forest(start),
       searchConfigOf(recipe),
       createRng(recipe.seed),
     ),
-  );
+  ];
+  const scale = scaleByRole(searched.flatMap(valuedTurns));
+  const rawValue = (node: NodeId) =>
+    searched.flatMap(({ search }) => search.tree.nodes.get(node)?.value ?? [])[0]!;
   const trees = [...run.treesOf(phase)];
   const speakerOf = (node: NodeId) =>
     trees.flatMap(({ conversation }) => conversation.turns[node]?.speaker ?? [])[0]!;
   const scaled = await pairsWith('per-role');
   assert.ok(scaled.length > 3);
-  for (const { parent, chosen, rejected, value } of scaled) {
-    const same = raw.find(
-      (each) => each.parent === parent && each.chosen === chosen && each.rejected === rejected,
-    );
-    if (same !== undefined) assert.is(value, scale(same.value, speakerOf(chosen)));
+  for (const { chosen, rejected, value, gap } of scaled) {
+    assert.is(value, scale(rawValue(chosen), speakerOf(chosen)));
+    assert.ok(Math.abs(gap - (value - scale(rawValue(rejected), speakerOf(rejected)))) < 1e-12);
   }
   assert.not.equal(scaled, raw);
 });

@@ -2,6 +2,7 @@
 import { test } from 'uvu';
 import * as assert from 'uvu/assert';
 import type { Turn } from '../../src/domain/transcript.ts';
+import { option } from '../../src/scenario/index.ts';
 import { lastStated, parserOf } from '../../src/scenario/stated.ts';
 import { wordPairs } from '../support/scenarios.ts';
 
@@ -20,10 +21,13 @@ test('what a view states is an instruction, in whatever form it is repeated', ()
   assert.is(parse(example('elm')), 'elm');
 });
 
-test('a right answer counts, though a view states it too', () => {
-  const { parse } = parserOf(wordPairs(), task, () => ['For example <A>Oak elm</A>.', 'Or <A>elm oak</A>.']);
+test('where a view lists what may be answered, a wrong answer counts as a right one does', () => {
+  const { parse } = parserOf(wordPairs(), task, () => ['Say <A>Oak elm</A>', 'or <A>elm oak</A>.']);
   assert.is(parse('<A>oak elm</A>'), 'oak elm');
-  assert.is(parse('<A>elm oak</A>'), null);
+  assert.is(parse('<A>elm oak</A>'), 'elm oak');
+  const options = wordPairs({ answer: option('D'), answers: () => ['B'] });
+  const listed = parserOf(options, task, () => ['Which one?\nA) Paris\nB) Rome\nC) Bern\nD) Oslo']);
+  for (const letter of 'ABCD') assert.is(listed.parse(`The answer is ${letter}`), letter);
 });
 
 test('views are asked for once, and only when something is stated', () => {

@@ -6,7 +6,15 @@ import type { NodeId, TaskId } from '../../domain/ids.ts';
 import { mean } from '../../domain/metrics.ts';
 import type { PlannedPhases } from '../../machines/index.ts';
 import { keepPairs, type Pair, pairsOf } from '../../search/index.ts';
-import { mayChoose, preferenceOf, scaleByRole, searchConfigOf, searchedTrees } from '../pairing.ts';
+import {
+  mayChoose,
+  preferenceOf,
+  scaleByRole,
+  searchConfigOf,
+  searchedTrees,
+  type ValuedTurn,
+  valuedTurns,
+} from '../pairing.ts';
 import type { PhaseContext } from './context.ts';
 
 /** Without any pair the iterations end with the policy before. Rejects with `interrupted` on abort. */
@@ -25,19 +33,27 @@ export async function pair(
   const start = run.phases.get(phase.search)!.from;
   const searched = () =>
     searchedTrees(run.eventsOf(phase.search), () => run.forest(start), searchConfigOf(recipe), rng);
-  const scale = values === 'per-role' ? scaleByRole(searched()) : null;
+  // A tree is milliseconds, and there may be thousands of them.
+  const breathe = async () => {
+    await nextTick();
+    if (signal?.aborted) throw new OptimaError('interrupted', `${name} was interrupted.`);
+  };
+  let scale: ReturnType<typeof scaleByRole> | null = null;
+  if (values === 'per-role') {
+    const turns: ValuedTurn[] = [];
+    for (const tree of searched()) {
+      turns.push(...valuedTurns(tree));
+      await breathe();
+    }
+    scale = scaleByRole(turns);
+  }
   for (const { conversation, search } of searched()) {
     const may = mayChoose(conversation, recipe.eligible, scenario.answer);
-    const worth =
-      scale === null
-        ? undefined
-        : (value: number, node: NodeId) => scale(value, conversation.turns[node]!.speaker);
+    const worth = (value: number, node: NodeId) => scale?.(value, conversation.turns[node]!.speaker) ?? value;
     const { pairs, dropped } = pairsOf(search.tree, { pairs: from, ...thresholds }, may, worth);
     found.push({ tree: conversation.root, taskId: conversation.taskId, pairs, dropped: { ...dropped } });
     progress.advance(found.length);
-    // A tree is milliseconds, and there may be thousands of them.
-    await nextTick();
-    if (signal?.aborted) throw new OptimaError('interrupted', `${name} was interrupted.`);
+    await breathe();
   }
   const kept = keepPairs(
     found.map(({ pairs }) => pairs),
