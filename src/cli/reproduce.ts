@@ -7,12 +7,13 @@ import { presetRecipe } from '../recipe/presets.ts';
 import { applySettings, type Recipe, type RecipeName, recipeKeys, recipeNames } from '../recipe/schema.ts';
 import { pathOf } from '../scenario/load.ts';
 import { makeFolder, writeFileAtomic } from '../store/files.ts';
-import { readManifest } from '../store/manifest.ts';
+import { type Manifest, readManifest } from '../store/manifest.ts';
 import { interruptible } from './interrupt.ts';
 import {
   type Backend,
   backendOption,
   collect,
+  defaultModel,
   jsonOption,
   modelOption,
   wholeNumber,
@@ -76,45 +77,38 @@ async function carryOutStudy(
     conditions.map((condition) => ({ condition, seed })),
   );
   // A wrong preset, or a folder that holds something else, shows before hours of work.
-  for (const run of wanted) checkFolder(folderOf(run, out), scenario, recipeOf(run, preset, set));
+  for (const run of wanted) {
+    checkFolder(folderOf(run, scenario, out), scenario, recipeOf(run, preset, set), options.model);
+  }
   const done = new Map<Condition, RunResult[]>(conditions.map((condition) => [condition, []]));
   for (const [index, run] of wanted.entries()) {
     const { condition, seed } = run;
-    const folder = folderOf(run, out);
+    const folder = folderOf(run, scenario, out);
     output.say(`\n${index + 1} of ${wanted.length}: ${condition.title}, seed ${seed}`);
     output.emit({ event: 'condition', condition: condition.name, seed, run: folder });
     if (!isDone(folder)) {
-      const { recipe, settings } = condition;
       const { model, backend, workers } = options;
       if (fs.existsSync(folder)) await resumeRun(folder, undefined, { backend, workers }, output, signal);
-      else
-        await startRun(
-          scenario,
-          {
-            recipe,
-            preset,
-            seed,
-            set: [...settingsOf(recipe, set), ...settings],
-            out: folder,
-            model,
-            backend,
-            workers,
-          },
-          output,
-          signal,
-        );
+      else {
+        const { recipe } = condition;
+        const settings = [...settingsOf(recipe, set), ...condition.settings];
+        const asked = { recipe, preset, seed, set: settings, out: folder, model, backend, workers };
+        const command = ['train', scenario, '--recipe', recipe, '--preset', preset, '--seed', String(seed)];
+        for (const setting of settings) command.push('--set', setting);
+        if (model !== undefined) command.push('--model', model);
+        await startRun(scenario, asked, output, signal, command);
+      }
     }
     const result = readResult(folder);
     done.get(condition)!.push(result);
-    const [first] = done.get(conditions[0]!)!;
-    if (result.manifest.base.hash !== first!.manifest.base.hash) {
-      throw new OptimaError('usage', `${folder} began with another base than ${first!.manifest.run}.`, {
-        hint: 'A comparison has one base: give another --out, or remove the folder.',
-      });
-    }
+    requireAlike(done.get(conditions[0]!)![0]!, result, folder);
   }
-  const changes = set.map((setting) => ` --set ${setting}`).join('');
-  const command = `npx optima reproduce ${study.name} ${scenario} --preset ${preset}${changes} --seeds ${seeds}`;
+  const given = [
+    ...(['--preset', preset, '--seeds', String(seeds)] as const),
+    ...set.flatMap((setting) => ['--set', setting]),
+    ...(options.model === undefined ? [] : ['--model', options.model]),
+  ];
+  const command = ['npx optima reproduce', study.name, scenario, ...given].join(' ');
   const plotFolder = path.basename(file, path.extname(file));
   const { text, plots } = studyDocument(
     study,
@@ -135,7 +129,13 @@ interface Run {
   readonly seed: number;
 }
 
-const folderOf = ({ condition, seed }: Run, out: string) => path.join(out, `${condition.name}-s${seed}`);
+const folderOf = ({ condition, seed }: Run, scenario: string, out: string) => {
+  const name = path
+    .basename(scenario)
+    .replace(/\.\w+(?=:|$)/, '')
+    .replace(':', '-');
+  return path.join(out, `${name}-${condition.name}-s${seed}`);
+};
 
 /** Those of the settings that the recipe has a key for; what no recipe has stays, to be refused. */
 function settingsOf(recipe: RecipeName, settings: readonly string[]): readonly string[] {
@@ -152,28 +152,51 @@ const recipeOf = ({ condition, seed }: Run, preset: string, set: readonly string
   return applySettings<Recipe>(presetRecipe(preset, recipe), all);
 };
 
-/** Refuses a run of another scenario or recipe than is asked for. */
-function checkFolder(folder: string, scenario: string, recipe: Recipe): void {
+/** Refuses a run of another scenario, recipe or base than is asked for. */
+function checkFolder(folder: string, scenario: string, recipe: Recipe, model = defaultModel): void {
   if (!fs.existsSync(folder)) return;
-  const manifest = readManifest(folder);
-  const { name, file } = manifest.scenario;
-  const of = name === scenario || pathOf(file, name) === path.resolve(scenario);
-  if (of && JSON.stringify(manifest.recipe) === JSON.stringify(recipe)) return;
-  throw new OptimaError(
-    'usage',
-    `${folder} is a run of another ${of ? 'recipe' : 'scenario'} than is asked for.`,
-    {
-      hint: 'Give another --out, or remove the folder.',
-    },
-  );
+  const { scenario: of, recipe: began, base } = readManifest(folder);
+  const wrong =
+    of.name !== scenario && pathOf(of.file, of.name) !== path.resolve(scenario)
+      ? 'scenario'
+      : JSON.stringify(began) !== JSON.stringify(recipe)
+        ? 'recipe'
+        : path.resolve(base.folder) !== path.resolve(model)
+          ? 'base'
+          : null;
+  if (wrong === null) return;
+  throw new OptimaError('usage', `${folder} is a run of another ${wrong} than is asked for.`, { hint });
 }
 
+const hint = 'Give another --out, or remove the folder.';
+
+/** Refuses to compare runs between which more has changed than the study is about. */
+function requireAlike(first: RunResult, { manifest }: RunResult, folder: string): void {
+  const parts = {
+    base: ({ base }: Manifest) => base.hash,
+    'scenario file': ({ scenario }: Manifest) => scenario.hash,
+    version: ({ version }: Manifest) => version,
+    engine: ({ engine }: Manifest) => engine,
+  };
+  for (const [part, read] of Object.entries(parts)) {
+    if (read(manifest) === read(first.manifest)) continue;
+    throw new OptimaError('usage', `${folder} began with another ${part} than ${first.manifest.run}.`, {
+      hint,
+    });
+  }
+}
+
+/** Whether the run has carried out all that it planned. */
 function isDone(folder: string): boolean {
   if (!fs.existsSync(folder)) return false;
+  const { recipe, phases } = readManifest(folder);
+  const last = (recipe as Recipe).policies === 'per-role' ? 'swapped' : 'trained';
+  if (!phases.some(({ phase }) => phase === last)) return false;
   try {
     readResult(folder);
     return true;
   } catch (error) {
+    // A kill may have come between the last phase and its figures.
     if (error instanceof OptimaError && ['run.missing', 'io.read'].includes(error.code)) return false;
     throw error;
   }

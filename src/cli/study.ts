@@ -14,6 +14,8 @@ export interface Condition {
   readonly recipe: RecipeName;
   /** What it changes of the preset, as `--set` takes it. */
   readonly settings: readonly string[];
+  /** Whether the paper claims something of it. */
+  readonly claimed: boolean;
 }
 
 /** Runs that are compared with each other, and in which document. */
@@ -26,7 +28,11 @@ export interface Study {
 }
 
 const hybrid = (name: string, title: string, ...settings: readonly string[]): Condition => ({
-  ...{ name, title, recipe: 'isft-dpo', settings },
+  name,
+  title,
+  recipe: 'isft-dpo',
+  settings,
+  claimed: settings.length === 0,
 });
 
 export const studies: readonly Study[] = [
@@ -35,8 +41,8 @@ export const studies: readonly Study[] = [
     description: 'base, iSFT, iDPO, iSFT-DPO, and iSFT-DPO without one of its parts',
     note: 'The ablations are of iSFT-DPO. Without search, so many dialogues are held from the root as sample about as many tokens.',
     conditions: [
-      { name: 'isft', title: 'iSFT', recipe: 'isft', settings: [] },
-      { name: 'idpo', title: 'iDPO', recipe: 'idpo', settings: [] },
+      { name: 'isft', title: 'iSFT', recipe: 'isft', settings: [], claimed: true },
+      { name: 'idpo', title: 'iDPO', recipe: 'idpo', settings: [], claimed: true },
       hybrid('isft-dpo', 'iSFT-DPO'),
       hybrid('no-token-term', 'without the token term', 'reward.lambdaToken=0'),
       hybrid('no-loss-term', 'without the loss term', 'reward.lambdaLoss=0'),
@@ -48,6 +54,7 @@ export const studies: readonly Study[] = [
     name: 'extensions',
     description: 'iSFT-DPO, and what goes beyond the paper, each with as many roll-outs',
     note: 'All of them hold as many roll-outs.',
+    // Each says what it is in full, so that a change of the presets does not make two of them one.
     conditions: [
       hybrid('default', 'iSFT-DPO', 'search.policy=softmax', 'pairs.values=raw'),
       hybrid('entropy', 'expansion by entropy (AT²PO)', 'search.policy=entropy', 'pairs.values=raw'),
@@ -77,13 +84,24 @@ export interface StudyDocument {
   readonly plots: ReadonlyMap<string, string>;
 }
 
+/** With a dialogue that failed as one of score 0: a team must not look better for what it broke off. */
+function withFailed(figures: MachineFigures): MachineFigures {
+  const { f1, f1Interval, n, failed } = figures;
+  const share = n === 0 ? 0 : n / (n + failed);
+  return { ...figures, f1: share * f1, f1Interval: [share * f1Interval[0], share * f1Interval[1]] };
+}
+
 /** The document of a scenario's runs, of one preset, and its plots, which it names as files in `plotFolder`. */
 export function studyDocument(
   study: Study,
-  results: readonly ConditionResult[],
+  given: readonly ConditionResult[],
   command: string,
   plotFolder: string,
 ): StudyDocument {
+  const results = given.map(({ condition, runs }) => ({
+    condition,
+    runs: runs.map((run) => ({ ...run, base: withFailed(run.base), trained: withFailed(run.trained) })),
+  }));
   const { manifest, base } = results[0]!.runs[0]!;
   const everyRun = results.flatMap(({ runs }) => runs);
   const baseScore = meanOf(everyRun, ({ base }) => base.f1);
@@ -106,10 +124,10 @@ export function studyDocument(
   ]);
   const text = [
     `# ${study.name === 'headline' ? 'Results' : `Results: ${study.name}`}`,
-    `Written by \`${command}\` from its runs; not edited by hand. Scenario \`${manifest.scenario.name}\`, preset \`${manifest.preset}\`, ${base.n} test tasks at temperature 0, the same before and after; ${seeds.length === 1 ? 'seed' : 'seeds'} ${seeds.join(', ')}; one base (\`${manifest.base.hash}\`) for all. Nothing was tuned on test tasks.`,
+    `Written by \`${command}\` from its runs; not edited by hand. Scenario \`${manifest.scenario.name}\`, preset \`${manifest.preset}\`, ${base.n + base.failed} test tasks of each seed at temperature 0, the same before and after, where a dialogue that failed counts as 0 (${countFailed(everyRun)} did); ${seeds.length === 1 ? 'seed' : 'seeds'} ${seeds.join(', ')}; one base (\`${manifest.base.hash}\`) for all. Nothing was tuned on test tasks.`,
     verdictOf(results, baseScore, baseTokens),
     '## All seeds together',
-    `Means over the seeds. The interval (95 %) is over test tasks, of all seeds together, from each seed's bootstrap. The shortest dialogue with a right answer that any trained team held has ${shortest} tokens; *way* is how far a team has come from the base's tokens to these. *Sampled* are the tokens of training's dialogues. R_loss is that of the dialogues before the last training, nats per token under the base: the lower, the more it reads like what the base would say. ${study.note}`,
+    `Means over the seeds. The interval (95 %) is over test tasks, those of different seeds taken as different ones, from each seed's bootstrap. The shortest dialogue with a right answer that any trained team held has ${Number.isFinite(shortest) ? shortest : 'no number of'} tokens; *way* is how far a team has come from the base's tokens to these. *Sampled* are the tokens of training's dialogues. R_loss is that of the dialogues before the last training, nats per token under the base: the lower, the more it reads like what the base would say. ${study.note}`,
     recipeTable(results, { baseScore, baseTokens, shortest }),
     '## Seed by seed',
     seedTable(results),
@@ -130,18 +148,27 @@ interface Yardsticks {
   readonly shortest: number;
 }
 
+const countFailed = (runs: readonly RunResult[]): number =>
+  runs.reduce((sum, { base, trained }) => sum + base.failed + trained.failed, 0);
+
+/** A quotient in words, and a dash where there is none. */
+const quotient = (part: number, whole: number, words: (value: number) => string): string =>
+  Number.isFinite(part / whole) ? words(part / whole) : '–';
+const times = (value: number) => `${value.toFixed(2)} ×`;
+
 const meanOf = (runs: readonly RunResult[], read: (run: RunResult) => number): number => mean(runs.map(read));
 
 /** Whether the claim holds, for each of the recipes, in a sentence. */
 function verdictOf(results: readonly ConditionResult[], baseScore: number, baseTokens: number): string {
   const sentences = results
-    .filter(({ condition }) => !condition.title.startsWith('without'))
+    .filter(({ condition }) => condition.claimed)
     .map(({ condition, runs }) => {
-      const ratio = meanOf(runs, ({ trained }) => trained.f1) / baseScore;
+      const score = meanOf(runs, ({ trained }) => trained.f1);
       const share = meanOf(runs, ({ trained }) => trained.tokens) / baseTokens;
-      const holds = ratio >= claim.ratio && share <= claim.share;
-      return `${condition.title} reaches ${ratio.toFixed(2)} times the base's F1 at ${percent(share)} of its tokens: ${holds ? 'holds' : 'falls short'}.`;
+      const holds = score >= claim.ratio * baseScore && share <= claim.share;
+      return `${condition.title} reaches ${quotient(score, baseScore, (value) => value.toFixed(2))} times the base's F1 at ${percent(share)} of its tokens: ${holds ? 'holds' : 'falls short'}.`;
     });
+  if (sentences.length === 0) return 'Every team is compared with the same base.';
   return `The paper's claim is ${claim.ratio} times the base's score at ${percent(claim.share)} of its tokens. ${sentences.join(' ')}`;
 }
 
@@ -173,12 +200,12 @@ function recipeTable(
       title,
       score.toFixed(3),
       `${(score - half).toFixed(3)}–${(score + half).toFixed(3)}`,
-      `${(score / baseScore).toFixed(2)} ×`,
+      quotient(score, baseScore, times),
       tokens.toFixed(1),
       average(({ medianTokens }) => medianTokens).toFixed(0),
       average(({ p95Tokens }) => p95Tokens).toFixed(0),
       percent(tokens / baseTokens),
-      percent((baseTokens - tokens) / (baseTokens - shortest)),
+      quotient(baseTokens - tokens, baseTokens - shortest, percent),
       percent(average(({ agreement }) => agreement)),
       ...more,
     ];
@@ -224,27 +251,23 @@ function seedTable(results: readonly ConditionResult[]): string {
       String(seed),
       base.f1.toFixed(3),
       withInterval(trained),
-      `${(trained.f1 / base.f1).toFixed(2)} ×`,
+      quotient(trained.f1, base.f1, times),
       base.tokens.toFixed(1),
       trained.tokens.toFixed(1),
       percent(trained.tokens / base.tokens),
       String(trained.medianTokens),
       String(trained.p95Tokens),
     ]),
-    [
-      condition.title,
-      'sd',
-      '',
-      standardDeviation(runs.map(({ trained }) => trained.f1)).toFixed(3),
-      '',
-      '',
-      standardDeviation(runs.map(({ trained }) => trained.tokens)).toFixed(1),
-      '',
-      '',
-      '',
-    ],
+    ...(runs.length > 1 ? [spreadOf(condition, runs)] : []),
   ]);
   return markdownTable([header, ...rows]);
+}
+
+function spreadOf({ title }: Condition, runs: readonly RunResult[]): string[] {
+  const spread = (read: (run: RunResult) => number) => standardDeviation(runs.map(read));
+  const score = spread(({ trained }) => trained.f1).toFixed(3);
+  const tokens = spread((run) => run.trained.tokens).toFixed(1);
+  return [title, 'sd', '', score, '', '', tokens, '', '', ''];
 }
 
 /** Of each iteration, the mean over the seeds that have it. */

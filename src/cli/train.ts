@@ -87,12 +87,13 @@ export function addTrain(program: Command): void {
     );
 }
 
-/** Begins a run and carries it out; `--out` must not hold one. */
+/** Begins a run and carries it out; `--out` must not hold one. `command` is what its manifest says began it. */
 export async function startRun(
   name: string | undefined,
   options: TrainOptions,
   output: Output,
   signal: AbortSignal,
+  command: readonly string[] = process.argv.slice(2),
 ): Promise<void> {
   const began = performance.now();
   if (name === undefined) {
@@ -117,7 +118,7 @@ export async function startRun(
     version: packageVersion(),
     node: process.version,
     run: id,
-    command: process.argv.slice(2),
+    command: [...command],
     scenario: { name: loaded.scenario.name, file: loaded.file, hash: hashFile(loaded.file), tasks },
     preset,
     recipe,

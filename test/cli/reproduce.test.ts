@@ -4,6 +4,8 @@ import path from 'node:path';
 import { test } from 'uvu';
 import * as assert from 'uvu/assert';
 import { studies } from '../../src/cli/study.ts';
+import { presetRecipe } from '../../src/recipe/presets.ts';
+import { applySettings, type Recipe } from '../../src/recipe/schema.ts';
 import { readManifest } from '../../src/store/manifest.ts';
 import { optimaHere, smallHybridRun, temporaryFolder, writeRandomCheckpoint } from '../support/run.ts';
 
@@ -52,8 +54,13 @@ test('a document and its plots come of a run for each condition', async () => {
   const { code, stdout } = await reproduce();
   assert.is(code, 0, stdout.slice(-500));
   for (const { name, recipe, settings: own } of conditions) {
-    const manifest = readManifest(path.join(folder, 'runs/headline', `${name}-s1`));
+    const manifest = readManifest(path.join(folder, 'runs/headline', `two-hop-qa-${name}-s1`));
     assert.equal([manifest.recipe.recipe, manifest.recipe.seed], [recipe, 1]);
+    // A run of its own, begun with this, is the same.
+    const begin = ['train', 'two-hop-qa', '--recipe', recipe, '--preset', 'quick', '--seed', '1', '--set'];
+    assert.equal(manifest.command.slice(0, begin.length), begin);
+    assert.equal(manifest.command.slice(-2), ['--model', 'model']);
+    for (const setting of own) assert.ok(manifest.command.includes(setting));
     for (const setting of own) {
       const [key, value] = setting.split('=') as [string, string];
       const [group, part] = key.split('.') as [string, string];
@@ -62,6 +69,14 @@ test('a document and its plots come of a run for each condition', async () => {
   }
   const text = fs.readFileSync(path.join(folder, 'docs/results.md'), 'utf8');
   for (const { title } of conditions) assert.is(text.split(`| ${title} | 1 |`).length, 2, title);
+  assert.match(
+    text,
+    /^npx optima train two-hop-qa --recipe isft-dpo .*search\.expansions=1 .*--model model$/m,
+  );
+  assert.match(
+    text,
+    /Written by `npx optima reproduce headline two-hop-qa --preset quick --seeds 1 --set .* --model model`/,
+  );
   assert.match(text, /iSFT-DPO reaches \S+ times the base's F1 at \S+ % of its tokens/);
   const plots = [...text.matchAll(/!\[[^\]]*\]\(([^)]+)\)/g)].map(([, file]) => file!);
   assert.equal(
@@ -77,7 +92,7 @@ test('a document and its plots come of a run for each condition', async () => {
 });
 
 test('what is done is not done again, and what was cut off goes on', async () => {
-  const cut = path.join(folder, 'runs/headline/no-search-s1');
+  const cut = path.join(folder, 'runs/headline/two-hop-qa-no-search-s1');
   const whole = fs.readFileSync(path.join(cut, 'metrics.jsonl'), 'utf8');
   // As a kill leaves it in the last evaluation: its end is not in the log.
   const log = path.join(cut, 'events.jsonl');
@@ -106,22 +121,46 @@ test('without the name of a study it says what it takes', async () => {
   );
 });
 
-test('runs of two bases are not compared', async () => {
-  const file = path.join(folder, 'runs/headline/idpo-s1/manifest.json');
+test('runs between which more has changed than the study is about are not compared', async () => {
+  const file = path.join(folder, 'runs/headline/two-hop-qa-idpo-s1/manifest.json');
   const text = fs.readFileSync(file, 'utf8');
   const manifest = JSON.parse(text);
-  fs.writeFileSync(file, JSON.stringify({ ...manifest, base: { ...manifest.base, hash: 'other' } }));
-  const { code, stdout } = await reproduce();
+  for (const [part, change] of [
+    ['base', { base: { ...manifest.base, hash: 'other' } }],
+    ['scenario file', { scenario: { ...manifest.scenario, hash: 'other' } }],
+    ['version', { version: '0.0.1' }],
+    ['engine', { engine: 'other' }],
+  ] as const) {
+    fs.writeFileSync(file, JSON.stringify({ ...manifest, ...change }));
+    const { code, stdout } = await reproduce();
+    assert.is(code, 2);
+    const { message } = eventsOf(stdout).at(-1);
+    assert.ok(
+      message.startsWith(`runs/headline/two-hop-qa-idpo-s1 began with another ${part} than `),
+      message,
+    );
+  }
   fs.writeFileSync(file, text);
-  assert.is(code, 2);
-  assert.match(eventsOf(stdout).at(-1).message, /^runs\/headline\/idpo-s1 began with another base than /);
+});
+
+test('every condition of every study has a recipe', () => {
+  for (const { recipe, settings } of studies.flatMap((study) => study.conditions)) {
+    applySettings<Recipe>(presetRecipe('full', recipe), settings);
+  }
 });
 
 test('a folder that holds another run, and a setting that no recipe has, are refused before any work', async () => {
   for (const [more, message] of [
-    [['--set', 'iterations=1'], /^runs\/headline\/isft-s1 is a run of another recipe than is asked for\.$/],
+    [
+      ['--set', 'iterations=1'],
+      /^runs\/headline\/two-hop-qa-isft-s1 is a run of another recipe than is asked for\.$/,
+    ],
     [['--set', 'iteration=1'], /the recipe has no key "iteration"\.$/],
     [['--preset', 'quik'], /^There is no preset "quik"\.$/],
+    [
+      ['--model', 'other'],
+      /^runs\/headline\/two-hop-qa-isft-s1 is a run of another base than is asked for\.$/,
+    ],
   ] as const) {
     const { code, stdout } = await reproduce(...more);
     assert.is(code, 2);

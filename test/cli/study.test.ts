@@ -130,6 +130,27 @@ test('plots lie where the document points to, and show what it tells', () => {
   assert.match(frontier!, "10.0 % of the base's tokens");
 });
 
+test('a dialogue that failed counts as 0, and what has no quotient has a dash', () => {
+  const broken = [
+    {
+      condition: isft!,
+      runs: [
+        {
+          ...run(1, figures(0.9, 30, { n: 400, failed: 100 }), [iteration(0, 0.4, null)]),
+          base: figures(0, 400),
+        },
+      ],
+    },
+  ];
+  const { text } = studyDocument(study, broken, 'x', 'y');
+  assert.match(text, '500 test tasks of each seed');
+  assert.match(text, 'counts as 0 (100 did)');
+  assert.match(text, '| iSFT | 0.720 | 0.696–0.744 | – | 30.0 |');
+  assert.match(text, "iSFT reaches – times the base's F1 at 7.5 % of its tokens: holds.");
+  assert.match(text, 'has no number of tokens');
+  assert.not.match(text, /NaN|Infinity|\| sd \|/);
+});
+
 test('a study that is no headline says so, and every one has conditions with names of their own', () => {
   assert.match(
     studyDocument({ ...study, name: 'extensions' }, results, 'x', 'y').text,
