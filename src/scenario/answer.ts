@@ -3,8 +3,8 @@ import type { AnswerParser } from './types.ts';
 
 /**
  * The text of the last complete `<tag>…</tag>` of a message, trimmed; of nested pairs the inner one. An empty pair states no
- * answer, and a pair in quotation marks or in a quoted line (`> …`) is someone else's: it counts only as the whole message,
- * or as a value in JSON. `tagged('A')` reads `so it is <A>Rome</A>` as `Rome`.
+ * answer, and what stands in quotation marks or in a quoted line (`> …`) is someone else's (`isQuoted` has the exceptions).
+ * `tagged('A')` reads `so it is <A>Rome</A>` as `Rome`.
  */
 export function tagged(tag: string): AnswerParser {
   const [open, close] = [`<${tag}>`, `</${tag}>`];
@@ -22,20 +22,36 @@ export function tagged(tag: string): AnswerParser {
   };
 }
 
-const opening = '"\'`“‘«„';
-const closing = '"\'`”’»“';
+/** Quotation marks: an opening one, and the closing one that belongs to it. */
+const quotations = [
+  /"[^"]*"/g,
+  /“[^”]*”/g,
+  /«[^»]*»/g,
+  /„[^“”]*[“”]/g,
+  /`[^`]*`/g,
+  // An apostrophe inside a word, or at its end, opens nothing.
+  /(?<![\p{L}\p{N}])'[^']*'(?![\p{L}\p{N}])/gu,
+];
 
-/** Whether the part of a text from `start` to `end` is quoted. */
+/**
+ * Whether the part of a text from `start` to `end` is quoted: in a line that begins with >, or in quotation marks. Those around
+ * a whole message, around a value in JSON, and behind a colon with nothing after them in their line, quote nobody.
+ */
 function isQuoted(text: string, start: number, end: number): boolean {
-  const before = text.slice(0, start).trimEnd();
-  const line = before.slice(before.lastIndexOf('\n') + 1);
+  const line = text.slice(text.lastIndexOf('\n', start - 1) + 1, start);
   if (/^\s*>/.test(line)) return true;
-  const after = text.slice(end).replace(/^[\s.,;:!?]+/, '');
-  if (before === '' || after === '' || !opening.includes(before.at(-1)!) || !closing.includes(after[0]!))
-    return false;
-  const outside = before.slice(0, -1).trimEnd();
-  const isJson = /["']\s*:$|[[{,]$/.test(outside);
-  return !(isJson || (outside === '' && after.length === 1));
+  // The marks of a block of code are no quotation.
+  const bare = text.replace(/```\w*/g, (fence) => ' '.repeat(fence.length));
+  return quotations.some((quotation) =>
+    [...bare.matchAll(quotation)].some(({ index, 0: { length } }) => {
+      if (index >= start || index + length < end) return false;
+      const [before, after] = [bare.slice(0, index).trimEnd(), bare.slice(index + length)];
+      const isValue = /["']\s*:$|[[{,(]$/.test(before);
+      const isAll = before === '' && /^[\s.!]*$/.test(after);
+      const isStatement = before.endsWith(':') && /^[ \t.!)\]]*(?:\n|$)/.test(after);
+      return !(isValue || isAll || isStatement);
+    }),
+  );
 }
 
 /**
@@ -50,29 +66,30 @@ export function hashes(): AnswerParser {
 }
 
 /** What may stand around a letter alone: brackets, quotation marks, tags, Markdown, LaTeX. */
-const wrapping = /<\/?\w+>|\\(?:boxed|text|mathrm|mathbf)|[\s()[\]{}"'`“”‘’*_$.:,!\\]/g;
+const wrapping = /<\/?\w+>|\\(?:boxed|text\w*|math\w+)|[\s()[\]{}"'`“”‘’*_$.:,!\\-]/g;
 
 /**
- * The letter of the option that a message states, A to `last`, in upper case. It counts behind "answer" or "option" (the last
- * such statement), else alone in its message, before the text of its option (`C: guanine`), or behind a colon at the end.
- * A capital that is a word, as in "A planet is …", states nothing.
+ * The letter of the option that a message states, A to `last`, in upper case. It counts behind "answer" (the last such
+ * statement), else behind "option" or "choice", else alone in its message or its first line, before the text of its option
+ * (`C: guanine`), or behind a colon at the end. A capital that is a word, as in "A planet is …", states nothing.
  */
 export function option(last = 'Z'): AnswerParser {
-  const letter = `[A-${last}]`;
-  const bare = `[\\s*_$"'(\\[{]*(?:\\\\(?:boxed|text)\\{)*\\(?(${letter})(?![\\p{L}\\p{N}'’])`;
-  const named = new RegExp(
-    `\\b(?:[Aa]nswer|[Oo]ption|[Cc]hoice)(?:\\s+(?:is|are|would be|must be))?\\s*:?${bare}`,
-    'gu',
-  );
-  const leading = new RegExp(`^[\\s*_"'(\\[]*(${letter})(?:\\s*[).:\\]]|\\s*$)`, 'u');
-  const trailing = new RegExp(`:${bare}[\\s).\\]}*_"']*$`, 'u');
+  if (!/^[A-Z]$/.test(last)) throw new RangeError(`option("${last}"): the last option is a capital letter.`);
+  // A letter in its wrapping that is no word: not "Basalt", not "D'Artagnan", not "A planet".
+  const letter = `[\\s*_$"'“‘\`(\\[{]*(?:\\\\(?:boxed|text\\w*|math\\w+)\\{)*(?:<\\w+>)?\\(?([A-${last}])(?![\\p{L}\\p{N}]|['’]\\p{L}|\\s+(?!because|since|as|and|or|not|but)\\p{Ll})`;
+  const behind = (words: string) =>
+    new RegExp(`\\b(?:${words})\\b["']?(?:\\s+(?:is|would be|must be|should be))?\\s*[:=-]?${letter}`, 'gu');
+  const [answers, options] = [behind('[Aa]nswer'), behind('[Oo]ption|[Cc]hoice')];
+  const alone = new RegExp(`^[A-${last}]$`);
+  const leading = new RegExp(`^[\\s*_"'([-]*([A-${last}])(?:\\s*[).:\\],*]|\\s+-|\\s*$)`, 'u');
+  const trailing = new RegExp(`:${letter}[\\s).\\]}*_"']*$`, 'u');
   return {
     parse: (text) => {
-      const statement = [...text.matchAll(named)].at(-1);
+      const statement = [...text.matchAll(answers)].at(-1) ?? [...text.matchAll(options)].at(-1);
       if (statement !== undefined) return statement[1]!;
-      const alone = text.replace(wrapping, '');
-      if (new RegExp(`^${letter}$`).test(alone)) return alone;
-      return (leading.exec(text) ?? trailing.exec(text))?.[1] ?? null;
+      const [first = ''] = text.trim().split('\n');
+      const bare = [text, first].map((part) => part.replace(wrapping, '')).find((part) => alone.test(part));
+      return bare ?? trailing.exec(text)?.[1] ?? leading.exec(text)?.[1] ?? null;
     },
     example: (answer) => `Answer: ${answer}`,
   };

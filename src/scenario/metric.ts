@@ -19,14 +19,15 @@ const folded = (text: string): string =>
 
 /** Marks that belong to what they stand at; the groups before and after are what they must stand at. */
 const meaningful = [
-  /(?<![\p{L}\p{N}])-(?=\.?\p{N})/u, // a sign
+  /(?<![\p{L}\p{N})\]])-(?=[\p{L}\p{N}\p{Sc}√∞(.\\])/u, // a sign
+  /(?<=(?<!\p{L})\p{L}{1,2})-(?![\p{L}\p{N}])/u, // A-, OH-
   /(?<=\p{N})[-.:,](?=\p{N})/u, // 10-3, 1.5, 10:30, and a comma that separates no thousands
   /(?<![\p{L}\p{N}])\.(?=\p{N})/u, // .5
   /(?<=\p{N}e)[-+](?=\p{N})/u, // 1e-5
-  /(?<=\p{N})\s*%/u, // 50 %
+  /(?<=\p{N})\s*[%‰]/u, // 50 %
   /(?<=[\p{L}\p{N}+])\+|(?<=[\p{L}\p{N}])#/u, // C++, C#
   /(?<=[\p{L}\p{N})])[*/^_](?=[\p{L}\p{N}(])/u, // 2*3, 3/4, x^2, x_1
-  /[<>=~|±×÷≤≥≠√∞∑∏∫]/u,
+  /(?!\+)\p{Sm}/u,
 ]
   .map(({ source }) => source)
   .join('|');
@@ -35,7 +36,8 @@ const marks = new RegExp(`(${meaningful})|[\\p{P}\\p{S}]`, 'gu');
 /**
  * The normal form in which two answers are the same: by `exactMatch`, and for a team that agrees. Lower case, NFC, single
  * spaces, and without the marks of prose and the articles a, an, the before a word, as in SQuAD (Rajpurkar et al., 2016); but
- * signs, decimal points, exponents, percent signs and operators stay: -3 is not 3, 1.5 not 15, 50 % not 50, C# not C++.
+ * signs, decimal points, exponents, percent signs and operators stay: -3 is not 3, 1.5 not 15, 50 % not 50, C# not C++. It
+ * knows no mathematics: 3.0 is not 3, and x² not x^2.
  * Thousands separators go: 1,000 is 1000. An article or a mark alone is an answer, and stays.
  */
 export function normalizeAnswer(text: string): string {
@@ -44,7 +46,11 @@ export function normalizeAnswer(text: string): string {
   const numbers = whole.replace(/(?<![\p{N},.])\p{N}{1,3}(?:,\p{N}{3})+(?![\p{N},])/gu, (number) =>
     number.replaceAll(',', ''),
   );
-  const words = spaced(numbers.replace(marks, (_, kept?: string) => kept?.trim() ?? ''));
+  const tight = numbers
+    .replace(/([\^_])\{([^{}]*)\}/g, '$1$2')
+    .replace(/(?<=\p{N})\s*([-+*/^×÷])\s*(?=[-.(]?\p{N})/gu, '$1')
+    .replace(/\s*([=<>≤≥≠])\s*/g, '$1');
+  const words = spaced(tight.replace(marks, (_, kept?: string) => kept?.trim() ?? ''));
   return spaced(words.replace(/(?<![\p{L}\p{N}\p{M}_])(?:an?|the) (?=\S)/gu, '')) || words || whole;
 }
 

@@ -51,6 +51,8 @@ test('who quotes a tag has not stated it; the whole message and a value in JSON 
     'You say “<A>12</A>”. I doubt it.',
     'Is `<A> 12 </A>` what you mean?',
     '> <A>12</A>\nI do not think so.',
+    'He said "It is <A>12</A>". I disagree.',
+    'You wrote: "<A>12</A>", but why?',
   ]) {
     assert.is(parse(text), null, text);
   }
@@ -62,6 +64,14 @@ test('who quotes a tag has not stated it; the whole message and a value in JSON 
     "It's <A>12</A>. That's all.",
     'I say: <A>12</A>.',
     '12 > 9, so <A>12</A>',
+    'Answer: "<A>12</A>"',
+    'Final answer:\n"<A>12</A>".',
+    'My answer: `<A>12</A>`',
+    '```\n<A>12</A>\n```',
+    "The dogs' sum is <A>12</A>. 'Tis all.",
+    "It's <A>12</A>, isn't it?",
+    '{"why": "as you say", "answer": "it is <A>12</A>"}',
+    'not "<A>9</A>" but <A>12</A>',
   ]) {
     assert.is(parse(text), '12', text);
   }
@@ -103,6 +113,20 @@ test('the letter of an option is read where it is stated, and a word is none', (
     ['The answer is C. No, the answer is B.', 'B'],
     ['It is not A. The answer is B.', 'B'],
     ['My pick would be this one: B', 'B'],
+    ['Final Answer: B\nExplanation: Option A fails', 'B'],
+    ['The answer is B. Option C is wrong.', 'B'],
+    ['The answer is B because option A is wrong.', 'B'],
+    ["The answer is 'B'.", 'B'],
+    ['{"answer": "B", "why": "it fits"}', 'B'],
+    ['The answer is \\textbf{B}', 'B'],
+    ['The answer: <A>B</A>', 'B'],
+    ['Answer - B', 'B'],
+    ['B\nbecause it fits', 'B'],
+    ['B - Rome', 'B'],
+    ['- B', 'B'],
+    ['A: I think it is this one: B', 'B'],
+    ['The answer is A planet', null],
+    ['The answer is A good choice', null],
     ['A day has 24 hours.', null],
     ['A planet is large. Answer: B', 'B'],
     ['By the sea', null],
@@ -117,6 +141,7 @@ test('the letter of an option is read where it is stated, and a word is none', (
   ] as const) {
     assert.is(parse(text), stated, text);
   }
+  assert.throws(() => option('d'), /last option is a capital letter/);
   assert.is(option().parse('The answer is E.'), 'E');
   assert.is(parse(example('C')), 'C');
 });

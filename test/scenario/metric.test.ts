@@ -94,6 +94,14 @@ test('signs, decimal points, exponents, percent signs, separators and operators 
     ['12:30', '1230'],
     ['1990-2010', '19902010'],
     ['+', '-', '*'],
+    ['-$7', '$7', '7'],
+    ['-x', 'x'],
+    ['-√2', '√2'],
+    ['A-', 'A', 'A+'],
+    ['3 / 4', '3 * 4', '3 - 4', '3 4'],
+    ['A ∪ B', 'A ∩ B', 'A B'],
+    ['10^{3}', '103', '10^2'],
+    ['5 ‰', '5', '5 %'],
     ['?', 'the', 'A'],
   ] as const) {
     assert.ok(exactMatch.score(one, [one]).exactMatch, one);
@@ -109,6 +117,12 @@ test('signs, decimal points, exponents, percent signs, separators and operators 
     ['vitamin A', 'Vitamin a'],
     ['A', 'a', 'A.', '(A)'],
     ['$18', '18'],
+    ['3/4', '3 / 4'],
+    ['x = 3', 'x=3'],
+    ['p < 0.5', 'p<0.5'],
+    ['10^{3}', '10^3'],
+    ['- Rome', 'Rome'],
+    ['pre- and post-war', 'pre and postwar'],
   ] as const) {
     for (const other of others) assert.ok(exactMatch.score(one, [other]).exactMatch, `${one} | ${other}`);
   }
