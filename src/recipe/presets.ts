@@ -15,6 +15,7 @@ import {
 /** What the presets of all recipes have in common: a run ends in minutes on two cores, both evaluations included. */
 const common = {
   seed: 1,
+  policies: 'shared' as const,
   initialization: {
     tasks: 128,
     samplesPerTask: 8,

@@ -108,13 +108,9 @@ export const policyKinds = ['shared', 'per-role'] as const;
 
 /** What every recipe has beside its own. */
 const common = {
-  // Optional: a recipe without it, as all were before there was a choice, is of a shared policy.
   policies: z
     .enum(policyKinds)
-    .optional()
-    .describe(
-      'One policy for every role, which is the default, or one for each, trained on its turns alone.',
-    ),
+    .describe('One policy for every role, or one for each, trained on its turns alone.'),
   reward: z.strictObject({
     lambdaToken: z
       .number()

@@ -9,6 +9,7 @@ import { defaultSftConfig } from '../../src/training/sft/config.ts';
 const quick: Recipe = {
   recipe: 'isft',
   seed: 1,
+  policies: 'shared',
   iterations: 2,
   initialization: {
     tasks: 128,
