@@ -60,7 +60,7 @@ export const studies: readonly Study[] = [
       hybrid('entropy', 'expansion by entropy (AT²PO)', 'search.policy=entropy', 'pairs.values=raw'),
       hybrid('puct', 'expansion by PUCT', 'search.policy=puct', 'pairs.values=raw'),
       hybrid(
-        'per-role',
+        'values-per-role',
         'values on one scale for all roles (Dr. MAS)',
         'search.policy=softmax',
         'pairs.values=per-role',
