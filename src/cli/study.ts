@@ -47,7 +47,7 @@ export const studies: readonly Study[] = [
       hybrid('no-token-term', 'without the token term', 'reward.lambdaToken=0'),
       hybrid('no-loss-term', 'without the loss term', 'reward.lambdaLoss=0'),
       hybrid('no-diversity', 'without the diversity filter', 'search.minDistance=0'),
-      hybrid('no-search', 'without search', 'search.expansions=1', 'search.rolloutsPerExpansion=16'),
+      hybrid('no-search', 'without search', 'search.expansions=1', 'search.rolloutsPerExpansion=21'),
     ],
   },
   {
