@@ -172,7 +172,8 @@ function changesOf({ preset, recipe }: Manifest): string {
   return changes.length === 0 ? '' : ` with ${changes.join(', ')}`;
 }
 
-export const percent = (part: number) => `${(100 * part).toFixed(1)} %`;
+// Adding 0 turns −0 into 0.
+export const percent = (part: number) => `${(Math.round(1000 * part) / 10 + 0).toFixed(1)} %`;
 const ratio = (after: number, before: number) => (before > 0 ? `${(after / before).toFixed(2)} ×` : '–');
 const share = (after: number, before: number) => percent(after / before);
 export const withInterval = ({ f1, f1Interval: [low, high] }: MachineFigures) =>
