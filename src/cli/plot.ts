@@ -16,40 +16,42 @@ export interface Plot {
   readonly marks?: readonly { readonly axis: 'x' | 'y'; readonly at: number; readonly name: string }[];
   /** Names of the values 0, 1, 2 … of x, in place of numbers. */
   readonly names?: readonly string[];
+  /** Axes of powers of ten; every value on one must be above 0. The others begin at 0. */
+  readonly logarithmic?: readonly ('x' | 'y')[];
 }
 
-const [width, height] = [640, 380];
-const area = { left: 62, right: width - 168, top: 40, bottom: height - 52 };
+const [width, height] = [720, 400];
+const area = { left: 62, right: width - 230, top: 40, bottom: height - 52 };
 /** Told apart by colour-blind readers too (Okabe and Ito, 2008); the last two are greys. */
 const colours = ['#0072b2', '#d55e00', '#009e73', '#cc79a7', '#e69f00', '#56b4e9', '#808080', '#b0b0b0'];
 const ink = '#777777';
 
-/** The plot as an SVG document. Values that are not finite are left out; both axes begin at 0. */
-export function plotSvg({ title, x, y, series, marks = [], names }: Plot): string {
+/** The plot as an SVG document. Values that are not finite are left out. */
+export function plotSvg({ title, x, y, series, marks = [], names, logarithmic = [] }: Plot): string {
   const finite = series.map((one) => ({
     ...one,
     points: one.points.filter((point) => point.every(Number.isFinite)),
   }));
-  const points = finite.flatMap((one) => one.points);
-  const most = (axis: 0 | 1) =>
-    Math.max(
-      1e-9,
-      ...points.map((point) => point[axis]),
-      ...marks.flatMap((mark) => (mark.axis === (axis === 0 ? 'x' : 'y') ? mark.at : [])),
-    );
-  const [stepX, stepY] = [tickStep(names === undefined ? most(0) : names.length - 1), tickStep(most(1))];
-  const endX = names === undefined ? Math.ceil(most(0) / stepX) * stepX : names.length - 1;
-  const endY = Math.ceil(most(1) / stepY) * stepY;
-  const toX = (value: number) => round(area.left + (value / endX) * (area.right - area.left));
-  const toY = (value: number) => round(area.bottom - (value / endY) * (area.bottom - area.top));
-  const ticksX = names?.map((name, value) => [value, name] as const) ?? ticks(endX, stepX);
+  const axisOf = (axis: 'x' | 'y', from: number, to: number): Axis => {
+    const values = [
+      ...finite.flatMap((one) => one.points.map((point) => point[axis === 'x' ? 0 : 1])),
+      ...marks.flatMap((mark) => (mark.axis === axis ? mark.at : [])),
+    ];
+    return (logarithmic.includes(axis) ? logarithmicAxis : linearAxis)(values, from, to);
+  };
+  const across =
+    names === undefined ? axisOf('x', area.left, area.right) : namedAxis(names, area.left, area.right);
+  const up = axisOf('y', area.bottom, area.top);
+  const [toX, toY] = [across.place, up.place];
   const parts = [
     text(area.left, 20, title, 'font-weight="600" font-size="14"'),
-    ...ticks(endY, stepY).flatMap(([value, label]) => [
+    ...up.ticks.flatMap(([value, label]) => [
       line(area.left, toY(value), area.right, toY(value), 'stroke-opacity="0.25"'),
       text(area.left - 8, toY(value) + 4, label, 'text-anchor="end"'),
     ]),
-    ...ticksX.map(([value, label]) => text(toX(value), area.bottom + 18, label, 'text-anchor="middle"')),
+    ...across.ticks.map(([value, label]) =>
+      text(toX(value), area.bottom + 18, label, 'text-anchor="middle"'),
+    ),
     line(area.left, area.bottom, area.right, area.bottom, ''),
     text((area.left + area.right) / 2, height - 12, x, 'text-anchor="middle"'),
     text(-(area.top + area.bottom) / 2, 16, y, 'text-anchor="middle" transform="rotate(-90)"'),
@@ -57,7 +59,7 @@ export function plotSvg({ title, x, y, series, marks = [], names }: Plot): strin
       axis === 'x'
         ? [
             line(toX(at), area.top, toX(at), area.bottom, dashes),
-            text(toX(at) + 4, area.top + 10, name, 'font-size="10"'),
+            text(toX(at) + 4, area.bottom - 8, name, 'font-size="10"'),
           ]
         : [
             line(area.left, toY(at), area.right, toY(at), dashes),
@@ -84,6 +86,49 @@ export function plotSvg({ title, x, y, series, marks = [], names }: Plot): strin
   ].join('\n');
 }
 
+/** Where the values of an axis stand, and which of them are written beside it. */
+interface Axis {
+  place(value: number): number;
+  readonly ticks: readonly (readonly [value: number, label: string])[];
+}
+
+/** From 0 to a tick at or above the greatest value. */
+function linearAxis(values: readonly number[], from: number, to: number): Axis {
+  const most = Math.max(1e-9, ...values);
+  const step = tickStep(most);
+  const count = Math.ceil(most / step - 1e-9);
+  const digits = Math.max(0, -Math.floor(Math.log10(step)));
+  const ticks = Array.from({ length: count + 1 }, (_, index) => index * step);
+  return {
+    place: (value) => round(from + (value / (count * step)) * (to - from)),
+    ticks: ticks.map((tick) => [tick, tick.toFixed(digits)]),
+  };
+}
+
+/** From a tick at or below the least value to one at or above the greatest; ticks are 1, 2 and 5 times powers of ten. */
+function logarithmicAxis(values: readonly number[], from: number, to: number): Axis {
+  const [least, most] = [Math.min(...values), Math.max(...values)];
+  const powers = Array.from({ length: 41 }, (_, index) => 10 ** (index - 20));
+  const all = powers.flatMap((power) => [power, 2 * power, 5 * power]);
+  const ticks = all.slice(
+    all.findLastIndex((tick) => tick <= least),
+    all.findIndex((tick) => tick >= most) + 1,
+  );
+  const [low, high] = [Math.log(ticks[0]!), Math.log(ticks.at(-1)!)];
+  return {
+    place: (value) => round(from + ((Math.log(value) - low) / (high - low || 1)) * (to - from)),
+    ticks: ticks.map((tick) => [tick, String(Number(tick.toPrecision(1)))]),
+  };
+}
+
+function namedAxis(names: readonly string[], from: number, to: number): Axis {
+  const last = Math.max(1, names.length - 1);
+  return {
+    place: (value) => round(from + (value / last) * (to - from)),
+    ticks: names.map((name, value) => [value, name]),
+  };
+}
+
 const dashes = 'stroke-dasharray="5 4" stroke-opacity="0.8"';
 
 const round = (value: number) => Math.round(10 * value) / 10;
@@ -93,14 +138,6 @@ function tickStep(most: number): number {
   const power = 10 ** Math.floor(Math.log10(most));
   const leading = most / power;
   return power * (leading > 5 ? 1 : leading > 2 ? 0.5 : 0.2);
-}
-
-function ticks(end: number, step: number): (readonly [value: number, label: string])[] {
-  const digits = Math.max(0, -Math.floor(Math.log10(step)));
-  return Array.from({ length: Math.round(end / step) + 1 }, (_, index) => [
-    index * step,
-    (index * step).toFixed(digits),
-  ]);
 }
 
 const line = (x1: number, y1: number, x2: number, y2: number, style: string) =>

@@ -75,6 +75,8 @@ export interface ConditionResult {
   readonly runs: readonly RunResult[];
 }
 
+const tokensAxis = 'tokens a dialogue';
+
 /** What is claimed: at least so many times the base's score, at no more than this share of its tokens. */
 const claim = { ratio: 2.8, share: 0.1 } as const;
 
@@ -115,7 +117,7 @@ export function studyDocument(
     [`${name}-score.svg`, progressPlot(results, `${name}: F1 by iteration`, 'F1', ({ f1 }) => f1)],
     [
       `${name}-tokens.svg`,
-      progressPlot(results, `${name}: tokens by iteration`, 'tokens a dialogue', ({ tokens }) => tokens),
+      progressPlot(results, `${name}: tokens by iteration`, tokensAxis, ({ tokens }) => tokens),
     ],
     [
       `${name}-frontier.svg`,
@@ -311,7 +313,8 @@ function progressPlot(
   });
   const longest = Math.max(...series.map(({ points }) => points.length));
   const names = Array.from({ length: longest }, (_, index) => (index === 0 ? 'base' : String(index - 1)));
-  return plotSvg({ title, x: 'iteration (0: initialization)', y, series, names });
+  const logarithmic = y === tokensAxis ? (['y'] as const) : [];
+  return plotSvg({ title, x: 'iteration (0: initialization)', y, series, names, logarithmic });
 }
 
 /** Each seed's teams as points, and what the claim asks for as lines. */
@@ -323,7 +326,8 @@ function frontierPlot(
   const point = ({ tokens, f1 }: MachineFigures) => [tokens, f1] as const;
   return plotSvg({
     title,
-    x: 'tokens a dialogue',
+    x: tokensAxis,
+    logarithmic: ['x'],
     y: 'F1',
     series: [
       ...results.map(({ condition, runs }) => ({

@@ -7,6 +7,19 @@ const positions = (svg: string) =>
 const plot = (points: readonly (readonly [number, number])[], change = {}) =>
   plotSvg({ title: 'a < b', x: 'x', y: 'y', series: [{ name: 'one', points }], ...change });
 
+test('on an axis of powers of ten equal ratios are equally far apart, between ticks of 1, 2 and 5', () => {
+  const points = [
+    [30, 1],
+    [90, 1],
+    [270, 1],
+  ] as const;
+  const svg = plot(points, { logarithmic: ['x'] });
+  const [first, second, third] = positions(svg).map(([x]) => x!) as [number, number, number];
+  assert.ok(Math.abs(second - first - (third - second)) <= 0.2);
+  const labels = [...svg.matchAll(/text-anchor="middle">(\d+)</g)].map(([, label]) => label);
+  assert.equal(labels, ['20', '50', '100', '200', '500']);
+});
+
 test('both axes begin at 0, and points stand in proportion', () => {
   const [origin, middle, end] = positions(
     plot([
