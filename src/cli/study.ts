@@ -340,7 +340,7 @@ function frontierPlot(
     marks: [
       { axis: 'x', at: claim.share * baseTokens, name: `${percent(claim.share)} of the base's tokens` },
       { axis: 'y', at: claim.ratio * baseScore, name: `${claim.ratio} × the base's F1` },
-      ...(Number.isFinite(shortest) ? [{ axis: 'x' as const, at: shortest, name: '' }] : []),
+      ...(Number.isFinite(shortest) ? [{ axis: 'x' as const, at: shortest, name: 'shortest' }] : []),
     ],
   });
 }
