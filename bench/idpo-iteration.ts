@@ -16,6 +16,7 @@ import {
   trainTeam,
 } from '../src/run/index.ts';
 import { preferenceOf } from '../src/run/pairing.ts';
+import { emptyLog } from '../src/store/event-log.ts';
 import { writeManifest } from '../src/store/manifest.ts';
 import { Workers } from '../src/workers/index.ts';
 import { countArgument, rounded } from './shared.ts';
@@ -42,8 +43,7 @@ fs.writeFileSync(
     .join(''),
 );
 const manifest = readManifest(folder);
-const kept = manifest.phases.findIndex(({ phase }) => phase === lastKept) + 1;
-writeManifest(folder, { ...manifest, phases: manifest.phases.slice(0, kept) });
+writeManifest(folder, { ...manifest, log: emptyLog });
 
 const recipe = preferenceOf(manifest.recipe as Recipe);
 const tasks = countArgument(1, recipe.search.tasks);

@@ -12,6 +12,7 @@ import { loadPolicy } from '../src/models/llama/index.ts';
 import { presetRecipe } from '../src/recipe/presets.ts';
 import { applySettings } from '../src/recipe/schema.ts';
 import { trainTeam } from '../src/run/train.ts';
+import { emptyLog } from '../src/store/event-log.ts';
 import { formatVersion, type Manifest } from '../src/store/manifest.ts';
 import { RunFolder } from '../src/store/run-folder.ts';
 import { startEngine } from '../src/tensor/index.ts';
@@ -91,7 +92,7 @@ async function carryOut(resume: boolean): Promise<number[]> {
     engine: engine.name,
     base: { folder: model, hash },
     seconds: 0,
-    phases: [],
+    log: emptyLog,
   };
   const at = path.join(folder, 'run');
   const run = resume ? RunFolder.open(at, systemClock) : RunFolder.create(at, manifest, systemClock);

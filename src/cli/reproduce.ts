@@ -8,6 +8,7 @@ import { applySettings, type Recipe, type RecipeName, recipeKeys, recipeNames } 
 import { pathOf } from '../scenario/load.ts';
 import { makeFolder, writeFileAtomic } from '../store/files.ts';
 import { type Manifest, readManifest } from '../store/manifest.ts';
+import { RunFolder } from '../store/run-folder.ts';
 import { interruptible } from './interrupt.ts';
 import {
   type Backend,
@@ -189,15 +190,10 @@ function requireAlike(first: RunResult, { manifest }: RunResult, folder: string)
 /** Whether the run has carried out all that it planned. */
 function isDone(folder: string): boolean {
   if (!fs.existsSync(folder)) return false;
-  const { recipe, phases } = readManifest(folder);
-  const last = (recipe as Recipe).policies === 'per-role' ? 'swapped' : 'trained';
-  if (!phases.some(({ phase }) => phase === last)) return false;
+  const run = RunFolder.read(folder);
   try {
-    readResult(folder);
-    return true;
-  } catch (error) {
-    // A kill may have come between the last phase and its figures.
-    if (error instanceof OptimaError && ['run.missing', 'io.read'].includes(error.code)) return false;
-    throw error;
+    return run.policy !== null;
+  } finally {
+    run.close();
   }
 }

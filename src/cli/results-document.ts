@@ -1,13 +1,23 @@
 // `optima results`: the results document, written from run folders and from nothing else.
 import fs from 'node:fs';
 import path from 'node:path';
-import { messageOf, OptimaError } from '../domain/errors.ts';
+import { OptimaError } from '../domain/errors.ts';
 import { mean, standardDeviation } from '../domain/metrics.ts';
+import type { MetricsRow } from '../domain/progress.ts';
 import { presetRecipe, recipeNamed } from '../recipe/presets.ts';
 import { type Recipe, recipeKeys } from '../recipe/schema.ts';
-import type { MachineFigures, MachineIteration } from '../run/figures.ts';
+import {
+  foldIterations,
+  type MachineFigures,
+  type MachineIteration,
+  machineFigures,
+  machineIteration,
+  metricsRows,
+} from '../run/figures.ts';
+import { planIterations } from '../run/plan.ts';
 import { ioError } from '../store/files.ts';
-import { type Manifest, readManifest } from '../store/manifest.ts';
+import type { Manifest } from '../store/manifest.ts';
+import { RunFolder } from '../store/run-folder.ts';
 
 export interface RunResult {
   readonly manifest: Manifest;
@@ -17,42 +27,51 @@ export interface RunResult {
   readonly iterations: readonly MachineIteration[];
 }
 
-/** What a completed run came to. Rejects as `readManifest` does, and with `run.missing` for one not completed. */
+/**
+ * What a completed run came to, as its log has it. Rejects as `readManifest` does, with `run.missing` for one not completed, and
+ * with `run.corrupt` where `metrics.jsonl` says something else.
+ */
 export function readResult(folder: string): RunResult {
-  const manifest = readManifest(folder);
-  const file = path.join(folder, 'metrics.jsonl');
+  const run = RunFolder.read(folder);
+  try {
+    const { manifest } = run;
+    if (run.policy === null) {
+      throw new OptimaError('run.missing', `${folder}: the run is not completed.`, {
+        hint: `Complete it with: optima train --resume ${folder}`,
+      });
+    }
+    const recipe = manifest.recipe as Recipe;
+    // What a training started from, which the kind of a scenario decides, is no part of the figures.
+    const iterations = planIterations(recipe, { kind: 'information-exchange' });
+    requireSameMetrics(path.join(folder, 'metrics.jsonl'), metricsRows(run, iterations));
+    const evaluation = (name: string) => machineFigures(run.outputOf({ name, kind: 'evaluate' })!.metrics);
+    return {
+      manifest,
+      seed: recipe.seed,
+      base: evaluation('base'),
+      trained: evaluation('trained'),
+      iterations: foldIterations(run, iterations).map(machineIteration),
+    };
+  } finally {
+    run.close();
+  }
+}
+
+/** Throws where the file, which others read, does not have these rows. */
+function requireSameMetrics(file: string, rows: readonly MetricsRow[]): void {
   let text: string;
   try {
     text = fs.readFileSync(file, 'utf8');
   } catch (error) {
     throw ioError('read', file, error);
   }
-  const rows = text.split('\n').flatMap((line, index) => {
-    if (line === '') return [];
-    try {
-      return [JSON.parse(line)];
-    } catch (error) {
-      throw new OptimaError('run.corrupt', `${file}:${index + 1}: not JSON: ${messageOf(error)}.`);
-    }
+  const lines = text.split('\n');
+  const wrong = [...rows.map((row) => JSON.stringify(row)), ''].findIndex((line, at) => line !== lines[at]);
+  if (wrong < 0 && lines.length === rows.length + 1) return;
+  const line = wrong < 0 ? rows.length + 1 : wrong + 1;
+  throw new OptimaError('run.corrupt', `${file}:${line}: not what the run's log says.`, {
+    hint: 'The file was changed: `optima train --resume` on the run writes it anew from the log.',
   });
-  const evaluation = (phase: string): MachineFigures => {
-    const row = rows.find((candidate) => candidate.event === 'evaluation' && candidate.phase === phase);
-    if (row !== undefined) return row;
-    throw new OptimaError(
-      'run.missing',
-      `${folder}: the run has no evaluation "${phase}": it is not completed.`,
-      {
-        hint: `Complete it with: optima train --resume ${folder}`,
-      },
-    );
-  };
-  return {
-    manifest,
-    seed: (manifest.recipe as Recipe).seed,
-    base: evaluation('base'),
-    trained: evaluation('trained'),
-    iterations: rows.filter((row) => row.event === 'iteration'),
-  };
 }
 
 /** The document, in Markdown: a section for each scenario and preset, a row for each run. */

@@ -20,6 +20,7 @@ import { machineIteration, machinePolicy } from '../run/figures.ts';
 import { planIterations, planRun } from '../run/plan.ts';
 import { hashTasks } from '../run/tasks.ts';
 import { type LoadedScenario, loadScenario, pathOf } from '../scenario/load.ts';
+import { emptyLog } from '../store/event-log.ts';
 import { formatVersion, type Manifest, readManifest } from '../store/manifest.ts';
 import { RunFolder } from '../store/run-folder.ts';
 import type { PolicyHost } from '../workers/index.ts';
@@ -125,7 +126,7 @@ export async function startRun(
     engine: engine.name,
     base: { folder, hash: base.hash },
     seconds: 0,
-    phases: [],
+    log: emptyLog,
   };
   const run = RunFolder.create(options.out ?? path.join('runs', id), manifest, systemClock);
   await carryOut({ loaded, recipe, base, run, startHost, began }, output, signal);

@@ -190,11 +190,9 @@ export const runEventSchemas = {
     /** What the objective measures beside its loss. */
     figures: z.record(z.string(), z.number()),
   }),
-  /** `hash` covers the phase's events, timestamps left out. */
   'phase.completed': z.object({
     type: z.literal('phase.completed'),
     ...phase,
-    hash: z.string(),
     output: z.discriminatedUnion('kind', [generate, rank, select, search, pair, train, evaluate]),
   }),
   'run.completed': z.object({ type: z.literal('run.completed'), policy: team }),

@@ -59,7 +59,6 @@ export async function trainTeam({ workers, ...training }: TrainingRun): Promise<
     await carryOutPlan(context);
     const policy = keptPolicy(context);
     run.record({ type: 'run.completed', policy });
-    run.log.sync();
     return {
       base: run.outputOf({ name: 'base', kind: 'evaluate' })!.metrics,
       trained: run.outputOf({ name: 'trained', kind: 'evaluate' })!.metrics,

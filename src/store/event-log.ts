@@ -1,23 +1,41 @@
-// The event log of a run, `events.jsonl`: append-only, one `{seq, at, ...event}` a line. It is the truth; all
-// other state is a fold of it. Reopened, it replays: events that are there already are compared, not written again, so a
+// The event log of a run, `events.jsonl`: append-only, one `{seq, at, sum, ...event}` a line. It is the truth; all
+// other state is a fold of it. Each line's sum is a hash of its event and of the sum before it, so that no line can change
+// unseen. Reopened, the log replays: events that are there already are compared, not written again, so a
 // resumed run ends in the same log as an undisturbed one. It is written and read a line at a time, never held whole.
 import fs from 'node:fs';
 import type { Clock } from '../domain/clock.ts';
 import { messageOf, OptimaError } from '../domain/errors.ts';
 import { parseEvent, type RunEvent } from '../domain/events.ts';
-import { createHash16 } from '../domain/hash.ts';
+import { hash16 } from '../domain/hash.ts';
 import { ioError } from './files.ts';
 
 /** Writes bytes to the end of an open file and returns how many it took; `fs.writeSync` by default. */
 export type WriteBytes = (descriptor: number, bytes: Uint8Array) => number;
 
-/** Gets every event of a log as it is opened, in order, with its number and its text without number and time. */
+/** Gets every event of a log as it is opened, in order, with its number and its text without number, time and sum. */
 export type Fold = (event: RunEvent, number: number, body: string) => void;
 
-const header = /^\{"seq":(\d+),"at":"[^"]*",/;
+const header = /^\{"seq":(\d+),"at":"[^"]*","sum":"([0-9a-f]{8})",/;
+/** How far a log goes. */
+export interface LogEnd {
+  readonly events: number;
+  readonly sum: string;
+}
+
+/** Where a log is that holds nothing. */
+export const emptyLog: LogEnd = { events: 0, sum: '00000000' };
+
+/** Sum of an event, by its text without number, time and sum, behind the one before it. */
+const sumOf = (before: string, body: string): string => hash16(before + body).slice(0, 8);
 const newline = 0x0a;
 /** Bytes that are read at once. */
 const bufferBytes = 1 << 20;
+
+export interface EventLogOptions {
+  readonly fold?: Fold;
+  readonly write?: WriteBytes;
+  readonly readOnly?: boolean;
+}
 
 export class EventLog {
   readonly path: string;
@@ -26,30 +44,35 @@ export class EventLog {
   readonly #descriptor: number;
   /** Byte at which each event's line begins. */
   readonly #starts: number[] = [];
+  /** Of the last event in the file. */
+  #sum = emptyLog.sum;
   /** Bytes of whole lines in the file. */
   #size = 0;
   #position = 0;
 
   /**
    * Opens the log, creating it if it is not there, and gives its events to `fold`. A last line without its end (the
-   * process was killed while it wrote) is cut off. Throws `run.corrupt` for any other line that is not an event in its
-   * place, naming the line, what `fold` throws, and `io.read` or `io.write`.
+   * process was killed while it wrote) is cut off. With `readOnly` nothing is made or cut, and nothing can be recorded. Throws
+   * `run.corrupt` for any other line that is not an event in its place or does not have its sum, naming the line, what `fold`
+   * throws, and `io.read` or `io.write`.
    */
   constructor(
     path: string,
     clock: Clock,
-    { fold = () => {}, write = fs.writeSync }: { readonly fold?: Fold; readonly write?: WriteBytes } = {},
+    { fold = () => {}, write = fs.writeSync, readOnly = false }: EventLogOptions = {},
   ) {
     this.path = path;
     this.#clock = clock;
     this.#write = write;
     try {
-      this.#descriptor = fs.openSync(path, 'a+');
+      this.#descriptor = fs.openSync(path, readOnly ? 'r' : 'a+');
     } catch (error) {
-      throw ioError('write', path, error);
+      throw ioError(readOnly ? 'read' : 'write', path, error);
     }
     try {
       this.#scan(fold);
+      const { size } = fs.fstatSync(this.#descriptor);
+      if (!readOnly && this.#size < size) fs.ftruncateSync(this.#descriptor, this.#size);
     } catch (error) {
       fs.closeSync(this.#descriptor);
       throw error;
@@ -59,6 +82,19 @@ export class EventLog {
   /** Events recorded or replayed so far: the number of the next one. */
   get position(): number {
     return this.#position;
+  }
+
+  /** Events in the file, and the sum of the last one: two logs that have these in common hold the same events so far. */
+  get end(): LogEnd {
+    return { events: this.#starts.length, sum: this.#sum };
+  }
+
+  /** Whether the log holds, as its first ones, the events that ended so. */
+  holds({ events, sum }: LogEnd): boolean {
+    if (events === 0) return true;
+    if (events > this.#starts.length) return false;
+    const [line] = this.#lines(events - 1, events);
+    return header.exec(line!)?.[2] === sum;
   }
 
   /** Whether events of an earlier process are still to be met. */
@@ -85,7 +121,9 @@ export class EventLog {
       }
     } else {
       const at = new Date(this.#clock.now()).toISOString();
-      this.#appendLine(`{"seq":${this.#position},"at":"${at}",${body.slice(1)}\n`);
+      const sum = sumOf(this.#sum, body);
+      this.#appendLine(`{"seq":${this.#position},"at":"${at}","sum":"${sum}",${body.slice(1)}\n`);
+      this.#sum = sum;
     }
     this.#position++;
   }
@@ -115,13 +153,6 @@ export class EventLog {
   *events(from: number, to: number = this.#position): Generator<RunEvent> {
     let number = from;
     for (const line of this.#lines(from, to)) yield this.#parse(line, number++);
-  }
-
-  /** Hash of the events from `from` on, timestamps left out: 16 hexadecimal digits of a SHA-256. */
-  hash(from: number, to: number = this.#position): string {
-    const hash = createEventHash();
-    for (const line of this.#lines(from, to)) hash.add(bodyOf(line));
-    return hash.digest();
   }
 
   /** Forces what was recorded onto the disk. */
@@ -190,14 +221,17 @@ export class EventLog {
     const { size } = fs.fstatSync(this.#descriptor);
     for (const [line, bytes] of this.#split(0, size)) {
       const number = this.#starts.length;
-      if (header.exec(line)?.[1] !== String(number)) {
-        throw this.#corrupt(number + 1, `it does not begin with {"seq":${number},"at":…`);
+      const [, seq, sum] = header.exec(line) ?? [];
+      if (seq !== String(number)) {
+        throw this.#corrupt(number + 1, `it does not begin with {"seq":${number},"at":…,"sum":…`);
       }
-      fold(this.#parse(line, number), number, bodyOf(line));
+      const body = bodyOf(line);
+      if (sum !== sumOf(this.#sum, body)) throw this.#corrupt(number + 1, 'it does not have its sum');
+      fold(this.#parse(line, number), number, body);
+      this.#sum = sum;
       this.#starts.push(this.#size);
       this.#size += bytes;
     }
-    if (this.#size < size) fs.ftruncateSync(this.#descriptor, this.#size);
   }
 
   #corrupt(line: number, problem: string): OptimaError {
@@ -207,13 +241,7 @@ export class EventLog {
   }
 }
 
-/** Hash of a row of events given by their bodies: 16 hexadecimal digits of a SHA-256. */
-export function createEventHash() {
-  const hash = createHash16();
-  return { add: (body: string) => void hash.update(body).update('\n'), digest: () => hash.digest() };
-}
-
-/** A line's event as it was given to `append`: without number and time. */
+/** A line's event as it was given to `append`: without number, time and sum. */
 function bodyOf(line: string): string {
   return line.replace(header, '{');
 }

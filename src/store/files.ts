@@ -41,9 +41,12 @@ export function makeFolder(folder: string): void {
   }
 }
 
+/** Where a file is written before it takes its name. */
+export const partialOf = (file: string): string => `${file}.partial`;
+
 /** Replaces a file in one step, so that a reader or a crash sees the old content or the new, never a part. */
 export function writeFileAtomic(file: string, content: string): void {
-  const temporary = `${file}.partial`;
+  const temporary = partialOf(file);
   try {
     const descriptor = fs.openSync(temporary, 'w');
     try {

@@ -1,14 +1,15 @@
-// `manifest.json` of a run: what began it and how far it is. Written in one step after every phase.
+// `manifest.json` of a run: what began it and how far it is. Written in one step after every phase, with a hash of itself.
 import fs from 'node:fs';
 import path from 'node:path';
 import { z } from 'zod';
 import { messageOf, OptimaError } from '../domain/errors.ts';
+import { hash16 } from '../domain/hash.ts';
 import type { PolicyHash, RunId } from '../domain/ids.ts';
 import { branded } from '../domain/schemas.ts';
 import { ioError, writeFileAtomic } from './files.ts';
 
 /** The layout of a run folder; raised when an older program could not read a newer folder or the reverse. */
-export const formatVersion = 4;
+export const formatVersion = 5;
 
 const manifestSchema = z.object({
   format: z.literal(formatVersion),
@@ -29,7 +30,8 @@ const manifestSchema = z.object({
   base: z.object({ folder: z.string(), hash: branded<PolicyHash>() }),
   /** Seconds of work in completed phases, over all processes that had a share in the run. */
   seconds: z.number(),
-  phases: z.array(z.object({ phase: z.string(), hash: z.string() })),
+  /** How far the log went when this was written: it holds these events, and it may hold more. */
+  log: z.object({ events: z.int().nonnegative(), sum: z.string() }),
 });
 
 export type Manifest = Readonly<z.output<typeof manifestSchema>>;
@@ -37,7 +39,8 @@ export type Manifest = Readonly<z.output<typeof manifestSchema>>;
 export const manifestPath = (folder: string): string => path.join(folder, 'manifest.json');
 
 export function writeManifest(folder: string, manifest: Manifest): void {
-  writeFileAtomic(manifestPath(folder), `${JSON.stringify(manifest, null, 2)}\n`);
+  const sum = hash16(JSON.stringify(manifest));
+  writeFileAtomic(manifestPath(folder), `${JSON.stringify({ ...manifest, sum }, null, 2)}\n`);
 }
 
 /**
@@ -56,7 +59,7 @@ export function readManifest(folder: string): Manifest {
       hint: 'Give the folder that `optima train` named, for example runs/two-hop-qa-isft-s1-ab12cd.',
     });
   }
-  let json: { format?: unknown; version?: unknown };
+  let json: { format?: unknown; version?: unknown; sum?: unknown };
   try {
     json = JSON.parse(text);
   } catch (error) {
@@ -69,10 +72,16 @@ export function readManifest(folder: string): Manifest {
       { hint: 'Continue it with the version that wrote it, or start a new run.' },
     );
   }
-  const result = manifestSchema.safeParse(json);
+  const { sum, ...rest } = json;
+  const result = manifestSchema.safeParse(rest);
   if (!result.success) {
     const issue = result.error.issues[0]!;
     throw new OptimaError('run.corrupt', `${file}: field ${issue.path.join('.')}: ${issue.message}.`);
+  }
+  if (sum !== hash16(JSON.stringify(rest))) {
+    throw new OptimaError('run.corrupt', `${file}: it does not have the hash that it was written with.`, {
+      hint: 'The file was changed; restore it or start a new run.',
+    });
   }
   return result.data;
 }

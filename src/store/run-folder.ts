@@ -2,7 +2,7 @@
 // from the log.
 import fs from 'node:fs';
 import path from 'node:path';
-import type { Clock } from '../domain/clock.ts';
+import { type Clock, systemClock } from '../domain/clock.ts';
 import { type ConversationTree, Forest, type Views } from '../domain/conversation-tree.ts';
 import { OptimaError } from '../domain/errors.ts';
 import {
@@ -13,13 +13,13 @@ import {
   type RunEvent,
 } from '../domain/events.ts';
 import { hash16 } from '../domain/hash.ts';
-import type { DialogueId, PolicyHash } from '../domain/ids.ts';
+import type { DialogueId, PolicyHash, TeamPolicy } from '../domain/ids.ts';
 import type { MessageOf } from '../domain/messages.ts';
 import type { TrainablePolicy } from '../domain/model.ts';
 import type { Trajectory, Turn } from '../domain/transcript.ts';
-import { createEventHash, EventLog } from './event-log.ts';
-import { ioError, makeFolder, syncFolder, writeFileAtomic } from './files.ts';
-import { lock, unlock } from './lock.ts';
+import { EventLog } from './event-log.ts';
+import { ioError, makeFolder, partialOf, syncFolder, writeFileAtomic } from './files.ts';
+import { lock } from './lock.ts';
 import { type Manifest, manifestPath, readManifest, writeManifest } from './manifest.ts';
 
 /** A completed phase: where its events lie in the log and what it handed on. */
@@ -28,8 +28,6 @@ export interface PhaseRecord {
   readonly from: number;
   /** Number after its last event, `phase.completed`. */
   readonly to: number;
-  /** Hash of its events, the last one left out. */
-  readonly hash: string;
   readonly output: PhaseOutput;
 }
 
@@ -46,8 +44,9 @@ class LogIndex {
   readonly deals = new Map<string, Deal>();
   /** Number of the event at which a resumed run goes on: behind the last completed phase. */
   end = 0;
+  /** What the run ended with; null while it has not. */
+  policy: TeamPolicy | null = null;
   readonly #file: string;
-  #hash = createEventHash();
   #phaseStart = 0;
   readonly #dealt: [string, Deal][] = [];
 
@@ -55,36 +54,28 @@ class LogIndex {
     this.#file = file;
   }
 
-  /** Takes in the next event; throws `run.corrupt` when a phase does not have the hash it was closed with. */
+  /** Takes in the next event; throws `run.corrupt` behind the run's last one. */
   add(event: RunEvent, number: number, body: string): void {
+    if (this.policy !== null) {
+      throw new OptimaError('run.corrupt', `${this.#file}:${number + 1}: events follow the run's end.`, {
+        hint: 'The file was changed; restore it or start a new run.',
+      });
+    }
     if (event.type === 'run.started') {
       this.end = number + 1;
     } else if (event.type === 'phase.started') {
       this.#phaseStart = number;
-      this.#hash = createEventHash();
       this.#dealt.length = 0;
     } else if (event.type === 'phase.completed') {
-      this.#complete(event, number);
+      this.phases.set(event.phase, { from: this.#phaseStart, to: number + 1, output: event.output });
+      for (const [key, deal] of this.#dealt) this.deals.set(key, deal);
+      this.end = number + 1;
+    } else if (event.type === 'run.completed') {
+      this.policy = event.policy;
     } else {
       const key = dealKey(event);
       if (key !== null) this.#dealt.push([key, { number, hash: hash16(body) }]);
     }
-    this.#hash.add(body);
-  }
-
-  #complete({ phase, hash, output }: Extract<RunEvent, { type: 'phase.completed' }>, number: number): void {
-    const from = this.#phaseStart;
-    if (this.#hash.digest() !== hash) {
-      throw new OptimaError(
-        'run.corrupt',
-        `${this.#file}: the events of phase ${phase} (lines ${from + 1} to ${number + 1}) do not have the hash they were closed with.`,
-        { hint: 'The file was changed; restore it or start a new run.' },
-      );
-    }
-    this.phases.set(phase, { from, to: number + 1, hash, output });
-    for (const [key, deal] of this.#dealt) this.deals.set(key, deal);
-    this.end = number + 1;
-    this.#hash = createEventHash();
   }
 }
 
@@ -99,21 +90,28 @@ export class RunFolder {
   readonly log: EventLog;
   readonly #clock: Clock;
   readonly #index: LogIndex;
+  readonly #unlock: () => void;
   #manifest: Manifest;
   #mark: number;
 
-  private constructor(folder: string, manifest: Manifest, clock: Clock) {
+  private constructor(folder: string, manifest: Manifest, clock: Clock, readOnly = false) {
     this.path = folder;
     this.#manifest = manifest;
     this.#clock = clock;
     this.#mark = clock.now();
     const file = path.join(folder, 'events.jsonl');
     this.#index = new LogIndex(file);
-    lock(folder);
+    this.#unlock = readOnly ? () => {} : lock(folder);
     try {
-      this.log = new EventLog(file, clock, { fold: (...event) => this.#index.add(...event) });
+      const isGone = manifest.log.events > 0 && !fs.existsSync(file);
+      if (isGone) throw notThisLog(file, manifest);
+      this.log = new EventLog(file, clock, { fold: (...event) => this.#index.add(...event), readOnly });
+      if (!this.log.holds(manifest.log)) {
+        this.log.close();
+        throw notThisLog(file, manifest);
+      }
     } catch (error) {
-      unlock(folder);
+      this.#unlock();
       throw error;
     }
   }
@@ -122,7 +120,8 @@ export class RunFolder {
   static create(folder: string, manifest: Manifest, clock: Clock): RunFolder {
     makeFolder(folder);
     try {
-      if (fs.readdirSync(folder).length > 0) {
+      // A process that was killed before it had a manifest has left nothing to lose.
+      if (fs.readdirSync(folder).some((name) => name !== path.basename(partialOf(manifestPath(folder))))) {
         const isRun = fs.existsSync(manifestPath(folder));
         throw new OptimaError(
           'run.exists',
@@ -141,20 +140,26 @@ export class RunFolder {
     return new RunFolder(folder, manifest, clock);
   }
 
-  /** Opens a run to continue or to read it. Throws `run.missing`, `run.version`, `run.corrupt`, `run.exists`. */
+  /** Opens a run to continue it. Throws `run.missing`, `run.version`, `run.corrupt`, `run.exists`. */
   static open(folder: string, clock: Clock): RunFolder {
     const run = new RunFolder(folder, readManifest(folder), clock);
-    try {
-      run.#resume();
-    } catch (error) {
-      run.close();
-      throw error;
-    }
+    run.log.skipTo(run.#index.end);
+    if (run.log.end.events > run.#manifest.log.events) run.#update({});
     return run;
+  }
+
+  /** Opens a run to read it, whoever has it in use; nothing is changed. Throws `run.missing`, `run.version`, `run.corrupt`. */
+  static read(folder: string): RunFolder {
+    return new RunFolder(folder, readManifest(folder), systemClock, true);
   }
 
   get manifest(): Manifest {
     return this.#manifest;
+  }
+
+  /** What the run ended with; null while it has not. */
+  get policy(): TeamPolicy | null {
+    return this.#index.policy;
   }
 
   /** The completed phases, in order. */
@@ -216,12 +221,16 @@ export class RunFolder {
   }
 
   /**
-   * Records an event, unless it deals what was dealt before. Throws as `EventLog.append` does, and `scenario.invalid` when it
-   * deals otherwise than before.
+   * Records an event, unless it deals what was dealt before. With the first and the last one of a run, log and manifest are
+   * then on the disk. Throws as `EventLog.append` does, and `scenario.invalid` when it deals otherwise than before.
    */
   record(event: RunEvent): void {
     const key = dealKey(event);
     if (key === null || !this.#isKnown(key, event)) this.log.append(event);
+    if (event.type === 'run.completed') this.#index.policy = event.policy;
+    if (event.type !== 'run.started' && event.type !== 'run.completed') return;
+    this.log.sync();
+    this.#update({});
   }
 
   /**
@@ -256,10 +265,9 @@ export class RunFolder {
     const from = this.log.position;
     this.log.append({ type: 'phase.started', phase });
     const output = await run(from);
-    const hash = this.log.hash(from);
-    this.log.append({ type: 'phase.completed', phase, hash, output: output as PhaseOutput });
+    this.log.append({ type: 'phase.completed', phase, output: output as PhaseOutput });
     this.log.sync();
-    this.#index.phases.set(phase, { from, to: this.log.position, hash, output: output as PhaseOutput });
+    this.#index.phases.set(phase, { from, to: this.log.position, output: output as PhaseOutput });
     const now = this.#clock.now();
     this.#update({ seconds: this.#manifest.seconds + (now - this.#mark) / 1000 });
     this.#mark = now;
@@ -301,21 +309,7 @@ export class RunFolder {
 
   close(): void {
     this.log.close();
-    unlock(this.path);
-  }
-
-  /** Goes on behind the phases that are completed. */
-  #resume(): void {
-    this.log.skipTo(this.#index.end);
-    const unlogged = this.#manifest.phases.find(({ phase }) => !this.phases.has(phase));
-    if (unlogged !== undefined) {
-      throw new OptimaError(
-        'run.corrupt',
-        `${this.path}: the manifest holds phase ${unlogged.phase} as done, the log does not.`,
-        { hint: 'events.jsonl was cut or replaced; restore it or start a new run.' },
-      );
-    }
-    if (this.phases.size > this.#manifest.phases.length) this.#update({});
+    this.#unlock();
   }
 
   /** Whether a deal was recorded before; if not, it is from now on. */
@@ -356,11 +350,19 @@ export class RunFolder {
   }
 
   #update(change: Partial<Manifest>): void {
-    const phases = [...this.phases].map(([phase, { hash }]) => ({ phase, hash }));
-    this.#manifest = { ...this.#manifest, ...change, phases };
+    this.#manifest = { ...this.#manifest, ...change, log: this.log.end };
     writeManifest(this.path, this.#manifest);
   }
 }
+
+const notThisLog = (file: string, { log: { events } }: Manifest): OptimaError =>
+  new OptimaError(
+    'run.corrupt',
+    `${file}: its first ${events} events are not those that the manifest knows.`,
+    {
+      hint: 'The file was cut, deleted or replaced; restore it or start a new run.',
+    },
+  );
 
 /** A phase by its name in the log, and what kind of output it has. */
 export interface PhaseName<Kind extends PhaseKind> {

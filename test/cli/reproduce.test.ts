@@ -6,8 +6,15 @@ import * as assert from 'uvu/assert';
 import { studies } from '../../src/cli/study.ts';
 import { presetRecipe } from '../../src/recipe/presets.ts';
 import { applySettings, type Recipe } from '../../src/recipe/schema.ts';
-import { readManifest } from '../../src/store/manifest.ts';
-import { optimaHere, smallHybridRun, temporaryFolder, writeRandomCheckpoint } from '../support/run.ts';
+import { type Manifest, readManifest, writeManifest } from '../../src/store/manifest.ts';
+import {
+  eventsIn,
+  optimaHere,
+  replaceLog,
+  smallHybridRun,
+  temporaryFolder,
+  writeRandomCheckpoint,
+} from '../support/run.ts';
 
 const folder = temporaryFolder('reproduce');
 test.after(() => fs.rmSync(folder, { recursive: true }));
@@ -95,12 +102,7 @@ test('what is done is not done again, and what was cut off goes on', async () =>
   const cut = path.join(folder, 'runs/headline/two-hop-qa-no-search-s1');
   const whole = fs.readFileSync(path.join(cut, 'metrics.jsonl'), 'utf8');
   // As a kill leaves it in the last evaluation: its end is not in the log.
-  const log = path.join(cut, 'events.jsonl');
-  const lines = fs.readFileSync(log, 'utf8').trimEnd().split('\n');
-  fs.writeFileSync(log, `${lines.slice(0, -2).join('\n')}\n`);
-  const manifest = JSON.parse(fs.readFileSync(path.join(cut, 'manifest.json'), 'utf8'));
-  manifest.phases.pop();
-  fs.writeFileSync(path.join(cut, 'manifest.json'), JSON.stringify(manifest));
+  replaceLog(cut, eventsIn(cut).slice(0, -2));
   fs.writeFileSync(
     path.join(cut, 'metrics.jsonl'),
     whole.slice(0, whole.indexOf('"phase":"trained"')).replace(/\n[^\n]*$/, '\n'),
@@ -122,16 +124,15 @@ test('without the name of a study it says what it takes', async () => {
 });
 
 test('runs between which more has changed than the study is about are not compared', async () => {
-  const file = path.join(folder, 'runs/headline/two-hop-qa-idpo-s1/manifest.json');
-  const text = fs.readFileSync(file, 'utf8');
-  const manifest = JSON.parse(text);
+  const run = path.join(folder, 'runs/headline/two-hop-qa-idpo-s1');
+  const manifest = readManifest(run);
   for (const [part, change] of [
     ['base', { base: { ...manifest.base, hash: 'other' } }],
     ['scenario file', { scenario: { ...manifest.scenario, hash: 'other' } }],
     ['version', { version: '0.0.1' }],
     ['engine', { engine: 'other' }],
   ] as const) {
-    fs.writeFileSync(file, JSON.stringify({ ...manifest, ...change }));
+    writeManifest(run, { ...manifest, ...change } as Manifest);
     const { code, stdout } = await reproduce();
     assert.is(code, 2);
     const { message } = eventsOf(stdout).at(-1);
@@ -140,7 +141,7 @@ test('runs between which more has changed than the study is about are not compar
       message,
     );
   }
-  fs.writeFileSync(file, text);
+  writeManifest(run, manifest);
 });
 
 test('every condition of every study has a recipe', () => {

@@ -4,10 +4,15 @@ import { test } from 'uvu';
 import * as assert from 'uvu/assert';
 import { type RunResult, readResult, resultsDocument } from '../../src/cli/results-document.ts';
 import type { OptimaError } from '../../src/domain/errors.ts';
+import type { PhaseKind } from '../../src/domain/events.ts';
 import type { PolicyHash, RunId } from '../../src/domain/ids.ts';
+import type { TeamMetrics } from '../../src/domain/metrics.ts';
 import { presetRecipe } from '../../src/recipe/presets.ts';
-import type { MachineFigures, MachineIteration } from '../../src/run/figures.ts';
-import { formatVersion, type Manifest, writeManifest } from '../../src/store/manifest.ts';
+import { type MachineFigures, type MachineIteration, metricsRows } from '../../src/run/figures.ts';
+import { planIterations } from '../../src/run/plan.ts';
+import { emptyLog } from '../../src/store/event-log.ts';
+import { formatVersion, type Manifest } from '../../src/store/manifest.ts';
+import { RunFolder } from '../../src/store/run-folder.ts';
 import { temporaryFolder } from '../support/run.ts';
 
 const root = temporaryFolder('results');
@@ -43,9 +48,16 @@ const iteration = (index: number, validation: MachineFigures | null): MachineIte
   validation,
 });
 
-function writeRun(seed: number, trained: MachineFigures | null): string {
+const teamMetrics = ({ f1, f1Interval, ...rest }: MachineFigures): TeamMetrics => ({
+  taskScore: f1,
+  taskScoreInterval: f1Interval,
+  ...rest,
+});
+
+/** A run of which the log has the base's evaluation, an iteration and, if it is completed, the trained team's. */
+async function writeRun(seed: number, trained: MachineFigures | null): Promise<string> {
   const folder = path.join(root, `run-${seed}`);
-  fs.mkdirSync(folder);
+  const recipe = { ...presetRecipe('full'), seed };
   const manifest: Manifest = {
     format: formatVersion,
     version: '0.1.0',
@@ -54,27 +66,56 @@ function writeRun(seed: number, trained: MachineFigures | null): string {
     command: ['train', 'two-hop-qa', '--preset', 'full', '--seed', String(seed)],
     scenario: { name: 'two-hop-qa', file: '/x.ts', hash: 'h', tasks: 't' },
     preset: 'full',
-    recipe: { ...presetRecipe('full'), seed },
+    recipe,
     engine: 'wasm',
     base: { folder: '/base', hash: 'b' as PolicyHash },
     seconds: 100,
-    phases: [],
+    log: emptyLog,
   };
-  writeManifest(folder, manifest);
-  const rows = [
-    { event: 'evaluation', phase: 'base', policy: 'b', ...metrics(0.3, 150) },
-    { event: 'iteration', ...iteration(0, metrics(0.6, 60)) },
-    ...(trained === null ? [] : [{ event: 'evaluation', phase: 'trained', policy: 'p', ...trained }]),
-  ];
-  fs.writeFileSync(
-    path.join(folder, 'metrics.jsonl'),
-    rows.map((row) => `${JSON.stringify(row)}\n`).join(''),
-  );
+  const run = RunFolder.create(folder, manifest, { now: () => 0 });
+  run.record({ type: 'run.started', scenario: 'two-hop-qa', seed, base: manifest.base.hash, recipe });
+  const evaluation = (name: string, hash: string, figures: MachineFigures) =>
+    run.carryOut({ name, kind: 'evaluate' }, async () => ({
+      kind: 'evaluate',
+      policy: { alice: hash as PolicyHash, bob: hash as PolicyHash },
+      metrics: teamMetrics(figures),
+    }));
+  await evaluation('base', 'b', metrics(0.3, 150));
+  const { policy, loss, figures, warnings, kept, edgeCases, meanLoss, meanReward, sampledTokens, generated } =
+    iteration(0, null);
+  const outputs = [
+    { kind: 'generate', dialogues: 400, failed: 0, sampledTokens },
+    {
+      kind: 'rank',
+      ranked: 400,
+      failed: 0,
+      meanReward,
+      meanLoss,
+      metrics: teamMetrics(generated),
+      edgeCases,
+    },
+    { kind: 'select', kept, threshold: null },
+    {
+      ...{ kind: 'train' as const, steps: 3, loss, figures, warnings },
+      policy: { alice: policy as PolicyHash, bob: policy as PolicyHash },
+    },
+  ] as const;
+  for (const output of outputs) {
+    await run.carryOut<PhaseKind>({ name: `init-0/${output.kind}`, kind: output.kind }, async () => output);
+  }
+  await evaluation('init-0/evaluate', 'policy-0', metrics(0.6, 60));
+  if (trained !== null) {
+    await evaluation('trained', 'p', trained);
+    run.record({ type: 'run.completed', policy: { alice: 'p' as PolicyHash, bob: 'p' as PolicyHash } });
+  }
+  const plan = planIterations(recipe, { kind: 'information-exchange' });
+  run.writeMetrics(metricsRows(run, plan));
+  run.close();
   return folder;
 }
 
-test('the document has a row for each seed, their mean and spread, and the commands', () => {
-  const runs = [writeRun(2, metrics(0.7, 40)), writeRun(1, metrics(0.8, 50))];
+test('the document has a row for each seed, their mean and spread, and the commands', async () => {
+  const runs = [await writeRun(2, metrics(0.7, 40)), await writeRun(1, metrics(0.8, 50))];
   const text = resultsDocument(runs.map(readResult), 'npx optima results …');
   assert.match(text, '## two-hop-qa, isft, preset `full`\n');
   assert.match(text, '| 1 | 0.300 (0.280–0.320) | 0.800 (0.780–0.820) | 2.67 × | 150.0 | 50.0 | 33.3 % |');
@@ -84,8 +125,8 @@ test('the document has a row for each seed, their mean and spread, and the comma
   assert.match(text, '| 0 (init) | 0.500 | 80.0 | 90.0 % | 1.000 | 40 | 0.500 | 0.600 | 60.0 |');
 });
 
-test('a run that is not completed is refused with how to complete it', () => {
-  const folder = writeRun(3, null);
+test('a run that is not completed is refused with how to complete it', async () => {
+  const folder = await writeRun(3, null);
   assert.throws(
     () => readResult(folder),
     (error: OptimaError) => error.code === 'run.missing' && error.hint!.includes('--resume'),
@@ -112,7 +153,7 @@ function result(seed: number, change: Partial<RunResult> = {}, manifest: Partial
       engine: 'wasm, 2 threads',
       base: { folder: '/base', hash: 'b4se' as PolicyHash },
       seconds: 99.6,
-      phases: [],
+      log: { events: 0, sum: '00000000' },
       ...manifest,
     },
     ...change,
@@ -215,19 +256,19 @@ test('runs of another scenario, preset or recipe have a section of their own, wh
   );
 });
 
-test('a result is what the metrics of the folder say', () => {
-  const read = readResult(writeRun(6, metrics(0.8, 50)));
+test('a result is what the log of the folder says', async () => {
+  const read = readResult(await writeRun(6, metrics(0.8, 50)));
   assert.is(read.seed, 6);
   assert.is(read.manifest.run, 'run-6');
-  assert.equal(read.base, { event: 'evaluation', phase: 'base', policy: 'b', ...metrics(0.3, 150) });
-  assert.equal(read.trained, { event: 'evaluation', phase: 'trained', policy: 'p', ...metrics(0.8, 50) });
-  assert.equal(read.iterations, [{ event: 'iteration', ...iteration(0, metrics(0.6, 60)) }]);
+  assert.equal(read.base, metrics(0.3, 150));
+  assert.equal(read.trained, metrics(0.8, 50));
+  assert.equal(read.iterations, [iteration(0, metrics(0.6, 60))]);
 });
 
-test('metrics that cannot be read, or are broken, are named', () => {
-  const folder = writeRun(7, metrics(0.8, 50));
+test('metrics that cannot be read, or are not what the log says, are named with their line', async () => {
+  const folder = await writeRun(7, metrics(0.8, 50));
   const file = path.join(folder, 'metrics.jsonl');
-  fs.appendFileSync(file, '{"event":\n');
+  const text = fs.readFileSync(file, 'utf8');
   const failure = () => {
     try {
       readResult(folder);
@@ -236,12 +277,20 @@ test('metrics that cannot be read, or are broken, are named', () => {
     }
     throw new Error('Nothing was thrown.');
   };
-  assert.is(failure().code, 'run.corrupt');
-  assert.match(failure().message, `${file}:4: not JSON: `);
+  for (const [line, changed] of [
+    [1, text.replace('0.3', '0.4')],
+    [3, text.replace('0.8', '0.9')],
+    [4, `${text}{"event":\n`],
+    [3, text.slice(0, text.lastIndexOf('{'))],
+    [1, ''],
+  ] as const) {
+    fs.writeFileSync(file, changed);
+    assert.is(failure().code, 'run.corrupt');
+    assert.is(failure().message, `${file}:${line}: not what the run's log says.`);
+    assert.match(failure().hint!, 'train --resume');
+  }
   fs.rmSync(file);
   assert.is(failure().message, `Cannot read ${file}: no such file or folder.`);
-  fs.writeFileSync(file, '');
-  assert.match(failure().message, 'no evaluation "base"');
 });
 
 test.run();

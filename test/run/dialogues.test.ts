@@ -52,7 +52,7 @@ const manifest: Manifest = {
   engine: 'cpu',
   base: { folder: '/base', hash },
   seconds: 0,
-  phases: [],
+  log: { events: 0, sum: '00000000' },
 };
 
 interface Setting extends Partial<DialoguesPlan> {

@@ -33,7 +33,7 @@ test('a small run logs the events that it always has', async () => {
   assert.is(log.split('\n').length, expected.length);
 });
 
-/** Weights round differently on other machines: policies are numbered as they occur, hashes of phases are left out. */
+/** Weights round differently on other machines: policies are numbered as they occur, sums are left out. */
 function withoutHashes(log: string): string {
   const policies: string[] = [];
   return log
@@ -41,7 +41,7 @@ function withoutHashes(log: string): string {
       if (!policies.includes(hash)) policies.push(hash);
       return `"${name}":"policy-${policies.indexOf(hash)}"`;
     })
-    .replaceAll(/"hash":"[0-9a-f]{16}"/g, '"hash":"…"');
+    .replaceAll(/"sum":"[0-9a-f]{8}",/g, '');
 }
 
 test.run();

@@ -4,9 +4,13 @@ import fs from 'node:fs';
 import path from 'node:path';
 import { test } from 'uvu';
 import * as assert from 'uvu/assert';
+import type { MessageOf } from '../../src/domain/messages.ts';
+import { type Manifest, readManifest, writeManifest } from '../../src/store/manifest.ts';
 import {
+  eventsIn,
   optima,
   optimaHere,
+  replaceLog,
   smallHybridRun,
   temporaryFolder,
   writeRandomCheckpoint,
@@ -216,17 +220,14 @@ test('killed in every phase and resumed, it ends in the same weights and the sam
 });
 
 test('a log that holds another event than the run arrives at is a divergence', async () => {
-  const log = logOf(disturbed);
-  const lines = fs.readFileSync(log, 'utf8').trimEnd().split('\n');
+  const events = eventsIn(disturbed);
   // The last phase is taken up again: cut its end, and change what it had said.
-  const from = lines.findLastIndex((line) => line.includes('"type":"phase.started"'));
-  const said = lines.findIndex((line, index) => index > from && line.includes('"promptTokens"'));
-  const cut = lines.slice(0, said + 3);
-  cut[said] = cut[said]!.replace(/"promptTokens":\d+/, '"promptTokens":9999');
-  fs.writeFileSync(log, `${cut.join('\n')}\n`);
-  const manifest = JSON.parse(fs.readFileSync(path.join(disturbed, 'manifest.json'), 'utf8'));
-  manifest.phases.pop();
-  fs.writeFileSync(path.join(disturbed, 'manifest.json'), JSON.stringify(manifest));
+  const from = events.findLastIndex(({ type }) => type === 'phase.started');
+  const said = events.findIndex(({ type }, index) => index > from && type === 'turn.taken');
+  const cut = events.slice(0, said + 3);
+  const { turn, ...spoken } = cut[said] as MessageOf<'turn.taken'>;
+  cut[said] = { ...spoken, turn: { ...turn, promptTokens: 9999 } };
+  replaceLog(disturbed, cut);
   const { code, stdout } = await optimaHere(['train', '--resume', disturbed, '--json', '--workers', '0']);
   assert.is(code, 1);
   assert.is(summaryOf(stdout).code, 'run.diverged');
@@ -234,24 +235,17 @@ test('a log that holds another event than the run arrives at is a divergence', a
 });
 
 test('a run whose tasks or recipe are not what they were is not continued', async () => {
-  const file = path.join(undisturbed, 'manifest.json');
-  const text = fs.readFileSync(file, 'utf8');
-  const refusal = async (change: (manifest: { scenario: object; recipe: object }) => object) => {
-    fs.writeFileSync(file, JSON.stringify(change(JSON.parse(text))));
+  const began = readManifest(undisturbed);
+  const refusal = async (change: Partial<Manifest>) => {
+    writeManifest(undisturbed, { ...began, ...change });
     const { code, stdout } = await optimaHere(['train', '--resume', undisturbed, '--json', '--workers', '0']);
     assert.is(code, 1);
     return summaryOf(stdout);
   };
-  const dealt = await refusal((manifest) => ({
-    ...manifest,
-    scenario: { ...manifest.scenario, tasks: 'x' },
-  }));
+  const dealt = await refusal({ scenario: { ...began.scenario, tasks: 'x' } });
   assert.is(dealt.code, 'run.diverged');
   assert.match(dealt.message, 'The tasks of "two-hop-qa"');
-  const unknown = await refusal((manifest) => ({
-    ...manifest,
-    recipe: { ...manifest.recipe, keep: 'first' },
-  }));
+  const unknown = await refusal({ recipe: { ...began.recipe, keep: 'first' } });
   assert.is(unknown.code, 'run.version');
   assert.match(unknown.message, 'its recipe, of version');
   assert.match(unknown.message, 'keep');

@@ -18,7 +18,7 @@ const folder = temporaryFolder('manifest');
 test.after(() => fs.rmSync(folder, { recursive: true }));
 
 const manifest: Manifest = {
-  format: 4,
+  format: formatVersion,
   version: '0.1.0',
   node: 'v20.19.0',
   run: 'r' as RunId,
@@ -29,7 +29,7 @@ const manifest: Manifest = {
   engine: 'cpu',
   base: { folder: '/base', hash: 'b' as PolicyHash },
   seconds: 1.5,
-  phases: [{ phase: 'base', hash: 'p' }],
+  log: { events: 3, sum: '0a1b2c3d' },
 };
 
 function failure(): OptimaError {
@@ -46,8 +46,31 @@ const write = (json: unknown) => fs.writeFileSync(manifestPath(folder), JSON.str
 test('a manifest is read as it was written', () => {
   assert.is(manifestPath(folder), path.join(folder, 'manifest.json'));
   writeManifest(folder, manifest);
-  assert.is(fs.readFileSync(manifestPath(folder), 'utf8'), `${JSON.stringify(manifest, null, 2)}\n`);
+  const text = fs.readFileSync(manifestPath(folder), 'utf8');
+  const { sum, ...rest } = JSON.parse(text);
+  assert.equal(rest, manifest);
+  assert.is(text, `${JSON.stringify({ ...manifest, sum }, null, 2)}\n`);
   assert.equal(readManifest(folder), manifest);
+});
+
+test('any byte of a manifest that changes is found, or changes nothing', () => {
+  writeManifest(folder, manifest);
+  const whole = fs.readFileSync(manifestPath(folder));
+  let found = 0;
+  for (const at of whole.keys()) {
+    for (const bit of [0, 2, 4]) {
+      const changed = Buffer.from(whole);
+      changed[at]! ^= 1 << bit;
+      fs.writeFileSync(manifestPath(folder), changed);
+      try {
+        assert.equal(readManifest(folder), manifest);
+      } catch (error) {
+        assert.instance(error, OptimaError, `byte ${at}`);
+        found++;
+      }
+    }
+  }
+  assert.ok(found > 2 * whole.length);
 });
 
 test('no part of a manifest may be missing, and the part is named', () => {
@@ -65,9 +88,9 @@ test('no part of a manifest may be missing, and the part is named', () => {
     write({ ...manifest, [field]: { ...manifest[field], [part]: undefined } });
     assert.match(failure().message, `manifest.json: field ${field}.${part}: `);
   }
-  for (const phase of [{ phase: 'x' }, { hash: 'x' }]) {
-    write({ ...manifest, phases: [manifest.phases[0], phase] });
-    assert.match(failure().message, 'field phases.1.');
+  for (const log of [{ events: 3 }, { sum: 'x' }, { events: -1, sum: 'x' }]) {
+    write({ ...manifest, log });
+    assert.match(failure().message, 'field log.');
   }
   for (const empty of [{ run: '' }, { base: { folder: '/base', hash: '' } }]) {
     write({ ...manifest, ...empty });
@@ -76,20 +99,20 @@ test('no part of a manifest may be missing, and the part is named', () => {
 });
 
 test('another format is told from a file that is none', () => {
-  assert.is(formatVersion, 4);
-  for (const format of [1, 3, 5]) {
+  assert.is(formatVersion, 5);
+  for (const format of [1, 4, 6]) {
     write({ ...manifest, format, engine: undefined });
     const error = failure();
     assert.is(error.code, 'run.version');
     assert.is(
       error.message,
-      `${folder}: written by optima-actors 0.1.0 in run format ${format}; this version reads format 4.`,
+      `${folder}: written by optima-actors 0.1.0 in run format ${format}; this version reads format 5.`,
     );
     assert.is(error.hint, 'Continue it with the version that wrote it, or start a new run.');
   }
   write(null);
   assert.is(failure().code, 'run.version');
-  fs.writeFileSync(manifestPath(folder), '{"format":4,');
+  fs.writeFileSync(manifestPath(folder), '{"format":5,');
   assert.match(failure().message, /manifest\.json: not JSON: /);
 });
 

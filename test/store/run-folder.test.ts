@@ -1,4 +1,3 @@
-import { spawn } from 'node:child_process';
 import fs from 'node:fs';
 import path from 'node:path';
 import v8 from 'node:v8';
@@ -12,7 +11,14 @@ import { childId, type PolicyHash, type RunId, rootId, taskId } from '../../src/
 import type { DialogueMessage } from '../../src/domain/messages.ts';
 import type { TrainablePolicy } from '../../src/domain/model.ts';
 import type { Trajectory } from '../../src/domain/transcript.ts';
-import { formatVersion, type Manifest, manifestPath, readManifest } from '../../src/store/manifest.ts';
+import { EventLog, emptyLog } from '../../src/store/event-log.ts';
+import {
+  formatVersion,
+  type Manifest,
+  manifestPath,
+  readManifest,
+  writeManifest,
+} from '../../src/store/manifest.ts';
 import { type PhaseName, RunFolder } from '../../src/store/run-folder.ts';
 import { temporaryFolder } from '../support/run.ts';
 
@@ -32,7 +38,7 @@ const manifest: Manifest = {
   engine: 'cpu',
   base: { folder: '/base', hash: 'b' as PolicyHash },
   seconds: 0,
-  phases: [],
+  log: emptyLog,
 };
 let count = 0;
 const fresh = () => path.join(root, `run-${count++}`);
@@ -149,26 +155,85 @@ test('completed phases and their outputs are there when the run is opened again'
   run.close();
 });
 
-test('a phase that the log holds as completed and the manifest does not is completed', async () => {
+test('a manifest that does not know all of the log is brought up to date', async () => {
   const folder = await runWithPhases('one', 'two');
-  const { phases } = readManifest(folder);
-  fs.writeFileSync(manifestPath(folder), JSON.stringify({ ...manifest, phases: phases.slice(0, 1) }));
+  const { log } = readManifest(folder);
+  writeManifest(folder, manifest);
   const run = RunFolder.open(folder, clock);
+  assert.equal([...run.phases.keys()], ['one', 'two']);
   run.close();
-  assert.equal(readManifest(folder).phases, phases);
+  assert.equal(readManifest(folder).log, log);
+  assert.is(log.events, 5);
 });
 
-test('a log that lacks a phase of the manifest is corrupt', async () => {
+test('a log that lacks what the manifest knows is corrupt: cut, emptied, deleted, or of another run', async () => {
   const folder = await runWithPhases('one', 'two');
-  const log = path.join(folder, 'events.jsonl');
-  const lines = fs.readFileSync(log, 'utf8').split('\n');
-  fs.writeFileSync(log, `${lines.slice(0, 3).join('\n')}\n`);
+  const begun = await runWithPhases();
+  const other = await runWithPhases('uno', 'due');
+  const textOf = (run: string) => fs.readFileSync(path.join(run, 'events.jsonl'), 'utf8');
+  const lines = textOf(folder).split('\n');
+  for (const [run, text] of [
+    [folder, `${lines.slice(0, 3).join('\n')}\n`],
+    [folder, ''],
+    [folder, null],
+    [folder, textOf(other)],
+    [begun, ''],
+  ] as const) {
+    const log = path.join(run, 'events.jsonl');
+    if (text === null) fs.rmSync(log);
+    else fs.writeFileSync(log, text);
+    const error = await failure(() => RunFolder.open(run, clock));
+    assert.is(error.code, 'run.corrupt');
+    assert.match(error.message, /its first \d events are not those that the manifest knows/);
+    assert.not.ok(fs.existsSync(path.join(run, 'lock')), 'it is not locked');
+  }
+});
+
+test('nothing follows the end of a run', async () => {
+  const folder = await runWithPhases('one');
+  const log = new EventLog(path.join(folder, 'events.jsonl'), clock);
+  log.skipTo(3);
+  log.append({ type: 'run.completed', policy: { a: 'b' as PolicyHash } });
+  log.close();
+  const run = RunFolder.open(folder, clock);
+  assert.equal(run.policy, { a: 'b' });
+  run.close();
+  const again = new EventLog(path.join(folder, 'events.jsonl'), clock);
+  again.skipTo(4);
+  again.append({ type: 'phase.started', phase: 'two' });
+  again.close();
   const error = await failure(() => RunFolder.open(folder, clock));
   assert.is(error.code, 'run.corrupt');
-  assert.match(error.message, 'phase two');
+  assert.match(error.message, 'events.jsonl:5: events follow the run’s end'.replace('’', "'"));
 });
 
-test('any line of a completed phase that was changed is found when the run is opened, and the phase’s lines are named', async () => {
+test('a run is read while another process has it, and nothing of it changes', async () => {
+  const folder = await runWithPhases('one');
+  const holder = RunFolder.open(folder, clock);
+  fs.appendFileSync(path.join(folder, 'events.jsonl'), '{"seq":3,"at');
+  const before = fs
+    .readdirSync(folder)
+    .map((name) => [name, fs.readFileSync(path.join(folder, name), 'utf8')]);
+  const run = RunFolder.read(folder);
+  assert.equal(run.outputOf(phase('one')), generated(1));
+  assert.is(run.policy, null);
+  run.close();
+  assert.equal(
+    fs.readdirSync(folder).map((name) => [name, fs.readFileSync(path.join(folder, name), 'utf8')]),
+    before,
+  );
+  holder.close();
+});
+
+test('a folder in which a process was killed before it had a manifest takes a run', () => {
+  const folder = fresh();
+  fs.mkdirSync(folder);
+  fs.writeFileSync(`${manifestPath(folder)}.partial`, '{"format":');
+  RunFolder.create(folder, manifest, clock).close();
+  assert.equal(fs.readdirSync(folder).sort(), ['events.jsonl', 'manifest.json']);
+});
+
+test('any line that was changed is found when the run is opened, and is named', async () => {
   const folder = fresh();
   const run = RunFolder.create(folder, manifest, clock);
   run.record(start);
@@ -185,20 +250,22 @@ test('any line of a completed phase that was changed is found when the run is op
     return failure(() => RunFolder.open(folder, clock));
   };
   const { from, to } = run.phases.get('two')!;
-  const phaseTwo = `events.jsonl: the events of phase two (lines ${from + 1} to ${to}) do not have the hash they were closed with.`;
   for (const [number, before, after] of [
+    [3, 'bob sees 0', 'bob sees 1'],
     [from + 1, '"phase":"two"', '"phase":"one"'],
     [from + 2, 'alice sees 1', 'alice sees 7'],
     [from + 5, '"text":"Yes"', '"text":"yes"'],
     [to - 1, '"cohort":0', '"cohort":1'],
-    [to, '"hash":"', '"hash":"0'],
+    [to, '"dialogues":2', '"dialogues":3'],
   ] as const) {
     const error = await change(number, before, after);
     assert.is(error.code, 'run.corrupt');
-    assert.ok(error.message.endsWith(phaseTwo), error.message);
+    assert.match(
+      error.message,
+      `events.jsonl:${number}: not an event of this log: it does not have its sum.`,
+    );
     assert.match(error.hint!, 'restore it or start a new run');
   }
-  assert.match((await change(3, 'bob sees 0', 'bob sees 1')).message, 'phase one (lines 2 to 10)');
   fs.writeFileSync(log, text);
   const again = RunFolder.open(folder, clock);
   assert.equal([...again.phases.keys()], ['one', 'two'], 'the log as it was is taken');
@@ -206,7 +273,7 @@ test('any line of a completed phase that was changed is found when the run is op
 });
 
 test('a run of another format, older or newer, is refused in one line that names both formats', async () => {
-  assert.is(formatVersion, 4);
+  assert.is(formatVersion, 5);
   for (const [format, version] of [
     [1, '0.1.0'],
     [99, '9.0.0'],
@@ -220,7 +287,7 @@ test('a run of another format, older or newer, is refused in one line that names
       assert.is(error.code, 'run.version');
       assert.is(
         error.message,
-        `${folder}: written by optima-actors ${version} in run format ${format}; this version reads format 4.`,
+        `${folder}: written by optima-actors ${version} in run format ${format}; this version reads format 5.`,
       );
       assert.match(error.hint!, 'version that wrote it');
     }
@@ -255,23 +322,6 @@ test('a folder that cannot be made is io.write', async () => {
   const error = await failure(() => RunFolder.create(path.join(file, 'run'), manifest, clock));
   assert.is(error.code, 'io.write');
   assert.match(error.message, /^Cannot write .*: a part of the path is not a folder\.$/);
-});
-
-test('a run in use by a living process is refused, one of a dead process is taken over', async () => {
-  const folder = await runWithPhases();
-  const lock = path.join(folder, 'lock');
-  const child = spawn('sleep', ['30']);
-  const ended = new Promise((resolve) => child.on('exit', resolve));
-  try {
-    fs.writeFileSync(lock, String(child.pid));
-    const error = await failure(() => RunFolder.open(folder, clock));
-    assert.match(error.message, `in use by process ${child.pid}`);
-  } finally {
-    child.kill('SIGKILL');
-    await ended;
-  }
-  RunFolder.open(folder, clock).close();
-  assert.not(fs.existsSync(lock));
 });
 
 test('a checkpoint that cannot be written leaves nothing under its name', async () => {
@@ -407,7 +457,7 @@ test('the seconds of the manifest are those of completed phases, over all proces
   assert.is(readManifest(folder).seconds, 5.75);
 });
 
-test('a phase lies in the log between its start and its end, which holds its hash and output', async () => {
+test('a phase lies in the log between its start and its end, which holds its output', async () => {
   const run = RunFolder.create(fresh(), manifest, clock);
   run.record(start);
   await run.carryOut(phase('one'), async () => generated(1));
@@ -421,15 +471,14 @@ test('a phase lies in the log between its start and its end, which holds its has
     return generated(7);
   });
   assert.equal(output, generated(7));
-  const hash = run.log.hash(3, 5);
-  const record = { from: 3, to: 6, hash, output: generated(7) };
+  const record = { from: 3, to: 6, output: generated(7) };
   assert.equal(run.phases.get('two'), record);
   assert.equal(
     [...run.eventsOf('two')],
     [
       { type: 'phase.started', phase: 'two' },
       inside,
-      { type: 'phase.completed', phase: 'two', hash, output: generated(7) },
+      { type: 'phase.completed', phase: 'two', output: generated(7) },
     ],
   );
   assert.throws(() => run.eventsOf('three'), /three is not completed/);
@@ -438,10 +487,7 @@ test('a phase lies in the log between its start and its end, which holds its has
   run.close();
   const opened = RunFolder.open(run.path, clock);
   assert.equal(opened.phases.get('two'), record);
-  assert.equal(opened.manifest.phases, [
-    { phase: 'one', hash: opened.phases.get('one')!.hash },
-    { phase: 'two', hash },
-  ]);
+  assert.equal(opened.manifest.log, opened.log.end);
   opened.close();
 });
 
@@ -453,7 +499,7 @@ test('a phase that failed is not done, and is carried out when the run is opened
   );
   assert.is(run.phases.size, 0);
   run.close();
-  assert.equal(readManifest(run.path).phases, []);
+  assert.is(readManifest(run.path).log.events, 1);
   const opened = RunFolder.open(run.path, clock);
   assert.is(opened.log.position, 1, 'the log stands before the phase');
   assert.equal(await opened.carryOut(phase('one'), async () => generated(3)), generated(3));
@@ -466,15 +512,11 @@ test('a log whose last line was cut off belongs to a phase that is carried out a
   const folder = await runWithPhases('one', 'two');
   const log = path.join(folder, 'events.jsonl');
   fs.truncateSync(log, fs.statSync(log).size - 1);
-  fs.writeFileSync(manifestPath(folder), JSON.stringify({ ...manifest, phases: [] }));
+  writeManifest(folder, manifest);
   const run = RunFolder.open(folder, clock);
   assert.equal([...run.phases.keys()], ['one']);
-  assert.equal(
-    run.manifest.phases.map(({ phase }) => phase),
-    ['one'],
-    'the manifest is brought up to date',
-  );
-  assert.equal(readManifest(folder).phases, run.manifest.phases);
+  assert.is(run.manifest.log.events, 4, 'the manifest is brought up to date');
+  assert.equal(readManifest(folder).log, run.manifest.log);
   await run.carryOut(phase('two'), async () => generated(2));
   run.close();
   assert.is(fs.readFileSync(log, 'utf8').trim().split('\n').length, 5);
@@ -488,23 +530,13 @@ test('opening a run whose manifest is up to date does not write it', async () =>
   assert.is(fs.readFileSync(manifestPath(folder), 'utf8'), text);
 });
 
-test('a log that is gone while the manifest holds phases is corrupt', async () => {
-  const folder = await runWithPhases('one');
-  fs.rmSync(path.join(folder, 'events.jsonl'));
-  const error = await failure(() => RunFolder.open(folder, clock));
-  assert.is(error.code, 'run.corrupt');
-  assert.match(error.message, 'phase one');
-});
-
 test('the new run has its manifest, its lock and an empty log', () => {
   const folder = fresh();
   fs.mkdirSync(folder);
   const run = RunFolder.create(folder, manifest, clock);
   assert.equal(fs.readdirSync(folder).sort(), ['events.jsonl', 'lock', 'manifest.json']);
-  assert.is(fs.readFileSync(path.join(folder, 'lock'), 'utf8'), String(process.pid));
   assert.equal(readManifest(folder), manifest);
   assert.equal(run.manifest, manifest);
-  assert.is(fs.readFileSync(manifestPath(folder), 'utf8'), `${JSON.stringify(manifest, null, 2)}\n`);
   run.close();
   assert.equal(fs.readdirSync(folder).sort(), ['events.jsonl', 'manifest.json']);
 });
@@ -518,45 +550,6 @@ test('a folder that is taken says by what', async () => {
   const files = await failure(() => RunFolder.create(folder, manifest, clock));
   assert.is(files.message, `${folder} already has files in it.`);
   assert.is(files.hint, 'Name another folder.');
-});
-
-test('a lock counts while its process lives: not one that is empty, broken or our own', async () => {
-  const folder = await runWithPhases();
-  const lock = path.join(folder, 'lock');
-  const { kill } = process;
-  const asked: unknown[] = [];
-  const answers = (code: string | null) => {
-    process.kill = (pid, signal) => {
-      asked.push(pid, signal);
-      if (code !== null) throw Object.assign(new Error(code), { code });
-      return true;
-    };
-  };
-  try {
-    for (const text of ['', '  ', '0', '-4321', 'nobody', '43.21', String(process.pid)]) {
-      fs.writeFileSync(lock, text);
-      answers(null);
-      const run = RunFolder.open(folder, clock);
-      assert.is(fs.readFileSync(lock, 'utf8'), String(process.pid), `"${text}" is taken over`);
-      run.close();
-    }
-    assert.equal(asked, [], 'there is nobody to ask');
-    fs.writeFileSync(lock, '4321');
-    // A process of another user may not be asked, and lives.
-    for (const living of [null, 'EPERM']) {
-      answers(living);
-      const error = await failure(() => RunFolder.open(folder, clock));
-      assert.is(error.code, 'run.exists');
-      assert.match(error.message, 'in use by process 4321');
-      assert.is(fs.readFileSync(lock, 'utf8'), '4321', 'the lock of another stays');
-    }
-    answers('ESRCH');
-    RunFolder.open(folder, clock).close();
-    assert.not(fs.existsSync(lock));
-    assert.equal(asked, [4321, 0, 4321, 0, 4321, 0]);
-  } finally {
-    process.kill = kill;
-  }
 });
 
 test('a run that cannot be opened is not locked, and its log is closed', async () => {
@@ -583,7 +576,7 @@ test('a run that cannot be opened is not locked, and its log is closed', async (
   assert.is(opened.length, 2);
   const unread = path.join(fresh(), 'deeper');
   fs.mkdirSync(unread, { recursive: true });
-  fs.writeFileSync(manifestPath(unread), JSON.stringify(manifest));
+  writeManifest(unread, manifest);
   fs.mkdirSync(path.join(unread, 'lock'));
   assert.is((await failure(() => RunFolder.open(unread, clock))).code, 'io.write');
 });
@@ -710,10 +703,7 @@ test('a run cut off behind any line, or within one, goes on to the same log, byt
       for (const name of ['one', 'two'] as const)
         assert.equal([...run.dialoguesOf(name)], expectedOf(name), where);
       run.close();
-      assert.equal(
-        readManifest(folder).phases.map((done) => done.phase),
-        ['one', 'two'],
-      );
+      assert.equal(readManifest(folder).log, run.log.end);
     }
     cut += Buffer.byteLength(line) + 1;
   }

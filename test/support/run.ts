@@ -4,9 +4,12 @@ import fs from 'node:fs';
 import os from 'node:os';
 import path from 'node:path';
 import { fileURLToPath } from 'node:url';
+import type { RunEvent } from '../../src/domain/events.ts';
 import { createRng } from '../../src/domain/rng.ts';
 import { createPolicy } from '../../src/models/llama/index.ts';
 import { tokenizerFrom, trainTokenizer } from '../../src/models/tokenizer/index.ts';
+import { EventLog, emptyLog } from '../../src/store/event-log.ts';
+import { type Manifest, readManifest, writeManifest } from '../../src/store/manifest.ts';
 import { startEngine } from '../../src/tensor/index.ts';
 
 export const launcher = fileURLToPath(new URL('../../bin/optima.js', import.meta.url));
@@ -74,6 +77,30 @@ export const smallHybridRun = [
     'dpo.batchSize=4',
   ].flatMap((setting) => ['--set', setting]),
 ];
+
+/** Rewrites a run's manifest as if the run had begun otherwise. */
+export function changeManifest(folder: string, change: (manifest: Manifest) => Partial<Manifest>): void {
+  const manifest = readManifest(folder);
+  writeManifest(folder, { ...manifest, ...change(manifest) });
+}
+
+/** Replaces a run's log by one of other events, and lets the manifest know nothing of any. */
+export function replaceLog(folder: string, events: readonly RunEvent[]): void {
+  const file = path.join(folder, 'events.jsonl');
+  fs.rmSync(file);
+  const log = new EventLog(file, { now: () => 0 });
+  for (const event of events) log.append(event);
+  log.close();
+  changeManifest(folder, () => ({ log: emptyLog }));
+}
+
+/** The events of a run's log. */
+export function eventsIn(folder: string): RunEvent[] {
+  const log = new EventLog(path.join(folder, 'events.jsonl'), { now: () => 0 }, { readOnly: true });
+  const events = [...log.events(0, log.end.events)];
+  log.close();
+  return events;
+}
 
 export interface Ended {
   readonly code: number | null;

@@ -208,7 +208,7 @@ export async function spyOn(options: SpyOptions): Promise<Spied> {
     engine: 'spies',
     base: { folder: model, hash: base.hash },
     seconds: 0,
-    phases: [],
+    log: { events: 0, sum: '00000000' },
   };
   const clock = { now: () => 0 };
   const run = options.resume ? RunFolder.open(folder, clock) : RunFolder.create(folder, manifest, clock);
