@@ -39,6 +39,8 @@ export async function trainTeam({ workers, ...training }: TrainingRun): Promise<
   const { recipe, run, base, scenario } = training;
   const shelf = new PolicyShelf(base, run, workers ?? inProcessHost([base]));
   try {
+    // Of a run that is done nothing else would read what it came to.
+    for (const hash of new Set(Object.values(run.policy ?? {}))) (await shelf.load(hash)).dispose();
     if (run.log.position === 0) {
       const { seed } = recipe;
       run.record({

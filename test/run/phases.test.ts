@@ -17,10 +17,11 @@ import { type Trajectory, viewOf } from '../../src/domain/transcript.ts';
 import { type ChatTokenizer, loadTokenizer } from '../../src/models/tokenizer/index.ts';
 import { planIterations } from '../../src/run/plan.ts';
 import { type TrainingResult, trainTeam } from '../../src/run/train.ts';
+import { emptyLog } from '../../src/store/event-log.ts';
 import { tf } from '../../src/tensor/index.ts';
 import { measureTeam } from '../support/metrics.ts';
 import { phaseOf } from '../support/plan.ts';
-import { temporaryFolder, writeRandomCheckpoint } from '../support/run.ts';
+import { changeManifest, temporaryFolder, writeRandomCheckpoint } from '../support/run.ts';
 import {
   type Spied,
   type SpyOptions,
@@ -533,10 +534,7 @@ test('a run that is opened again repeats nothing, and one that was cut off goes 
         .map((line) => `${line}\n`)
         .join(''),
     );
-    const manifest = JSON.parse(fs.readFileSync(path.join(folder, 'manifest.json'), 'utf8'));
-    const done = ends.filter((position) => position <= end).length;
-    manifest.phases = manifest.phases.slice(0, done);
-    fs.writeFileSync(path.join(folder, 'manifest.json'), JSON.stringify(manifest));
+    changeManifest(folder, () => ({ log: emptyLog }));
     const spied = await spyOn({ ...options, folder, resume: true });
     const result = await trainTeam(spied.training);
     spied.training.run.close();

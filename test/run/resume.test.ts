@@ -6,6 +6,7 @@ import { test } from 'uvu';
 import * as assert from 'uvu/assert';
 import type { MessageOf } from '../../src/domain/messages.ts';
 import { type Manifest, readManifest, writeManifest } from '../../src/store/manifest.ts';
+import { RunFolder } from '../../src/store/run-folder.ts';
 import {
   eventsIn,
   optima,
@@ -217,6 +218,23 @@ test('killed in every phase and resumed, it ends in the same weights and the sam
   const { policy } = summaryOf(stdout);
   const last = JSON.parse(withoutTimes(undisturbed).trim().split('\n').at(-1)!);
   assert.equal(last.policy, { alice: policy, bob: policy });
+});
+
+test('a run that is done is not done with a checkpoint that was damaged since', async () => {
+  const shelf = path.join(undisturbed, 'checkpoints');
+  const { policy } = RunFolder.read(undisturbed);
+  const file = path.join(shelf, policy!.alice!, 'model.safetensors');
+  const whole = fs.readFileSync(file);
+  const damaged = Buffer.from(whole);
+  damaged[damaged.length - 7]! ^= 0x40;
+  fs.writeFileSync(file, damaged);
+  const resume = ['train', '--resume', undisturbed, '--json', '--workers', '0'];
+  const { code, stdout } = await optimaHere(resume);
+  assert.is(code, 1);
+  assert.is(summaryOf(stdout).code, 'checkpoint.invalid');
+  assert.match(summaryOf(stdout).message, `checkpoints/${policy!.alice}: it has the hash`);
+  fs.writeFileSync(file, whole);
+  assert.is((await optimaHere(resume)).code, 0);
 });
 
 test('a log that holds another event than the run arrives at is a divergence', async () => {

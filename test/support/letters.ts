@@ -33,6 +33,7 @@ export const lettersTokenizer: ChatTokenizer = {
   endOfTurnId: end,
   padId: pad,
   files: { tokenizerJson: {}, tokenizerConfig: {} },
+  hash: 'letters',
   encode,
   decode: (ids) => ids.map((id) => letters[id - firstLetterId] ?? '').join(''),
   encodeChat,

@@ -308,7 +308,7 @@ test('weights of another hash are refused, for generating, scoring and training,
   ];
   for (const { code, message, hint } of failures) {
     assert.is(code, 'checkpoint.invalid');
-    assert.is(message, `${a.folder}: its weights have the hash ${a.hash}, not ${wrong.hash}.`);
+    assert.is(message, `${a.folder}: it has the hash ${a.hash}, not ${wrong.hash}.`);
     assert.is(hint, 'The files were changed since they were written.');
   }
   const right = await askForGradients(a, 'hash/0', 0);

@@ -26,7 +26,7 @@ import { DecodeLoop } from './generate.ts';
 import { Memory, type PrefixStatistics } from './memory.ts';
 import { RotaryTable } from './rotary.ts';
 import { scoreTokens } from './score.ts';
-import { arrangeWeights, hashWeights, initialWeights, type NamedArray } from './weights.ts';
+import { arrangeWeights, hashPolicy, initialWeights, type NamedArray } from './weights.ts';
 
 export interface LlamaOptions {
   /** Most requests that decode together. Default 128; throughput hardly grows beyond. */
@@ -57,6 +57,8 @@ export class LlamaPolicy implements TrainablePolicy {
   readonly #memoryBytes: number;
   readonly #generation: GenerationConfig | null;
   readonly #blocks: BlockDecoder;
+  /** What of the hash is not the weights'. */
+  readonly #frame: string;
   #hash: PolicyHash;
 
   /** Throws `tokenizer.mismatch` when the tokenizer knows more tokens than the embedding table has rows. */
@@ -74,7 +76,8 @@ export class LlamaPolicy implements TrainablePolicy {
     this.#tokenBudget = tokenBudget;
     this.#memoryBytes = memoryBytes;
     this.#generation = generation;
-    this.#hash = hashWeights(config, weights);
+    this.#frame = JSON.stringify([tokenizer.hash, generation]);
+    this.#hash = hashPolicy(config, weights, this.#frame);
     this.parameters = new Map(
       [...weights].map(([name, { shape, values }]) => [name, createVariable(shape, values)]),
     );
@@ -86,14 +89,14 @@ export class LlamaPolicy implements TrainablePolicy {
     this.#blocks = createBlockDecoder(this.#decoder);
   }
 
-  /** Content hash of the weights as of construction, or of the last `refreshHash` or `save`. */
+  /** Content hash, with the weights as of construction or of the last `refreshHash` or `save`. */
   get hash(): PolicyHash {
     return this.#hash;
   }
 
   /** Recomputes `hash` from the weights as they are now. */
   refreshHash(): PolicyHash {
-    this.#hash = hashWeights(this.config, this.#download());
+    this.#hash = hashPolicy(this.config, this.#download(), this.#frame);
     return this.#hash;
   }
 
@@ -231,7 +234,7 @@ export class LlamaPolicy implements TrainablePolicy {
 
   async save(folder: string): Promise<PolicyHash> {
     const weights = this.#download();
-    this.#hash = hashWeights(this.config, weights);
+    this.#hash = hashPolicy(this.config, weights, this.#frame);
     const generation = this.#generation;
     await writeCheckpoint(folder, { config: this.config, weights, generation }, this.tokenizer.files);
     return this.#hash;
@@ -347,9 +350,7 @@ export async function loadPolicy(
   });
   if (hash === undefined || policy.hash === hash) return policy;
   policy.dispose();
-  throw new OptimaError(
-    'checkpoint.invalid',
-    `${folder}: its weights have the hash ${policy.hash}, not ${hash}.`,
-    { hint: 'The files were changed since they were written.' },
-  );
+  throw new OptimaError('checkpoint.invalid', `${folder}: it has the hash ${policy.hash}, not ${hash}.`, {
+    hint: 'The files were changed since they were written.',
+  });
 }

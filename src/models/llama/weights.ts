@@ -117,11 +117,15 @@ export function arrangeWeights(
 }
 
 /**
- * Names a policy by its content: the hash over the architecture and every weight's name, shape and float32 bytes, in the
- * order of the names.
+ * Names a policy by all that decides what it says: the hash over the architecture, every weight's name, shape and float32
+ * bytes, in the order of the names, and over `frame`, the text of what stands around the weights: tokenizer, chat template, stops.
  */
-export function hashWeights(config: LlamaConfig, weights: ReadonlyMap<string, NamedArray>): PolicyHash {
-  const hash = createHash16().update(canonicalConfig(config));
+export function hashPolicy(
+  config: LlamaConfig,
+  weights: ReadonlyMap<string, NamedArray>,
+  frame: string,
+): PolicyHash {
+  const hash = createHash16().update(canonicalConfig(config)).update(`\n${frame}`);
   for (const name of [...weights.keys()].sort()) {
     const { shape, values } = weights.get(name)!;
     hash.update(`\n${name} ${JSON.stringify(shape)}\n`);

@@ -4,6 +4,7 @@ import { readFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { Tokenizer } from '@huggingface/tokenizers';
 import { messageOf, OptimaError } from '../../domain/errors.ts';
+import { hash16 } from '../../domain/hash.ts';
 import type { ChatMessage, TrainingSequence } from '../../domain/model.ts';
 import { compileChatTemplate, type PlainMessage } from './chat-template.ts';
 import type { JsonObject, TokenizerFiles } from './train.ts';
@@ -19,6 +20,8 @@ export interface ChatTokenizer {
   readonly padId: number;
   /** What it was made from, to be saved beside the weights. */
   readonly files: TokenizerFiles;
+  /** Hash of what it was made from, chat template included. */
+  readonly hash: string;
   /** Ids of a text. Special tokens spelt out in it are encoded as the plain text they are. */
   encode(text: string): number[];
   /** The text of ids, special tokens left out. Bytes that are not UTF-8 become U+FFFD. */
@@ -105,6 +108,7 @@ export function tokenizerFrom(tokenizerJson: JsonObject, tokenizerConfig: JsonOb
     endOfTurnId,
     padId: idOf('pad_token') ?? endOfTurnId,
     files: { tokenizerJson, tokenizerConfig },
+    hash: hash16(JSON.stringify([tokenizerJson, tokenizerConfig])),
     encode,
     decode(tokenIds) {
       const ids = tokenIds.filter((id) => !specialIds.has(id));

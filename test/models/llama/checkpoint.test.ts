@@ -12,6 +12,7 @@ import { readSafetensors, writeSafetensors } from '../../../src/models/llama/saf
 import { startEngine, tf } from '../../../src/tensor/index.ts';
 import { lettersTokenizer } from '../../support/letters.ts';
 import { createTinyPolicy, tinyConfig } from '../../support/llama.ts';
+import { writeRandomCheckpoint } from '../../support/run.ts';
 
 let root: string;
 test.before(async () => {
@@ -84,10 +85,39 @@ test('weights that are not those asked for are refused, and leave nothing in mem
   const error = await assertRefused(
     loadPolicy(folder, { tokenizer, hash: other }),
     'checkpoint.invalid',
-    new RegExp(`^${folder}: its weights have the hash ${hash}, not ${other}\\.$`),
+    new RegExp(`^${folder}: it has the hash ${hash}, not ${other}\\.$`),
   );
   assert.is(error.hint, 'The files were changed since they were written.');
   assert.is(tf.memory().numTensors, before);
+});
+
+test('whatever decides what a policy says is a part of its name: tokenizer, chat template and stops, too', async () => {
+  const folder = newFolder();
+  await writeRandomCheckpoint(folder);
+  const hashOf = async () => {
+    const policy = await loadPolicy(folder);
+    policy.dispose();
+    return policy.hash;
+  };
+  const hash = await hashOf();
+  for (const [file, change] of [
+    ['tokenizer.json', (text: string) => text.replace('<|end|>', '<|over|>')],
+    [
+      'tokenizer_config.json',
+      (text: string) => text.replace("+ message['content']", "+ ' ' + message['content']"),
+    ],
+    ['generation_config.json', () => '{"eos_token_id":[1,2]}'],
+  ] as const) {
+    const at = join(folder, file);
+    const before = await readFile(at, 'utf8').catch(() => null);
+    const after = change(before ?? '');
+    assert.is.not(after, before);
+    await writeFile(at, after);
+    assert.is.not(await hashOf(), hash, file);
+    if (before === null) await rm(at);
+    else await writeFile(at, before);
+  }
+  assert.is(await hashOf(), hash);
 });
 
 test('saving over an older checkpoint replaces it and leaves nothing beside it', async () => {
