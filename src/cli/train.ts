@@ -20,7 +20,6 @@ import { machineIteration, machinePolicy } from '../run/figures.ts';
 import { planIterations, planRun } from '../run/plan.ts';
 import { hashTasks } from '../run/tasks.ts';
 import { type LoadedScenario, loadScenario, pathOf } from '../scenario/load.ts';
-import { emptyLog } from '../store/event-log.ts';
 import { formatVersion, type Manifest, readManifest } from '../store/manifest.ts';
 import { RunFolder } from '../store/run-folder.ts';
 import type { PolicyHost } from '../workers/index.ts';
@@ -114,7 +113,7 @@ export async function startRun(
   const { engine, startHost } = await openEngines(options, output);
   const { policy: base, folder } = await openPolicy(options);
   const id = createRunId(loaded.scenario.name.replace(':', '-'), recipe.recipe, recipe.seed);
-  const manifest: Manifest = {
+  const manifest: Omit<Manifest, 'log'> = {
     format: formatVersion,
     version: packageVersion(),
     node: process.version,
@@ -126,7 +125,6 @@ export async function startRun(
     engine: engine.name,
     base: { folder, hash: base.hash },
     seconds: 0,
-    log: emptyLog,
   };
   const run = RunFolder.create(options.out ?? path.join('runs', id), manifest, systemClock);
   await carryOut({ loaded, recipe, base, run, startHost, began }, output, signal);

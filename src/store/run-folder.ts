@@ -17,7 +17,7 @@ import type { DialogueId, PolicyHash, TeamPolicy } from '../domain/ids.ts';
 import type { MessageOf } from '../domain/messages.ts';
 import type { TrainablePolicy } from '../domain/model.ts';
 import type { Trajectory, Turn } from '../domain/transcript.ts';
-import { EventLog } from './event-log.ts';
+import { EventLog, emptyLog } from './event-log.ts';
 import { ioError, makeFolder, partialOf, syncFolder, writeFileAtomic } from './files.ts';
 import { lock } from './lock.ts';
 import { type Manifest, manifestPath, readManifest, writeManifest } from './manifest.ts';
@@ -117,7 +117,8 @@ export class RunFolder {
   }
 
   /** Starts a run in a folder that is not there yet, or is empty; throws `run.exists` or `io.write`. */
-  static create(folder: string, manifest: Manifest, clock: Clock): RunFolder {
+  static create(folder: string, begun: Omit<Manifest, 'log'>, clock: Clock): RunFolder {
+    const manifest = { ...begun, log: emptyLog };
     makeFolder(folder);
     try {
       // A process that was killed before it had a manifest has left nothing to lose.

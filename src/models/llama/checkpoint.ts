@@ -1,8 +1,9 @@
 // A checkpoint folder in the Hugging Face layout: read whole or refused, written whole or not at all.
-import { mkdir, open, readFile, rename, rm, stat } from 'node:fs/promises';
+import { mkdir, open, rename, rm, stat } from 'node:fs/promises';
 import { basename, dirname, join, resolve } from 'node:path';
 import { z } from 'zod';
 import { messageOf, OptimaError } from '../../domain/errors.ts';
+import { readJsonFile } from '../files.ts';
 import type { ChatTokenizer } from '../tokenizer/index.ts';
 import { type LlamaConfig, parseLlamaConfig, toConfigJson } from './config.ts';
 import { readSafetensors, writeSafetensors } from './safetensors.ts';
@@ -36,7 +37,7 @@ export async function readCheckpoint(folder: string): Promise<Checkpoint> {
     });
   }
   const configPath = join(folder, 'config.json');
-  const config = parseLlamaConfig(await readJson(configPath), configPath);
+  const config = parseLlamaConfig(await readJsonFile(configPath), configPath);
   const found = new Map<string, NamedArray>();
   for (const path of await listWeightFiles(folder)) {
     for (const [name, array] of await readSafetensors(path)) found.set(name, array);
@@ -47,7 +48,7 @@ export async function readCheckpoint(folder: string): Promise<Checkpoint> {
 
 async function readGenerationConfig(path: string, config: LlamaConfig): Promise<GenerationConfig | null> {
   if (!(await exists(path))) return null;
-  const result = generationSchema.safeParse(await readJson(path));
+  const result = generationSchema.safeParse(await readJsonFile(path));
   const ids = result.success ? [result.data.eos_token_id ?? []].flat() : [];
   if (result.success && ids.every((id) => id < config.vocab_size)) return result.data;
   const problem = result.success
@@ -105,28 +106,19 @@ const isSame = (one: NamedArray, other: NamedArray): boolean =>
 async function listWeightFiles(folder: string): Promise<string[]> {
   const indexPath = join(folder, 'model.safetensors.index.json');
   if (!(await exists(indexPath))) return [join(folder, 'model.safetensors')];
-  const index = indexSchema.safeParse(await readJson(indexPath));
+  const index = indexSchema.safeParse(await readJsonFile(indexPath));
   if (!index.success) {
     throw new OptimaError('checkpoint.invalid', `${indexPath}: weight_map is not a map from tensor to file.`);
   }
-  return [...new Set(Object.values(index.data.weight_map))].map((file) => join(folder, file));
-}
-
-async function readJson(path: string): Promise<unknown> {
-  let text: string;
-  try {
-    text = await readFile(path, 'utf8');
-  } catch (error) {
-    const missing = (error as NodeJS.ErrnoException).code === 'ENOENT';
-    throw missing
-      ? new OptimaError('checkpoint.missing', `${path}: no such file.`, { cause: error })
-      : new OptimaError('io.read', `Cannot read ${path}: ${messageOf(error)}.`, { cause: error });
+  const files = [...new Set(Object.values(index.data.weight_map))];
+  const elsewhere = files.find((file) => basename(file) !== file);
+  if (elsewhere !== undefined) {
+    throw new OptimaError(
+      'checkpoint.invalid',
+      `${indexPath}: the shard ${JSON.stringify(elsewhere)} is not a file of this folder.`,
+    );
   }
-  try {
-    return JSON.parse(text);
-  } catch (error) {
-    throw new OptimaError('checkpoint.invalid', `${path}: not JSON (${messageOf(error)}).`, { cause: error });
-  }
+  return files.map((file) => join(folder, file));
 }
 
 async function exists(path: string): Promise<boolean> {

@@ -2,25 +2,26 @@
 import { z } from 'zod';
 import { OptimaError } from '../../domain/errors.ts';
 
-const count = z.int().positive();
+/** A size, and the most that any model has of it by far: what is larger would only use up the memory before it is refused. */
+const count = (most: number) => z.int().positive().max(most);
 const tokenId = z.int().nonnegative();
 
 const schema = z
   .object({
     /** Rows of the embedding table; at least the tokenizer's vocabulary. */
-    vocab_size: count,
+    vocab_size: count(2 ** 22),
     /** d: width of the residual stream. */
-    hidden_size: count,
+    hidden_size: count(2 ** 17),
     /** f: width of the feed-forward layer. */
-    intermediate_size: count,
-    num_hidden_layers: count,
-    num_attention_heads: count,
+    intermediate_size: count(2 ** 20),
+    num_hidden_layers: count(2 ** 10),
+    num_attention_heads: count(2 ** 12),
     /** Key/value heads, a divisor of `num_attention_heads`. Default: as many. */
-    num_key_value_heads: count.nullish(),
+    num_key_value_heads: count(2 ** 12).nullish(),
     /** Width of a head, even. Default: `hidden_size / num_attention_heads`. */
-    head_dim: count.nullish(),
+    head_dim: count(2 ** 13).nullish(),
     /** Context length, in tokens. */
-    max_position_embeddings: count.default(2048),
+    max_position_embeddings: count(2 ** 24).default(2048),
     /** Standard deviation of the matrices' first values; only `createPolicy` reads it. */
     initializer_range: z.number().positive().default(0.02),
     rms_norm_eps: z.number().positive().default(1e-6),

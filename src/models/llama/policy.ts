@@ -256,7 +256,8 @@ export class LlamaPolicy implements TrainablePolicy {
 
   #encode(messages: readonly ChatMessage[], addGenerationPrompt: boolean): TrainingSequence {
     const sequence = this.tokenizer.encodeChat(messages, addGenerationPrompt);
-    const stray = sequence.tokenIds.find((id) => id < 0 || id >= this.config.vocab_size);
+    const { vocab_size: vocab } = this.config;
+    const stray = sequence.tokenIds.find((id) => !(Number.isInteger(id) && id >= 0 && id < vocab));
     if (stray !== undefined) {
       throw new OptimaError(
         'tokenizer.mismatch',

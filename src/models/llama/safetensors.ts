@@ -4,6 +4,7 @@
 import { type FileHandle, open } from 'node:fs/promises';
 import { z } from 'zod';
 import { messageOf, OptimaError } from '../../domain/errors.ts';
+import { requirePlainFile } from '../files.ts';
 import type { NamedArray } from './weights.ts';
 
 const headerSchema = z.record(
@@ -44,14 +45,12 @@ export async function readSafetensors(path: string): Promise<Map<string, NamedAr
       hint: 'The file is damaged or was not completely written; copy or download it again.',
     });
   };
+  await requirePlainFile(path);
   let handle: FileHandle;
   try {
     handle = await open(path, 'r');
   } catch (error) {
-    const missing = (error as NodeJS.ErrnoException).code === 'ENOENT';
-    throw missing
-      ? new OptimaError('checkpoint.missing', `${path}: no such file.`, { cause: error })
-      : new OptimaError('io.read', `Cannot read ${path}: ${messageOf(error)}.`, { cause: error });
+    throw new OptimaError('io.read', `Cannot read ${path}: ${messageOf(error)}.`, { cause: error });
   }
   try {
     const { size } = await handle.stat();
@@ -63,6 +62,7 @@ export async function readSafetensors(path: string): Promise<Map<string, NamedAr
     if (dataStart > size) refuse('truncated inside its header');
     const header = parseHeader(await readBytes(handle, 8, headerBytes), refuse);
 
+    requireApart(header, refuse);
     const tensors = new Map<string, NamedArray>();
     for (const [name, { dtype, shape, data_offsets }] of Object.entries(header)) {
       const [begin, end] = data_offsets;
@@ -98,6 +98,25 @@ function parseHeader(bytes: Uint8Array, refuse: (problem: string) => never): z.o
   if (result.success) return result.data;
   const issue = result.error.issues[0]!;
   return refuse(`its header is malformed at ${issue.path.join('.') || 'the top'}: ${issue.message}`);
+}
+
+/** Two tensors in one place would make a small file fill the memory. */
+function requireApart(header: z.output<typeof headerSchema>, refuse: (problem: string) => never): void {
+  const ranges = Object.entries(header).map(
+    ([
+      name,
+      {
+        data_offsets: [begin, end],
+      },
+    ]) => ({ name, begin, end }),
+  );
+  ranges.sort((a, b) => a.begin - b.begin || a.end - b.end);
+  for (const [index, { name, begin }] of ranges.entries()) {
+    const before = ranges[index - 1];
+    if (before !== undefined && begin < before.end) {
+      refuse(`the tensors ${before.name} and ${name} lie in the same bytes`);
+    }
+  }
 }
 
 async function readBytes(

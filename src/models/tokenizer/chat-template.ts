@@ -1,6 +1,7 @@
 // The chat template, taken apart: what it writes before and after a message's content. The tokenizer encodes
 // those frames with special tokens and the content without, so that no content can forge a turn.
-import { Template } from '@huggingface/jinja';
+import { runInNewContext } from 'node:vm';
+import { Environment, Interpreter, parse as parseTemplate, tokenize } from '@huggingface/jinja';
 import { messageOf, OptimaError } from '../../domain/errors.ts';
 import type { ChatMessage } from '../../domain/model.ts';
 
@@ -35,22 +36,65 @@ export interface ChatTemplate {
 const sentinel = '\uE000\uE001\uE000';
 const anchor: readonly PlainMessage[] = [{ role: 'system', content: 'anchor' }];
 
-/** Compiles a Jinja `source`; `variables` are what it may read beside the messages (`bos_token` …). */
+/** Most elements of a `range` that a template may ask for, and most milliseconds that its first renderings may take. */
+const [maxRange, maxProbingMs] = [10_000, 1000];
+
+/** What Jinja gives every template. It has no clock: what a template writes may not depend on the day. */
+const builtIns = {
+  ...{ true: true, false: false, none: null, True: true, False: false, None: null },
+  raise_exception: (message: unknown) => {
+    throw new Error(String(message));
+  },
+  range: (start: number, stop?: number, step = 1) => {
+    const [from, to] = stop === undefined ? [0, start] : [start, stop];
+    const length = Math.max(0, Math.ceil((to - from) / step));
+    if (!(length <= maxRange)) throw new Error(`range() of more than ${maxRange} elements`);
+    return Array.from({ length }, (_, i) => from + i * step);
+  },
+};
+
+/**
+ * Compiles a Jinja `source`; `variables` are what it may read beside the messages (`bos_token` …). Throws `checkpoint.invalid`
+ * for one that does not parse, or that is still at work after a second.
+ */
 export function compileChatTemplate(
   source: string,
   variables: Readonly<Record<string, unknown>>,
 ): ChatTemplate {
+  try {
+    // The one way to end what is written to go on for ever.
+    return runInNewContext(
+      'compile()',
+      { compile: () => compile(source, variables) },
+      { timeout: maxProbingMs },
+    );
+  } catch (cause) {
+    if ((cause as NodeJS.ErrnoException).code !== 'ERR_SCRIPT_EXECUTION_TIMEOUT') throw cause;
+    throw new OptimaError(
+      'checkpoint.invalid',
+      `The chat template takes more than ${maxProbingMs} ms to write a few messages.`,
+      { cause },
+    );
+  }
+}
+
+function compile(source: string, variables: Readonly<Record<string, unknown>>): ChatTemplate {
   const template = parse(source);
 
   const render = (messages: readonly PlainMessage[], addGenerationPrompt = false): string => {
     // No template is asked to render nothing: many read `messages[0]` without looking.
     if (messages.length === 0 && !addGenerationPrompt) return '';
     try {
-      return template.render({
+      const environment = new Environment();
+      for (const [name, value] of Object.entries({
+        ...builtIns,
         ...variables,
         messages: messages.map(({ role, content }) => ({ role, content })),
         add_generation_prompt: addGenerationPrompt,
-      });
+      })) {
+        environment.set(name, value);
+      }
+      return String(new Interpreter(environment).run(template).value);
     } catch (cause) {
       const roles = messages.map(({ role }) => role).join(', ');
       throw new OptimaError(
@@ -100,9 +144,10 @@ export function compileChatTemplate(
   };
 }
 
-function parse(source: string): Template {
+function parse(source: string): ReturnType<typeof parseTemplate> {
   try {
-    return new Template(source);
+    // As the Hugging Face library does: a block takes its line with it.
+    return parseTemplate(tokenize(source, { lstrip_blocks: true, trim_blocks: true }));
   } catch (cause) {
     throw new OptimaError('checkpoint.invalid', `The chat template does not parse: ${messageOf(cause)}`, {
       cause,

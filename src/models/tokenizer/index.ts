@@ -1,11 +1,11 @@
 // Text and dialogues to token ids and back. Every model in process reads and is trained on what `encodeChat`
 // gives, so prompts at training and at generation cannot differ.
-import { readFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { Tokenizer } from '@huggingface/tokenizers';
 import { messageOf, OptimaError } from '../../domain/errors.ts';
 import { hash16 } from '../../domain/hash.ts';
 import type { ChatMessage, TrainingSequence } from '../../domain/model.ts';
+import { readJsonFile, readTextFile } from '../files.ts';
 import { compileChatTemplate, type PlainMessage } from './chat-template.ts';
 import type { JsonObject, TokenizerFiles } from './train.ts';
 
@@ -44,30 +44,19 @@ const cacheCapacity = 8192;
  * `checkpoint.invalid` where one cannot be used.
  */
 export async function loadTokenizer(folder: string): Promise<ChatTokenizer> {
-  const tokenizerJson = parseJson(
-    await readCheckpointFile(folder, 'tokenizer.json'),
-    folder,
-    'tokenizer.json',
-  );
-  const configText = await readCheckpointFile(folder, 'tokenizer_config.json');
-  const tokenizerConfig = parseJson(configText, folder, 'tokenizer_config.json');
+  const tokenizerJson = await readObject(folder, 'tokenizer.json');
+  const tokenizerConfig = await readObject(folder, 'tokenizer_config.json');
   if (tokenizerConfig.chat_template !== undefined) return tokenizerFrom(tokenizerJson, tokenizerConfig);
   // Newer checkpoints keep the template in a file of its own.
-  const chatTemplate = await readCheckpointFile(folder, 'chat_template.jinja');
+  const chatTemplate = await readTextFile(join(folder, 'chat_template.jinja'));
   return tokenizerFrom(tokenizerJson, { ...tokenizerConfig, chat_template: chatTemplate });
 }
 
 /** The tokenizer of these contents of `tokenizer.json` and `tokenizer_config.json`. */
 export function tokenizerFrom(tokenizerJson: JsonObject, tokenizerConfig: JsonObject): ChatTokenizer {
+  requireTokenIds(tokenizerJson);
   const addedTokens = (tokenizerJson.added_tokens ?? []) as readonly AddedToken[];
-  const specials = addedTokens.filter((token) => token.special === true);
-  // Two readings of one vocabulary: frames know the special tokens, contents do not.
   const framing = createTokenizer(tokenizerJson, tokenizerConfig);
-  const plain = createTokenizer(
-    { ...tokenizerJson, added_tokens: addedTokens.filter((token) => token.special !== true) },
-    tokenizerConfig,
-  );
-  const specialIds = new Set(specials.map((token) => token.id));
   const idOf = (name: string): number | undefined => {
     const token = tokenText(tokenizerConfig[name]);
     return token === undefined ? undefined : framing.token_to_id(token);
@@ -84,15 +73,26 @@ export function tokenizerFrom(tokenizerJson: JsonObject, tokenizerConfig: JsonOb
     date_string: '26 Jul 2024',
   });
 
-  const encode = (text: string): number[] =>
-    text === '' ? [] : plain.encode(text, { add_special_tokens: false }).ids;
   const encodeFrame = (text: string): number[] =>
     text === '' ? [] : framing.encode(text, { add_special_tokens: false }).ids;
-
-  const assistantFooter = encodeFrame(
-    template.frame(template.contextOf([{ role: 'user', content: 'probe' }]), 'assistant').footer,
+  const frameOf = (role: PlainMessage['role']) =>
+    template.frame(template.contextOf([{ role: 'user', content: 'probe' }]), role);
+  // What stands between messages is no text, whether or not the file calls it special: nobody may write it.
+  const between = (['user', 'assistant'] as const).map(frameOf).map(({ header, footer }) => header + footer);
+  const isControl = ({ special, content }: AddedToken) =>
+    special === true || between.some((frame) => frame.includes(content));
+  // Two readings of one vocabulary: frames know these tokens, contents do not.
+  const controls = addedTokens.filter(isControl);
+  const controlIds = new Set(controls.map(({ id }) => id));
+  const plain = createTokenizer(
+    { ...tokenizerJson, added_tokens: addedTokens.filter((token) => !isControl(token)) },
+    tokenizerConfig,
   );
-  const endOfTurnId = assistantFooter.find((id) => specialIds.has(id)) ?? idOf('eos_token');
+  const encode = (text: string): number[] =>
+    text === '' ? [] : plain.encode(text, { add_special_tokens: false }).ids;
+
+  const assistantFooter = encodeFrame(frameOf('assistant').footer);
+  const endOfTurnId = assistantFooter.find((id) => controlIds.has(id)) ?? idOf('eos_token');
   if (endOfTurnId === undefined) {
     throw new OptimaError('checkpoint.invalid', 'The chat template ends no turn with a special token.', {
       hint: 'Name one as eos_token in tokenizer_config.json.',
@@ -111,7 +111,7 @@ export function tokenizerFrom(tokenizerJson: JsonObject, tokenizerConfig: JsonOb
     hash: hash16(JSON.stringify([tokenizerJson, tokenizerConfig])),
     encode,
     decode(tokenIds) {
-      const ids = tokenIds.filter((id) => !specialIds.has(id));
+      const ids = tokenIds.filter((id) => !controlIds.has(id));
       // The library's default "clean-up" drops spaces before punctuation: then texts would not round-trip.
       return ids.length === 0 ? '' : framing.decode(ids, { clean_up_tokenization_spaces: false });
     },
@@ -162,7 +162,29 @@ export function tokenizerFrom(tokenizerJson: JsonObject, tokenizerConfig: JsonOb
 
 interface AddedToken {
   readonly id: number;
+  readonly content: string;
   readonly special?: boolean;
+}
+
+/** No vocabulary has as many tokens; an id beyond it would be reserved room for. */
+const maxTokens = 2 ** 22;
+
+/** Throws `checkpoint.invalid` where what should be a token's id is none. */
+function requireTokenIds({ model, added_tokens: added }: JsonObject): void {
+  const { vocab } = (model ?? {}) as { vocab?: unknown };
+  const named =
+    typeof vocab === 'object' && vocab !== null && !Array.isArray(vocab) ? Object.entries(vocab) : [];
+  const ids = [
+    ...named,
+    ...(Array.isArray(added) ? added : []).map((token) => [String(token?.content), token?.id] as const),
+  ];
+  for (const [token, id] of ids) {
+    if (Number.isInteger(id) && id >= 0 && id < maxTokens) continue;
+    throw new OptimaError(
+      'checkpoint.invalid',
+      `tokenizer.json: token ${JSON.stringify(token).slice(0, 40)} has the id ${JSON.stringify(id)}, not a whole number from 0 to ${maxTokens - 1}.`,
+    );
+  }
 }
 
 function createTokenizer(tokenizerJson: JsonObject, tokenizerConfig: JsonObject): Tokenizer {
@@ -210,25 +232,10 @@ function leastRecentlyUsed<V>(capacity: number): (key: string, compute: () => V)
   };
 }
 
-async function readCheckpointFile(folder: string, name: string): Promise<string> {
+/** An object of JSON in a file. */
+async function readObject(folder: string, name: string): Promise<JsonObject> {
   const path = join(folder, name);
-  try {
-    return await readFile(path, 'utf8');
-  } catch (cause) {
-    throw new OptimaError('checkpoint.missing', `Cannot read ${path}: ${messageOf(cause)}`, {
-      cause,
-      hint: 'A checkpoint folder holds config.json, model.safetensors, tokenizer.json and tokenizer_config.json.',
-    });
-  }
-}
-
-function parseJson(text: string, folder: string, name: string): JsonObject {
-  const path = join(folder, name);
-  try {
-    const value: unknown = JSON.parse(text);
-    if (typeof value === 'object' && value !== null && !Array.isArray(value)) return value as JsonObject;
-  } catch (cause) {
-    throw new OptimaError('checkpoint.invalid', `${path} is not JSON: ${messageOf(cause)}`, { cause });
-  }
+  const value = await readJsonFile(path);
+  if (typeof value === 'object' && value !== null && !Array.isArray(value)) return value as JsonObject;
   throw new OptimaError('checkpoint.invalid', `${path} does not hold an object.`);
 }
