@@ -123,7 +123,7 @@ const { run: interpret } = Interpreter.prototype;
 /** How often templates are rendered while `run` runs. */
 function rendersOf(run: () => void): number {
   let count = 0;
-  Interpreter.prototype.run = function (this: Interpreter, ...args) {
+  Interpreter.prototype.run = function (this: Interpreter, ...args: Parameters<typeof interpret>) {
     count++;
     return interpret.apply(this, args);
   };
