@@ -1,5 +1,6 @@
 // What a scenario file imports: `import { defineScenario, … } from 'optima-actors'`.
-export type { Rng } from '../domain/rng.ts';
+export { OptimaError } from '../domain/errors.ts';
+export { createRng, type Rng } from '../domain/rng.ts';
 export { hashes, option, tagged } from './answer.ts';
 export { defineScenario } from './define.ts';
 export { compactFormats } from './formats.ts';
