@@ -6,5 +6,5 @@ export { defineScenario } from './define.ts';
 export { compactFormats } from './formats.ts';
 export { answerF1, exactMatch, exactNumber, exactOption, f1, normalizeAnswer } from './metric.ts';
 export { agreement, dialogue, type StopRule, unchangedAnswer } from './protocol.ts';
-export { generated, jsonl, splitOf } from './sources.ts';
+export { csv, generated, json, jsonl, parquet, type RowOptions, splitOf } from './sources.ts';
 export * from './types.ts';
