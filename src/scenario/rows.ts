@@ -17,14 +17,9 @@ const chunkBytes = 2 ** 18;
 /** Records that are handed on at once. */
 const csvPart = 1000;
 
-/** A file's text, without the mark that it may begin with. */
 async function* textOf(path: string): AsyncGenerator<string> {
-  let begun = false;
   try {
-    for await (const chunk of createReadStream(path, { encoding: 'utf8', highWaterMark: chunkBytes })) {
-      yield begun ? chunk : chunk.replace(/^\uFEFF/, '');
-      begun = true;
-    }
+    yield* createReadStream(path, { encoding: 'utf8', highWaterMark: chunkBytes });
   } catch (error) {
     throw unreadable(path, error);
   }
@@ -53,7 +48,7 @@ export async function* lineRows(path: string): AsyncGenerator<FileRow[]> {
 /** What matters to where an element of an array ends. */
 const marks = /["\\[\]{},]/g;
 
-/** The elements of a file that holds one JSON array. */
+/** The elements of a file that holds one JSON array; `trim` takes off a byte order mark too. */
 export async function* jsonRows(path: string): AsyncGenerator<FileRow[]> {
   const wrong = (what: string) => invalid(path, what, 'The file must hold one JSON array of objects.');
   let text = '';

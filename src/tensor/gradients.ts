@@ -153,8 +153,6 @@ export const gradients: Readonly<Record<string, Gradient>> = {
 };
 
 for (const [kernelName, { of, ...saves }] of Object.entries(gradients)) {
-  // TF.js' own are there where tfjs-node-gpu has brought them.
-  if (tf.getGradient(kernelName) !== undefined) continue;
   tf.registerGradient({
     kernelName,
     ...saves,

@@ -173,6 +173,11 @@ test('a Parquet file that is cut off, none, or of other columns is named', async
   }
   const other = await failure(parquet(golden('hub.parquet'), pair));
   assert.match(other, /hub\.parquet:1: field answer: Invalid input: expected string, received undefined\.$/);
+  const late = hub.extend({ id: z.string().refine((id) => id !== 'row-0150', 'is not wanted') });
+  assert.match(
+    await failure(parquet(golden('hub.parquet'), late)),
+    /hub\.parquet:151: field id: is not wanted\.$/,
+  );
 });
 
 test('what Parquet holds and JSON does not is refused, with row and field', async () => {
