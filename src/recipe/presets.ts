@@ -57,8 +57,8 @@ const preference: Pick<PreferenceRecipe, 'search' | 'pairs' | 'dpo'> = {
     temperature: 0.7,
     pilotDialogues: 100,
     pilotPercentile: 85,
-    cohort: 32,
-    together: 32,
+    cohort: 16,
+    together: 16,
     cacheMegabytes: 256,
   },
   // With half of each task's pairs and a difference of 0.2, as in the paper, a small search leaves a few dozen.

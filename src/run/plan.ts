@@ -108,11 +108,11 @@ function preferencePhases(
   own: Own,
   from: number,
 ): PlannedPhase[] {
-  const pilotTasks = Math.min(count, pilotDialogues);
+  const pilotSamples = Math.ceil(pilotDialogues / count);
   const pilot = {
     ...own('generate', 'pilot'),
-    tasks: { from, count: pilotTasks },
-    samplesPerTask: Math.ceil(pilotDialogues / pilotTasks),
+    tasks: { from, count: Math.ceil(pilotDialogues / pilotSamples) },
+    samplesPerTask: pilotSamples,
     temperature,
     formats: false,
   };

@@ -232,7 +232,7 @@ test('iDPO searches with a pilot before, and trains on pairs from the policy tha
   const name = 'idpo-1';
   assert.equal(plan[1]!.phases, [
     {
-      ...{ kind: 'generate', name: `${name}/pilot`, iteration: 1, tasks: { from: 5, count: 30 } },
+      ...{ kind: 'generate', name: `${name}/pilot`, iteration: 1, tasks: { from: 5, count: 25 } },
       ...{ samplesPerTask: 4, temperature: 0.6, formats: false },
     },
     {

@@ -13,33 +13,13 @@ import {
 import type { Packing } from '../x86/index.ts';
 import { bytes, type Heap, layOut, Scratch, total } from './heap.ts';
 import type { HeapKit } from './heap-kit.ts';
-import {
-  attendPaged,
-  layerBytes,
-  type Paging,
-  pagingFor,
-  tokenRow,
-  tokenRowNumbers,
-} from './paged-attention.ts';
+import { layerBytes, type Paging, pagingFor, tokenRow, tokenRowNumbers } from './paged-attention.ts';
 import type { Vectors } from './vectors.ts';
 
 /** Blocks that are taken from the heap at once. */
 const slabBlocks = 32;
 /** Most logits that are computed at a time. */
 const maxLogits = 2 ** 22;
-
-/** A span, its first row among all tokens, and its blocks: their addresses and the int32 table of them. */
-interface PlacedSpan extends Span {
-  readonly row: number;
-  readonly table: number;
-}
-
-/** Neighbouring rows of one token each, and the address of their numbers (`tokenRow`). */
-interface TokenRun {
-  readonly row: number;
-  count: number;
-  readonly tokens: number;
-}
 
 /** A row of logits on the heap, which stays there. */
 class HeapLogits implements LogitsRow {
@@ -161,10 +141,7 @@ export class HeapDecoder implements BlockDecoder {
     this.#output = new Scratch(kit.heap);
     this.#rotation = new Scratch(kit.heap);
     this.#packed = kit.machineCode && new PackedWeights(kit.heap, kit.machineCode.packing);
-    this.#paging = {
-      ...pagingFor(kit.heap.backend.wasm.asm.memory, shape),
-      ...kit.machineCode?.pagingFor(shape),
-    };
+    this.#paging = kit.machineCode?.pagingFor(shape) ?? pagingFor(kit.heap.backend.wasm.asm.memory, shape);
     this.blockBytes = shape.layers * layerBytes(shape);
   }
 
@@ -197,26 +174,26 @@ export class HeapDecoder implements BlockDecoder {
       x: n * d,
       normed: n * Math.max(d, heads * dh),
       q: n * heads * dh,
-      packed: n * heads * dh,
       k: n * kv * dh,
       v: n * kv * dh,
       gate: n * f,
       up: n * f,
-      scores: Math.max(4, heads) * mostBlocks * blockTokens,
+      scores: heads * mostBlocks * blockTokens,
       tables: spans.reduce((sum, { blocks }) => sum + blocks.length, 0),
-      tokens: spans.length * tokenRowNumbers,
+      tokens: n * tokenRowNumbers,
     });
     const rotation = this.#rotationFor(Math.max(...spans.map(({ start, ids }) => start + ids.length)));
-    const placed = this.#place(spans, at.tables);
-    const runs = this.#runsOf(placed, at.tokens, rotation);
+    this.#placeTokens(spans, at, rotation);
     const address = (tensor: Tensor) => heap.addressOf(tensor);
 
     const embedding = address(this.#weights.embedding);
-    placed.forEach(({ ids, row }) => {
-      ids.forEach((id, i) => {
-        vectors.copy(embedding + bytes(id * d), at.x + bytes((row + i) * d), d);
-      });
-    });
+    let row = at.x;
+    for (const { ids } of spans) {
+      for (const id of ids) {
+        vectors.copy(embedding + bytes(id * d), row, d);
+        row += bytes(d);
+      }
+    }
     const linear = (from: number, weight: Tensor, to: number, width: number, inner: number) => {
       this.#linear(n, width, inner, from, weight, to);
     };
@@ -225,10 +202,7 @@ export class HeapDecoder implements BlockDecoder {
       linear(at.normed, layer.query, at.q, heads * dh, d);
       linear(at.normed, layer.key, at.k, kv * dh, d);
       linear(at.normed, layer.value, at.v, kv * dh, d);
-      for (const run of runs) {
-        if ('ids' in run) this.#attend(run, index, at, rotation);
-        else this.#attendTokens(run, index, at);
-      }
+      this.#paging.attendTokens(at.q, at.k, at.v, at.tokens, n, index * layerBytes(this.#shape), at.scores);
       linear(at.q, layer.output, at.normed, d, heads * dh);
       vectors.accumulate(at.normed, at.x, n * d);
       vectors.normRows(at.x, address(layer.postNorm), at.normed, n, d, eps);
@@ -276,71 +250,6 @@ export class HeapDecoder implements BlockDecoder {
     this.#rotationTime = 0;
   }
 
-  /** Attention of a run of single tokens in one layer: from their rows of q, k and v to those of q. */
-  #attendTokens(
-    { row, count, tokens }: TokenRun,
-    layer: number,
-    at: Readonly<Record<'q' | 'k' | 'v' | 'scores', number>>,
-  ): void {
-    const { heads, keyValueHeads: kv, headSize: dh } = this.#shape;
-    const [q, k, v] = [
-      at.q + bytes(row * heads * dh),
-      at.k + bytes(row * kv * dh),
-      at.v + bytes(row * kv * dh),
-    ];
-    this.#paging.attendTokens(q, k, v, tokens, count, layer * layerBytes(this.#shape), at.scores);
-  }
-
-  /** Attention of one span in one layer: from its rows of q, k and v to its rows of q, where the results go. */
-  #attend(
-    { ids, start, row, blocks, table }: PlacedSpan,
-    layer: number,
-    at: Readonly<Record<'q' | 'k' | 'v' | 'packed' | 'scores', number>>,
-    rotation: { readonly cos: number; readonly sin: number },
-  ): void {
-    const { vectors, strided } = this.#kit;
-    const { heads, keyValueHeads: kv, headSize: dh } = this.#shape;
-    const [half, group, t] = [dh / 2, heads / kv, ids.length];
-    const [cos, sin] = [rotation.cos + bytes(start * half), rotation.sin + bytes(start * half)];
-    const q = at.q + bytes(row * heads * dh);
-    const packed = at.packed + bytes(row * heads * dh);
-    const [wide, narrow, together] = [bytes(heads * dh), bytes(kv * dh), bytes(group * dh)];
-    // A key/value head's queries are brought together: [kv, t, group, dh]. Here and below no closures: they cost more
-    // than what they would do.
-    for (let head = 0; head < heads; head++) {
-      const to = packed + bytes((Math.floor(head / group) * t * group + (head % group)) * dh);
-      strided.rotateRows(q + bytes(head * dh), wide, cos, sin, to, together, half, t, 1, 1 / Math.sqrt(dh));
-    }
-    for (let head = 0; head < kv; head++) {
-      const keys = layer * layerBytes(this.#shape) + bytes(head * dh * blockTokens);
-      const values = keys + bytes(kv * dh * blockTokens);
-      const fresh = bytes((row * kv + head) * dh);
-      strided.rotateRows(at.k + fresh, narrow, cos, sin, at.k + fresh, narrow, half, t, 1, 1);
-      for (let i = 0; i < t; i++) {
-        const block = blocks[Math.floor((start + i) / blockTokens)]!;
-        const slot = (start + i) % blockTokens;
-        this.#paging.writeColumn(at.k + fresh + i * narrow, block + keys + bytes(slot), dh);
-        vectors.copy(at.v + fresh + i * narrow, block + values + bytes(slot * dh), dh);
-      }
-      const mine = bytes(head * t * group * dh);
-      attendPaged(this.#paging, dh, {
-        q: packed + mine,
-        out: packed + mine,
-        scratch: at.scores,
-        count: t * group,
-        group,
-        visible: start + 1,
-        table,
-        keys,
-        values,
-      });
-    }
-    for (let head = 0; head < heads; head++) {
-      const from = packed + bytes((Math.floor(head / group) * t * group + (head % group)) * dh);
-      strided.copyRows(from, together, q + bytes(head * dh), wide, dh, t);
-    }
-  }
-
   /** Address of the logits [rows + spare, vocab] after the given tokens. */
   #project(rows: readonly number[], spare = 0): number {
     const { vectors, heap } = this.#kit;
@@ -372,51 +281,35 @@ export class HeapDecoder implements BlockDecoder {
     return layOut(this.#work.reserve(total(sizes)), sizes);
   }
 
-  /** Writes the spans' tables from address `tables` on. */
-  #place(spans: readonly Span[], tables: number): PlacedSpan[] {
-    let [row, table] = [0, tables];
-    return spans.map((span) => {
-      const placed = { ...span, row, table };
-      this.#kit.heap.ints(table, span.blocks.length).set(span.blocks);
-      row += span.ids.length;
-      table += bytes(span.blocks.length);
-      return placed;
-    });
-  }
-
-  /** The spans, with those of one token each that stand beside each other as one; their rows go to address `tokens`. */
-  #runsOf(
-    spans: readonly PlacedSpan[],
-    tokens: number,
+  /** Writes the spans' tables of blocks, and for each of their tokens what `attendTokens` is told of it. */
+  #placeTokens(
+    spans: readonly Span[],
+    at: Readonly<Record<'tables' | 'tokens', number>>,
     rotation: { readonly cos: number; readonly sin: number },
-  ): (PlacedSpan | TokenRun)[] {
+  ): void {
     const half = this.#shape.headSize / 2;
-    const runs: (PlacedSpan | TokenRun)[] = [];
-    const numbers: number[] = [];
-    for (const span of spans) {
-      const { ids, start, blocks, table, row } = span;
-      if (ids.length > 1) {
-        runs.push(span);
-        continue;
+    const { heap } = this.#kit;
+    let [table, token] = [at.tables, at.tokens];
+    for (const { ids, start, blocks } of spans) {
+      heap.ints(table, blocks.length).set(blocks);
+      for (let position = start; position < start + ids.length; position++) {
+        const turned = bytes(position * half);
+        const last = Math.floor(position / blockTokens);
+        heap.ints(token, tokenRowNumbers).set(
+          tokenRow({
+            table,
+            blocks: last + 1,
+            visible: position + 1,
+            cos: rotation.cos + turned,
+            sin: rotation.sin + turned,
+            block: blocks[last]!,
+            slot: position % blockTokens,
+          }),
+        );
+        token += bytes(tokenRowNumbers);
       }
-      const before = runs.at(-1);
-      if (before !== undefined && 'count' in before) before.count++;
-      else runs.push({ row, count: 1, tokens: tokens + bytes(numbers.length) });
-      const turned = bytes(start * half);
-      numbers.push(
-        ...tokenRow({
-          table,
-          blocks: blocks.length,
-          visible: start + 1,
-          cos: rotation.cos + turned,
-          sin: rotation.sin + turned,
-          block: blocks[Math.floor(start / blockTokens)]!,
-          slot: start % blockTokens,
-        }),
-      );
+      table += bytes(blocks.length);
     }
-    this.#kit.heap.ints(tokens, numbers.length).set(numbers);
-    return runs;
   }
 
   /** Addresses of the cosines and sines for positions up to `time`. */

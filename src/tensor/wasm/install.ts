@@ -63,8 +63,10 @@ export function createHeapDecoder(
   if (kit.machineCode !== null) {
     const { heap, machineCode } = kit;
     try {
-      const twin = pagingFor(heap.backend.wasm.asm.memory, shape);
-      checkMachinePaging(heap, shape, machineCode.pagingFor(shape), twin);
+      const machine = machineCode.pagingFor(shape);
+      if (machine !== null) {
+        checkMachinePaging(heap, shape, machine, pagingFor(heap.backend.wasm.asm.memory, shape));
+      }
     } catch (error) {
       if (error instanceof OptimaError) throw error; // the heap is full
       warnOfMachineCode(error);

@@ -174,9 +174,10 @@ export const tokenRowNumbers = tokenRowFields.length;
 const queriesAtATime = (left: number): Queries => (left >= 4 ? 4 : left >= 2 ? 2 : 1);
 
 /**
- * Attention of rows of one token each, of different sequences, in one layer: rotates q [rows, heads · dh] and k
- * [rows, kv · dh], writes keys and values into the rows' blocks, and puts the result in the place of q. `layer` is where
- * in a block the layer begins, in bytes; `tokens` holds the rows' numbers, `scores` room for a row of scores of each head.
+ * Attention of rows of one token each in one layer, row by row, so that a row sees those before it of its own sequence:
+ * rotates q [rows, heads · dh] and k [rows, kv · dh], writes keys and values into the rows' blocks, and puts the result in
+ * the place of q. `layer` is where in a block the layer begins, in bytes; `tokens` holds the rows' numbers, `scores` room
+ * for a row of scores of each head. What a row gets does not depend on which others stand beside it.
  */
 function attendTokens(
   { heads, keyValueHeads, headSize: dh }: HeadShape,
@@ -275,10 +276,13 @@ const times = (local: number, factor: number): Code => multiplyIntegers(get(loca
 /** Whether heads of this size can be walked along. */
 export const fitsPaging = (dh: number): boolean => dh % 8 === 0;
 
-export type Paging = ReturnType<typeof assemblePaging>;
+/** What attention along blocks is made of, for heads of one shape. */
+export interface Paging {
+  readonly attendTokens: (...values: number[]) => void;
+}
 
-/** Compiles the functions for heads of one size, a multiple of 8, over TF.js' memory. */
-export function assemblePaging(memory: WasmMemory, shape: HeadShape) {
+/** Compiles it for heads of a size that is a multiple of 8, over TF.js' memory. */
+export function assemblePaging(memory: WasmMemory, shape: HeadShape): Paging {
   const dh = shape.headSize;
   const parts = {
     ...vectorModule,
@@ -293,7 +297,8 @@ export function assemblePaging(memory: WasmMemory, shape: HeadShape) {
   };
   const names = Object.keys(parts);
   const apply = (name: string, ...values: Code[]) => call(names.indexOf(name), ...values);
-  return assemble({ ...parts, attendTokens: attendTokens(shape, apply) }, memory);
+  const { attendTokens: attend } = assemble({ ...parts, attendTokens: attendTokens(shape, apply) }, memory);
+  return { attendTokens: attend };
 }
 
 /** What has been compiled, by memory and heads: the policies of a run have heads of one shape. */
@@ -308,47 +313,4 @@ export function pagingFor(memory: WasmMemory, shape: HeadShape): Paging {
   const paging = known.get(key) ?? assemblePaging(memory, shape);
   known.set(key, paging);
   return paging;
-}
-
-/** Queries of one key/value head of one sequence, and what they see. */
-export interface PagedQueries {
-  /** Addresses: queries [count, dh], scaled by 1/√dh; their results [count, dh]; scratch for 4 rows of scores. */
-  readonly q: number;
-  readonly out: number;
-  readonly scratch: number;
-  readonly count: number;
-  /** Queries of one token: they stand together and see the same. */
-  readonly group: number;
-  /** Tokens that the first query's token sees, itself included; each later token sees one more. */
-  readonly visible: number;
-  /** Address of the int32 table of the sequence's blocks; where in a block the head's keys and values begin, in bytes. */
-  readonly table: number;
-  readonly keys: number;
-  readonly values: number;
-}
-
-/** softmax(q·Kᵀ)·V, causal. What a query gets does not depend on which others stand beside it. */
-export function attendPaged(
-  paging: Paging,
-  dh: number,
-  { q, out, scratch, count, group, visible, table, keys, values }: PagedQueries,
-): void {
-  // The same functions as in `attendTokens`, so that a token gets the same, to the bit, either way.
-  const { fill, softmaxRows } = paging;
-  for (let first = 0, size: Queries; first < count; first += size) {
-    size = queriesAtATime(count - first);
-    const blocks = Math.ceil((visible + Math.floor((first + size - 1) / group)) / blockTokens);
-    const row = 4 * blocks * blockTokens;
-    paging[`score${size}`](q + 4 * first * dh, table, blocks, keys, scratch, row);
-    const seen = visible + Math.floor(first / group);
-    if (group === 1 || group >= count) {
-      softmaxRows(scratch, size, blocks * blockTokens, seen, group === 1 ? 1 : 0);
-    } else {
-      for (let i = 0; i < size; i++) {
-        softmaxRows(scratch + i * row, 1, blocks * blockTokens, visible + Math.floor((first + i) / group), 0);
-      }
-    }
-    fill(out + 4 * first * dh, 0, size * dh);
-    paging[`mix${size}`](scratch, row, table, blocks, values, out + 4 * first * dh);
-  }
 }

@@ -15,7 +15,6 @@ import {
 import type { Product } from '../wasm/product.ts';
 import type { Vectors } from '../wasm/vectors.ts';
 import type { MachineCode } from './index.ts';
-import type { MachinePaging } from './paged-attention.ts';
 
 /** What machine code is held against. */
 export interface Twins {
@@ -162,55 +161,35 @@ export function checkMachineCode(heap: Heap, code: MachineCode, twins: Twins): v
 }
 
 /** What was found good, so that it is tried once. */
-const approved = new WeakSet<Partial<MachinePaging>>();
+const approved = new WeakSet<Paging>();
 
-/** Throws where a function of paged attention for heads of this shape does not what its twin does, and says which. */
-export function checkMachinePaging(
-  heap: Heap,
-  shape: HeadShape,
-  machine: Partial<MachinePaging>,
-  twin: Paging,
-): void {
+/** Throws where paged attention for heads of this shape does not what its twin does. */
+export function checkMachinePaging(heap: Heap, shape: HeadShape, machine: Paging, twin: Paging): void {
   if (approved.has(machine)) return;
   const { heads, keyValueHeads: kv, headSize: dh } = shape;
-  const [blocks, row] = [2, bytes(2 * blockTokens)];
   // The layer does not begin where its block does.
   const [layer, block] = [bytes(8), 8 + layerBytes(shape) / bytes(1)];
   // Two tokens: one in the first block, one that sees that and some of the second.
   const tried = {
-    ...{ q: Math.max(2 * heads, 4) * dh, k: 2 * kv * dh, v: 2 * kv * dh, scores: 4 * blocks * blockTokens },
+    ...{ q: 2 * heads * dh, k: 2 * kv * dh, v: 2 * kv * dh },
     ...{ first: block, second: block, cos: dh, sin: dh },
   };
-  const others = { table: blocks, tokens: 2 * tokenRowNumbers, attended: heads * blocks * blockTokens };
+  const others = { table: 2, tokens: 2 * tokenRowNumbers, scores: heads * 2 * blockTokens };
   onTrial(heap, tried, others, (trial, at) => {
-    const { q, k, v, scores, first, second, cos, sin, table, tokens, attended } = at;
-    heap.ints(table, blocks).set([first, second]);
-    const seen = blockTokens + 5;
+    const { q, k, v, first, second, cos, sin, table, tokens, scores } = at;
+    heap.ints(table, 2).set([first, second]);
     heap
       .ints(tokens, 2 * tokenRowNumbers)
       .set([
         ...tokenRow({ table, blocks: 1, visible: 4, cos, sin, block: first, slot: 3 }),
-        ...tokenRow({ table, blocks, visible: seen, cos, sin, block: second, slot: 4 }),
+        ...tokenRow({ table, blocks: 2, visible: blockTokens + 5, cos, sin, block: second, slot: 4 }),
       ]);
-    const values = layer + layerBytes(shape) / 2;
-    const calls: Record<keyof MachinePaging, number[]> = {
-      score1: [q, table, blocks, layer, scores, row],
-      score2: [q, table, blocks, layer, scores, row],
-      score4: [q, table, blocks, layer, scores, row],
-      mix1: [scores, row, table, blocks, values, q],
-      mix2: [scores, row, table, blocks, values, q],
-      mix4: [scores, row, table, blocks, values, q],
-      softmaxRows: [scores, 4, blocks * blockTokens, seen, 1],
-      attendTokens: [q, k, v, tokens, 2, layer, attended],
-    };
-    for (const [name, run] of Object.entries(machine)) {
-      const args = calls[name as keyof MachinePaging];
-      trial.compare(
-        name,
-        () => run(...args),
-        () => twin[name as keyof MachinePaging](...args),
-      );
-    }
+    const args = [q, k, v, tokens, 2, layer, scores];
+    trial.compare(
+      'attendTokens',
+      () => machine.attendTokens(...args),
+      () => twin.attendTokens(...args),
+    );
   });
   approved.add(machine);
 }

@@ -1,11 +1,11 @@
 // The fused kernels' inner loops and the matrix products as machine code for x86-64 processors with AVX2, over TF.js' wasm
 // heap. WebAssembly has vectors of four lanes and no fused multiply-add: this has eight, and takes a third of the time.
 import type { Heap } from '../wasm/heap.ts';
-import type { HeadShape } from '../wasm/paged-attention.ts';
+import type { HeadShape, Paging } from '../wasm/paged-attention.ts';
 import type { Product } from '../wasm/product.ts';
 import type { Vectors } from '../wasm/vectors.ts';
 import { behind, findMachine, NoRoom, Program } from './executable.ts';
-import { assembleMachinePaging, fitsMachineCode, type MachinePaging } from './paged-attention.ts';
+import { assembleMachinePaging, fitsMachineCode } from './paged-attention.ts';
 import { MachineProducts, type Packing, placeProducts } from './product.ts';
 import { placeVectors } from './vectors.ts';
 
@@ -16,8 +16,8 @@ export interface MachineCode {
   readonly vectors: Partial<Vectors>;
   readonly product: Product;
   readonly packing: Packing;
-  /** The functions of paged attention for heads of one shape; none where they do not fit. */
-  readonly pagingFor: (shape: HeadShape) => Partial<MachinePaging>;
+  /** Paged attention for heads of one shape; null where they do not fit. */
+  readonly pagingFor: (shape: HeadShape) => Paging | null;
   /** sum += x, of arrays outside the heap and of the same size. */
   readonly addTo: (sum: Float32Array, x: Float32Array) => void;
   /** Σ x² of an array outside the heap. */
@@ -55,13 +55,13 @@ function assemble(heap: Heap): MachineCode | string {
   });
   const [add, multiply] = [program.callable(accumulate), program.callable(dot)];
   const addressOf = (numbers: Float32Array) => program.addressOf(numbers);
-  const paging = new Map<string, Partial<MachinePaging>>();
-  const pagingOf = (shape: HeadShape): Partial<MachinePaging> => {
+  const paging = new Map<string, Paging | null>();
+  const pagingOf = (shape: HeadShape): Paging | null => {
     try {
       return assembleMachinePaging(new Program(machine.system), shape, placed.softmaxRows, base);
     } catch (error) {
       // So many heads share keys and values that their code is too long: WebAssembly does it.
-      if (error instanceof NoRoom) return {};
+      if (error instanceof NoRoom) return null;
       throw error;
     }
   };
@@ -69,9 +69,8 @@ function assemble(heap: Heap): MachineCode | string {
     pagingFor: (shape) => {
       const { heads, keyValueHeads, headSize } = shape;
       const key = [heads, keyValueHeads, headSize].join();
-      const known = paging.get(key) ?? (fitsMachineCode(headSize) ? pagingOf(shape) : {});
-      paging.set(key, known);
-      return known;
+      if (!paging.has(key)) paging.set(key, fitsMachineCode(headSize) ? pagingOf(shape) : null);
+      return paging.get(key)!;
     },
     addTo: (sum, x) => void add(addressOf(x), addressOf(sum), Math.min(sum.length, x.length)),
     sumOfSquares: (x) => {

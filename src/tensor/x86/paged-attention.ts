@@ -24,6 +24,7 @@ import {
   moveUnsigned,
   multiply,
   multiplyAdd,
+  prefetch,
   procedure,
   type Register,
   r8,
@@ -36,6 +37,7 @@ import {
   r15,
   range,
   rax,
+  rbx,
   rcx,
   rdi,
   rdx,
@@ -46,12 +48,15 @@ import {
   store,
   storeNumber,
   subtract,
+  subtractFrom,
   times,
 } from './assembler.ts';
-import type { MachineFunction, Placed, Program } from './executable.ts';
+import type { Placed, Program } from './executable.ts';
 
 /** Bytes of a vector register, and of a row of keys in a block. */
 const [vector, keyRow] = [32, 4 * blockTokens];
+/** Bytes that memory gives at a time. */
+const line = 64;
 /** Registers of tokens' scores. */
 const tokenParts = keyRow / vector;
 /** Coordinates that a turn of the score loop takes. */
@@ -61,8 +66,12 @@ const unrolled = 8;
 export const fitsMachineCode = (headSize: number): boolean => headSize % 16 === 0;
 
 // What the pieces below work with: queries or their results, keys or values, scores, the distance between the scores of two
-// queries; where the table goes on, and how many blocks are left.
-const [queries, source, scores, rowScores, table, blocks] = [rsi, rcx, rdi, r9, r10, r11];
+// queries; where the table goes on, how many blocks are left, and the distance from a block to the one behind it.
+const [queries, source, scores, rowScores, table, blocks, ahead] = [rsi, rcx, rdi, r9, r10, r11, rbx];
+
+/** Lines of the next block come while this one is worked with: contexts of many rows do not stay near. */
+const prefetchAhead = (offset: number, length: number): Code =>
+  range(Math.ceil(length / line)).flatMap((i) => prefetch(indexed(source, ahead, 1, offset + line * i)));
 
 /**
  * Scores of a block's tokens for up to 4 queries, which lie one behind the other, each with the keys of one of the heads
@@ -71,21 +80,29 @@ const [queries, source, scores, rowScores, table, blocks] = [rsi, rcx, rdi, r9, 
 function scoreChunk(heads: readonly number[], dh: number): Code {
   const sum = (i: number, part: number) => tokenParts * i + part;
   const spread = (i: number) => 8 + i;
+  const keys = (part: number) => 12 + part;
   const parts = range(tokenParts);
+  const column = (d: number): Code =>
+    heads.flatMap((head, i) => [
+      // Keys that several queries meet are loaded once.
+      ...(head === heads[i - 1]
+        ? []
+        : [
+            ...prefetchAhead(keyRow * (head * dh + d), keyRow),
+            ...parts.flatMap((part) =>
+              load(keys(part), at(source, keyRow * (head * dh + d) + vector * part)),
+            ),
+          ]),
+      ...broadcast(spread(i), at(queries, 4 * (i * dh + d))),
+      ...parts.flatMap((part) => multiplyAdd(sum(i, part), spread(i), keys(part))),
+    ]);
   return [
     ...heads.flatMap((_, i) => parts.flatMap((part) => clear(sum(i, part)))),
     ...moveNumber(rax, dh),
     ...countDown(
       rax,
       unrolled,
-      range(unrolled).flatMap((d) =>
-        heads.flatMap((head, i) => [
-          ...broadcast(spread(i), at(queries, 4 * (i * dh + d))),
-          ...parts.flatMap((part) =>
-            multiplyAdd(sum(i, part), spread(i), at(source, keyRow * (head * dh + d) + vector * part)),
-          ),
-        ]),
-      ),
+      range(unrolled).flatMap(column),
       addNumber(queries, 4 * unrolled),
       addNumber(source, keyRow * unrolled),
     ),
@@ -111,19 +128,35 @@ function mixChunk(heads: readonly number[], dh: number): Code {
   const spread = (i: number) => 8 + i;
   const weight = (i: number, token: number): Memory =>
     i === 0 ? at(scores, 4 * token) : indexed(scores, rowScores, 1, 4 * token);
+  const partsFrom = (first: number) => range(Math.min(width, (4 * dh) / vector - first));
   const each = (first: number, body: (register: Register, offset: number, i: number) => Code): Code =>
     heads.flatMap((_, i) =>
-      range(Math.min(width, (4 * dh) / vector - first)).flatMap((part) =>
-        body(sum(i, part), vector * (first + part), i),
-      ),
+      partsFrom(first).flatMap((part) => body(sum(i, part), vector * (first + part), i)),
     );
+  const valuesAt = (head: number, token: number, offset: number) =>
+    at(source, 4 * dh * (head * blockTokens + token) + offset);
+  /** Values that two queries meet are loaded once; there is no room for more of them. */
+  const shared = heads.length === 2 && heads[0] === heads[1];
+  const values = (offset: number, first: number) => 10 + offset / vector - first;
   return [
     ...range(Math.ceil((4 * dh) / vector / width)).flatMap((turn) => [
       ...each(turn * width, (register, offset, i) => load(register, at(queries, 4 * dh * i + offset))),
       ...range(blockTokens).flatMap((token) => [
+        ...(turn === 0 ? [...new Set(heads)] : []).flatMap((head) =>
+          prefetchAhead(4 * dh * (head * blockTokens + token), 4 * dh),
+        ),
         ...heads.flatMap((_, i) => broadcast(spread(i), weight(i, token))),
+        ...(shared
+          ? partsFrom(turn * width).flatMap((part) =>
+              load(10 + part, valuesAt(heads[0]!, token, vector * (turn * width + part))),
+            )
+          : []),
         ...each(turn * width, (register, offset, i) =>
-          multiplyAdd(register, spread(i), at(source, 4 * dh * (heads[i]! * blockTokens + token) + offset)),
+          multiplyAdd(
+            register,
+            spread(i),
+            shared ? values(offset, turn * width) : valuesAt(heads[i]!, token, offset),
+          ),
         ),
       ]),
       ...each(turn * width, (register, offset, i) => store(at(queries, 4 * dh * i + offset), register)),
@@ -134,42 +167,28 @@ function mixChunk(heads: readonly number[], dh: number): Code {
 }
 
 /** Register = the block that the table names next, `offset` bytes into it; `base` and `offset` lie in memory. */
-const nextBlock = (register: Register, base: Memory, offset: Memory): Code => [
+const blockAt = (register: Register, base: Memory, offset: Memory): Code => [
   ...moveUnsigned(register, at(table)),
   ...addTo(register, base),
   ...addTo(register, offset),
+];
+
+/** As `blockAt`, and the table goes on. */
+const nextBlock = (register: Register, base: Memory, offset: Memory): Code => [
+  ...blockAt(register, base, offset),
   ...addNumber(table, 4),
 ];
 
-/**
- * span(queries or results, table, scores, blocks, offset, rowScores, base): what `chunks` do with each block of a head that is
- * `offset` bytes into it.
- */
-function spanFunction(chunks: Code): Code {
-  const [base, offset, firstQuery, firstScore] = [slot(0), slot(1), slot(2), slot(3)];
-  return procedure(
-    4,
-    [...keep(firstQuery, rdi), ...move(table, rsi), ...move(scores, rdx), ...move(blocks, rcx)],
-    [...keep(offset, r8), ...move(rax, stackArgument(0)), ...keep(base, rax)],
-    countDown(
-      blocks,
-      1,
-      [...move(queries, firstQuery), ...keep(firstScore, scores), ...nextBlock(source, base, offset)],
-      chunks,
-      [...move(scores, firstScore), ...addNumber(scores, keyRow)],
-    ),
-  );
-}
-
-/** Heads of one row that walk along the blocks together: key/value heads by number, one for each query. */
+/** Queries of one row that walk along the blocks together, by the key/value heads that they meet: 4 where they fit. */
 function unitOf({ heads, keyValueHeads }: HeadShape): {
   readonly queries: number[];
   readonly sources: number;
 } {
   const group = heads / keyValueHeads;
-  if (group > 1) return { queries: Array<number>(group).fill(0), sources: 1 };
-  const together = heads % 4 === 0 ? 4 : heads % 2 === 0 ? 2 : 1;
-  return { queries: range(together), sources: together };
+  const sources = [4, 2, 1].find(
+    (count) => keyValueHeads % count === 0 && (count === 1 || count * group <= 4),
+  )!;
+  return { queries: range(sources * group).map((query) => Math.floor(query / group)), sources };
 }
 
 /** attendTokens(q, k, v, tokens, scores, rows, layer, base): see ../wasm/paged-attention.ts. */
@@ -222,6 +241,8 @@ function attendTokens(program: Program, shape: HeadShape, softmax: number): Code
         blocks,
         1,
         [...move(queries, q), ...move(scores, r8), ...nextBlock(source, base, offset)],
+        // Behind the last block lies the table of the next row, or what is no block: a hint does no harm.
+        [...blockAt(ahead, base, offset), ...subtractFrom(ahead, source)],
         moveNumber(rdx, heads / unit.queries.length),
         countDown(
           rdx,
@@ -284,14 +305,8 @@ function attendTokens(program: Program, shape: HeadShape, softmax: number): Code
   );
 }
 
-/** What of paged attention runs in machine code. */
-export type MachinePaging = Pick<
-  Paging,
-  'score1' | 'score2' | 'score4' | 'mix1' | 'mix2' | 'mix4' | 'softmaxRows' | 'attendTokens'
->;
-
 /**
- * The functions for heads of a size that `fitsMachineCode` takes, over the heap that begins at `base()`; seals the program.
+ * The function for heads of a size that `fitsMachineCode` takes, over the heap that begins at `base()`; seals the program.
  * `softmaxRows` is that of the vector functions.
  */
 export function assembleMachinePaging(
@@ -299,56 +314,19 @@ export function assembleMachinePaging(
   shape: HeadShape,
   softmaxRows: Placed,
   base: () => number,
-): MachinePaging {
-  const span = (count: number, chunk: (heads: readonly number[], dh: number) => Code, together: number) => {
-    const queries = Array<number>(count).fill(0);
-    return program.place(
-      spanFunction([...pieces(queries, together)].flatMap((part) => chunk(part, shape.headSize))),
-    );
-  };
-  const counts = [1, 2, 4] as const;
-  const score = counts.map((count) => span(count, scoreChunk, 4));
-  const mix = counts.map((count) => span(count, mixChunk, mixedTogether(shape.headSize)));
-  const tokens = program.place(attendTokens(program, shape, softmaxRows.address));
+): Paging {
+  const address = program.place(attendTokens(program, shape, softmaxRows.address));
   program.seal();
-  const callable = (address: number, pointers: number, whole: number): MachineFunction =>
-    program.callable({
-      address,
-      pointers,
-      parameters: Array<'int64_t'>(whole).fill('int64_t'),
-      result: 'void',
-    });
-  const [attend, normalize] = [callable(tokens, 5, 3), program.callable(softmaxRows)];
-  const scoreOf = (address: number): MachineFunction => {
-    const run = callable(address, 3, 4);
-    return (q, table, blocks, offset, scores, rowScores) => {
-      const start = base();
-      return run(start + q!, start + table!, start + scores!, blocks!, offset!, rowScores!, start);
-    };
-  };
-  const mixOf = (address: number): MachineFunction => {
-    const run = callable(address, 3, 4);
-    return (weights, rowWeights, table, blocks, offset, out) => {
-      const start = base();
-      return run(start + out!, start + table!, start + weights!, blocks!, offset!, rowWeights!, start);
-    };
-  };
+  const attend = program.callable({
+    address,
+    pointers: 5,
+    parameters: ['int64_t', 'int64_t', 'int64_t'],
+    result: 'void',
+  });
   return {
-    ...{ score1: scoreOf(score[0]!), score2: scoreOf(score[1]!), score4: scoreOf(score[2]!) },
-    ...{ mix1: mixOf(mix[0]!), mix2: mixOf(mix[1]!), mix4: mixOf(mix[2]!) },
-    softmaxRows: (x, rows, columns, seen, step) => normalize(base() + x!, rows!, columns!, seen!, step!),
     attendTokens: (q, k, v, tokens, rows, layer, scores) => {
       const start = base();
-      return attend(
-        start + q!,
-        start + k!,
-        start + v!,
-        start + tokens!,
-        start + scores!,
-        rows!,
-        layer!,
-        start,
-      );
+      attend(start + q!, start + k!, start + v!, start + tokens!, start + scores!, rows!, layer!, start);
     },
   };
 }

@@ -14,7 +14,6 @@ import {
 import { assemblePaging, type HeadShape } from '../../../src/tensor/wasm/paged-attention.ts';
 import { checkMachineCode, checkMachinePaging } from '../../../src/tensor/x86/check.ts';
 import type { MachineCode } from '../../../src/tensor/x86/index.ts';
-import type { MachinePaging } from '../../../src/tensor/x86/paged-attention.ts';
 import { machineCode as found } from '../compare.ts';
 
 const heap = wasmHeap();
@@ -22,10 +21,7 @@ const loops = wasmLoops(heap);
 const shape = { heads: 4, keyValueHeads: 2, headSize: 16 };
 const twin = assemblePaging(heap.backend.wasm.asm.memory, shape);
 
-const pagingNames = [
-  ...(['score1', 'score2', 'score4', 'mix1', 'mix2', 'mix4', 'softmaxRows', 'attendTokens'] as const),
-];
-const paging = Object.fromEntries(pagingNames.map((name) => [name, twin[name]])) as unknown as MachinePaging;
+const paging = { attendTokens: twin.attendTokens };
 
 /** As good as WebAssembly. */
 const good: MachineCode = {
@@ -124,35 +120,25 @@ test('wrong sums of arrays are found', () => {
   assert.throws(() => check({ sumOfSquares: (x) => good.sumOfSquares(x) + 1e-3 }), /^sumOfSquares gives/);
 });
 
-test('each wrong function of paged attention is found', () => {
-  const written = { score: 4, mix: 5, softmaxRows: 0, attendTokens: 0 };
-  for (const name of pagingNames) {
-    const which = written[name.replace(/\d$/, '') as keyof typeof written];
-    assert.throws(
-      () => checkMachinePaging(heap, shape, { ...paging, [name]: spoilt(paging[name], which) }, twin),
-      new RegExp(`^${name} gives`),
-    );
+test('wrong paged attention is found: in its results, keys and values', () => {
+  for (const at of [0, 1, 'block'] as const) {
+    const attendTokens = (...args: number[]) => {
+      twin.attendTokens(...args);
+      const where = at === 'block' ? heap.ints(args[3]!, 6)[5]! : args[at]!;
+      heap.floats(where, 1)[0]! += 1e-3;
+    };
+    assert.throws(() => checkMachinePaging(heap, shape, { attendTokens }, twin), /^attendTokens gives/);
   }
-  // Keys and values are written too.
-  const attendTokens: typeof paging.attendTokens = (...args) => {
-    const out = paging.attendTokens(...args);
-    const block = heap.ints(args[3]!, 6)[5]!;
-    heap.floats(block, 1)[0]! += 1e-3;
-    return out;
-  };
-  assert.throws(
-    () => checkMachinePaging(heap, shape, { ...paging, attendTokens }, twin),
-    /^attendTokens gives/,
-  );
 });
 
 test('what has passed is not tried again', () => {
   let calls = 0;
-  const softmaxRows = (...args: number[]) => {
-    calls++;
-    return paging.softmaxRows(...args);
+  const counted = {
+    attendTokens: (...args: number[]) => {
+      calls++;
+      twin.attendTokens(...args);
+    },
   };
-  const counted = { ...paging, softmaxRows };
   for (let i = 0; i < 3; i++) checkMachinePaging(heap, shape, counted, twin);
   assert.is(calls, 1);
 });
@@ -168,7 +154,10 @@ test('a decoder whose attention would be wrong makes all go back to WebAssembly,
   const a = tf.tensor2d([1, 2, 3, 4], [2, 2]);
   const product = () => tf.tidy(() => [...tf.matMul(a, a).dataSync()]);
   for (const [wrong, reason] of [
-    [() => ({ ...paging, mix2: spoilt(paging.mix2, 5) }), 'mix2 gives \\S+ where WebAssembly gives \\S+'],
+    [
+      () => ({ attendTokens: spoilt(paging.attendTokens) }),
+      'attendTokens gives \\S+ where WebAssembly gives \\S+',
+    ],
     [
       () => {
         throw new Error('no memory is left for it');
@@ -238,7 +227,7 @@ machineTest(
       { heads: 8, keyValueHeads: 1, headSize: 64 },
     ]) {
       const machine = code.pagingFor(heads);
-      assert.equal(Object.keys(machine).sort(), [...pagingNames].sort());
+      assert.ok(machine !== null);
       checkMachinePaging(heap, heads, machine, assemblePaging(heap.backend.wasm.asm.memory, heads));
     }
   },

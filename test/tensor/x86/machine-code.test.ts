@@ -168,7 +168,7 @@ for (const shape of [
   const { heads, keyValueHeads, headSize } = shape;
   test(`attention along blocks is WebAssembly's for ${heads} heads of ${headSize} over ${keyValueHeads}`, () => {
     const plain = assemblePaging(memory, shape);
-    const machine = code.pagingFor(shape);
+    const machine = code.pagingFor(shape)!;
     const numbers = layerBytes(shape) / 4;
     const rows = 3;
     const blocks = Array.from({ length: 5 }, () => place(2 * numbers));
@@ -197,46 +197,21 @@ for (const shape of [
       regions.forEach(([at, count], i) => {
         heap.floats(at, count).set(before[i]!);
       });
-      attendTokens!(q, k, v, tokens, rows, layerBytes(shape), scores);
+      attendTokens(q, k, v, tokens, rows, layerBytes(shape), scores);
       return regions.map(([at, count]) => heap.floats(at, count).slice());
     });
     outcomes[0]!.forEach((expected, i) => {
       assertClose(outcomes[1]![i]!, expected, `region ${i}`);
     });
-    // What is written into the blocks is the same to the bit, and so are a span's queries, one or four at a time.
+    // What is written into the blocks is the same to the bit.
     outcomes[0]!.slice(1).forEach((expected, i) => {
       assert.equal(outcomes[1]![i + 1], expected);
     });
-    const four = place(4 * headSize);
-    const rowScores = 4 * 16 * blocks.length;
-    const [together, some] = [place(rowScores), place(rowScores / 2)];
-    const [mixed, mixedAlone] = [place(4 * headSize), place(2 * headSize)];
-    const values = 4 * keyValueHeads * headSize * 16;
-    plain.score4(four, table, blocks.length, 0, together, rowScores);
-    const expectedScores = heap.floats(together, rowScores).slice();
-    machine.score4!(four, table, blocks.length, 0, together, rowScores);
-    assertClose(heap.floats(together, rowScores), expectedScores, 'scores');
-    const mix = (functions: typeof machine, count: 1 | 2 | 4, scores: number, out: number) => {
-      heap.floats(out, count * headSize).fill(0);
-      functions[`mix${count}`]!(scores, rowScores, table, blocks.length, values, out);
-      return [...heap.floats(out, count * headSize)];
-    };
-    const mixedTogether = mix(machine, 4, together, mixed);
-    assertClose(mixedTogether, mix(plain, 4, together, mixed), 'mixed');
-    for (const count of [1, 2] as const) {
-      for (let i = 0; i < 4; i += count) {
-        const ours = heap.floats(together + i * rowScores, (count * rowScores) / 4).slice();
-        machine[`score${count}`]!(four + 4 * i * headSize, table, blocks.length, 0, some, rowScores);
-        assert.equal(heap.floats(some, (count * rowScores) / 4).slice(), ours);
-        const expected = mixedTogether.slice(i * headSize, (i + count) * headSize);
-        assert.equal(mix(machine, count, some, mixedAlone), expected);
-      }
-    }
   });
 }
 
 test('heads whose code has no room are left to WebAssembly', () => {
-  assert.equal(code.pagingFor({ heads: 96, keyValueHeads: 1, headSize: 256 }), {});
+  assert.is(code.pagingFor({ heads: 96, keyValueHeads: 1, headSize: 256 }), null);
 });
 
 test('arrays outside the heap are added and measured, in shared memory too', () => {
