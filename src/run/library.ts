@@ -231,16 +231,18 @@ export async function train(options: TrainOptions): Promise<Training> {
     import('./train.ts'),
   ]);
   const base = await loadPolicy(baseFolder);
-  const run = createRun({
-    folder: options.folder,
-    command: [],
-    loaded,
-    tasks,
-    preset,
-    recipe,
-    engine: engine.name,
-    base: { folder: path.resolve(baseFolder), hash: base.hash },
-  });
+  const run = beginWith(base, () =>
+    createRun({
+      folder: options.folder,
+      command: [],
+      loaded,
+      tasks,
+      preset,
+      recipe,
+      engine: engine.name,
+      base: { folder: path.resolve(baseFolder), hash: base.hash },
+    }),
+  );
   try {
     const workers = await startHost(base);
     try {
@@ -258,6 +260,16 @@ export async function train(options: TrainOptions): Promise<Training> {
     }
   } finally {
     run.close();
+  }
+}
+
+/** What a run begins with is freed where it does not begin; `trainTeam` frees it otherwise. */
+function beginWith<Result>(policy: TrainablePolicy, begin: () => Result): Result {
+  try {
+    return begin();
+  } catch (error) {
+    policy.dispose();
+    throw error;
   }
 }
 
