@@ -4,20 +4,17 @@
 import fs from 'node:fs';
 import os from 'node:os';
 import path from 'node:path';
+import { systemClock } from '../src/domain/clock.ts';
 import { silent } from '../src/domain/progress.ts';
-import {
-  loadPolicy,
-  loadScenario,
-  type Recipe,
-  RunFolder,
-  readManifest,
-  startEngine,
-  systemClock,
-  trainTeam,
-} from '../src/run/index.ts';
+import { loadPolicy } from '../src/models/llama/index.ts';
+import type { Recipe } from '../src/recipe/schema.ts';
 import { preferenceOf } from '../src/run/pairing.ts';
+import { trainTeam } from '../src/run/train.ts';
+import { loadScenario } from '../src/scenario/load.ts';
 import { emptyLog } from '../src/store/event-log.ts';
-import { writeManifest } from '../src/store/manifest.ts';
+import { readManifest, writeManifest } from '../src/store/manifest.ts';
+import { RunFolder } from '../src/store/run-folder.ts';
+import { startEngine } from '../src/tensor/index.ts';
 import { Workers } from '../src/workers/index.ts';
 import { countArgument, rounded } from './shared.ts';
 

@@ -1,6 +1,4 @@
 #!/usr/bin/env node
-// The launcher: lets Node read TypeScript, then hands over to src/cli/main.ts.
-import { register } from 'tsx/esm/api';
-
-register();
-await import('../src/cli/main.ts');
+// The launcher: hands over to src/cli/main.ts, or what it was compiled to. package.json says which is there.
+if (import.meta.resolve('#cli').endsWith('.ts')) (await import('tsx/esm/api')).register();
+await import('#cli');

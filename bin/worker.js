@@ -1,5 +1,3 @@
-// The launcher of a worker thread: lets Node read TypeScript, then hands over to src/workers/entry.ts.
-import { register } from 'tsx/esm/api';
-
-register();
-await import('../src/workers/entry.ts');
+// The launcher of a worker thread: hands over to src/workers/entry.ts, or what it was compiled to.
+if (import.meta.resolve('#worker').endsWith('.ts')) (await import('tsx/esm/api')).register();
+await import('#worker');

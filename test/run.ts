@@ -19,6 +19,7 @@ const slowestFirst = [
   'test/run/phases.',
   'test/cli/',
   'test/warmup/warmup.',
+  'test/package/',
   'test/training/sft/llama.',
   'test/workers/',
   'test/runner.',

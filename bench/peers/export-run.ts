@@ -3,19 +3,17 @@
 // the recipe's size, grouped by tree as a training deals them (the last, smaller batch is left out).
 // node --import tsx bench/peers/export-run.ts <run folder>
 import { chunk } from '../../src/domain/chunk.ts';
+import { systemClock } from '../../src/domain/clock.ts';
 import { createRng } from '../../src/domain/rng.ts';
-import {
-  loadPolicy,
-  loadScenario,
-  type Recipe,
-  RunFolder,
-  startEngine,
-  systemClock,
-} from '../../src/run/index.ts';
+import { loadPolicy } from '../../src/models/llama/index.ts';
+import type { Recipe } from '../../src/recipe/schema.ts';
 import { preferenceExample, preferenceOf } from '../../src/run/pairing.ts';
 import { planRun } from '../../src/run/plan.ts';
+import { loadScenario } from '../../src/scenario/load.ts';
 import { loadTasks } from '../../src/scenario/tasks.ts';
 import { messageCap } from '../../src/scenario/types.ts';
+import { RunFolder } from '../../src/store/run-folder.ts';
+import { startEngine } from '../../src/tensor/index.ts';
 import { groupedBatches } from '../../src/training/batches.ts';
 
 const [folder] = process.argv.slice(2);

@@ -1,11 +1,8 @@
 // `optima train <scenario>`: generate → rank → select → train, from the base to a team that talks less.
-import fs from 'node:fs';
-import path from 'node:path';
 import { type Command, Option } from 'commander';
 import { systemClock } from '../domain/clock.ts';
 import { messageOf, OptimaError } from '../domain/errors.ts';
-import { hash16 } from '../domain/hash.ts';
-import { createRunId, type TeamPolicy } from '../domain/ids.ts';
+import type { TeamPolicy } from '../domain/ids.ts';
 import type { LlamaPolicy } from '../models/llama/index.ts';
 import { defaultPreset, defaultRecipe, presetRecipe, recipeNamed } from '../recipe/presets.ts';
 import {
@@ -16,15 +13,17 @@ import {
   recipeNames,
   recipeSchema,
 } from '../recipe/schema.ts';
+import { createRun, hashFile, packageVersion } from '../run/create-run.ts';
+import type { Engines } from '../run/engines.ts';
 import { machineIteration, machinePolicy } from '../run/figures.ts';
 import { planIterations, planRun } from '../run/plan.ts';
 import { hashTasks } from '../run/tasks.ts';
 import { type LoadedScenario, loadScenario, pathOf } from '../scenario/load.ts';
-import { formatVersion, type Manifest, readManifest } from '../store/manifest.ts';
+import { type Manifest, readManifest } from '../store/manifest.ts';
 import { RunFolder } from '../store/run-folder.ts';
 import type { PolicyHost } from '../workers/index.ts';
 import { interruptible } from './interrupt.ts';
-import { type Engines, openEngines, openPolicy } from './model.ts';
+import { openEngines, openPolicy } from './model.ts';
 import {
   type Backend,
   backendOption,
@@ -32,7 +31,6 @@ import {
   jsonOption,
   modelOption,
   oneOf,
-  packageFolder,
   seedOption,
   workersOption,
 } from './options.ts';
@@ -112,21 +110,16 @@ export async function startRun(
   const tasks = await hashTasks(loaded.scenario, recipe);
   const { engine, startHost } = await openEngines(options, output);
   const { policy: base, folder } = await openPolicy(options);
-  const id = createRunId(loaded.scenario.name.replace(':', '-'), recipe.recipe, recipe.seed);
-  const manifest: Omit<Manifest, 'log'> = {
-    format: formatVersion,
-    version: packageVersion(),
-    node: process.version,
-    run: id,
-    command: [...command],
-    scenario: { name: loaded.scenario.name, file: loaded.file, hash: hashFile(loaded.file), tasks },
+  const run = createRun({
+    folder: options.out,
+    command,
+    loaded,
+    tasks,
     preset,
     recipe,
     engine: engine.name,
     base: { folder, hash: base.hash },
-    seconds: 0,
-  };
-  const run = RunFolder.create(options.out ?? path.join('runs', id), manifest, systemClock);
+  });
   await carryOut({ loaded, recipe, base, run, startHost, began }, output, signal);
 }
 
@@ -266,14 +259,6 @@ function sayPolicy(policy: TeamPolicy, run: RunFolder, output: Output): void {
   const [first, ...others] = new Set(folders.values());
   const lines = [...folders].map(([role, folder]) => `policy of ${role}: ${folder}`);
   output.say(`\n${others.length === 0 ? `policy: ${first}` : lines.join('\n')}`);
-}
-
-function hashFile(file: string): string {
-  return hash16(fs.readFileSync(file));
-}
-
-function packageVersion(): string {
-  return JSON.parse(fs.readFileSync(path.join(packageFolder, 'package.json'), 'utf8')).version;
 }
 
 function keyList(): string {

@@ -1,19 +1,33 @@
-// Runs from code: the library behind the command line. A run needs a started engine (src/tensor), a scenario,
-// a recipe, a base policy and a folder.
-
-export { systemClock } from '../domain/clock.ts';
-export { OptimaError } from '../domain/errors.ts';
-export { type Progress, silent } from '../domain/progress.ts';
-export { loadPolicy } from '../models/llama/index.ts';
-export { presetNames, presetRecipe, recipeNamed } from '../recipe/presets.ts';
-export { applySettings, type Recipe, type RecipeName, recipeKeys, recipeNames } from '../recipe/schema.ts';
-export { type Evaluation, type EvaluationPlan, evaluateTeam } from '../rollouts/evaluate.ts';
-export { loadScenario } from '../scenario/load.ts';
-export { EventLog } from '../store/event-log.ts';
-export { formatVersion, type Manifest, readManifest } from '../store/manifest.ts';
-export { RunFolder } from '../store/run-folder.ts';
-export { startEngine } from '../tensor/index.ts';
-export type { IterationFigures } from './figures.ts';
-export { type RankedTrajectory, rankTrajectories } from './ranking.ts';
-export { type Selection, selectTrajectories } from './selection.ts';
-export { type TrainingResult, type TrainingRun, trainTeam } from './train.ts';
+// Runs from code: `import { holdDialogue, train, … } from 'optima-actors/run'` (docs/library.md).
+// A project whose own `types` leave out Node's needs them for the declarations.
+/// <reference types="node" preserve="true" />
+export type { RunEvent } from '../domain/events.ts';
+export type { PolicyHash } from '../domain/ids.ts';
+export type { TeamMetrics } from '../domain/metrics.ts';
+export type {
+  ChatMessage,
+  Generation,
+  GenerationRequest,
+  GenerativeModel,
+  LanguageModel,
+  TrainablePolicy,
+} from '../domain/model.ts';
+export type { Progress } from '../domain/progress.ts';
+export type { Trajectory, Turn, Verdict } from '../domain/transcript.ts';
+export { type ScriptedModelOptions, scriptedModel } from '../models/scripted/index.ts';
+export type { Evaluation } from '../rollouts/evaluate.ts';
+export { type LoadedScenario, loadScenario } from '../scenario/load.ts';
+export { type LoggedEvent, readEvents } from '../store/read-events.ts';
+export {
+  type ComputeOptions,
+  type DialogueOptions,
+  type EvaluateOptions,
+  evaluate,
+  holdDialogue,
+  openModel,
+  type ScenarioChoice,
+  type Team,
+  type Training,
+  type TrainOptions,
+  train,
+} from './library.ts';

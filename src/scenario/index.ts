@@ -1,9 +1,10 @@
 // What a scenario file imports: `import { defineScenario, … } from 'optima-actors'`.
-export type { Rng } from '../domain/rng.ts';
+export { OptimaError } from '../domain/errors.ts';
+export { createRng, type Rng } from '../domain/rng.ts';
 export { hashes, option, tagged } from './answer.ts';
 export { defineScenario } from './define.ts';
 export { compactFormats } from './formats.ts';
 export { answerF1, exactMatch, exactNumber, exactOption, f1, normalizeAnswer } from './metric.ts';
 export { agreement, dialogue, type StopRule, unchangedAnswer } from './protocol.ts';
-export { generated, jsonl, splitOf } from './sources.ts';
+export { csv, generated, json, jsonl, parquet, type RowOptions, splitOf } from './sources.ts';
 export * from './types.ts';

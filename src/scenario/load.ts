@@ -4,14 +4,16 @@ import { spawn } from 'node:child_process';
 import { mkdtemp, readdir, rm, stat, writeFile } from 'node:fs/promises';
 import { createRequire, register } from 'node:module';
 import { tmpdir } from 'node:os';
-import { dirname, isAbsolute, join, relative, resolve } from 'node:path';
+import { dirname, extname, isAbsolute, join, relative, resolve } from 'node:path';
 import { fileURLToPath, pathToFileURL } from 'node:url';
 import { messageOf, nearest, OptimaError } from '../domain/errors.ts';
 import { defineScenario } from './define.ts';
 import type { Scenario } from './types.ts';
 
 const packageFolder = fileURLToPath(new URL('../../', import.meta.url));
-const packageEntry = join(packageFolder, 'src', 'index.ts');
+/** Sources in a clone, compiled modules where the package is installed. */
+const codeEnding = extname(import.meta.url);
+const packageEntry = new URL(`../index${codeEnding}`, import.meta.url).href;
 
 /** A scenario and the file it came from. */
 export interface LoadedScenario {
@@ -50,7 +52,10 @@ function withVariant({ scenario, file }: LoadedScenario, variant: string): Loade
 }
 
 async function loadFile(file: string): Promise<LoadedScenario> {
-  if (file.endsWith('ts')) await checkScenarioTypes(file);
+  if (file.endsWith('ts')) {
+    await checkScenarioTypes(file);
+    await readTypeScript();
+  }
   resolvePackageFrom(file);
   const inFile = (error: OptimaError) =>
     new OptimaError(error.code, `${shown(file)}: ${error.message}`, { hint: error.hint, cause: error });
@@ -130,7 +135,8 @@ export async function checkScenarioTypes(file: string): Promise<void> {
           module: 'preserve',
           moduleResolution: 'bundler',
           typeRoots: [join(packageFolder, 'node_modules', '@types'), join(packageFolder, '..', '@types')],
-          paths: { 'optima-actors': [packageEntry] },
+          // Without an ending: sources, or declarations beside compiled modules.
+          paths: { 'optima-actors': [fileURLToPath(new URL('../index', import.meta.url))] },
         },
         include: [],
         files: [file],
@@ -168,13 +174,22 @@ function run(command: string, args: readonly string[]): Promise<string> {
   });
 }
 
+let reading = codeEnding === '.ts';
+
+/** Lets Node import TypeScript, as it does already where this is some. */
+async function readTypeScript(): Promise<void> {
+  if (reading) return;
+  reading = true;
+  (await import('tsx/esm/api')).register();
+}
+
 let resolving = false;
 
 /** Lets a scenario anywhere on the disk import 'optima-actors', installed beside it or not. */
 function resolvePackageFrom(file: string): void {
   if (resolving || !relative(packageFolder, file).startsWith('..')) return;
   resolving = true;
-  const entry = JSON.stringify(pathToFileURL(packageEntry).href);
+  const entry = JSON.stringify(packageEntry);
   const hook = `export const resolve = (name, context, next) =>
     next(name === 'optima-actors' ? ${entry} : name, context);`;
   register(`data:text/javascript,${encodeURIComponent(hook)}`);

@@ -1,6 +1,6 @@
 // A Llama decoder that only reads: what it needs, and what it gives. Keys and values stay in blocks of tokens that any
 // number of sequences may share.
-import type * as tf from '@tensorflow/tfjs';
+import type * as tf from '@tensorflow/tfjs-core';
 
 /** Sizes of a decoder. */
 export interface DecoderShape {

@@ -1,6 +1,7 @@
 // The decoder's operations, each with exact gradients: one fused kernel where the backend has it (wasm), else
 // composed from TF.js' own operations. All are synchronous and work inside tidy and variableGrads.
 import { type LayerWeights, layerParameters } from './decoder.ts';
+import './gradients.ts';
 import tf from './tfjs.cjs';
 
 type Save = (tensors: tf.Tensor[]) => void;

@@ -1,3 +1,3 @@
-// Types of tfjs.cjs: all that TF.js exports, as values and as types, under one name.
-import tf = require('@tensorflow/tfjs');
+// Types of tfjs.cjs: all that TF.js' core exports, as values and as types, under one name.
+import tf = require('@tensorflow/tfjs-core');
 export = tf;

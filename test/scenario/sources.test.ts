@@ -178,8 +178,8 @@ test('a bad line is named by the path of its field, or as a whole, even where it
   for (const [line, where] of [
     ['{"question":"q","answers":["a",7]}', 'field answers.1: '],
     ['{"answers":["a"]}', 'field question: '],
-    ['"q"', 'the line: '],
-    ['null', 'the line: '],
+    ['"q"', 'the row: '],
+    ['null', 'the row: '],
   ] as const) {
     const path = await fileOf('field.jsonl', [...questions(30), line, '{"question":7}']);
     const error = await failure(jsonl(path, row).load('train', 30, createRng(1)));

@@ -131,7 +131,7 @@ const cases: Record<string, () => readonly [Operation, ...Input[]]> = {
     const bias = causalBias(rng.int(2) === 0 ? 1 : b, t, s, true);
     return [
       (q, k, v) =>
-        attention(q, k, v, tf.tensor(bias.values).as4D(...(bias.shape as [number, number, number, number]))),
+        attention(q, k, v, tf.tensor4d(bias.values, bias.shape as [number, number, number, number])),
       uniform(rng, [b, kv * group, t, dh], 2),
       uniform(rng, [b, kv, s, dh], 2),
       uniform(rng, [b, kv, s, dh]),

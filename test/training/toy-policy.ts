@@ -42,8 +42,11 @@ export function createToyPolicy(vocab = 8, width = 8): ToyPolicy {
     refreshes: 0,
     hashedWeights: [],
     computeLogits(inputIds, positions) {
-      const current = embed(tf.reshape(inputIds, [-1, 1]).toFloat() as tf.Tensor2D, positions); // [n, 1]
-      const hidden = embed(embedding as tf.Tensor2D, tf.reshape(current, [-1]).toInt() as tf.Tensor1D); // [n, d]
+      const current = embed(tf.cast(tf.reshape(inputIds, [-1, 1]), 'float32') as tf.Tensor2D, positions); // [n, 1]
+      const hidden = embed(
+        embedding as tf.Tensor2D,
+        tf.cast(tf.reshape(current, [-1]), 'int32') as tf.Tensor1D,
+      ); // [n, d]
       return linear(rmsNorm(hidden, norm as tf.Tensor1D, 1e-6), head as tf.Tensor2D);
     },
     refreshHash() {

@@ -1,5 +1,5 @@
 // One step of AdamW on the wasm heap, in one pass over parameter, gradient and moments.
-import type { TensorInfo } from '@tensorflow/tfjs';
+import type { TensorInfo } from '@tensorflow/tfjs-core';
 import type { AdamWStep } from '../ops.ts';
 import tf from '../tfjs.cjs';
 import type { Heap } from './heap.ts';

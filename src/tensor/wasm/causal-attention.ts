@@ -1,7 +1,7 @@
 // Causal attention with rotary embedding on the wasm heap, forward and backward, head by head where they lie. A strip of
 // rows multiplies only with the columns that its last row sees, so up to half of the work of the full square is left out;
 // where tokens are a tree's, these are the pieces of the way from its root.
-import type { TensorInfo } from '@tensorflow/tfjs';
+import type { TensorInfo } from '@tensorflow/tfjs-core';
 import { type CausalShape, segmentsOf, type TokenRange } from '../ops.ts';
 import { bytes } from './heap.ts';
 import type { HeapKit } from './heap-kit.ts';

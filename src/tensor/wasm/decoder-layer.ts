@@ -1,6 +1,6 @@
 // A whole decoder layer on the wasm heap, forward and backward, as one operation for TF.js: its tape, and the copies and sums
 // between smaller operations, took a seventh of a training step.
-import type { TensorInfo } from '@tensorflow/tfjs';
+import type { TensorInfo } from '@tensorflow/tfjs-core';
 import { layerParameters } from '../decoder.ts';
 import type { LayerShape } from '../ops.ts';
 import {

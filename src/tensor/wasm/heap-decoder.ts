@@ -1,6 +1,6 @@
 // The decoder's pass on the wasm heap, from token ids to logits, without a tensor for each intermediate result. Spans of
 // any length stand one after the other, without padding.
-import type { Tensor, TensorInfo } from '@tensorflow/tfjs';
+import type { Tensor, TensorInfo } from '@tensorflow/tfjs-core';
 import {
   type BlockDecoder,
   blockTokens,

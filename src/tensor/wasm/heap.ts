@@ -1,5 +1,5 @@
 // The wasm backend's memory as our kernels see it: where a tensor lies, and how a new one is made.
-import type { DataType, TensorInfo } from '@tensorflow/tfjs';
+import type { DataType, TensorInfo } from '@tensorflow/tfjs-core';
 import { OptimaError } from '../../domain/errors.ts';
 import type { WasmMemory } from './assembler.ts';
 

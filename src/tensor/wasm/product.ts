@@ -1,5 +1,5 @@
 // Matrix products on the wasm heap: through a BLAS where there is one, else through our own tiles.
-import type { TensorInfo } from '@tensorflow/tfjs';
+import type { TensorInfo } from '@tensorflow/tfjs-core';
 import type { Blas, Sgemm } from '../blas.ts';
 import tf from '../tfjs.cjs';
 import type { Heap } from './heap.ts';

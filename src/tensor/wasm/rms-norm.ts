@@ -1,5 +1,5 @@
 // RMSNorm on the wasm heap, forward and backward.
-import type { TensorInfo } from '@tensorflow/tfjs';
+import type { TensorInfo } from '@tensorflow/tfjs-core';
 import type { Heap } from './heap.ts';
 import type { Vectors } from './vectors.ts';
 

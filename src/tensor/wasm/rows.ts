@@ -1,6 +1,6 @@
 // Table look-ups on the wasm heap, a row at a time: `GatherV2` along the first axis, and its gradient
 // `UnsortedSegmentSum`, which TF.js' wasm backend lacks.
-import type { TensorInfo } from '@tensorflow/tfjs';
+import type { TensorInfo } from '@tensorflow/tfjs-core';
 import tf from '../tfjs.cjs';
 import type { Heap } from './heap.ts';
 import type { Vectors } from './vectors.ts';

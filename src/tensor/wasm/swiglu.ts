@@ -1,5 +1,5 @@
 // SwiGLU on the wasm heap: silu(gate) · up in one pass, and its gradient in one.
-import type { TensorInfo } from '@tensorflow/tfjs';
+import type { TensorInfo } from '@tensorflow/tfjs-core';
 import tf from '../tfjs.cjs';
 import type { Heap } from './heap.ts';
 import type { Vectors } from './vectors.ts';

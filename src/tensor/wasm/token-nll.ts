@@ -1,5 +1,5 @@
 // Cross-entropy per token on the wasm heap, from logits and label ids, without one-hot vectors.
-import type { TensorInfo } from '@tensorflow/tfjs';
+import type { TensorInfo } from '@tensorflow/tfjs-core';
 import type { Heap } from './heap.ts';
 import type { Vectors } from './vectors.ts';
 

@@ -1,0 +1,283 @@
+// What people do with the framework in code, each in one call: hold a dialogue, open a model, evaluate a team, train one.
+// The types here name no tensor and no actor: whoever imports them need not have the types of TF.js and XState.
+import fs from 'node:fs';
+import path from 'node:path';
+import { fileURLToPath } from 'node:url';
+import { lastValueFrom, tap } from 'rxjs';
+import { systemClock } from '../domain/clock.ts';
+import { OptimaError } from '../domain/errors.ts';
+import type { TeamMetrics } from '../domain/metrics.ts';
+import type { GenerativeModel, TrainablePolicy } from '../domain/model.ts';
+import { type Progress, silent } from '../domain/progress.ts';
+import { createRng } from '../domain/rng.ts';
+import type { Trajectory } from '../domain/transcript.ts';
+import { defaultPreset, defaultRecipe, presetRecipe, recipeNamed } from '../recipe/presets.ts';
+import { applySettings, type Recipe, type RecipeName } from '../recipe/schema.ts';
+import { type Evaluation, evaluateTeam } from '../rollouts/evaluate.ts';
+import { castsOf, episodesOf, foldDialogues, rollOut } from '../rollouts/executor.ts';
+import { defineScenario } from '../scenario/define.ts';
+import { loadScenario } from '../scenario/load.ts';
+import { loadTasks } from '../scenario/tasks.ts';
+import { messageCap, type Scenario, type Split } from '../scenario/types.ts';
+import { EventLog } from '../store/event-log.ts';
+import { makeFolder } from '../store/files.ts';
+import { createRun } from './create-run.ts';
+import { openEngines } from './engines.ts';
+import { hashTasks } from './tasks.ts';
+
+/** The checkpoint that comes with the package. */
+const shippedModel = fileURLToPath(new URL('../../models/tiny', import.meta.url));
+
+/** A scenario, or as on the command line its name (`name:variant`) or its file. */
+export type ScenarioChoice = Scenario | string;
+
+/** One model for every role, or one for each by its name. */
+export type Team = GenerativeModel | Readonly<Record<string, GenerativeModel>>;
+
+/** Where the tensor engine computes. A process chooses once: what starts it later gets the engine that runs. */
+export interface ComputeOptions {
+  /** Default: the environment's OPTIMA_BACKEND, else the best that starts. */
+  readonly backend?: 'auto' | 'tensorflow' | 'wasm' | 'cpu' | undefined;
+  /** Worker threads; 0: compute on this thread. Default: one for each core, at most four, if there are several. */
+  readonly workers?: number | undefined;
+}
+
+/**
+ * Opens a checkpoint in the Hugging Face layout, by default the one that comes with the package; who opens it disposes it.
+ * Rejects with `checkpoint.missing`, `checkpoint.invalid`, `tokenizer.mismatch` and as the engine's start does.
+ */
+export async function openModel(
+  folder: string = shippedModel,
+  { backend }: Pick<ComputeOptions, 'backend'> = {},
+): Promise<TrainablePolicy> {
+  await openEngines({ backend, workers: 0 });
+  const { loadPolicy } = await import('../models/llama/index.ts');
+  return loadPolicy(folder);
+}
+
+export interface DialogueOptions {
+  readonly scenario: ScenarioChoice;
+  readonly models: Team;
+  /** Default `test`. */
+  readonly split?: Split | undefined;
+  /** Which task of the split, from 0, which is the default. */
+  readonly task?: number | undefined;
+  /** Default 1. */
+  readonly seed?: number | undefined;
+  /** Default 0: always the most likely token. */
+  readonly temperature?: number | undefined;
+  /** Cap on one message; default: the scenario's. */
+  readonly maxMessageTokens?: number | undefined;
+  /** Gets the dialogue's log, `events.jsonl`, for `readEvents`; there must be none in it yet. */
+  readonly folder?: string | undefined;
+  readonly signal?: AbortSignal | undefined;
+}
+
+/**
+ * Holds one dialogue. One that fails, because a model did, is an outcome and no error (`Trajectory.failure`). Rejects with
+ * `interrupted` on abort, `run.exists` and `io.write`, and as `loadScenario` and the task source do.
+ */
+export async function holdDialogue({
+  models,
+  split = 'test',
+  task: index = 0,
+  seed = 1,
+  temperature = 0,
+  folder,
+  signal,
+  ...options
+}: DialogueOptions): Promise<Trajectory> {
+  const { scenario } = await choose(options.scenario);
+  const rng = createRng(seed);
+  const phase = 'dialogue';
+  const tasks = await loadTasks(scenario, split, { from: index, count: 1 }, rng);
+  const events = rollOut({
+    phase,
+    scenario,
+    casts: castsOf(scenario, [models]),
+    cohorts: [[...episodesOf({ phase, tasks, samplesPerTask: 1, formats: [], rng })]],
+    temperature,
+    maxMessageTokens: messageCap(scenario, options.maxMessageTokens ?? null),
+    rng,
+    signal,
+  });
+  const log = folder === undefined ? null : createLog(folder);
+  try {
+    return await lastValueFrom(
+      events.pipe(
+        tap((event) => log?.append(event)),
+        foldDialogues(),
+      ),
+    );
+  } finally {
+    log?.close();
+  }
+}
+
+function createLog(folder: string): EventLog {
+  const file = path.join(folder, 'events.jsonl');
+  if (fs.existsSync(file)) {
+    throw new OptimaError('run.exists', `${folder} already holds a run.`, { hint: 'Name another folder.' });
+  }
+  makeFolder(folder);
+  return new EventLog(file, systemClock);
+}
+
+export interface EvaluateOptions extends ComputeOptions {
+  readonly scenario: ScenarioChoice;
+  /** A team, or the folder of a checkpoint that speaks for every role and is computed by workers; default: the shipped one. */
+  readonly models?: Team | string | undefined;
+  /** Default `test`. */
+  readonly split?: Split | undefined;
+  /** How many, the first ones of the split. Default 100. */
+  readonly tasks?: number | undefined;
+  /** Default 1. */
+  readonly seed?: number | undefined;
+  /** Cap on one message; default: the scenario's. */
+  readonly maxMessageTokens?: number | undefined;
+  readonly progress?: Progress | undefined;
+  readonly signal?: AbortSignal | undefined;
+}
+
+/**
+ * How well a team does at temperature 0, one dialogue for each task, and what it costs. Rejects with `evaluation.empty` where
+ * every dialogue failed, `interrupted` on abort, and as `loadScenario`, `openModel` and the task source do.
+ */
+export async function evaluate({
+  models = shippedModel,
+  split = 'test',
+  tasks: count = 100,
+  seed = 1,
+  progress = silent,
+  signal,
+  ...options
+}: EvaluateOptions): Promise<Evaluation> {
+  const { scenario } = await choose(options.scenario);
+  const play = (speakers: readonly Team[]) =>
+    evaluateTeam({
+      phase: 'eval',
+      scenario,
+      models: speakers,
+      split,
+      count,
+      maxMessageTokens: messageCap(scenario, options.maxMessageTokens ?? null),
+      concurrency: presetRecipe(defaultPreset).concurrency,
+      rng: createRng(seed),
+      progress,
+      signal,
+    });
+  if (typeof models !== 'string') return play([models]);
+  const { startHost } = await openEngines(options);
+  const { loadPolicy } = await import('../models/llama/index.ts');
+  const policy = await loadPolicy(models);
+  try {
+    const host = await startHost(policy);
+    try {
+      return await play(await host.modelsOf({ folder: path.resolve(models), hash: policy.hash }));
+    } finally {
+      await host.stop();
+    }
+  } finally {
+    policy.dispose();
+  }
+}
+
+export interface TrainOptions extends ComputeOptions {
+  /** By name or file, a run can be resumed with `optima train --resume`; a scenario object has no file to load it from. */
+  readonly scenario: ScenarioChoice;
+  /** Default `isft-dpo`. */
+  readonly recipe?: RecipeName | undefined;
+  /** `quick`, the default, `full`, or `paper:<data set>`. */
+  readonly preset?: string | undefined;
+  /** Default: the preset's, 1. */
+  readonly seed?: number | undefined;
+  /** Other values for keys of the recipe, by their paths, as with `--set`: `{ iterations: 1, 'evaluation.tasks': 50 }`. */
+  readonly settings?: Readonly<Record<string, string | number | boolean | null>> | undefined;
+  /** Folder of the checkpoint to start from; default: the shipped one. */
+  readonly base?: string | undefined;
+  /** The run's folder, new or empty; default `runs/<id>`. */
+  readonly folder?: string | undefined;
+  readonly progress?: Progress | undefined;
+  readonly signal?: AbortSignal | undefined;
+}
+
+export interface Training {
+  /** The run's folder: its log, figures and checkpoints. */
+  readonly folder: string;
+  /** On the same test tasks, before and after. */
+  readonly base: TeamMetrics;
+  readonly trained: TeamMetrics;
+  /** The folder of each role's checkpoint. */
+  readonly policies: Readonly<Record<string, string>>;
+}
+
+/**
+ * Trains a team, from a base to the policy that the run keeps. Rejects with `usage` for what is no recipe, preset or setting,
+ * `run.exists`, `interrupted` on abort (what was completed stays), `selection.empty` where the first iteration finds nothing
+ * to train on, `training.diverged`, and as `loadScenario`, `openModel` and the task source do.
+ */
+export async function train(options: TrainOptions): Promise<Training> {
+  const { preset = defaultPreset, seed, settings = {}, base: baseFolder = shippedModel } = options;
+  const loaded = await choose(options.scenario);
+  const { scenario } = loaded;
+  const recipe = applySettings<Recipe>(presetRecipe(preset, recipeNamed(options.recipe ?? defaultRecipe)), [
+    ...(seed === undefined ? [] : [`seed=${seed}`]),
+    ...Object.entries(settings).map(([key, value]) => `${key}=${value}`),
+  ]);
+  const tasks = await hashTasks(scenario, recipe);
+  const { engine, startHost } = await openEngines(options);
+  const [{ loadPolicy }, { trainTeam }] = await Promise.all([
+    import('../models/llama/index.ts'),
+    import('./train.ts'),
+  ]);
+  const base = await loadPolicy(baseFolder);
+  const run = beginWith(base, () =>
+    createRun({
+      folder: options.folder,
+      command: [],
+      loaded,
+      tasks,
+      preset,
+      recipe,
+      engine: engine.name,
+      base: { folder: path.resolve(baseFolder), hash: base.hash },
+    }),
+  );
+  try {
+    const workers = await startHost(base);
+    try {
+      const { progress = silent, signal } = options;
+      const result = await trainTeam({ scenario, recipe, base, run, workers, progress, signal });
+      const policies = Object.entries(result.policy).map(([role, hash]) => [role, run.policyFolder(hash)]);
+      return {
+        folder: run.path,
+        base: result.base,
+        trained: result.trained,
+        policies: Object.fromEntries(policies),
+      };
+    } finally {
+      await workers.stop();
+    }
+  } finally {
+    run.close();
+  }
+}
+
+/** What a run begins with is freed where it does not begin; `trainTeam` frees it otherwise. */
+function beginWith<Result>(policy: TrainablePolicy, begin: () => Result): Result {
+  try {
+    return begin();
+  } catch (error) {
+    policy.dispose();
+    throw error;
+  }
+}
+
+/** The scenario, and the file it came from. */
+async function choose(
+  scenario: ScenarioChoice,
+): Promise<{ readonly scenario: Scenario; readonly file: string | null }> {
+  return typeof scenario === 'string'
+    ? loadScenario(scenario)
+    : { scenario: defineScenario(scenario), file: null };
+}
