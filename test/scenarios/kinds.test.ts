@@ -225,8 +225,6 @@ const recipe = spyRecipe(
   'initialization.samplesPerTask=2',
   'maxMessageTokens=200',
   'concurrency=3',
-  'eligible.repetition=true',
-  'eligible.emptyMessage=true',
 );
 
 for (const [scenario, reply] of kinds) {
