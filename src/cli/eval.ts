@@ -61,6 +61,7 @@ export function addEval(program: Command): void {
           const { generates, trains } = model;
           let host: PolicyHost | undefined;
           try {
+            const tokenizer = trains?.policy.tokenizer;
             let models: readonly GenerativeModel[] = [generates];
             if (trains !== null) {
               host = await startHost(trains.policy);
@@ -76,6 +77,7 @@ export function addEval(program: Command): void {
               maxMessageTokens: messageCap(scenario, options.maxTokens ?? null),
               concurrency: defaults.concurrency,
               rng: createRng(options.seed),
+              ...(tokenizer && { countTokens: (text: string) => tokenizer.encode(text).length }),
               progress: output.progress,
               signal,
             });

@@ -106,7 +106,7 @@ test('a role that never has the floor is found', () =>
 test('a floor given to nobody is found', () =>
   finds(
     { protocol: { ...sound.protocol, next: () => 'carol' as 'alice' } },
-    /gave the floor to "carol", who is not one of alice, bob/,
+    /Protocol gave turn 0 to "carol", which is not a role/,
   ));
 
 test('an answer that is not read back is found', () =>
@@ -243,7 +243,7 @@ test('different findings of one check are all named', async () => {
 });
 
 test('a role that sees nothing, or nothing but space, or no text, is found', async () => {
-  for (const view of ['', ' \n ', undefined as unknown as string]) {
+  for (const view of ['', ' \n ']) {
     const debate: Partial<Definition> = {
       kind: 'debate',
       roles: { ...sound.roles, bob: { sees: () => view } },
@@ -252,6 +252,10 @@ test('a role that sees nothing, or nothing but space, or no text, is found', asy
     assert.ok(found.includes('error: views: train-00000: role bob sees nothing.'), found.join('\n'));
     assert.is(found.filter((text) => text.includes('sees nothing')).length, 1);
   }
+  const none: Partial<Definition> = {
+    roles: { ...sound.roles, bob: { sees: () => undefined as unknown as string } },
+  };
+  await finds(none, /error: views: sees: role "bob" sees undefined, not a text/);
 });
 
 test('in a debate the roles may know the same', async () => {
@@ -373,9 +377,9 @@ test('a role is silent only if the talk went on to the cap without it', async ()
 test('a protocol is shown turns of one dialogue, each below the one before', async () => {
   const { protocol } = sound;
   const seen: (readonly { readonly id: string; readonly parent: string }[])[] = [];
-  const next: Definition['protocol']['next'] = (turns) => {
+  const next: Definition['protocol']['next'] = (turns, dialogue) => {
     seen.push(turns);
-    return protocol.next(turns);
+    return protocol.next(turns, dialogue);
   };
   const state = (task: Task) => [
     ['alice', 'Hm.'] as const,
@@ -502,8 +506,8 @@ test('dialogues are played where nothing else is wrong: one that fails, or score
   // Without agreement where the turns are those of actors.
   const endless: Definition['protocol'] = {
     ...protocol,
-    agreed: (turns, answer) =>
-      turns.every(({ provenance }) => provenance === 'recorded') && protocol.agreed(turns, answer),
+    agreed: (turns, ...rest) =>
+      turns.every(({ provenance }) => provenance === 'recorded') && protocol.agreed(turns, ...rest),
   };
   assert.equal(await findings({ protocol: endless }), [
     'error: dialogue: train-00000: stating the right answer ends as turn-cap.',
@@ -517,6 +521,39 @@ test('dialogues are played where nothing else is wrong: one that fails, or score
     ],
     'a warning does not keep them from being played',
   );
+});
+
+test('what a referee may decide is a warning; an environment that fails is an error', async () => {
+  const environment = { respond: () => 'go on' };
+  const protocol = { ...sound.protocol, agreed: () => false };
+  assert.equal(await findings({ environment, protocol }), [
+    'warning: protocol: cannot end: all roles stated the same answer for 6 turns without agreement.',
+    'warning: dialogue: train-00000: stating the right answer ends as turn-cap.',
+  ]);
+  const broken = { respond: () => 7 as unknown as string };
+  await finds({ environment: broken }, /^error: protocol: protocol: environment.respond after turn 0 gave 7/);
+});
+
+test('what the environment opens with is a part of what a role is told', async () => {
+  const { alice } = sound.roles;
+  const roles = { alice, bob: { sees: (task: Task) => `You are Bob.\n${task.question}` } };
+  await finds({ roles }, /role bob knows nothing that the others do not/);
+  const open: NonNullable<Definition['environment']>['open'] = ({ task }) => ({
+    text: task.right.join('\n'),
+    to: ['bob'],
+  });
+  assert.equal(await findings({ roles, environment: { open } }), []);
+});
+
+test('speakers at once are played, by a demonstrator too', async () => {
+  const protocol = dialogue({ order: ['alice', 'bob'], maxTurns: 6, until: agreement(), together: true });
+  assert.equal(await findings({ protocol }), []);
+  const stated = (task: Task) => `<A>${task.answer}</A>`;
+  const script = demonstration((task) => [
+    ['alice', stated(task)],
+    ['bob', stated(task)],
+  ]);
+  assert.equal(await findings({ ...script, protocol }), []);
 });
 
 test.run();

@@ -22,8 +22,10 @@ import { PolicyShelf } from '../../src/run/policy-shelf.ts';
 import { RunFolder } from '../../src/store/run-folder.ts';
 import { inProcessHost } from '../../src/workers/index.ts';
 import {
+  eventsIn,
   optima,
   optimaHere,
+  replaceLog,
   smallHybridRun,
   temporaryFolder,
   writeRandomCheckpoint,
@@ -218,9 +220,9 @@ async function trainAgain(
         }
       },
       *treesOf() {
-        for (const { conversation, viewsOf } of searched()) {
+        for (const { conversation, dealOf } of searched()) {
           const changed = Object.entries(conversation.turns).map(([id, one]) => [id, turn(one)]);
-          yield { viewsOf, conversation: { ...conversation, turns: Object.fromEntries(changed) } };
+          yield { dealOf, conversation: { ...conversation, turns: Object.fromEntries(changed) } };
         }
       },
     },
@@ -331,16 +333,13 @@ function copyAt(phase: string, linesInPhase: number, change = (line: string) => 
   const copy = path.join(folder, `at-${linesInPhase}-of-${phase.replace('/', '-')}`);
   fs.cpSync(whole, copy, { recursive: true });
   fs.rmSync(path.join(copy, 'lock'));
-  const lines = fs.readFileSync(path.join(copy, 'events.jsonl'), 'utf8').split('\n');
+  const lines = eventsIn(copy).map((event) => JSON.stringify(event));
   const start = lines.findIndex((line) => line.includes(`"type":"phase.started","phase":"${phase}"`));
-  const log = [...lines.slice(0, start), ...lines.slice(start, start + linesInPhase).map(change)].map(
-    (line) => `${line}\n`,
+  const log = [...lines.slice(0, start), ...lines.slice(start, start + linesInPhase).map(change)];
+  replaceLog(
+    copy,
+    log.map((line) => JSON.parse(line)),
   );
-  fs.writeFileSync(path.join(copy, 'events.jsonl'), log.join(''));
-  const file = path.join(copy, 'manifest.json');
-  const { phases, ...manifest } = JSON.parse(fs.readFileSync(file, 'utf8'));
-  const done = phases.slice(0, [...run.phases.keys()].indexOf(phase));
-  fs.writeFileSync(file, JSON.stringify({ ...manifest, phases: done }));
   for (const hash of fs.readdirSync(path.join(copy, 'checkpoints'))) {
     if (!log.join('').includes(hash)) fs.rmSync(path.join(copy, 'checkpoints', hash), { recursive: true });
   }

@@ -3,6 +3,7 @@ import { test } from 'uvu';
 import * as assert from 'uvu/assert';
 import type { OptimaError } from '../../src/domain/errors.ts';
 import { createRng, type Rng } from '../../src/domain/rng.ts';
+import type { Turn } from '../../src/domain/transcript.ts';
 import type { Demonstration, Scenario, Split } from '../../src/scenario/index.ts';
 import { demonstrateDialogues, textsOf, viewsOf } from '../../src/warmup/demonstrations.ts';
 import { type WordPair, wordPairs } from '../support/scenarios.ts';
@@ -35,7 +36,10 @@ test('a dialogue has the task’s views under its format, and the turns that the
   for (const [index, { views, turns }] of dialogues.entries()) {
     const task = tasks[index]!;
     const written = scenario.demonstrate!(task, own.split('turns').split(index));
-    assert.equal(turns, written.turns);
+    assert.equal(
+      turns.map(({ speaker, text }) => ({ speaker, text })),
+      written.turns,
+    );
     const ending = written.format === null ? '' : '\nBe terse.';
     assert.equal(views, { alice: `word: ${task.left}${ending}`, bob: `word: ${task.right}${ending}` });
   }
@@ -87,7 +91,7 @@ const dialogue = {
   turns: [
     { speaker: 'alice', text: 'hi' },
     { speaker: 'bob', text: 'ho' },
-  ],
+  ].map((turn) => ({ ...turn, tokenIds: [] as number[] }) as unknown as Turn),
 };
 
 test('the tokenizer reads all views and all messages', () => {
@@ -107,6 +111,44 @@ test('each role’s own messages are the assistant’s in its view', () => {
       { role: 'assistant', content: 'ho' },
     ],
   ]);
+});
+
+test('a demonstration is seen as the dialogue would be: under names, without others’ notes, with what the environment says', async () => {
+  const scenario = demonstrated('one', {
+    names: true,
+    notes: 'think',
+    environment: {
+      open: () => 'go',
+      respond: ({ turns }) => (turns.length === 1 ? { text: 'one', to: ['bob'] } : null),
+    },
+    demonstrate: () => ({
+      format: null,
+      turns: [
+        { speaker: 'alice', text: '<think>hm</think> hi' },
+        { speaker: 'bob', text: 'ho' },
+      ],
+    }),
+  });
+  const [dialogue] = await demonstrateDialogues([scenario], 'train', 1, createRng(1));
+  const said = viewsOf(dialogue!).map(([, ...messages]) => messages.map(({ content }) => content));
+  assert.equal(said, [
+    ['go', '<think>hm</think> hi', 'Bob: ho'],
+    ['go\nAlice: hi\none', 'ho'],
+  ]);
+  assert.equal(textsOf(dialogue!).slice(2), ['go', '<think>hm</think> hi', 'one', 'ho']);
+});
+
+test('a demonstrator that lets a role speak out of turn is named', async () => {
+  const turns = [{ speaker: 'bob', text: 'me first' }];
+  const scenario = demonstrated('one', { demonstrate: () => ({ format: null, turns }) });
+  const failure = await demonstrateDialogues([scenario], 'train', 1, createRng(1)).catch(
+    (error: OptimaError) => error,
+  );
+  assert.is((failure as OptimaError).code, 'scenario.invalid');
+  assert.is(
+    (failure as OptimaError).message,
+    'Scenario "one": demonstrate: turn 0 is by bob, but alice has the floor.',
+  );
 });
 
 test.run();
