@@ -30,7 +30,7 @@ export interface ConversationTree {
 /** A message of one dialogue. */
 type OfDialogue = Extract<DialogueMessage, { dialogueId: DialogueId }>;
 /** A message that changes a tree. */
-type TreeMessage = Exclude<OfDialogue, { type: 'turn.failed' }>;
+type TreeMessage = Exclude<OfDialogue, { type: 'turn.failed' | 'judge.asked' }>;
 
 /**
  * The tree with what a message adds to it. Throws `run.corrupt` for a message that does not fit: of a dialogue that is not
@@ -111,7 +111,7 @@ export class Forest {
     } else if (message.type !== 'turn.requested') {
       if (message.type === 'dialogue.opened' && !this.#treeOf.has(message.dialogueId)) this.#open(message);
       const tree = this.#treeOfMessage(message);
-      if (message.type === 'turn.failed') return;
+      if (message.type === 'turn.failed' || message.type === 'judge.asked') return;
       this.#trees.set(tree.root, growTree(tree, message));
     }
   }
@@ -224,9 +224,9 @@ export class Forest {
       const views = this.#views.get(tree.taskId) ?? this.#earlier.viewsOf(tree.taskId) ?? {};
       return { ...common, views, outcome: 'failed', failure, verdict: null };
     }
-    const { taskScore, exactMatch, answer } = verdict;
+    const { taskScore, exactMatch, answer, seats } = verdict;
     const views = this.viewsOf(tree.taskId);
-    const given = { taskScore, exactMatch, answer };
+    const given = { taskScore, exactMatch, answer, ...(seats && { seats }) };
     return { ...common, views, outcome: closed.outcome, failure: null, verdict: given };
   }
 }

@@ -106,6 +106,10 @@ const messages: Readonly<Record<keyof typeof messageSchemas, Fields>> = {
   },
   'turn.failed': { ...id, ...node, reason: 'too long' },
   'dialogue.closed': { ...id, outcome: 'failed', failure: 'too long' },
+  'judge.asked': {
+    ...{ ...id, question: 0, prompt: 'Who was right?', reply: 'bob', tokenIds: [7, 2], finish: 'stop' },
+    ...{ policyHash: 'abc', seed: 3, promptTokens: 4 },
+  },
   'verdict.given': { ...id, taskScore: 0.5, exactMatch: false, answer: 'Rome' },
   'verdict.failed': { ...id, reason: 'not a number' },
 };
