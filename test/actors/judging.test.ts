@@ -117,7 +117,9 @@ test('questions at the same time share a round, and one that follows from a repl
   const scenario = withMetric(
     async (_, __, { judge }) => {
       const [one, other] = await Promise.all([judge.ask('one'), judge.ask('other')]);
-      return one === '1' && other === '1' ? Number(await judge.ask('sure?')) : 0;
+      if (one !== '1' || other !== '1') return 0;
+      const [sure] = await Promise.all([judge.ask('sure?'), judge.ask('why?')]);
+      return Number(sure);
     },
     { judge: {} },
   );
@@ -131,7 +133,10 @@ test('questions at the same time share a round, and one that follows from a repl
         [1, 'one'],
         [1, 'other'],
       ],
-      [[1, 'sure?']],
+      [
+        [1, 'sure?'],
+        [1, 'why?'],
+      ],
     ],
   );
   assert.equal(
@@ -142,7 +147,15 @@ test('questions at the same time share a round, and one that follows from a repl
       [1, 0],
       [1, 1],
       [1, 2],
+      [1, 3],
     ],
+  );
+  // Also where there is no other dialogue to be waited for.
+  const alone = keptJudge(() => '1');
+  await hold(1, { scenario, judge: alone.judge });
+  assert.equal(
+    alone.calls.map(({ length }) => length),
+    [2, 2],
   );
 });
 
