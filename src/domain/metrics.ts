@@ -26,6 +26,8 @@ export interface TeamMetrics {
   readonly n: number;
   /** Dialogues without one. */
   readonly failed: number;
+  /** Mean score of each seat; absent where the metric scores the team alone. */
+  readonly seats?: Readonly<Record<string, number>> | undefined;
 }
 
 /** The arithmetic mean; 0 for an empty list. */
@@ -73,6 +75,7 @@ export function bootstrapInterval(
 export class TeamFigures {
   readonly #scores: number[] = [];
   readonly #tokens: number[] = [];
+  readonly #seats = new Map<string, number[]>();
   readonly #sums = { exactMatch: 0, agreement: 0, turns: 0 };
   #shortestRight: number | null = null;
   /** Dialogues without a verdict. */
@@ -92,6 +95,11 @@ export class TeamFigures {
       return;
     }
     this.#scores.push(verdict.taskScore);
+    for (const [seat, score] of Object.entries(verdict.seats ?? {})) {
+      const scores = this.#seats.get(seat);
+      if (scores === undefined) this.#seats.set(seat, [score]);
+      else scores.push(score);
+    }
     const tokens = messageTokens(turns);
     this.#tokens.push(tokens);
     if (verdict.exactMatch) this.#shortestRight = Math.min(tokens, this.#shortestRight ?? tokens);
@@ -122,6 +130,9 @@ export class TeamFigures {
       turns: share(this.#sums.turns),
       n,
       failed: this.failed,
+      ...(this.#seats.size > 0 && {
+        seats: Object.fromEntries([...this.#seats].map(([seat, scores]) => [seat, mean(scores)])),
+      }),
     };
   }
 }

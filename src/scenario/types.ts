@@ -26,6 +26,8 @@ export interface RoleDefinition<Task> {
   sees(task: Task): string;
   /** Whether initialization gives this role a format prompt. Default true. */
   readonly formatted?: boolean;
+  /** Whether its turns are trained on. Default true; else it plays with the base, or with what `--policy` gives it. */
+  readonly trained?: boolean;
 }
 
 /**
@@ -169,6 +171,10 @@ export const messageCap = ({ maxMessageTokens = 96 }: Scenario, asked: number | 
 /** The roles to whose views a format prompt is added. */
 export const formattedRoles = ({ roles }: Scenario): string[] =>
   Object.keys(roles).filter((role) => roles[role]!.formatted !== false);
+
+/** The roles whose turns are trained on. */
+export const trainedRoles = ({ roles }: Pick<Scenario, 'roles'>): string[] =>
+  Object.keys(roles).filter((role) => roles[role]!.trained !== false);
 
 /** The system text of a role: its view, and the format prompt on a line of its own where one was drawn. */
 export function systemText<Task>(
