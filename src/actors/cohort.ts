@@ -20,11 +20,12 @@ import {
   judgeMachine,
   type ScoreAnswer,
 } from '../machines/index.ts';
+import { withoutJudge } from '../scenario/score.ts';
 import type { Scenario } from '../scenario/types.ts';
 import type { PlacedTurn } from '../search/index.ts';
 import { createBus } from './bus.ts';
 import { dialogueMachine, type Episode } from './dialogue.ts';
-import { createJudging, type Judging, type RecalledReply, withoutJudge } from './judging.ts';
+import { createJudging, type Judging, type RecalledReply } from './judging.ts';
 import { createGenerationPool, type GenerationPool } from './pool.ts';
 
 /** Who speaks for a role, and what its turns count as. */
@@ -218,12 +219,15 @@ function createCompose(
 
 /** How the judge scores a dialogue: from what was said, at once, or with the others of its cohort where that takes time. */
 function createScore(forest: Forest, pool: GenerationPool, judging: Judging) {
-  return ({ context, self }: Asked<JudgeContext, JudgeEvent, ScoreAnswer>): void => {
+  return ({ context, event, self }: Asked<JudgeContext, JudgeEvent, ScoreAnswer>): void => {
+    assertEvent(event, 'dialogue.closed');
     const { dialogueId: id, scenario, task } = context;
     let verdict: Verdict | Promise<Verdict>;
     try {
-      const asking = judging.askingFor(id);
-      verdict = computeVerdict(scenario, task, forest.viewsIn(id), forest.turnsOf(id), asking);
+      // Of a dialogue that failed there is no verdict.
+      const outcome = event.outcome === 'agreed' ? 'agreed' : 'turn-cap';
+      const end = { outcome, ...judging.askingFor(id) } as const;
+      verdict = computeVerdict(scenario, task, forest.viewsIn(id), forest.turnsOf(id), end);
     } catch (error) {
       self.send({ type: 'score.failed', reason: messageOf(error) });
       return;

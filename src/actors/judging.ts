@@ -7,7 +7,7 @@ import type { Generation, GenerativeModel } from '../domain/model.ts';
 import type { Rng } from '../domain/rng.ts';
 import type { Verdict } from '../domain/transcript.ts';
 import type { ScoreAnswer } from '../machines/index.ts';
-import { metricFailed, metricTimeoutMs } from '../scenario/score.ts';
+import { metricFailed, metricTimeoutMs, withoutJudge } from '../scenario/score.ts';
 import type { Judged, Scenario } from '../scenario/types.ts';
 import type { Episode } from './dialogue.ts';
 import { playRound, Ticket } from './pool.ts';
@@ -203,12 +203,6 @@ function refusal({ scenario, judge }: JudgingOptions, prompt: unknown): OptimaEr
     return new OptimaError('usage', `it asks the judge ${typeof prompt}, not a text`);
   return judge === undefined ? withoutJudge(scenario) : null;
 }
-
-/** `usage` for a scenario whose judge was not given. */
-export const withoutJudge = ({ name }: Scenario): OptimaError =>
-  new OptimaError('usage', `Scenario "${name}" asks a judge model, and none is given.`, {
-    hint: 'Name its checkpoint: --judge <folder>.',
-  });
 
 function questionOf(
   question: Waiting['question'],

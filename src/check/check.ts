@@ -176,15 +176,18 @@ function checkProtocol(scenario: Scenario, { task }: NamedTask, error: Report, w
     }
     return turns;
   };
-  const yes = play(answer.example(scenario.answers(task)[0] ?? 'yes'));
-  if (!protocol.agreed(yes, answer)) {
+  // Where no answer is right, agreement may be about anything.
+  const [right] = scenario.answers(task);
+  const yes = play(answer.example(right ?? 'yes'));
+  if (right !== undefined && !protocol.agreed(yes, answer)) {
     error(
       'protocol',
       `cannot end: all roles stated the same answer for ${yes.length} turns without agreement.`,
     );
   }
   const nay = play('I do not know.');
-  if (protocol.agreed(nay, answer)) warning('protocol', 'the team agrees although nobody stated an answer.');
+  if (right !== undefined && protocol.agreed(nay, answer))
+    warning('protocol', 'the team agrees although nobody stated an answer.');
   const silent = roles.filter((role) => !nay.some((turn) => turn.speaker === role));
   if (nay.length >= protocol.maxTurns && silent.length > 0) {
     error('protocol', `role ${silent[0]} never has the floor within ${protocol.maxTurns} turns.`);
@@ -244,7 +247,15 @@ const hanging = 'gives no score';
 async function scoreAnswer(scenario: Scenario, task: unknown, answer: string | null): Promise<Scored> {
   const stop = new AbortController();
   const judge = nobody('the answer alone is scored, and no judge is asked');
-  const said = { task, turns: [], answer, answers: scenario.answers(task), judge, signal: stop.signal };
+  const said = {
+    task,
+    turns: [],
+    outcome: 'agreed' as const,
+    answer,
+    answers: scenario.answers(task),
+    judge,
+    signal: stop.signal,
+  };
   const { name, timeoutMs = metricTimeoutMs } = scenario.metric;
   let timer: NodeJS.Timeout | undefined;
   const late = new Promise<never>((_, reject) => {

@@ -128,6 +128,9 @@ export const runEventSchemas = {
     seed: z.int(),
     base: branded<PolicyHash>(),
     recipe: z.record(z.string(), z.unknown()),
+    /** Who plays roles that are not trained, where it is not the base. */
+    partners: team.optional(),
+    judge: branded<PolicyHash>().optional(),
   }),
   'phase.started': z.object({ type: z.literal('phase.started'), ...phase }),
   /** A cohort's dialogues are all in the log: a resumed run takes them from there. */

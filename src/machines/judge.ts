@@ -33,7 +33,8 @@ type JudgeEmitted = MessageOf<'judge.asked'> | MessageOf<'verdict.given'> | Mess
 
 /**
  * The verdict on a dialogue: of the team's answer, which is the last one that was stated by a role whose answer counts, or null
- * when none was, the metric decides; at once, or as a promise where the metric gives one. `views` are what the roles were told.
+ * when none was, the metric decides; at once, or as a promise where the metric gives one. `views` are what the roles were told,
+ * `end` is how it ended, and whom the metric may ask.
  * Throws, or rejects with, `metric.failed` when parser or metric throws, or a score is not a number in [0, 1].
  */
 export function computeVerdict(
@@ -41,7 +42,7 @@ export function computeVerdict(
   task: unknown,
   views: Readonly<Record<string, string>>,
   turns: readonly Turn[],
-  asked: Pick<Judged, 'judge' | 'signal'>,
+  end: Pick<Judged, 'outcome' | 'judge' | 'signal'>,
 ): Verdict | Promise<Verdict> {
   let said: Pick<Judged, 'answer' | 'answers'>;
   try {
@@ -54,7 +55,7 @@ export function computeVerdict(
     ...{ taskScore, exactMatch, answer: said.answer },
     ...(seats && { seats }),
   });
-  const scored = scoreDialogue(scenario, { task, turns, ...said, ...asked });
+  const scored = scoreDialogue(scenario, { task, turns, ...said, ...end });
   return scored instanceof Promise ? scored.then(verdictOf) : verdictOf(scored);
 }
 

@@ -1,6 +1,12 @@
 // `defineScenario`: the one function a scenario file calls. Checks what the types cannot.
 import { nearest, OptimaError } from '../domain/errors.ts';
-import type { Metric, Scenario, ScenarioDefinition, TaskSource } from './types.ts';
+import {
+  type Metric,
+  type Scenario,
+  type ScenarioDefinition,
+  type TaskSource,
+  trainedRoles,
+} from './types.ts';
 
 /** What a definition must hold, and as what: a JavaScript file has met no type checker. */
 const parts = [
@@ -88,6 +94,7 @@ export function defineScenario<Task, const Role extends string>(
     require(`formats.${index}.prompt`, prompt, 'string');
   }
   if (roles.length < 2) fail('roles', `must name at least two roles, not ${roles.length}.`);
+  if (trainedRoles(definition).length === 0) fail('roles', 'must have one that is trained.');
   const { order, maxTurns } = definition.protocol;
   for (const role of order as readonly string[]) {
     if (!roles.includes(role)) {

@@ -18,6 +18,12 @@ export const nobody = (reason: string): Judge => ({
   ask: () => Promise.reject(new OptimaError('usage', reason)),
 });
 
+/** `usage` for a scenario whose judge was not given. */
+export const withoutJudge = ({ name }: Scenario): OptimaError =>
+  new OptimaError('usage', `Scenario "${name}" asks a judge model, and none is given.`, {
+    hint: 'Name its checkpoint: --judge <folder>.',
+  });
+
 /**
  * Scores a dialogue: at once where the metric does. Throws, or rejects with, `metric.failed`, which names scenario and metric,
  * where the metric throws or rejects, or gives a score that is not a number in [0, 1], of the team or of a seat.

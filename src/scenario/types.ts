@@ -1,7 +1,8 @@
 // What a scenario is: tasks, roles, protocol, answer, metric, reward. Every interface here is something a
 // scenario file may implement itself; the functions beside this file are the ready-made ones.
+import { OptimaError } from '../domain/errors.ts';
 import type { Rng } from '../domain/rng.ts';
-import { type Turn, underFormat } from '../domain/transcript.ts';
+import { type Outcome, type Turn, underFormat } from '../domain/transcript.ts';
 
 export const splits = ['train', 'validation', 'test'] as const;
 export type Split = (typeof splits)[number];
@@ -77,6 +78,8 @@ export interface Judged<Task = unknown> {
   readonly task: Task;
   /** From the first message on. */
   readonly turns: readonly Turn[];
+  /** Whether it ended in agreement, or at its cap. */
+  readonly outcome: Exclude<Outcome, 'failed'>;
   /** The team's; null: no message stated one. */
   readonly answer: string | null;
   /** Those counted as right; none where the scenario does not say. */
@@ -175,6 +178,18 @@ export const formattedRoles = ({ roles }: Scenario): string[] =>
 /** The roles whose turns are trained on. */
 export const trainedRoles = ({ roles }: Pick<Scenario, 'roles'>): string[] =>
   Object.keys(roles).filter((role) => roles[role]!.trained !== false);
+
+/** The scenario with some roles, beside those that it says so of, not trained. Throws `usage` where none is left that is. */
+export function withoutTraining(scenario: Scenario, frozen: readonly string[]): Scenario {
+  if (frozen.every((role) => scenario.roles[role]?.trained === false)) return scenario;
+  const roles = Object.entries(scenario.roles).map(([role, definition]) => [
+    role,
+    frozen.includes(role) ? { ...definition, trained: false } : definition,
+  ]);
+  const changed: Scenario = { ...scenario, roles: Object.fromEntries(roles) };
+  if (trainedRoles(changed).length > 0) return changed;
+  throw new OptimaError('usage', `Scenario "${scenario.name}": no role is left to be trained.`);
+}
 
 /** The system text of a role: its view, and the format prompt on a line of its own where one was drawn. */
 export function systemText<Task>(

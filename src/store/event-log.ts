@@ -102,7 +102,7 @@ export class EventLog {
   replayThrough(isEnd: (event: RunEvent) => boolean): { readonly from: number; readonly to: number } | null {
     const from = this.#position;
     let to = from;
-    for (const event of this.events(from, this.#starts.length)) {
+    for (const event of this.ahead()) {
       to++;
       if (!isEnd(event)) continue;
       this.#position = to;
@@ -115,6 +115,11 @@ export class EventLog {
   *events(from: number, to: number = this.#position): Generator<RunEvent> {
     let number = from;
     for (const line of this.#lines(from, to)) yield this.#parse(line, number++);
+  }
+
+  /** The events of an earlier process that are still to be met. */
+  ahead(): Generator<RunEvent> {
+    return this.events(this.#position, this.#starts.length);
   }
 
   /** Hash of the events from `from` on, timestamps left out: 16 hexadecimal digits of a SHA-256. */

@@ -14,7 +14,11 @@ const task = { left: 'oak', right: 'elm' };
 const input = { dialogueId: dialogue, scenario: wordPairs(), task };
 const verdict: Verdict = { taskScore: 1, exactMatch: true, answer: 'oak elm' };
 
-const asking = { judge: { ask: async () => 'fair' } satisfies Judge, signal: new AbortController().signal };
+const asking = {
+  outcome: 'agreed' as const,
+  judge: { ask: async () => 'fair' } satisfies Judge,
+  signal: new AbortController().signal,
+};
 const views = { alice: 'oak', bob: 'elm' };
 
 /** A verdict that is given at once. */

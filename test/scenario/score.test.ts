@@ -7,6 +7,7 @@ import { type WordPair, wordPairs } from '../support/scenarios.ts';
 
 const dialogue: Judged<WordPair> = {
   ...{ task: { left: 'oak', right: 'elm' }, turns: [], answer: 'oak elm', answers: ['oak elm'] },
+  outcome: 'agreed',
   ...{ judge: nobody('there is none'), signal: new AbortController().signal },
 };
 const giving = (score: unknown): Scenario =>

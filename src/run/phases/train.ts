@@ -7,7 +7,7 @@ import { mean } from '../../domain/metrics.ts';
 import type { TrainingSequence } from '../../domain/model.ts';
 import type { PlannedPhases } from '../../machines/index.ts';
 import type { LlamaPolicy } from '../../models/llama/index.ts';
-import { trainedRoles } from '../../scenario/types.ts';
+import { type Scenario, trainedRoles } from '../../scenario/types.ts';
 import { type DpoConfig, dpoObjective, type PreferenceExample, trainDpo } from '../../training/dpo/index.ts';
 import type { EpochsOptions } from '../../training/epochs.ts';
 import type { Objective } from '../../training/objective.ts';
@@ -35,8 +35,8 @@ export async function train(context: PhaseContext, phase: TrainPhase): Promise<P
   const { recipe, scenario } = context;
   const start = phase.startFrom === 'base' ? baseOf(context) : latestPolicy(context, phase);
   if (recipe.policies === 'per-role') return trainEachRole(context, phase, start);
-  const { hash, ...trained } = await trainPolicy(context, phase, null, sharedPolicy(start));
-  return { kind: 'train', ...trained, policy: sharedBy(scenario, hash) };
+  const { hash, ...trained } = await trainPolicy(context, phase, null, sharedPolicy(scenario, start));
+  return { kind: 'train', ...trained, policy: sharedBy(context, hash) };
 }
 
 /**
@@ -52,7 +52,7 @@ async function trainEachRole(
   const policy: Record<string, PolicyHash> = { ...latestPolicy(context, phase) };
   const all: Trained[] = [];
   const warnings: string[] = [];
-  for (const role of Object.keys(scenario.roles)) {
+  for (const role of trainedRoles(scenario)) {
     try {
       const { hash, ...trained } = await trainPolicy(context, phase, role, start[role]!);
       policy[role] = hash;
@@ -230,9 +230,9 @@ function chosenPairs(
   throw new OptimaError('run.corrupt', `${pairing} has pairs of ${lost}, which ${search} does not have.`);
 }
 
-/** The one policy that speaks for every role. */
-function sharedPolicy(team: TeamPolicy): PolicyHash {
-  const [first, ...others] = new Set(Object.values(team));
+/** The one policy that speaks for every role that is trained. */
+function sharedPolicy(scenario: Scenario, team: TeamPolicy): PolicyHash {
+  const [first, ...others] = new Set(trainedRoles(scenario).map((role) => team[role]!));
   if (first === undefined || others.length > 0)
     throw new Error('The roles of the team do not share a policy.');
   return first;
