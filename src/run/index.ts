@@ -14,6 +14,7 @@ export { formatVersion, type Manifest, readManifest } from '../store/manifest.ts
 export { RunFolder } from '../store/run-folder.ts';
 export { startEngine } from '../tensor/index.ts';
 export type { IterationFigures } from './figures.ts';
+export type { FrozenModel } from './frozen.ts';
 export { type RankedTrajectory, rankTrajectories } from './ranking.ts';
 export { type Selection, selectTrajectories } from './selection.ts';
 export { type TrainingResult, type TrainingRun, trainTeam } from './train.ts';
