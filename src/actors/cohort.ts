@@ -8,7 +8,7 @@ import type { DialogueMessage } from '../domain/messages.ts';
 import { mean } from '../domain/metrics.ts';
 import type { GenerativeModel, GenerativeSession, Sampling, SessionOptions } from '../domain/model.ts';
 import type { Rng } from '../domain/rng.ts';
-import type { Provenance } from '../domain/transcript.ts';
+import type { Provenance, Verdict } from '../domain/transcript.ts';
 import {
   type AgentContext,
   type AgentEvent,
@@ -21,10 +21,12 @@ import {
   type ScoreAnswer,
 } from '../machines/index.ts';
 import { mannerOf } from '../scenario/course.ts';
+import { withoutJudge } from '../scenario/score.ts';
 import type { Scenario } from '../scenario/types.ts';
 import type { PlacedTurn } from '../search/index.ts';
 import { createBus } from './bus.ts';
 import { dialogueMachine, type Episode } from './dialogue.ts';
+import { createJudging, type Judging, type RecalledReply } from './judging.ts';
 import { createGenerationPool, type GenerationPool } from './pool.ts';
 
 /** Who speaks for a role, and what its turns count as. */
@@ -45,6 +47,10 @@ export interface CohortOptions {
   readonly signal?: AbortSignal | undefined;
   /** Longest time of a model's call, in ms; below 2^31. Default 10 minutes. */
   readonly turnTimeoutMs?: number;
+  /** Whom metrics may ask; needed where the scenario has a `judge`. */
+  readonly judge?: GenerativeModel | undefined;
+  /** What the judge replied to a question before: it is not asked again. */
+  readonly recallReply?: RecalledReply | undefined;
   /** What was said before in the same trees; what is said here joins it. */
   readonly forest?: Forest;
   /**
@@ -67,7 +73,8 @@ export function everyRole(scenario: Scenario, model: GenerativeModel): Cast {
  * episodes and `rng`. Who unsubscribes stops the dialogues, and the calls of their models.
  *
  * A dialogue whose model fails or times out is closed as `failed`; the others go on. Errors with `interrupted` when
- * `signal` aborts, and with `usage` for a role without a speaker or two dialogues with one id.
+ * `signal` aborts, with `metric.failed` for a metric that gives no score in its time, and with `usage` for a role without a
+ * speaker, a scenario without the judge that it asks for, or two dialogues with one id.
  */
 export function runCohort(episodes: readonly Episode[], options: CohortOptions): Observable<DialogueMessage> {
   return new Observable((subscriber) => {
@@ -100,7 +107,13 @@ function hold(
   const { cast, close } = openSessions(options.cast);
   const compose = createCompose(pool, forest, { ...options, cast });
   const agent = agentMachine.provide({ actions: { compose } });
-  const judge = judgeMachine.provide({ actions: { score: createScore(forest) } });
+  const judging = createJudging(episodes, {
+    ...options,
+    modelTimeoutMs: turnTimeoutMs,
+    onStuck: (error) => subscriber.error(error),
+  });
+  const score = createScore(forest, pool, judging);
+  const judge = judgeMachine.provide({ actions: { score } });
   const machine = dialogueMachine.provide({ actors: { agent, judge } });
   let running = episodes.length;
   const actors = episodes.map((episode) => {
@@ -124,6 +137,7 @@ function hold(
       // Stopping an actor completes it, too.
       if (subscriber.closed) return;
       pool.unregister(id);
+      judging.leave(id);
       if (--running === 0) subscriber.complete();
     };
     actor.subscribe({ complete, error: (error) => subscriber.error(error) });
@@ -134,6 +148,7 @@ function hold(
     signal?.removeEventListener('abort', interrupt);
     for (const actor of actors) actor.stop();
     pool.close();
+    judging.close();
     close();
   };
   for (const actor of actors) if (!subscriber.closed) actor.start();
@@ -159,7 +174,8 @@ export function openSessions(speakers: Cast, options?: SessionOptions) {
   return { cast, sessions: [...sessions.values()], close };
 }
 
-function checkCast(episodes: readonly Episode[], { scenario, cast }: CohortOptions): void {
+function checkCast(episodes: readonly Episode[], { scenario, cast, judge }: CohortOptions): void {
+  if (scenario.judge !== undefined && judge === undefined) throw withoutJudge(scenario);
   for (const role of Object.keys(scenario.roles)) {
     if (!Object.hasOwn(cast, role)) {
       throw new OptimaError('usage', `Scenario "${scenario.name}": nobody speaks for role "${role}".`);
@@ -203,16 +219,28 @@ function createCompose(
   };
 }
 
-/** How the judge scores a dialogue: from what was said. */
-function createScore(forest: Forest) {
-  return ({ context, self }: Asked<JudgeContext, JudgeEvent, ScoreAnswer>): void => {
-    const { dialogueId, scenario, task } = context;
+/** How the judge scores a dialogue: from what was said, at once, or with the others of its cohort where that takes time. */
+function createScore(forest: Forest, pool: GenerationPool, judging: Judging) {
+  return ({ context, event, self }: Asked<JudgeContext, JudgeEvent, ScoreAnswer>): void => {
+    assertEvent(event, 'dialogue.closed');
+    const { dialogueId: id, scenario, task } = context;
+    let verdict: Verdict | Promise<Verdict>;
     try {
-      const verdict = computeVerdict(scenario, task, forest.viewsIn(dialogueId), forest.turnsOf(dialogueId));
-      self.send({ type: 'score.computed', verdict });
+      // Of a dialogue that failed there is no verdict.
+      const outcome = event.outcome === 'agreed' ? 'agreed' : 'turn-cap';
+      const end = { outcome, ...judging.askingFor(id) } as const;
+      verdict = computeVerdict(scenario, task, forest.viewsIn(id), forest.turnsOf(id), end);
     } catch (error) {
       self.send({ type: 'score.failed', reason: messageOf(error) });
+      return;
     }
+    if (!(verdict instanceof Promise)) {
+      self.send({ type: 'score.computed', verdict });
+      return;
+    }
+    // It speaks no more: the others need not wait for it.
+    pool.unregister(id);
+    judging.await(id, verdict, (answer) => self.send(answer));
   };
 }
 

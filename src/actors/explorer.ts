@@ -74,7 +74,8 @@ export function runExplorer(
       const ranked = await value(rollouts.map(({ dialogue }) => dialogue));
       return rollouts.map(({ number, dialogue }, index) => {
         subscriber.next(ranked[index]!);
-        return { number, leaf: dialogue.turns.at(-1)?.id ?? tree, reward: ranked[index]!.reward };
+        const { reward, seats } = ranked[index]!;
+        return { number, leaf: dialogue.turns.at(-1)?.id ?? tree, reward, seats };
       });
     };
     const machine = explorerMachine.provide({

@@ -15,4 +15,5 @@ export {
   runExplorer,
   type ValueDialogues,
 } from './explorer.ts';
+export type { RecalledReply } from './judging.ts';
 export { createGenerationPool, type GenerationPool } from './pool.ts';

@@ -29,8 +29,8 @@ export interface GenerationPool {
 /** Takes the result of a request, once; never while the request is made. */
 export type Answer = (result: Generation | OptimaError) => void;
 
-/** A dialogue's request, and who waits for its result. */
-class Ticket {
+/** A request, and who waits for its result. */
+export class Ticket {
   readonly model: GenerativeModel;
   readonly request: GenerationRequest;
   /** Set by the call that the ticket is part of. */
@@ -100,7 +100,8 @@ export function createGenerationPool(timeoutMs: number): GenerationPool {
   };
 }
 
-async function playRound(round: readonly Ticket[], timeoutMs: number): Promise<void> {
+/** Calls each model once for what its tickets ask, and settles them in their order when all calls have ended. */
+export async function playRound(round: readonly Ticket[], timeoutMs: number): Promise<void> {
   const results = new Map<Ticket, Generation | OptimaError>();
   const play = async (model: GenerativeModel) => {
     let batch = round.filter((ticket) => ticket.model === model);

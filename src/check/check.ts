@@ -1,14 +1,15 @@
 // `optima check`: deals ten tasks of a scenario, plays scripted dialogues on them, and finds what a type checker
 // cannot: leaks, protocols without an end, answers that are not read back, metrics that deny their own answers.
 import { everyRole, runCohort } from '../actors/index.ts';
-import { messageOf } from '../domain/errors.ts';
+import { messageOf, OptimaError } from '../domain/errors.ts';
 import { childId, rootId } from '../domain/ids.ts';
+import type { GenerativeModel } from '../domain/model.ts';
 import { createRng } from '../domain/rng.ts';
 import { type Turn, viewOf } from '../domain/transcript.ts';
 import { scriptedModel } from '../models/scripted/index.ts';
 import { trajectoriesOf } from '../rollouts/executor.ts';
 import { Course } from '../scenario/course.ts';
-import { scoreAnswer } from '../scenario/metric.ts';
+import { metricTimeoutMs, nobody, type Scored, scoreDialogue } from '../scenario/score.ts';
 import { loadTasks, type NamedTask } from '../scenario/tasks.ts';
 import { type Scenario, splits } from '../scenario/types.ts';
 
@@ -22,8 +23,15 @@ export interface Finding {
 
 const taskCount = 10;
 
-/** Everything found wrong with a scenario, in the order in which a dialogue would meet it. */
-export async function checkScenario(scenario: Scenario, seed: number): Promise<Finding[]> {
+/**
+ * Everything found wrong with a scenario, in the order in which a dialogue would meet it. Without the `judge` that its metric
+ * asks for, its scores are not looked at.
+ */
+export async function checkScenario(
+  scenario: Scenario,
+  seed: number,
+  judge?: GenerativeModel,
+): Promise<Finding[]> {
   const findings: Finding[] = [];
   const report =
     (severity: Finding['severity']) =>
@@ -35,24 +43,32 @@ export async function checkScenario(scenario: Scenario, seed: number): Promise<F
     };
   const error = report('error');
   const warning = report('warning');
-  const guard = (check: string, where: string, run: () => void): void => {
+  const guard = async (check: string, where: string, run: () => void | Promise<void>): Promise<void> => {
     try {
-      run();
+      await run();
     } catch (thrown) {
-      error(check, `${where}: ${messageOf(thrown)}`);
+      const isMetrics = thrown instanceof OptimaError && thrown.code === 'metric.failed';
+      error(isMetrics ? 'metric' : check, `${where}: ${messageOf(thrown)}`);
     }
   };
 
   const tasks = await dealTasks(scenario, seed, error);
   if (tasks.length === 0) return findings;
-  guard('views', 'sees', () => checkViews(scenario, tasks, error));
-  guard('protocol', 'protocol', () => checkProtocol(scenario, tasks[0]!, error, warning));
+  await guard('views', 'sees', () => checkViews(scenario, tasks, error));
+  await guard('protocol', 'protocol', () => checkProtocol(scenario, tasks[0]!, error, warning));
   for (const { id, task } of tasks) {
-    guard('answer', id, () => checkAnswers(scenario, id, task, error, warning));
-    guard('demonstrate', id, () => checkDemonstration(scenario, id, task, seed, error, warning));
+    await guard('answer', id, () => checkAnswers(scenario, id, task, error, warning));
+    await guard('demonstrate', id, () => checkDemonstration(scenario, id, task, seed, error, warning));
+    // A metric that hangs once would for every task.
+    if (findings.some(({ message }) => message.includes(hanging))) break;
   }
-  if (!findings.some(({ severity }) => severity === 'error')) {
-    await playDialogues(scenario, tasks, seed, error, unlessReferee(scenario, error, warning));
+  if (scenario.judge !== undefined && judge === undefined) {
+    warning(
+      'metric',
+      'asks a judge model: its scores were not looked at. Name its checkpoint: --judge <folder>.',
+    );
+  } else if (!findings.some(({ severity }) => severity === 'error')) {
+    await playDialogues(scenario, tasks, seed, judge, error, unlessReferee(scenario, error, warning));
   }
   return findings;
 }
@@ -163,8 +179,10 @@ function checkProtocol(scenario: Scenario, { task }: NamedTask, error: Report, w
     for (; typeof next !== 'string'; next = course.next(turns)) turns = course.record(turns, next, text);
     return { turns, end: next };
   };
-  const yes = play(scenario.answer.example(scenario.answers(task)[0] ?? 'yes'));
-  if (yes.end !== 'agreed') {
+  // Where no answer is right, agreement may be about anything.
+  const [right] = scenario.answers(task);
+  const yes = play(scenario.answer.example(right ?? 'yes'));
+  if (right !== undefined && yes.end !== 'agreed') {
     const finding = unlessReferee(scenario, error, warning);
     finding(
       'protocol',
@@ -172,17 +190,28 @@ function checkProtocol(scenario: Scenario, { task }: NamedTask, error: Report, w
     );
   }
   const nay = play('I do not know.');
-  if (nay.end === 'agreed') warning('protocol', 'the team agrees although nobody stated an answer.');
+  if (right !== undefined && nay.end === 'agreed') {
+    warning('protocol', 'the team agrees although nobody stated an answer.');
+  }
   const silent = Object.keys(scenario.roles).find((role) => !nay.turns.some((turn) => turn.speaker === role));
   if (nay.end === 'turn-cap' && silent !== undefined) {
     error('protocol', `role ${silent} never has the floor within ${maxTurns} turns.`);
   }
 }
 
-function checkAnswers(scenario: Scenario, id: string, task: unknown, error: Report, warning: Report): void {
-  const { answer, metric } = scenario;
+/** A metric that does not take the dialogue goes by the answer alone, and what it says can be foreseen. */
+const goesByAnswer = ({ metric }: Scenario): boolean => metric.score.length < 3;
+
+async function checkAnswers(
+  scenario: Scenario,
+  id: string,
+  task: unknown,
+  error: Report,
+  warning: Report,
+): Promise<void> {
+  const { answer } = scenario;
   const answers = scenario.answers(task);
-  if (answers.length === 0) error('answer', `${id}: answers() gives none.`);
+  if (answers.length === 0 && goesByAnswer(scenario)) error('answer', `${id}: answers() gives none.`);
   for (const text of answers) {
     const stated = answer.example(text);
     const read = answer.parse(stated);
@@ -192,7 +221,8 @@ function checkAnswers(scenario: Scenario, id: string, task: unknown, error: Repo
         `${id}: "${stated}" is read back as ${JSON.stringify(read)}, not ${JSON.stringify(text)}.`,
       );
     }
-    const { score, exactMatch } = scoreAnswer(metric, text, answers);
+    if (!goesByAnswer(scenario)) continue;
+    const { score, exactMatch } = await scoreAnswer(scenario, task, text);
     if (score !== 1 || !exactMatch) {
       error(
         'metric',
@@ -203,15 +233,46 @@ function checkAnswers(scenario: Scenario, id: string, task: unknown, error: Repo
   if (answer.parse('I do not know.') !== null) {
     warning('answer', 'a message without an answer is read as one: "I do not know."');
   }
-  const none = scoreAnswer(metric, null, answers).score;
+  if (!goesByAnswer(scenario)) return;
+  const { score: none } = await scoreAnswer(scenario, task, null);
   if (none !== 0) error('metric', `a dialogue without an answer scores ${none}, not 0.`);
-  const wrong = scoreAnswer(metric, 'zzyzx', answers).score;
+  const { score: wrong } = await scoreAnswer(scenario, task, 'zzyzx');
   if (!(wrong >= 0 && wrong < 1)) error('metric', `the wrong answer "zzyzx" scores ${wrong}.`);
   for (const [role, { sees }] of Object.entries(scenario.roles)) {
     const told = answer.parse(sees(task));
-    if (told !== null && scoreAnswer(metric, told, answers).score === 1) {
+    if (told !== null && (await scoreAnswer(scenario, task, told)).score === 1) {
       error('views', `${id}: the view of ${role} states the answer ${JSON.stringify(told)}.`);
     }
+  }
+}
+
+const hanging = 'gives no score';
+
+/** What a metric says of an answer. Rejects as `scoreDialogue` does, and where that takes longer than the metric may. */
+async function scoreAnswer(scenario: Scenario, task: unknown, answer: string | null): Promise<Scored> {
+  const stop = new AbortController();
+  const judge = nobody('the answer alone is scored, and no judge is asked');
+  const said = {
+    task,
+    turns: [],
+    outcome: 'agreed' as const,
+    answer,
+    answers: scenario.answers(task),
+    judge,
+    signal: stop.signal,
+  };
+  const { name, timeoutMs = metricTimeoutMs } = scenario.metric;
+  let timer: NodeJS.Timeout | undefined;
+  const late = new Promise<never>((_, reject) => {
+    timer = setTimeout(() => {
+      reject(new OptimaError('metric.failed', `metric ${name} ${hanging} within ${timeoutMs} ms`));
+      stop.abort();
+    }, timeoutMs);
+  });
+  try {
+    return await Promise.race([scoreDialogue(scenario, said), late]);
+  } finally {
+    clearTimeout(timer);
   }
 }
 
@@ -251,16 +312,18 @@ async function playDialogues(
   scenario: Scenario,
   tasks: readonly NamedTask[],
   seed: number,
+  judge: GenerativeModel | undefined,
   error: Report,
   unlessReferee: Report,
 ): Promise<void> {
   const play = async ({ id: taskId, task }: NamedTask) => {
-    const right = scenario.answer.example(scenario.answers(task)[0]!);
+    const right = scenario.answer.example(scenario.answers(task)[0] ?? 'yes');
     const tree = rootId('check', taskId);
     const episode = { id: childId(tree, 0), tree, taskId, task, format: null };
     const dialogue = runCohort([episode], {
       scenario,
       cast: everyRole(scenario, scriptedModel({ reply: () => right })),
+      judge,
       sampling: { temperature: 0, topP: 1, topK: 0, maxTokens: 1024 },
       rng: createRng(seed),
     });
@@ -268,6 +331,7 @@ async function playDialogues(
   };
   const trajectories = (await Promise.all(tasks.map(play))).flat();
   for (const { taskId, outcome, failure, verdict } of trajectories) {
+    if (outcome !== 'failed' && !goesByAnswer(scenario)) continue;
     if (outcome !== 'agreed') {
       (outcome === 'failed' ? error : unlessReferee)(
         'dialogue',

@@ -3,6 +3,7 @@
 import readline from 'node:readline';
 import type { Command } from 'commander';
 import { tap } from 'rxjs';
+import type { Cast } from '../actors/index.ts';
 import { longestTimerMs } from '../domain/clock.ts';
 import { nearest, OptimaError } from '../domain/errors.ts';
 import { childId, type PolicyHash, rootId } from '../domain/ids.ts';
@@ -14,18 +15,20 @@ import { loadScenario } from '../scenario/load.ts';
 import { loadTasks } from '../scenario/tasks.ts';
 import { messageCap, type Scenario, type Split } from '../scenario/types.ts';
 import { interruptible } from './interrupt.ts';
-import { openEngine, openModel } from './model.ts';
+import { frozenNames, openEngine, openModel } from './model.ts';
 import {
   type Backend,
   backendOption,
   jsonOption,
+  judgeOption,
   modelOption,
+  policyOption,
   seedOption,
   splitOption,
   wholeNumber,
 } from './options.ts';
 import { withOutput } from './output.ts';
-import { printable } from './report.ts';
+import { inSeats, printable } from './report.ts';
 
 interface ChatOptions {
   readonly role?: string;
@@ -33,6 +36,8 @@ interface ChatOptions {
   readonly task: number;
   readonly seed: number;
   readonly model?: string;
+  readonly policy?: readonly string[];
+  readonly judge?: string;
   readonly backend?: Backend;
   readonly json?: boolean;
 }
@@ -47,6 +52,8 @@ export function addChat(program: Command): void {
     .option('--task <n>', 'which task of the split, from 0', wholeNumber('--task', 0), 0)
     .addOption(seedOption(1))
     .addOption(modelOption())
+    .addOption(policyOption())
+    .addOption(judgeOption())
     .addOption(backendOption())
     .addOption(jsonOption())
     .action((name: string, options: ChatOptions) =>
@@ -54,8 +61,23 @@ export function addChat(program: Command): void {
         interruptible(output, async (signal) => {
           const { scenario } = await loadScenario(name);
           const role = roleOf(scenario, options.role);
+          const names = frozenNames(scenario, options);
+          if (Object.hasOwn(names.partners, role)) {
+            throw new OptimaError('usage', `--policy ${role}=…: you speak for ${role} yourself.`);
+          }
           await openEngine(options, output);
           const model = await openModel(options);
+          const opened = [model];
+          const open = async (name: string) => {
+            const other = await openModel({ model: name });
+            opened.push(other);
+            return other.generates;
+          };
+          const partners: Cast = {};
+          for (const [partner, name] of Object.entries(names.partners)) {
+            Object.assign(partners, { [partner]: { model: await open(name), provenance: 'sampled' } });
+          }
+          const judge = names.judge === undefined ? undefined : await open(names.judge);
           const { everyRole, runCohort } = await import('../actors/index.ts');
           const { trajectoriesOf } = await import('../rollouts/executor.ts');
           const rng = createRng(options.seed);
@@ -93,8 +115,10 @@ export function addChat(program: Command): void {
             };
             const dialogue = runCohort([episode], {
               scenario,
+              judge,
               cast: {
                 ...everyRole(scenario, model.generates),
+                ...partners,
                 [role]: { model: personAt(input), provenance: 'human' },
               },
               sampling: {
@@ -113,14 +137,16 @@ export function addChat(program: Command): void {
             if (failure !== null) throw new OptimaError('model.failed', `The dialogue failed: ${failure}`);
             const right = scenario.answers(task);
             output.say(`\n${outcome} after ${turns.length} turns.`);
-            output.say(`answer: ${verdict?.answer ?? 'none'}; right: ${right.join(' or ')}`);
-            output.say(`${scenario.metric.name}: ${verdict?.taskScore.toFixed(2)}`);
-            const { answer = null, taskScore = null, exactMatch = null } = verdict ?? {};
+            const rightOnes = right.length === 0 ? '' : `; right: ${right.join(' or ')}`;
+            const { answer, taskScore, exactMatch, seats } = verdict!;
+            output.say(`answer: ${answer ?? 'none'}${rightOnes}`);
+            output.say(`${scenario.metric.name}: ${taskScore.toFixed(2)}${inSeats(verdict!)}`);
             const summary = { scenario: scenario.name, role, outcome, turns: turns.length };
-            output.emit({ event: 'summary', ...summary, answer, right, taskScore, exactMatch });
+            const scores = { taskScore, exactMatch, ...(seats && { seats }) };
+            output.emit({ event: 'summary', ...summary, answer, right, ...scores });
           } finally {
             input.close();
-            model.dispose();
+            for (const one of opened) one.dispose();
           }
         }),
       ),

@@ -3,16 +3,19 @@ import type { Command } from 'commander';
 import type { GenerativeModel } from '../domain/model.ts';
 import { createRng } from '../domain/rng.ts';
 import { presetRecipe } from '../recipe/presets.ts';
+import { lanesOf, modelsFrom } from '../run/frozen.ts';
 import { loadScenario } from '../scenario/load.ts';
 import { messageCap, type Split } from '../scenario/types.ts';
 import type { PolicyHost } from '../workers/index.ts';
 import { interruptible } from './interrupt.ts';
-import { openEngines, openModel } from './model.ts';
+import { frozenHashes, frozenNames, openEngines, openFrozen, openModel, openPartners } from './model.ts';
 import {
   type Backend,
   backendOption,
   jsonOption,
+  judgeOption,
   modelOption,
+  policyOption,
   seedOption,
   splitOption,
   wholeNumber,
@@ -28,6 +31,8 @@ interface EvalOptions {
   readonly show: number;
   readonly seed: number;
   readonly model?: string;
+  readonly policy?: readonly string[];
+  readonly judge?: string;
   readonly backend?: Backend;
   readonly workers?: number;
   readonly json?: boolean;
@@ -49,6 +54,8 @@ export function addEval(program: Command): void {
     .option('--show <n>', 'dialogues to print', wholeNumber('--show', 0), 3)
     .addOption(seedOption(defaults.seed))
     .addOption(modelOption())
+    .addOption(policyOption())
+    .addOption(judgeOption())
     .addOption(backendOption())
     .addOption(workersOption())
     .addOption(jsonOption())
@@ -56,22 +63,27 @@ export function addEval(program: Command): void {
       withOutput(options, (output) =>
         interruptible(output, async (signal) => {
           const { scenario } = await loadScenario(name);
+          const names = frozenNames(scenario, options);
           const { startHost } = await openEngines(options, output);
           const model = await openModel(options);
           const { generates, trains } = model;
           let host: PolicyHost | undefined;
           try {
             const tokenizer = trains?.policy.tokenizer;
-            let models: readonly GenerativeModel[] = [generates];
-            if (trains !== null) {
-              host = await startHost(trains.policy);
-              models = await host.modelsOf({ folder: trains.folder, hash: trains.policy.hash });
+            const partners = await openPartners(names.partners);
+            const judge = names.judge === undefined ? null : await openFrozen(names.judge);
+            host = await startHost(trains?.policy ?? null);
+            const own = trains === null ? generates : { folder: trains.folder, hash: trains.policy.hash };
+            const playedBy: Record<string, readonly GenerativeModel[]> = {};
+            for (const role of Object.keys(scenario.roles)) {
+              playedBy[role] = await modelsFrom(partners[role]?.model ?? own, host);
             }
             const { evaluateTeam } = await import('../rollouts/evaluate.ts');
             const { metrics, trajectories } = await evaluateTeam({
               phase: 'eval',
               scenario,
-              models,
+              models: lanesOf(playedBy),
+              judges: judge === null ? undefined : await modelsFrom(judge.model, host),
               split: options.split,
               count: options.tasks,
               maxMessageTokens: messageCap(scenario, options.maxTokens ?? null),
@@ -92,6 +104,7 @@ export function addEval(program: Command): void {
               failed: metrics.failed,
               seconds: Math.round(process.uptime()),
               policy: generates.hash,
+              ...frozenHashes(partners, judge),
             });
           } finally {
             await host?.stop();

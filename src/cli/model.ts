@@ -1,7 +1,11 @@
 // Starts the tensor engine, loads the checkpoint a command asks for, and starts workers where it can use them.
-import { OptimaError } from '../domain/errors.ts';
+import path from 'node:path';
+import { nearest, OptimaError } from '../domain/errors.ts';
 import type { OpenedModel } from '../models/open.ts';
 import { type Engines, openEngines as startEngines } from '../run/engines.ts';
+import type { FrozenModel } from '../run/frozen.ts';
+import { withoutJudge } from '../scenario/score.ts';
+import type { Scenario } from '../scenario/types.ts';
 import type { Engine } from '../tensor/index.ts';
 import { type Backend, defaultModel } from './options.ts';
 import type { Output } from './output.ts';
@@ -40,6 +44,74 @@ export async function openEngines(options: ModelOptions, output: Output): Promis
 export async function openModel({ model = defaultModel }: ModelOptions): Promise<OpenedModel> {
   const open = await import('../models/open.ts');
   return open.openModel(model);
+}
+
+/** Models beside the one that `--model` names: who plays roles and is not trained, and whom the metric asks. */
+export interface FrozenOptions {
+  readonly policy?: readonly string[];
+  readonly judge?: string;
+}
+
+/** What `--policy` and `--judge` name. Throws `usage` where the scenario has no such role, or its judge is missing or too much. */
+export function frozenNames(scenario: Scenario, { policy = [], judge }: FrozenOptions) {
+  const known = Object.keys(scenario.roles);
+  const partners: Record<string, string> = {};
+  for (const text of policy) {
+    const [, role, model] = /^([^=]+)=(.+)$/.exec(text) ?? [];
+    if (role === undefined || model === undefined) {
+      throw new OptimaError('usage', `--policy ${text}: must be <role>=<model>.`);
+    }
+    if (!known.includes(role)) {
+      const guess = nearest(role, known);
+      throw new OptimaError(
+        'usage',
+        `--policy ${text}: "${scenario.name}" has the roles ${known.join(', ')}.`,
+        {
+          hint: guess && `Did you mean "${guess}"?`,
+        },
+      );
+    }
+    if (Object.hasOwn(partners, role))
+      throw new OptimaError('usage', `--policy ${text}: ${role} has one already.`);
+    partners[role] = model;
+  }
+  if (scenario.judge === undefined && judge !== undefined) {
+    throw new OptimaError('usage', `--judge ${judge}: "${scenario.name}" asks no judge model.`);
+  }
+  if (scenario.judge !== undefined && judge === undefined) throw withoutJudge(scenario);
+  return { partners, judge };
+}
+
+/** A model that is not trained, and where it was found. */
+export interface OpenedFrozen {
+  readonly folder: string;
+  readonly model: FrozenModel;
+}
+
+/** Opens a model to be asked; its weights are let go again, as a host loads them where it computes. */
+export async function openFrozen(name: string): Promise<OpenedFrozen> {
+  const { generates, trains, dispose } = await openModel({ model: name });
+  dispose();
+  if (trains === null) return { folder: path.resolve(name), model: generates };
+  return { folder: trains.folder, model: { folder: trains.folder, hash: trains.policy.hash } };
+}
+
+/** All partners of roles that are not trained. */
+export async function openPartners(
+  names: Readonly<Record<string, string>>,
+): Promise<Readonly<Record<string, OpenedFrozen>>> {
+  const opened: Record<string, OpenedFrozen> = {};
+  for (const [role, name] of Object.entries(names)) opened[role] = await openFrozen(name);
+  return opened;
+}
+
+/** What a summary says of them: their hashes, where there are any. */
+export function frozenHashes(partners: Readonly<Record<string, OpenedFrozen>>, judge: OpenedFrozen | null) {
+  const hashes = Object.entries(partners).map(([role, { model }]) => [role, model.hash] as const);
+  return {
+    ...(hashes.length > 0 && { partners: Object.fromEntries(hashes) }),
+    ...(judge !== null && { judge: judge.model.hash }),
+  };
 }
 
 /** As `openModel`, for what needs weights; rejects with `usage` where the model has none. */

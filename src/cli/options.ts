@@ -60,6 +60,15 @@ export const seedOption = (initial?: number) =>
 export const modelOption = () =>
   new Option('--model <folder>', 'checkpoint in the Hugging Face layout (default: the tiny one shipped)');
 
+export const policyOption = () =>
+  new Option(
+    '--policy <role=model>',
+    'who plays a role and is not trained: a checkpoint, or a module whose default export replies; may be repeated',
+  ).argParser(collect);
+
+export const judgeOption = () =>
+  new Option('--judge <model>', "whom the scenario's metric asks: a checkpoint, or a module that replies");
+
 export const backendOption = () =>
   new Option(
     '--backend <name>',

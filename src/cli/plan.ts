@@ -3,6 +3,8 @@ import type { Progress } from '../domain/progress.ts';
 import type { PlannedPhase } from '../machines/index.ts';
 import type { Recipe } from '../recipe/schema.ts';
 import type { IterationPlan } from '../run/plan.ts';
+import type { Scenario } from '../scenario/types.ts';
+import type { OpenedFrozen } from './model.ts';
 import { formatTable, type Output } from './output.ts';
 
 /** Dialogues that a phase holds. */
@@ -50,6 +52,30 @@ export function sayPlan(
   output.say(`\n${formatTable([...table, ['all', String(total)]])}\n`);
   const phases = counted.map(({ phase: { name, kind }, dialogues }) => ({ name, kind, dialogues }));
   output.emit({ event: 'plan', dialogues: total, phases });
+}
+
+/** Says who plays the roles that are not trained, and who judges. */
+export function sayFrozen(
+  { roles }: Scenario,
+  { partners, judge }: { partners: Readonly<Record<string, OpenedFrozen>>; judge: OpenedFrozen | null },
+  output: Output,
+): void {
+  const frozen = Object.keys(roles).filter((role) => roles[role]!.trained === false);
+  for (const role of frozen) {
+    const partner = partners[role];
+    output.say(
+      `${role} is not trained: it plays with ${partner === undefined ? 'the base' : partner.folder}`,
+    );
+    output.emit({
+      event: 'frozen',
+      role,
+      folder: partner?.folder ?? null,
+      policy: partner?.model.hash ?? null,
+    });
+  }
+  if (judge === null) return;
+  output.say(`judge: ${judge.folder}`);
+  output.emit({ event: 'judge', folder: judge.folder, policy: judge.model.hash });
 }
 
 /** Progress that says, when the base has been measured, what the dialogues that are left will cost if they are as its own. */

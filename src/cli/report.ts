@@ -1,6 +1,12 @@
 // How results are shown: the comparison of two teams, an evaluation, and dialogues before and after.
 import type { TeamMetrics } from '../domain/metrics.ts';
-import { messageTokens, type Observation, type Trajectory, writtenOf } from '../domain/transcript.ts';
+import {
+  messageTokens,
+  type Observation,
+  type Trajectory,
+  type Verdict,
+  writtenOf,
+} from '../domain/transcript.ts';
 import { machineFigures } from '../run/figures.ts';
 import type { TrainingResult } from '../run/train.ts';
 import type { Scenario } from '../scenario/types.ts';
@@ -8,8 +14,9 @@ import { formatTable, type Output } from './output.ts';
 
 /** The figures that every summary object carries. */
 export function summaryMetrics(metrics: TeamMetrics) {
-  const { f1, exactMatch, tokens, medianTokens, p95Tokens, agreement, turns, n } = machineFigures(metrics);
-  return { f1, exactMatch, tokens, medianTokens, p95Tokens, agreement, turns, n };
+  const { f1, exactMatch, tokens, medianTokens, p95Tokens, agreement, turns, n, seats } =
+    machineFigures(metrics);
+  return { f1, exactMatch, tokens, medianTokens, p95Tokens, agreement, turns, n, ...(seats && { seats }) };
 }
 
 const percent = (share: number) => `${(100 * share).toFixed(1)} %`;
@@ -17,12 +24,17 @@ const percent = (share: number) => `${(100 * share).toFixed(1)} %`;
 const failedRow = 'failed dialogues';
 const none = '–';
 
-/** Each figure with its name, as people read it. */
-function figures(metrics: TeamMetrics, metricName: string): readonly (readonly [string, string])[] {
+/** Each figure with its name, as people read it; `seats` are those that any of the teams shown has. */
+function figures(
+  metrics: TeamMetrics,
+  metricName: string,
+  seats: readonly string[] = seatsOf([metrics]),
+): readonly (readonly [string, string])[] {
   const [low, high] = metrics.taskScoreInterval;
   return [
     [metricName.toUpperCase(), metrics.taskScore.toFixed(3)],
     ['  95 % interval', `${low.toFixed(3)} – ${high.toFixed(3)}`],
+    ...seats.map((seat) => [`  score of ${seat}`, metrics.seats?.[seat]?.toFixed(3) ?? '–'] as const),
     ['exact match', percent(metrics.exactMatch)],
     ['tokens per dialogue', metrics.tokens.toFixed(1)],
     ['  median, 95th percentile', `${metrics.medianTokens}, ${metrics.p95Tokens}`],
@@ -35,13 +47,18 @@ function figures(metrics: TeamMetrics, metricName: string): readonly (readonly [
   ];
 }
 
+const seatsOf = (teams: readonly TeamMetrics[]) => [
+  ...new Set(teams.flatMap(({ seats = {} }) => Object.keys(seats))),
+];
+
 export function sayComparison(
   { base, trained, swapped }: Pick<TrainingResult, 'base' | 'trained' | 'swapped'>,
   { metric }: Pick<Scenario, 'metric'>,
   output: Output,
 ): void {
   const teams = { base, trained, ...(swapped && { swapped }) };
-  const columns = Object.values(teams).map((metrics) => figures(metrics, metric.name));
+  const seats = seatsOf(Object.values(teams));
+  const columns = Object.values(teams).map((metrics) => figures(metrics, metric.name, seats));
   const rows = columns[0]!.map(([name], row) => [name, ...columns.map((column) => column[row]![1])]);
   output.say(`\n${formatTable([['', ...Object.keys(teams)], ...rows.filter(isWorthARow)])}`);
   if (swapped === null) return;
@@ -73,8 +90,15 @@ export function sayTranscripts(trajectories: readonly Trajectory[], output: Outp
 }
 
 function describe({ turns, outcome, verdict }: Trajectory): string {
-  const score = verdict === null ? '' : `, score ${verdict.taskScore.toFixed(2)}`;
+  const score = verdict === null ? '' : `, score ${verdict.taskScore.toFixed(2)}${inSeats(verdict)}`;
   return `(${messageTokens(turns)} tokens, ${outcome}${score})`;
+}
+
+/** The score of each seat, where there are seats. */
+export function inSeats({ seats }: Verdict): string {
+  if (seats === undefined) return '';
+  const each = Object.entries(seats).map(([seat, score]) => `${seat} ${score.toFixed(2)}`);
+  return ` (${each.join(', ')})`;
 }
 
 function transcript({ opening = [], turns, failure }: Trajectory): string {

@@ -19,23 +19,34 @@ import { machineIteration, machinePolicy } from '../run/figures.ts';
 import { planIterations, planRun } from '../run/plan.ts';
 import { hashTasks } from '../run/tasks.ts';
 import { type LoadedScenario, loadScenario, pathOf } from '../scenario/load.ts';
+import { withoutTraining } from '../scenario/types.ts';
 import { type Manifest, readManifest } from '../store/manifest.ts';
 import { RunFolder } from '../store/run-folder.ts';
 import type { PolicyHost } from '../workers/index.ts';
 import { interruptible } from './interrupt.ts';
-import { openEngines, openPolicy } from './model.ts';
+import {
+  frozenHashes,
+  frozenNames,
+  type OpenedFrozen,
+  openEngines,
+  openFrozen,
+  openPartners,
+  openPolicy,
+} from './model.ts';
 import {
   type Backend,
   backendOption,
   collect,
   jsonOption,
+  judgeOption,
   modelOption,
   oneOf,
+  policyOption,
   seedOption,
   workersOption,
 } from './options.ts';
 import { type Output, withOutput } from './output.ts';
-import { sayPlan, withEstimate } from './plan.ts';
+import { sayFrozen, sayPlan, withEstimate } from './plan.ts';
 import { sayComparison, saySamples, summaryMetrics } from './report.ts';
 
 export interface TrainOptions {
@@ -47,6 +58,8 @@ export interface TrainOptions {
   readonly out?: string;
   readonly resume?: string;
   readonly model?: string;
+  readonly policy?: readonly string[];
+  readonly judge?: string;
   readonly backend?: Backend;
   readonly workers?: number;
   readonly json?: boolean;
@@ -70,6 +83,8 @@ export function addTrain(program: Command): void {
     .option('--out <folder>', 'folder of the run (default: runs/<id>)')
     .option('--resume <folder>', 'continue a run where it stopped')
     .addOption(modelOption())
+    .addOption(policyOption())
+    .addOption(judgeOption())
     .addOption(backendOption())
     .addOption(workersOption())
     .addOption(jsonOption())
@@ -107,9 +122,14 @@ export async function startRun(
     ...(options.set ?? []),
   ]);
   const loaded = await loadScenario(name);
+  const names = frozenNames(loaded.scenario, options);
+  withoutTraining(loaded.scenario, Object.keys(names.partners));
   const tasks = await hashTasks(loaded.scenario, recipe);
   const { engine, startHost } = await openEngines(options, output);
   const { policy: base, folder } = await openPolicy(options);
+  const partners = await openPartners(names.partners);
+  const judge = names.judge === undefined ? null : await openFrozen(names.judge);
+  const entryOf = ({ folder, model: { hash } }: OpenedFrozen) => ({ folder, hash });
   const run = createRun({
     folder: options.out,
     command,
@@ -119,8 +139,12 @@ export async function startRun(
     recipe,
     engine: engine.name,
     base: { folder, hash: base.hash },
+    ...(options.policy && {
+      partners: Object.fromEntries(Object.entries(partners).map(([role, one]) => [role, entryOf(one)])),
+    }),
+    ...(judge && { judge: entryOf(judge) }),
   });
-  await carryOut({ loaded, recipe, base, run, startHost, began }, output, signal);
+  await carryOut({ loaded, recipe, base, partners, judge, run, startHost, began }, output, signal);
 }
 
 /** Goes on with the run of a folder. */
@@ -132,7 +156,18 @@ export async function resumeRun(
   signal: AbortSignal,
 ): Promise<void> {
   const began = performance.now();
-  for (const option of ['recipe', 'preset', 'policies', 'seed', 'set', 'out', 'model'] as const) {
+  const ofTheRun = [
+    'recipe',
+    'preset',
+    'policies',
+    'seed',
+    'set',
+    'out',
+    'model',
+    'policy',
+    'judge',
+  ] as const;
+  for (const option of ofTheRun) {
     if (options[option] !== undefined) {
       throw new OptimaError('usage', `--resume goes on as the run began: it takes no --${option}.`);
     }
@@ -172,8 +207,20 @@ export async function resumeRun(
       hint: 'Restore the base checkpoint, or start a new run.',
     });
   }
+  const reopen = async (what: string, { folder, hash }: Manifest['base']): Promise<OpenedFrozen> => {
+    const opened = await openFrozen(folder);
+    if (opened.model.hash === hash) return opened;
+    throw new OptimaError('run.diverged', `${folder} was changed since the run began.`, {
+      hint: `Restore the ${what}, or start a new run.`,
+    });
+  };
+  const partners: Record<string, OpenedFrozen> = {};
+  for (const [role, one] of Object.entries(manifest.partners ?? {})) {
+    partners[role] = await reopen(`policy of ${role}`, one);
+  }
+  const judge = manifest.judge === undefined ? null : await reopen('judge', manifest.judge);
   const run = RunFolder.open(folder, systemClock);
-  await carryOut({ loaded, recipe, base, run, startHost, began }, output, signal);
+  await carryOut({ loaded, recipe, base, partners, judge, run, startHost, began }, output, signal);
 }
 
 /** The recipe of a run; throws `run.version` when this version of the program knows another set of keys. */
@@ -194,6 +241,8 @@ interface Work {
   readonly loaded: LoadedScenario;
   readonly recipe: Recipe;
   readonly base: LlamaPolicy;
+  readonly partners: Readonly<Record<string, OpenedFrozen>>;
+  readonly judge: OpenedFrozen | null;
   readonly run: RunFolder;
   readonly startHost: Engines['startHost'];
   /** When the work on it began in this process, milliseconds as `performance.now` counts them. */
@@ -201,11 +250,11 @@ interface Work {
 }
 
 async function carryOut(
-  { loaded, recipe, base, run, startHost, began }: Work,
+  { loaded, recipe, base, partners, judge, run, startHost, began }: Work,
   output: Output,
   signal: AbortSignal,
 ) {
-  const { scenario } = loaded;
+  const scenario = withoutTraining(loaded.scenario, Object.keys(partners));
   const earlierSeconds = run.manifest.seconds;
   let workers: PolicyHost | undefined;
   try {
@@ -214,11 +263,16 @@ async function carryOut(
     const { trainTeam } = await import('../run/train.ts');
     const plan = planRun(recipe, scenario);
     sayPlan(plan, planIterations(recipe, scenario), recipe, output);
+    sayFrozen(scenario, { partners, judge }, output);
     workers = await startHost(base);
     const result = await trainTeam({
       scenario,
       recipe,
       base,
+      ...(Object.keys(partners).length > 0 && {
+        partners: Object.fromEntries(Object.entries(partners).map(([role, { model }]) => [role, model])),
+      }),
+      judge: judge?.model,
       run,
       workers,
       progress: withEstimate(output.progress, plan, recipe, output),
@@ -239,6 +293,7 @@ async function carryOut(
       seconds: Math.round(earlierSeconds + (performance.now() - began) / 1000),
       run: run.path,
       policy: machinePolicy(result.policy),
+      ...frozenHashes(partners, judge),
     });
   } catch (error) {
     if (error instanceof OptimaError && error.code === 'interrupted') {

@@ -30,7 +30,7 @@ export interface ConversationTree {
 /** A message of one dialogue. */
 type OfDialogue = Extract<DialogueMessage, { dialogueId: DialogueId }>;
 /** A message that changes a tree. */
-type TreeMessage = Exclude<OfDialogue, { type: 'turn.failed' }>;
+type TreeMessage = Exclude<OfDialogue, { type: 'turn.failed' | 'judge.asked' }>;
 
 /**
  * The tree with what a message adds to it. Throws `run.corrupt` for a message that does not fit: of a dialogue that is not
@@ -120,7 +120,7 @@ export class Forest {
     } else if (message.type !== 'turn.requested') {
       if (message.type === 'dialogue.opened' && !this.#treeOf.has(message.dialogueId)) this.#open(message);
       const tree = this.#treeOfMessage(message);
-      if (message.type === 'turn.failed') return;
+      if (message.type === 'turn.failed' || message.type === 'judge.asked') return;
       this.#trees.set(tree.root, growTree(tree, message));
     }
   }
@@ -233,8 +233,8 @@ export class Forest {
       const deal = this.#deals.get(tree.taskId) ?? this.#earlier.dealOf(tree.taskId) ?? { views: {} };
       return { ...common, ...deal, outcome: 'failed', failure, verdict: null };
     }
-    const { taskScore, exactMatch, answer } = verdict;
-    const given = { taskScore, exactMatch, answer };
+    const { taskScore, exactMatch, answer, seats } = verdict;
+    const given = { taskScore, exactMatch, answer, ...(seats && { seats }) };
     return { ...common, ...this.dealOf(tree.taskId), outcome: closed.outcome, failure: null, verdict: given };
   }
 }

@@ -23,6 +23,8 @@ const teamMetrics = z.object({
   failed: count,
   environmentTokens: z.number().optional(),
   noteTokens: z.number().optional(),
+  /** Mean score of each seat, where the metric scores seats. */
+  seats: z.record(z.string(), z.number()).optional(),
 });
 
 /** The cases that the paper leaves open. */
@@ -128,6 +130,9 @@ export const runEventSchemas = {
     seed: z.int(),
     base: branded<PolicyHash>(),
     recipe: z.record(z.string(), z.unknown()),
+    /** Who plays roles that are not trained, where it is not the base. */
+    partners: team.optional(),
+    judge: branded<PolicyHash>().optional(),
   }),
   'phase.started': z.object({ type: z.literal('phase.started'), ...phase }),
   /** A cohort's dialogues are all in the log: a resumed run takes them from there. */
@@ -144,12 +149,23 @@ export const runEventSchemas = {
     edgeCases: z.array(z.enum(edgeCases)).readonly(),
     eligible: z.boolean(),
     failure: z.string().nullable(),
+    /** The reward of each role, of its own seat's score, where the metric scores seats. */
+    seats: z.record(z.string(), z.number()).optional(),
   }),
-  /** Which dialogues are trained on, best first, and where the other tasks' dialogues were lost. */
+  /** Which dialogues are trained on, best first, and where the other tasks' dialogues were lost; with seats role by role. */
   'selection.made': z.object({
     type: z.literal('selection.made'),
     ...phase,
-    kept: z.array(z.object({ ...dialogue, reward: z.number() })).readonly(),
+    kept: z
+      .array(
+        z.object({
+          ...dialogue,
+          reward: z.number(),
+          /** For whose training, where seats have scores of their own. */
+          role: z.string().optional(),
+        }),
+      )
+      .readonly(),
     dropped: z.object({
       noCandidate: z.int(),
       belowThreshold: z.int(),

@@ -98,6 +98,20 @@ export const messageSchemas = {
     outcome: z.enum(['agreed', 'turn-cap', 'failed']),
     failure: z.string().nullable(),
   }),
+  /** A metric asked the judge model; the verdict on the dialogue follows. */
+  'judge.asked': z.object({
+    type: z.literal('judge.asked'),
+    ...id,
+    /** Counted through the dialogue's, from 0. */
+    question: z.int().nonnegative(),
+    prompt: z.string(),
+    reply: z.string(),
+    tokenIds: z.array(z.int().nonnegative()).readonly(),
+    finish: z.enum(['stop', 'length']),
+    policyHash: branded<PolicyHash>(),
+    seed: z.int().nonnegative(),
+    promptTokens: z.int().nonnegative(),
+  }),
   /** The judge gave its verdict. */
   'verdict.given': z.object({
     type: z.literal('verdict.given'),
@@ -105,6 +119,8 @@ export const messageSchemas = {
     taskScore: z.number().min(0).max(1),
     exactMatch: z.boolean(),
     answer: z.string().nullable(),
+    /** What each role got out of the dialogue, where the metric says that. */
+    seats: z.record(z.string(), z.number().min(0).max(1)).optional(),
   }),
   /** The judge could not: the metric threw or gave no finite number in [0, 1]. */
   'verdict.failed': z.object({ type: z.literal('verdict.failed'), ...id, reason: z.string() }),

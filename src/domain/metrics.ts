@@ -30,6 +30,8 @@ export interface TeamMetrics {
   readonly environmentTokens?: number;
   /** Of `tokens` those of private notes, which no partner read; absent as above. */
   readonly noteTokens?: number;
+  /** Mean score of each seat; absent where the metric scores the team alone. */
+  readonly seats?: Readonly<Record<string, number>> | undefined;
 }
 
 /** The arithmetic mean; 0 for an empty list. */
@@ -80,6 +82,7 @@ export type CountTokens = (text: string) => number;
 export class TeamFigures {
   readonly #scores: number[] = [];
   readonly #tokens: number[] = [];
+  readonly #seats = new Map<string, number[]>();
   readonly #sums = { exactMatch: 0, agreement: 0, turns: 0 };
   #shortestRight: number | null = null;
   readonly #countTokens: CountTokens | null;
@@ -109,6 +112,11 @@ export class TeamFigures {
       return;
     }
     this.#scores.push(verdict.taskScore);
+    for (const [seat, score] of Object.entries(verdict.seats ?? {})) {
+      const scores = this.#seats.get(seat);
+      if (scores === undefined) this.#seats.set(seat, [score]);
+      else scores.push(score);
+    }
     const tokens = messageTokens(turns);
     this.#tokens.push(tokens);
     if (verdict.exactMatch) this.#shortestRight = Math.min(tokens, this.#shortestRight ?? tokens);
@@ -152,6 +160,9 @@ export class TeamFigures {
       failed: this.failed,
       ...(this.#environmentTokens !== null && { environmentTokens: share(this.#environmentTokens) }),
       ...(this.#noteTokens !== null && { noteTokens: share(this.#noteTokens) }),
+      ...(this.#seats.size > 0 && {
+        seats: Object.fromEntries([...this.#seats].map(([seat, scores]) => [seat, mean(scores)])),
+      }),
     };
   }
 }

@@ -32,6 +32,17 @@ export function computeReward(terms: RewardTerms, weights: RewardWeights): numbe
   return reward;
 }
 
+/** The reward of each role: R of its own seat's score, and of the tokens and the readability of the whole dialogue. */
+export function computeSeatRewards(
+  seats: Readonly<Record<string, number>>,
+  terms: RewardTerms,
+  weights: RewardWeights,
+): Readonly<Record<string, number>> {
+  return Object.fromEntries(
+    Object.entries(seats).map(([role, task]) => [role, computeReward({ ...terms, task }, weights)]),
+  );
+}
+
 /**
  * R_loss: the worst turn's mean negative log-likelihood per token, in nats (appendix H.2).
  * `turns` are the base model's log-probabilities of each turn's tokens. An empty turn has no mean and is

@@ -59,6 +59,8 @@ export interface Verdict {
   readonly exactMatch: boolean;
   /** The team's final answer, or null when no answer parsed. */
   readonly answer: string | null;
+  /** What each role got out of the dialogue, in [0, 1]; absent where the metric scores the team alone. */
+  readonly seats?: Readonly<Record<string, number>>;
 }
 
 /** A walk from the root of a task's tree to a leaf: everything about one dialogue that later phases need. */

@@ -18,6 +18,8 @@ export interface ValuedRollout {
   readonly number: number;
   readonly leaf: NodeId;
   readonly reward: number | null;
+  /** The reward of each role, where seats have rewards of their own. */
+  readonly seats?: Readonly<Record<string, number>> | undefined;
 }
 
 export interface ExplorerInput {
@@ -57,7 +59,9 @@ export const explorerMachine = setup({
     choose: assign({ expansion: ({ context }) => context.search.ask() }),
     tell: ({ context, event }) => {
       assertEvent(event, 'xstate.done.actor.value');
-      for (const { number, leaf, reward } of event.output) context.search.tell(number, leaf, reward);
+      for (const { number, leaf, reward, seats } of event.output) {
+        context.search.tell(number, leaf, reward, seats);
+      }
     },
     recordError: assign(({ event }) => {
       assertEvent(event, ['xstate.error.actor.rollOut', 'xstate.error.actor.value']);

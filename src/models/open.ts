@@ -1,8 +1,13 @@
-// Opens what `--model` names. Today that is a checkpoint folder, which can do all that a model can; a server will generate
-// and score.
+// Opens what `--model` names: a checkpoint folder, which can do all that a model can, or a module that writes replies; a server
+// will generate and score.
+import fs from 'node:fs';
 import path from 'node:path';
+import { pathToFileURL } from 'node:url';
+import { messageOf, OptimaError } from '../domain/errors.ts';
+import { hash16 } from '../domain/hash.ts';
 import type { GenerativeModel, ScoringModel } from '../domain/model.ts';
 import { type LlamaPolicy, loadPolicy } from './llama/index.ts';
+import { type ScriptedModelOptions, scriptedModel } from './scripted/index.ts';
 
 /** A model by what it can do; null for what it cannot. */
 export interface OpenedModel {
@@ -16,6 +21,28 @@ export interface OpenedModel {
 /** Rejects with `checkpoint.missing`, `checkpoint.invalid` or `tokenizer.mismatch`. */
 export async function openModel(model: string): Promise<OpenedModel> {
   const folder = path.resolve(model);
+  if (/\.[cm]?[jt]s$/.test(folder)) {
+    return { generates: await openScript(folder), scores: null, trains: null, dispose: () => {} };
+  }
   const policy = await loadPolicy(model);
   return { generates: policy, scores: policy, trains: { policy, folder }, dispose: () => policy.dispose() };
+}
+
+/** A model that says what the default export of a module replies to a request; it is named by the hash of the file. */
+async function openScript(file: string): Promise<GenerativeModel> {
+  if (!fs.existsSync(file)) throw new OptimaError('checkpoint.missing', `${file}: no such file.`);
+  let module: { default?: ScriptedModelOptions['reply'] };
+  try {
+    module = await import(pathToFileURL(file).href);
+  } catch (error) {
+    throw new OptimaError('checkpoint.invalid', `${file}: cannot be loaded: ${messageOf(error)}`, {
+      cause: error,
+    });
+  }
+  if (typeof module.default !== 'function') {
+    throw new OptimaError('checkpoint.invalid', `${file}: has no function as its default export.`, {
+      hint: 'A model is written as `export default ({ messages }) => reply`.',
+    });
+  }
+  return scriptedModel({ reply: module.default, hash: `script-${hash16(fs.readFileSync(file))}` });
 }

@@ -17,6 +17,8 @@ export interface EvaluationPlan {
   readonly scenario: Scenario;
   /** Who speaks, for every role or by role: one and the same, as often as cohorts can be held side by side. */
   readonly models: readonly (GenerativeModel | Readonly<Record<string, GenerativeModel>>)[];
+  /** Whom the scenario's metric may ask: one and the same, for as many cohorts. */
+  readonly judges?: readonly GenerativeModel[] | undefined;
   readonly split: Split;
   /** Tasks, the first ones of the split. */
   readonly count: number;
@@ -48,6 +50,7 @@ export async function evaluateTeam(plan: EvaluationPlan): Promise<Evaluation> {
     phase,
     scenario,
     casts: castsOf(scenario, plan.models),
+    judges: plan.judges ?? [],
     cohorts: chunk(episodes, plan.concurrency),
     temperature: 0,
     maxMessageTokens: plan.maxMessageTokens,

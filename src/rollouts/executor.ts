@@ -1,7 +1,7 @@
 // The roll-out executor: cohorts of dialogues in, their events out. In process today; whoever consumes the events, a run
 // that keeps them in its log for one, need not know where they come from.
 import { concat, concatMap, type Observable, type OperatorFunction, of, tap } from 'rxjs';
-import { type Cast, type Episode, everyRole, runCohort } from '../actors/index.ts';
+import { type Cast, type CohortOptions, type Episode, everyRole, runCohort } from '../actors/index.ts';
 import { longestTimerMs } from '../domain/clock.ts';
 import { Forest } from '../domain/conversation-tree.ts';
 import type { RunEvent, RunEventOf } from '../domain/events.ts';
@@ -22,6 +22,9 @@ export interface RolloutPlan {
   readonly scenario: Scenario;
   /** One and the same cast, as often as cohorts can be held side by side. */
   readonly casts: readonly Cast[];
+  /** Whom the scenario's metric may ask: one and the same, for as many cohorts. */
+  readonly judges?: readonly GenerativeModel[];
+  readonly recallReply?: CohortOptions['recallReply'];
   readonly cohorts: Iterable<readonly Episode[]>;
   /** Number of the first of them. Default 0. */
   readonly first?: number;
@@ -37,12 +40,15 @@ export interface RolloutPlan {
  * it takes: one that timed out on a slow or suspended machine would make the log depend on the clock.
  */
 export function rollOut(plan: RolloutPlan): Observable<RolloutEvent> {
-  const { phase, scenario, casts, cohorts, first = 0, temperature, rng, signal } = plan;
+  const { phase, scenario, casts, judges = [], cohorts, first = 0, temperature, rng, signal } = plan;
   const sampling = { temperature, topP: 1, topK: 0, maxTokens: plan.maxMessageTokens };
-  const options = { scenario, sampling, rng: rng.split('nodes'), signal, turnTimeoutMs: longestTimerMs };
-  return inOrder(casts, cohorts, (cast, episodes, index) =>
+  const { recallReply } = plan;
+  const timeless = { turnTimeoutMs: longestTimerMs, recallReply };
+  const options = { scenario, sampling, rng: rng.split('nodes'), signal, ...timeless };
+  const lanes = casts.map((cast, lane) => ({ cast, judge: judges[lane % judges.length] }));
+  return inOrder(lanes, cohorts, (lane, episodes, index) =>
     concat(
-      runCohort(episodes, { ...options, cast }),
+      runCohort(episodes, { ...options, ...lane }),
       of({ type: 'cohort.completed' as const, phase, cohort: first + index }),
     ),
   );

@@ -3,6 +3,7 @@
 import { concat, Observable, of } from 'rxjs';
 import {
   type Cast,
+  type CohortOptions,
   type Exploration,
   openSessions,
   runExplorer,
@@ -12,7 +13,7 @@ import { longestTimerMs } from '../domain/clock.ts';
 import { OptimaError } from '../domain/errors.ts';
 import type { RunEventOf } from '../domain/events.ts';
 import type { DialogueMessage } from '../domain/messages.ts';
-import type { LanguageModel, ScoringModel, SessionStatistics } from '../domain/model.ts';
+import type { GenerativeModel, LanguageModel, ScoringModel, SessionStatistics } from '../domain/model.ts';
 import type { Rng } from '../domain/rng.ts';
 import type { Scenario } from '../scenario/types.ts';
 import type { SearchConfig } from '../search/index.ts';
@@ -26,6 +27,8 @@ export type SearchEvent = DialogueMessage | RunEventOf<'trajectory.ranked'> | Ru
 export interface SearchLane {
   readonly cast: Cast;
   readonly base: LanguageModel;
+  /** Whom the scenario's metric may ask. */
+  readonly judge?: GenerativeModel | undefined;
 }
 
 export interface ExplorePlan {
@@ -48,6 +51,7 @@ export interface ExplorePlan {
   /** The run's generator. */
   readonly rng: Rng;
   readonly signal?: AbortSignal | undefined;
+  readonly recallReply?: CohortOptions['recallReply'];
   /** Hears of each roll-out's end when it comes, which may be long before its events do. */
   readonly onClosed?: () => void;
   /** Gets what the turns of a cohort cost. */
@@ -85,7 +89,9 @@ function exploreCohort(
   return new Observable((subscriber) => {
     const speakers = openSessions(lane.cast, { memoryBytes });
     const base = lane.base.openSession?.({ memoryBytes });
+    const judge = lane.judge?.openSession?.({ memoryBytes });
     const options = {
+      ...{ judge: judge ?? lane.judge, recallReply: plan.recallReply },
       ...{ scenario, search, signal, cast: speakers.cast, turnTimeoutMs: longestTimerMs },
       sampling: { temperature, topP: 1, topK: 0, maxTokens: maxMessageTokens },
       rng: rng.split('nodes'),
@@ -128,6 +134,7 @@ function exploreCohort(
       exploring.unsubscribe();
       speakers.close();
       base?.close();
+      judge?.close();
     };
   });
 }

@@ -6,10 +6,10 @@ import { hash16 } from '../domain/hash.ts';
 import { createRunId, type PolicyHash } from '../domain/ids.ts';
 import type { Recipe } from '../recipe/schema.ts';
 import type { Scenario } from '../scenario/types.ts';
-import { formatVersion } from '../store/manifest.ts';
+import { formatVersion, type Manifest } from '../store/manifest.ts';
 import { RunFolder } from '../store/run-folder.ts';
 
-export interface NewRun {
+export interface NewRun extends Pick<Manifest, 'partners' | 'judge'> {
   /** Default: `runs/<id>`. */
   readonly folder?: string | undefined;
   /** What began it, as on the command line. */
@@ -47,6 +47,8 @@ export function createRun({ folder, command, loaded, ...begun }: NewRun): RunFol
       recipe: begun.recipe,
       engine: begun.engine,
       base: begun.base,
+      ...(begun.partners && { partners: begun.partners }),
+      ...(begun.judge && { judge: begun.judge }),
       seconds: 0,
     },
     systemClock,

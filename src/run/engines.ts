@@ -12,8 +12,8 @@ export interface Engines {
   readonly engine: Engine;
   /** Worker threads that `startHost` starts. */
   readonly workers: number;
-  /** Starts the workers, or without any gives what computes on this thread, with a policy that is there. The caller stops it. */
-  readonly startHost: (known: LlamaPolicy) => Promise<PolicyHost>;
+  /** Starts the workers, or without any gives what computes on this thread, with a policy if one is there. The caller stops it. */
+  readonly startHost: (known: LlamaPolicy | null) => Promise<PolicyHost>;
 }
 
 /**
@@ -38,7 +38,9 @@ export async function openEngines({
     workers: count,
     startHost: async (known) => {
       const { inProcessHost, Workers } = await import('../workers/index.ts');
-      return count === 0 ? inProcessHost([known]) : Workers.start(count, { backend: engine.backend });
+      return count === 0
+        ? inProcessHost(known === null ? [] : [known])
+        : Workers.start(count, { backend: engine.backend });
     },
   };
 }

@@ -90,12 +90,13 @@ export function choosePolicy<Policy>(
   return best.policy;
 }
 
-/** Each role with the policy of the next one in order, and the last with the first one's: two roles exchange theirs. */
-export function swapPolicies(policy: TeamPolicy): TeamPolicy {
-  const hashes = Object.values(policy);
-  return Object.fromEntries(
-    Object.keys(policy).map((role, index) => [role, hashes[(index + 1) % hashes.length]!]),
-  );
+/**
+ * Each role with the policy of the next one in order, and the last with the first one's: two roles exchange theirs. Who is not
+ * among `roles` keeps its own.
+ */
+export function swapPolicies(policy: TeamPolicy, roles: readonly string[] = Object.keys(policy)): TeamPolicy {
+  const next = roles.map((role, index) => [role, policy[roles[(index + 1) % roles.length]!]!]);
+  return { ...policy, ...Object.fromEntries(next) };
 }
 
 /**

@@ -9,7 +9,7 @@ import type { Rng } from '../domain/rng.ts';
 import { type Deal, type Turn, viewOf, writtenOf } from '../domain/transcript.ts';
 import type { PreferenceRecipe, Recipe } from '../recipe/schema.ts';
 import type { AnswerParser } from '../scenario/types.ts';
-import { type Pair, Search, type SearchConfig } from '../search/index.ts';
+import { type Pair, Search, type SearchConfig, valueTo } from '../search/index.ts';
 import type { PreferenceExample } from '../training/dpo/index.ts';
 import { type EdgeCasePolicy, edgeCasesOf } from './ranking.ts';
 
@@ -55,7 +55,7 @@ export function* searchedTrees(
       const tree = treeOf.get(event.dialogueId)!;
       const { search, rollouts } = searches.get(tree)!;
       const leaf = forest.leafOf(event.dialogueId);
-      search.tell(rollouts.get(event.dialogueId)!, leaf, event.reward);
+      search.tell(rollouts.get(event.dialogueId)!, leaf, event.reward, event.seats);
     } else if (isDialogueMessage(event)) {
       forest.hear(event);
       if (event.type === 'dialogue.opened') {
@@ -81,7 +81,7 @@ export function* searchedTrees(
   }
 }
 
-/** What a turn of a search is worth, and who said it. */
+/** What a turn of a search is worth to who said it. */
 export interface ValuedTurn {
   readonly speaker: string;
   readonly value: number;
@@ -90,7 +90,8 @@ export interface ValuedTurn {
 /** The turns of a tree that have a value. */
 export function valuedTurns({ conversation, search }: SearchedTree): ValuedTurn[] {
   return Object.values(conversation.turns).flatMap(({ id, speaker }) => {
-    const value = search.tree.nodes.get(id)?.value ?? null;
+    const node = search.tree.nodes.get(id);
+    const value = node === undefined ? null : valueTo(speaker, node);
     return value === null ? [] : [{ speaker, value }];
   });
 }

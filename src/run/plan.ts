@@ -2,7 +2,7 @@
 import type { PhaseKind } from '../domain/events.ts';
 import type { PlannedPhase, PlannedPhases } from '../machines/index.ts';
 import type { IsftRecipe, PreferenceRecipe, Recipe } from '../recipe/schema.ts';
-import type { Scenario } from '../scenario/types.ts';
+import { type Scenario, trainedRoles } from '../scenario/types.ts';
 
 export type IterationKind = 'init' | 'isft' | 'idpo';
 
@@ -13,7 +13,7 @@ export interface IterationPlan {
   readonly phases: readonly PlannedPhase[];
 }
 
-type Kind = Pick<Scenario, 'kind'>;
+type Kind = Pick<Scenario, 'kind'> & Partial<Pick<Scenario, 'roles'>>;
 
 /** What names a phase of an iteration. */
 type Own = <Phase extends PhaseKind>(
@@ -127,6 +127,9 @@ function preferencePhases(
  * role has its own weights, they are measured once more with the weights exchanged.
  */
 export function planRun(recipe: Recipe, scenario: Kind): readonly PlannedPhase[] {
+  const { kind, roles } = scenario;
+  const canSwap =
+    recipe.policies === 'per-role' && (roles === undefined || trainedRoles({ roles }).length > 1);
   const measured = {
     kind: 'evaluate',
     iteration: null,
@@ -135,8 +138,8 @@ export function planRun(recipe: Recipe, scenario: Kind): readonly PlannedPhase[]
   } as const;
   return [
     { ...measured, name: 'base', policy: 'base' },
-    ...planIterations(recipe, scenario).flatMap(({ phases }) => phases),
+    ...planIterations(recipe, { kind }).flatMap(({ phases }) => phases),
     { ...measured, name: 'trained', policy: 'kept' },
-    ...(recipe.policies === 'per-role' ? [{ ...measured, name: 'swapped', policy: 'swapped' } as const] : []),
+    ...(canSwap ? [{ ...measured, name: 'swapped', policy: 'swapped' } as const] : []),
   ];
 }

@@ -1,11 +1,12 @@
 // The policies of a run, by hash: the frozen base, and the checkpoints that training leaves.
 import type { PolicyHash, TeamPolicy } from '../domain/ids.ts';
-import type { LanguageModel } from '../domain/model.ts';
+import type { GenerativeModel, LanguageModel } from '../domain/model.ts';
 import { type LlamaPolicy, loadPolicy } from '../models/llama/index.ts';
 import type { RunFolder } from '../store/run-folder.ts';
 import type { Objective } from '../training/objective.ts';
 import type { ComputePasses } from '../training/step.ts';
 import type { PolicyHost, PolicySource } from '../workers/index.ts';
+import { type FrozenModel, lanesOf, modelsFrom } from './frozen.ts';
 
 /**
  * Finds policies for one run. Between phases weights travel through checkpoints only, so a resumed run has
@@ -16,11 +17,14 @@ export class PolicyShelf {
   readonly base: LlamaPolicy;
   readonly #run: RunFolder;
   readonly #host: PolicyHost;
+  readonly #frozen: ReadonlyMap<PolicyHash, FrozenModel>;
 
-  constructor(base: LlamaPolicy, run: RunFolder, host: PolicyHost) {
+  /** Of the `frozen` none is ever trained: partners of the roles that are, the judge. */
+  constructor(base: LlamaPolicy, run: RunFolder, host: PolicyHost, frozen: readonly FrozenModel[] = []) {
     this.base = base;
     this.#run = run;
     this.#host = host;
+    this.#frozen = new Map(frozen.map((model) => [model.hash, model]));
   }
 
   /** A policy to generate or score with, as often as calls can run side by side. */
@@ -28,19 +32,21 @@ export class PolicyShelf {
     return this.#host.modelsOf(this.sourceOf(hash));
   }
 
+  /** A policy or frozen model to generate with, as often as calls can run side by side. */
+  generatorsOf(hash: PolicyHash): Promise<readonly GenerativeModel[]> {
+    return modelsFrom(this.#frozen.get(hash) ?? this.sourceOf(hash), this.#host);
+  }
+
   /**
-   * A model for each role, as often as cohorts can run side by side. Apart from the base, policies of earlier teams are let
-   * go.
+   * A model for each role, as often as cohorts can run side by side. Apart from the base and the frozen, policies of earlier
+   * teams are let go.
    */
-  async speakersOf(team: TeamPolicy): Promise<readonly Readonly<Record<string, LanguageModel>>[]> {
+  async speakersOf(team: TeamPolicy): Promise<readonly Readonly<Record<string, GenerativeModel>>[]> {
     const hashes = [...new Set(Object.values(team))];
-    this.#host.keep([this.base.hash, ...hashes]);
-    const models = new Map<PolicyHash, readonly LanguageModel[]>();
-    for (const hash of hashes) models.set(hash, await this.modelsOf(hash));
-    const sideBySide = Math.min(...[...models.values()].map(({ length }) => length));
-    return Array.from({ length: sideBySide }, (_, lane) =>
-      Object.fromEntries(Object.entries(team).map(([role, hash]) => [role, models.get(hash)![lane]!])),
-    );
+    this.#host.keep([this.base.hash, ...this.#frozen.keys(), ...hashes]);
+    const models = new Map<PolicyHash, readonly GenerativeModel[]>();
+    for (const hash of hashes) models.set(hash, await this.generatorsOf(hash));
+    return lanesOf(Object.fromEntries(Object.entries(team).map(([role, hash]) => [role, models.get(hash)!])));
   }
 
   sourceOf(hash: PolicyHash): PolicySource {

@@ -4,7 +4,7 @@ import { messageOf } from '../domain/errors.ts';
 import type { EdgeCase, RunEventOf } from '../domain/events.ts';
 import type { DialogueId } from '../domain/ids.ts';
 import { mean } from '../domain/metrics.ts';
-import { computeLossTerm, computeReward, type RewardWeights } from '../domain/reward.ts';
+import { computeLossTerm, computeReward, computeSeatRewards, type RewardWeights } from '../domain/reward.ts';
 import { messageTokens, type Trajectory } from '../domain/transcript.ts';
 import type { Recipe } from '../recipe/schema.ts';
 import type { AnswerParser, Scenario } from '../scenario/types.ts';
@@ -59,7 +59,12 @@ export function rankTrajectories(
       const reward = computeReward(terms, weights);
       const mayTrain = edgeCases.every((edgeCase) => eligible[edgeCase]);
       const turnLosses = logprobs.map((turn) => Math.round(-1e6 * mean(turn)) / 1e6 + 0);
-      return { ...ranked, terms, reward, turnLosses, eligible: mayTrain, failure: null };
+      const seats = verdict.seats && computeSeatRewards(verdict.seats, terms, weights);
+      return {
+        ...ranked,
+        ...{ terms, reward, turnLosses, eligible: mayTrain, failure: null },
+        ...(seats && { seats }),
+      };
     } catch (error) {
       return fail(messageOf(error));
     }

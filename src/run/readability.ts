@@ -7,12 +7,17 @@ import { calling, inOrder } from '../rollouts/work-queue.ts';
 export interface ReadabilityOptions {
   /** Dialogues scored in one call. */
   readonly batchSize: number;
+  /** Whose turns are scored. By default everybody's. */
+  readonly roles?: readonly string[];
   readonly signal?: AbortSignal | undefined;
 }
 
 export interface ScoredTrajectory {
   readonly trajectory: Trajectory;
-  /** The base model's log-probabilities (nats) of each turn's tokens; empty for a dialogue without a verdict. */
+  /**
+   * The base model's log-probabilities (nats) of each turn's tokens; none for a turn that is not scored, and empty for a
+   * dialogue without a verdict.
+   */
   readonly turnLogprobs: readonly (readonly number[])[];
 }
 
@@ -24,16 +29,18 @@ export interface ScoredTrajectory {
 export function scoreTurns(
   bases: readonly ScoringModel[],
   trajectories: Iterable<Trajectory>,
-  { batchSize, signal }: ReadabilityOptions,
+  { batchSize, roles, signal }: ReadabilityOptions,
 ): Observable<ScoredTrajectory> {
   return inOrder(bases, batchesOf(trajectories, batchSize), (base, batch) => {
-    const views = batch.flatMap(speakerViews);
+    const views = batch.flatMap((trajectory) => speakerViews(trajectory, roles));
     const requests = views.map(({ request }) => request);
     const score = (stop: AbortSignal) =>
       base.score(requests, { signal: signal === undefined ? stop : AbortSignal.any([signal, stop]) });
     return calling(score).pipe(
       map((results) => {
-        const scores = new Map<Trajectory, (readonly number[])[]>(batch.map((dialogue) => [dialogue, []]));
+        const scores = new Map<Trajectory, (readonly number[])[]>(
+          batch.map((dialogue) => [dialogue, dialogue.verdict === null ? [] : dialogue.turns.map(() => [])]),
+        );
         for (const [index, { trajectory, role }] of views.entries()) {
           const own = results[index]!.values();
           const turns = scores.get(trajectory)!;
@@ -64,12 +71,14 @@ function* batchesOf(trajectories: Iterable<Trajectory>, size: number): Generator
   if (batch.length > 0) yield batch;
 }
 
-/** One view to score for each role that spoke; none of a dialogue without a verdict. */
+/** One view to score for each of the roles that spoke; none of a dialogue without a verdict. */
 function speakerViews(
   trajectory: Trajectory,
+  scored: readonly string[] | undefined,
 ): { trajectory: Trajectory; role: string; request: ScoreRequest }[] {
   if (trajectory.verdict === null) return [];
-  const roles = [...new Set(trajectory.turns.map((turn) => turn.speaker))];
+  const spoke = new Set(trajectory.turns.map((turn) => turn.speaker));
+  const roles = [...spoke].filter((role) => scored?.includes(role) ?? true);
   return roles.map((role) => ({
     trajectory,
     role,
@@ -81,21 +90,22 @@ function speakerViews(
 }
 
 /**
- * Adds to `known` the base model's log-probabilities of the tokens of each turn that it does not hold yet, scored in its
- * speaker's plain view as far as that turn. Of a dialogue without a verdict it adds none.
+ * Adds to `known` the base model's log-probabilities of the tokens of each turn of the roles that it does not hold yet, scored
+ * in its speaker's plain view as far as that turn. Of a dialogue without a verdict it adds none.
  */
 export async function scoreNewTurns(
   base: ScoringModel,
   dialogues: readonly Trajectory[],
   known: WeakMap<Turn, readonly number[]>,
+  roles?: readonly string[],
 ): Promise<void> {
   const asked = new Map<Turn, ScoreRequest>();
   for (const dialogue of dialogues) {
     const { verdict, turns } = dialogue;
     if (verdict === null) continue;
     for (const [index, turn] of turns.entries()) {
-      if (known.has(turn) || asked.has(turn)) continue;
       const { id, speaker } = turn;
+      if (known.has(turn) || asked.has(turn) || roles?.includes(speaker) === false) continue;
       const messages = viewOf(speaker, dialogue, turns.slice(0, index + 1));
       asked.set(turn, { id, messages, last: 1 });
     }

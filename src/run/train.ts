@@ -6,9 +6,12 @@ import type { TeamMetrics } from '../domain/metrics.ts';
 import { createRng } from '../domain/rng.ts';
 import type { Trajectory } from '../domain/transcript.ts';
 import { type PhaseInput, type PlannedPhases, trainerMachine } from '../machines/index.ts';
+import { withoutJudge } from '../scenario/score.ts';
+import { withoutTraining } from '../scenario/types.ts';
 import type { RunFolder } from '../store/run-folder.ts';
 import { inProcessHost } from '../workers/index.ts';
 import { foldIterations, type IterationFigures, metricsRows } from './figures.ts';
+import type { FrozenModel } from './frozen.ts';
 import { keptPolicy, type RunContext, type TrainingRun } from './phases/context.ts';
 import { phases } from './phases/index.ts';
 import { planIterations, planRun } from './plan.ts';
@@ -30,17 +33,24 @@ export interface TrainingResult {
 
 const sampleCount = 3;
 
+const hashesOf = (models: Readonly<Record<string, FrozenModel>>): TeamPolicy =>
+  Object.fromEntries(Object.entries(models).map(([role, { hash }]) => [role, hash]));
+
 /**
  * Carries out a run, or what is left of it. Rejects with `interrupted` on abort, `selection.empty` when the first
  * iteration finds nothing to train on (a later one then ends the iterations early), `training.diverged`,
  * `run.diverged`, `io.write`, and with what the model throws. What was completed before stays completed.
  */
-export async function trainTeam({ workers, ...training }: TrainingRun): Promise<TrainingResult> {
-  const { recipe, run, base, scenario } = training;
-  const shelf = new PolicyShelf(base, run, workers ?? inProcessHost([base]));
+export async function trainTeam({ workers, ...given }: TrainingRun): Promise<TrainingResult> {
+  const { recipe, run, base, partners = {}, judge } = given;
+  const scenario = withoutTraining(given.scenario, Object.keys(partners));
+  const training = { ...given, scenario };
+  const frozen = [...Object.values(partners), ...(judge === undefined ? [] : [judge])];
+  const shelf = new PolicyShelf(base, run, workers ?? inProcessHost([base]), frozen);
   try {
     // Of a run that is done nothing else would read what it came to.
     for (const hash of new Set(Object.values(run.policy ?? {}))) (await shelf.load(hash)).dispose();
+    if (scenario.judge !== undefined && judge === undefined) throw withoutJudge(scenario);
     if (run.log.position === 0) {
       const { seed } = recipe;
       run.record({
@@ -49,6 +59,8 @@ export async function trainTeam({ workers, ...training }: TrainingRun): Promise<
         seed,
         base: base.hash,
         recipe: { ...recipe },
+        ...(given.partners && { partners: hashesOf(given.partners) }),
+        ...(judge && { judge: judge.hash }),
       });
     }
     const context: RunContext = {

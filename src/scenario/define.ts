@@ -1,6 +1,12 @@
 // `defineScenario`: the one function a scenario file calls. Checks what the types cannot.
 import { nearest, OptimaError } from '../domain/errors.ts';
-import type { Scenario, ScenarioDefinition, TaskSource } from './types.ts';
+import {
+  type Metric,
+  type Scenario,
+  type ScenarioDefinition,
+  type TaskSource,
+  trainedRoles,
+} from './types.ts';
 
 /** What a definition must hold, and as what: a JavaScript file has met no type checker. */
 const parts = [
@@ -27,13 +33,33 @@ const namePattern = /^[a-z0-9]+(-[a-z0-9]+)*$/;
 
 const typeOf = (value: unknown) => (Array.isArray(value) ? 'list' : value === null ? 'null' : typeof value);
 
+/** A metric that was written as a function, as a metric. */
+function metricOf<Task, Role extends string>(
+  metric: ScenarioDefinition<Task, Role>['metric'],
+): Metric<Task, Role> {
+  if (typeof metric !== 'function') return metric;
+  // An arrow that stands in the definition itself is called like its field.
+  const name = metric.name === 'metric' || metric.name === '' ? 'score' : metric.name;
+  return { name, score: (_prediction, _answers, dialogue) => metric(dialogue) };
+}
+
+/** The definition with all that may be left out or abbreviated. */
+function complete<Task, Role extends string>(
+  definition: ScenarioDefinition<Task, Role>,
+): Scenario<Task, Role> {
+  const { metric } = definition;
+  if (typeof metric !== 'function') return definition as Scenario<Task, Role>;
+  return { ...definition, metric: metricOf(metric), answers: definition.answers ?? (() => []) };
+}
+
 /**
  * Validates a scenario and gives it back, fully typed: the task type flows from `tasks` into every callback,
  * and role names from `roles` into `protocol`. Throws `scenario.invalid` naming the scenario and the field.
  */
 export function defineScenario<Task, const Role extends string>(
-  definition: ScenarioDefinition<Task, Role>,
+  given: ScenarioDefinition<Task, Role>,
 ): Scenario<Task, Role> {
+  const definition = complete(given);
   const fail = (field: string, problem: string, hint?: string): never => {
     throw new OptimaError('scenario.invalid', `Scenario "${definition.name}": ${field} ${problem}`, { hint });
   };
@@ -69,6 +95,7 @@ export function defineScenario<Task, const Role extends string>(
     require(`formats.${index}.prompt`, prompt, 'string');
   }
   if (roles.length < 2) fail('roles', `must name at least two roles, not ${roles.length}.`);
+  if (trainedRoles(definition).length === 0) fail('roles', 'must have one that is trained.');
   const { order, maxTurns } = definition.protocol;
   for (const role of order as readonly string[]) {
     if (!roles.includes(role)) {
@@ -101,6 +128,20 @@ export function defineScenario<Task, const Role extends string>(
     const weight = definition.reward[field];
     if (!(Number.isFinite(weight) && weight >= 0)) {
       fail(`reward.${field}`, `must be a number of at least 0, not ${weight}.`);
+    }
+  }
+  const { timeoutMs } = definition.metric;
+  if (timeoutMs !== undefined && !(timeoutMs > 0 && timeoutMs < 2 ** 31)) {
+    fail('metric.timeoutMs', `must be a number of milliseconds above 0 and below 2^31, not ${timeoutMs}.`);
+  }
+  if (definition.judge !== undefined) {
+    require('judge', definition.judge, 'object');
+    const { maxTokens = 1, temperature = 0 } = definition.judge;
+    if (!(Number.isInteger(maxTokens) && maxTokens >= 1)) {
+      fail('judge.maxTokens', `must be a whole number of at least 1, not ${maxTokens}.`);
+    }
+    if (!(Number.isFinite(temperature) && temperature >= 0)) {
+      fail('judge.temperature', `must be a number of at least 0, not ${temperature}.`);
     }
   }
   const names = definition.formats.map((format) => format.name);

@@ -5,7 +5,17 @@ export type { Observation, Turn } from '../domain/transcript.ts';
 export { hashes, option, tagged } from './answer.ts';
 export { defineScenario } from './define.ts';
 export { compactFormats } from './formats.ts';
-export { answerF1, exactMatch, exactNumber, exactOption, f1, normalizeAnswer } from './metric.ts';
+export {
+  type AnswerMetric,
+  answerF1,
+  closeTo,
+  exactMatch,
+  exactNumber,
+  exactOption,
+  f1,
+  kendallTau,
+  normalizeAnswer,
+} from './metric.ts';
 export {
   agreement,
   type DialogueOptions,

@@ -1,13 +1,12 @@
 // Ready-made metrics. Each compares answers in a normal form of its own, and says whose rule that is.
-import type { Metric, Score } from './types.ts';
 
-/** What a metric says of an answer. Throws what it throws, and for a promise, which the judge would not wait for. */
-export function scoreAnswer(metric: Metric, prediction: string | null, answers: readonly string[]): Score {
-  const score: Score & Partial<PromiseLike<unknown>> = metric.score(prediction, answers);
-  if (typeof score?.then !== 'function') return score;
-  // What becomes of it is nobody's business any more.
-  score.then(undefined, () => {});
-  throw new TypeError('it gives a promise, and a metric gives its score at once');
+/** A metric that goes by the team's answer alone, and gives its score at once. */
+export interface AnswerMetric {
+  readonly name: string;
+  score(
+    prediction: string | null,
+    answers: readonly string[],
+  ): { readonly score: number; readonly exactMatch: boolean };
 }
 
 /** NFC, full-width forms as their ASCII counterparts, lower case: what every normal form begins with. */
@@ -92,10 +91,11 @@ export function answerF1(prediction: string, truth: string): number {
 }
 
 /**
- * F1 against the best of the accepted answers; no answer scores 0. An exact match is HotpotQA's, but for answers whose normal
- * forms are both empty, which match there.
+ * F1 against the best of the accepted answers; no answer scores 0. It counts words and is blind to their order: "b, a" is as good
+ * as "a, b" (`kendallTau` is not). An exact match is HotpotQA's, but for answers whose normal forms are both empty, which match
+ * there.
  */
-export const f1: Metric = {
+export const f1: AnswerMetric = {
   name: 'f1',
   score: (prediction, answers) =>
     prediction === null
@@ -107,23 +107,117 @@ export const f1: Metric = {
 };
 
 /** 1 when the answer equals one of the accepted answers in normal form (`normalizeAnswer`), else 0. */
-export const exactMatch: Metric = scoredBy('exact-match', normalizeAnswer);
+export const exactMatch: AnswerMetric = scoredBy('exact-match', normalizeAnswer);
 
 /**
  * 1 when the answer is one of the accepted numbers as GSM8K compares them (its dataset.py): commas go, and the rest is compared
  * as it is written, so that 3.0 is not 3. Goes with the parser `hashes()`.
  */
-export const exactNumber: Metric = scoredBy('exact-number', (text) => text.trim().replaceAll(',', ''));
+export const exactNumber: AnswerMetric = scoredBy('exact-number', (text) => text.trim().replaceAll(',', ''));
 
 /** 1 when the answer is the letter of one of the accepted options, else 0. Goes with the parser `option()`. */
-export const exactOption: Metric = scoredBy('exact-option', (text) => folded(text.trim()));
+export const exactOption: AnswerMetric = scoredBy('exact-option', (text) => folded(text.trim()));
 
-function scoredBy(name: string, normalize: (text: string) => string): Metric {
+function scoredBy(name: string, normalize: (text: string) => string): AnswerMetric {
+  return hitOrMiss(name, (prediction, answers) => isAmong(prediction, answers, normalize));
+}
+
+function hitOrMiss(
+  name: string,
+  isHit: (prediction: string, answers: readonly string[]) => boolean,
+): AnswerMetric {
   return {
     name,
     score: (prediction, answers) => {
-      const hit = prediction !== null && isAmong(prediction, answers, normalize);
+      const hit = prediction !== null && isHit(prediction, answers);
       return { score: hit ? 1 : 0, exactMatch: hit };
+    },
+  };
+}
+
+/** A number and nothing else: sign, thousands separators, decimals, exponent, percent. */
+const number = /^[-+]?(?:\d{1,3}(?:,\d{3})+|\d+)?(?:\.\d*)?(?:e[-+]?\d+)?\s*%?$/;
+
+/** The value of a text that is one number, 50 % as 0.5; null of any other. */
+function numberIn(text: string): number | null {
+  const plain = folded(text.trim()).replace(/\u2212/gu, '-');
+  if (!number.test(plain) || !/\d/.test(plain)) return null;
+  const value = Number(plain.replaceAll(',', '').replace(/\s*%$/, ''));
+  if (!Number.isFinite(value)) return null;
+  return plain.endsWith('%') ? value / 100 : value;
+}
+
+/**
+ * 1 when the answer is a number close to one of the accepted ones, else 0: |p − a| ≤ max(relative · |a|, absolute), as Python's
+ * `math.isclose` but relative to the accepted number a. Without a tolerance 1e-9 relative, so that 3.0 is 3. A number is written
+ * alone (`-1,000.5`, `2e3`, `50 %`, which is 0.5); throws for an accepted answer that is none, and a RangeError for a tolerance
+ * below 0.
+ */
+export function closeTo(
+  tolerance: { readonly relative?: number; readonly absolute?: number } = {},
+): AnswerMetric {
+  const { absolute = 0, relative = tolerance.absolute === undefined ? 1e-9 : 0 } = tolerance;
+  if (!(relative >= 0 && absolute >= 0)) {
+    throw new RangeError(
+      `closeTo({ relative: ${relative}, absolute: ${absolute} }): a tolerance is at least 0.`,
+    );
+  }
+  return hitOrMiss('close-to', (prediction, answers) => {
+    const said = numberIn(prediction);
+    return answers.some((answer) => {
+      const right = numberIn(answer);
+      if (right === null) throw new TypeError(`the accepted answer ${JSON.stringify(answer)} is no number`);
+      return said !== null && Math.abs(said - right) <= Math.max(relative * Math.abs(right), absolute);
+    });
+  });
+}
+
+/** Where one item of a list ends and the next begins; a comma between digits groups them. */
+const betweenItems = /\s*(?:[;\n>→]|(?<!\p{N}),|,(?!\p{N}{3}(?!\p{N})))\s*/u;
+
+/** The items of a list in normal form, without their numbers or bullets; those that occur again are items of their own. */
+function itemsOf(text: string, separator: RegExp | string): string[] {
+  const seen = new Map<string, number>();
+  return text
+    .split(separator)
+    .map((item) => normalizeAnswer(item.replace(/^\s*(?:\d+[.)]|[-*•])\s+/u, '')))
+    .filter((item) => item !== '')
+    .map((item) => {
+      const times = seen.get(item) ?? 0;
+      seen.set(item, times + 1);
+      return `${item}\n${times}`;
+    });
+}
+
+/** Share of the pairs of two lists' items that stand in the same order in both. */
+function concordance(said: readonly string[], right: readonly string[]): number {
+  const items = [...new Set([...right, ...said])];
+  const [one, other] = [said, right].map((list) => new Map(list.map((item, place) => [item, place])));
+  let [concordant, pairs] = [0, 0];
+  items.forEach((a, index) => {
+    for (const b of items.slice(index + 1)) {
+      pairs++;
+      // NaN where one of them is missing.
+      concordant += Number((one!.get(a)! - one!.get(b)!) * (other!.get(a)! - other!.get(b)!) > 0);
+    }
+  });
+  return pairs > 0 ? concordant / pairs : Number(said.length > 0 && said[0] === right[0]);
+}
+
+/**
+ * How well a list is ordered, against the best of the accepted ones: the share of pairs of items in the right order, which is
+ * (τ + 1) / 2 of Kendall's τ for a permutation; so a list in reverse scores 0 and a random one 0.5 on the mean. A pair of which
+ * an item is missing, or does not belong there, is not in order. Items are compared in the normal form of `exactMatch`; they
+ * stand between commas, semicolons, `>`, `→` or line breaks, unless another `separator` is given.
+ */
+export function kendallTau(separator: RegExp | string = betweenItems): AnswerMetric {
+  return {
+    name: 'kendall-tau',
+    score: (prediction, answers) => {
+      const said = itemsOf(prediction ?? '', separator);
+      const scores = answers.map((answer) => concordance(said, itemsOf(answer, separator)));
+      const score = Math.max(0, ...scores);
+      return { score, exactMatch: score === 1 };
     },
   };
 }

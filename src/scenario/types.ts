@@ -1,7 +1,8 @@
 // What a scenario is: tasks, roles, protocol, answer, metric, reward. Every interface here is something a
 // scenario file may implement itself; the functions beside this file are the ready-made ones.
+import { OptimaError } from '../domain/errors.ts';
 import type { Rng } from '../domain/rng.ts';
-import { type Turn, underFormat } from '../domain/transcript.ts';
+import { type Outcome, type Turn, underFormat } from '../domain/transcript.ts';
 
 export const splits = ['train', 'validation', 'test'] as const;
 export type Split = (typeof splits)[number];
@@ -28,6 +29,8 @@ export interface RoleDefinition<Task> {
   readonly name?: string;
   /** Whether initialization gives this role a format prompt. Default true. */
   readonly formatted?: boolean;
+  /** Whether its turns are trained on. Default true; else it plays with the base, or with what `--policy` gives it. */
+  readonly trained?: boolean;
 }
 
 /** A dialogue so far: its task, and its turns with what the environment said after them (`observed`). */
@@ -97,19 +100,69 @@ export interface AnswerParser {
   example(answer: string): string;
 }
 
-export interface Score {
-  /** In [0, 1]. */
-  readonly score: number;
-  readonly exactMatch: boolean;
+/** What a role got out of a dialogue, in [0, 1]; of every role, or of none. */
+export type Seats<Role extends string = string> = Readonly<Partial<Record<Role, number>>>;
+
+/**
+ * What a metric says of a dialogue. `score`, the team's, is in [0, 1], and by default the mean of the seats; `exactMatch` is by
+ * default whether it is 1.
+ */
+export type Score<Role extends string = string> =
+  | { readonly score: number; readonly exactMatch?: boolean; readonly seats?: Seats<Role> }
+  | { readonly score?: number; readonly exactMatch?: boolean; readonly seats: Seats<Role> };
+
+/** A score, or the number alone. */
+export type Judgement<Role extends string = string> = number | Score<Role>;
+
+/** The judge model of a run, `--judge`. What it is asked and what it replies stands in the log. */
+export interface Judge {
+  /** Resolves with its reply. Rejects with `model.failed`, and with `usage` where the scenario or the run has no judge. */
+  ask(prompt: string): Promise<string>;
+}
+
+/** A dialogue that is over, as a metric sees it. */
+export interface Judged<Task = unknown> {
+  readonly task: Task;
+  /** From the first message on. */
+  readonly turns: readonly Turn[];
+  /** Whether it ended in agreement, or at its cap. */
+  readonly outcome: Exclude<Outcome, 'failed'>;
+  /** The team's; null: no message stated one. */
+  readonly answer: string | null;
+  /** Those counted as right; none where the scenario does not say. */
+  readonly answers: readonly string[];
+  readonly judge: Judge;
+  /** Aborts when nobody waits for the score any more. */
+  readonly signal: AbortSignal;
 }
 
 /**
- * Scores the team's answer (null: no message stated one) against the answers counted as right. May throw:
- * that fails the trajectory, loudly.
+ * Scores a dialogue: most metrics by the team's answer alone (null: no message stated one), against those counted as right. May
+ * give a promise. What it throws, or its promise rejects with, fails the dialogue, loudly.
  */
-export interface Metric {
+// biome-ignore lint/suspicious/noExplicitAny: a metric that names no task judges those of every type.
+export interface Metric<Task = any, Role extends string = string> {
   readonly name: string;
-  score(prediction: string | null, answers: readonly string[]): Score;
+  /** Longest time that a promise may take, in ms, beside the judge model's own; below 2^31. Default 15 s. */
+  readonly timeoutMs?: number;
+  score(
+    prediction: string | null,
+    answers: readonly string[],
+    dialogue: Judged<Task>,
+  ): Judgement<Role> | PromiseLike<Judgement<Role>>;
+}
+
+/** A metric as a function of the whole dialogue. */
+export type MetricFunction<Task, Role extends string = string> = (
+  dialogue: Judged<Task>,
+) => Judgement<Role> | PromiseLike<Judgement<Role>>;
+
+/** How a scenario's judge model is asked. */
+export interface JudgeOptions {
+  /** Cap on one reply, tokens, its end included. Default 128. */
+  readonly maxTokens?: number;
+  /** Default 0. */
+  readonly temperature?: number;
 }
 
 /** A way of writing that initialization asks for and training then makes a habit (docs/method.md §3). */
@@ -146,9 +199,11 @@ export interface ScenarioDefinition<Task, Role extends string> {
    */
   readonly notes?: string;
   readonly answer: AnswerParser;
-  /** The answers counted as right, the canonical one first. */
-  answers(task: NoInfer<Task>): readonly string[];
-  readonly metric: Metric;
+  /** The answers counted as right, the canonical one first. May be left out where the metric is a function. */
+  answers?(task: NoInfer<Task>): readonly string[];
+  readonly metric: Metric<NoInfer<Task>, NoInfer<Role>> | MetricFunction<NoInfer<Task>, NoInfer<Role>>;
+  /** Present where the metric asks a judge model, which the run then must be given: `--judge <checkpoint>`. */
+  readonly judge?: JudgeOptions;
   /** Cap on one message, tokens, its end included, where a recipe does not set it. Default 96. */
   readonly maxMessageTokens?: number;
   /** The λ of Eq. 1, where a recipe does not set them. */
@@ -161,7 +216,11 @@ export interface ScenarioDefinition<Task, Role extends string> {
 
 /** A validated scenario. Methods are bivariant on purpose, so that `Scenario` alone means "of any task". */
 // biome-ignore lint/suspicious/noExplicitAny: the erased form of a scenario holds tasks of every type.
-export type Scenario<Task = any, Role extends string = string> = ScenarioDefinition<Task, Role>;
+export interface Scenario<Task = any, Role extends string = string>
+  extends Omit<ScenarioDefinition<Task, Role>, 'answers' | 'metric'> {
+  answers(task: Task): readonly string[];
+  readonly metric: Metric<Task, Role>;
+}
 
 /** Cap on one message of a scenario, tokens: what is asked for, or its own. */
 export const messageCap = ({ maxMessageTokens = 96 }: Scenario, asked: number | null): number =>
@@ -170,6 +229,22 @@ export const messageCap = ({ maxMessageTokens = 96 }: Scenario, asked: number | 
 /** The roles to whose views a format prompt is added. */
 export const formattedRoles = ({ roles }: Scenario): string[] =>
   Object.keys(roles).filter((role) => roles[role]!.formatted !== false);
+
+/** The roles whose turns are trained on. */
+export const trainedRoles = ({ roles }: Pick<Scenario, 'roles'>): string[] =>
+  Object.keys(roles).filter((role) => roles[role]!.trained !== false);
+
+/** The scenario with some roles, beside those that it says so of, not trained. Throws `usage` where none is left that is. */
+export function withoutTraining(scenario: Scenario, frozen: readonly string[]): Scenario {
+  if (frozen.every((role) => scenario.roles[role]?.trained === false)) return scenario;
+  const roles = Object.entries(scenario.roles).map(([role, definition]) => [
+    role,
+    frozen.includes(role) ? { ...definition, trained: false } : definition,
+  ]);
+  const changed: Scenario = { ...scenario, roles: Object.fromEntries(roles) };
+  if (trainedRoles(changed).length > 0) return changed;
+  throw new OptimaError('usage', `Scenario "${scenario.name}": no role is left to be trained.`);
+}
 
 /** The system text of a role: its view, and the format prompt on a line of its own where one was drawn. */
 export function systemText<Task>(

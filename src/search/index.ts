@@ -1,4 +1,5 @@
 // Tree search over the turns of one task's dialogues, and the preference pairs of what it has grown.
+export { valueTo } from './backup.ts';
 export type { SearchConfig } from './config.ts';
 export {
   type DroppedPairs,

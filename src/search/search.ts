@@ -7,7 +7,7 @@ import { type Backup, backUp, backups } from './backup.ts';
 import type { SearchConfig } from './config.ts';
 import { distanceBelow } from './distance.ts';
 import { Selector } from './expansion.ts';
-import { GrowingTree, type PlacedTurn, type SearchTree } from './tree.ts';
+import { GrowingTree, type PlacedTurn, type RolloutEnd, type SearchTree } from './tree.ts';
 
 /** Dialogues to hold: all of them begin at the node. */
 export interface Expansion {
@@ -75,16 +75,16 @@ export class Search {
   }
 
   /**
-   * Takes in that a roll-out ended at a node. Null instead of a reward: it failed, and counts as a visit without a value.
-   * Throws `reward.invalid` for a reward that is not finite.
+   * Takes in that a roll-out ended at a node, and where seats have rewards of their own, theirs. Null instead of a reward: it
+   * failed, and counts as a visit without a value. Throws `reward.invalid` for a reward that is not finite.
    */
-  tell(rollout: number, leaf: NodeId, reward: number | null): void {
+  tell(rollout: number, leaf: NodeId, reward: number | null, seats?: RolloutEnd['seats']): void {
     this.#checkUnderWay(leaf);
     if (!this.#running.has(rollout)) throw new RangeError(`Roll-out ${rollout} is not under way.`);
     if (reward !== null && !Number.isFinite(reward))
       throw new OptimaError('reward.invalid', `Roll-out ${rollout} has the reward ${reward}.`);
     this.#running.delete(rollout);
-    backUp(this.#tree, { rollout, leaf, reward }, this.#backup);
+    backUp(this.#tree, { rollout, leaf, reward, ...(seats && { seats }) }, this.#backup);
   }
 
   #twinOf({ parent, text }: PlacedTurn): NodeId | null {

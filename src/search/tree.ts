@@ -17,6 +17,8 @@ export interface RolloutEnd {
   readonly leaf: NodeId;
   /** Null: it failed. */
   readonly reward: number | null;
+  /** The reward of each role, where seats have rewards of their own. */
+  readonly seats?: Readonly<Record<string, number>> | undefined;
 }
 
 /** The root, which is the task, or a turn. */
@@ -35,6 +37,8 @@ export interface SearchNode extends Omit<PlacedTurn, 'parent'> {
   readonly visits: number;
   /** Null while none of them has a reward. */
   readonly value: number | null;
+  /** What the node is worth to each role, where seats have rewards of their own. */
+  readonly seats?: Readonly<Record<string, number>>;
   /** Whether roll-outs have begun here. */
   readonly expanded: boolean;
   /** Whether it was a candidate and too near to a node selected before. */

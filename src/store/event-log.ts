@@ -140,7 +140,7 @@ export class EventLog {
   replayThrough(isEnd: (event: RunEvent) => boolean): { readonly from: number; readonly to: number } | null {
     const from = this.#position;
     let to = from;
-    for (const event of this.events(from, this.#starts.length)) {
+    for (const event of this.ahead()) {
       to++;
       if (!isEnd(event)) continue;
       this.#position = to;
@@ -153,6 +153,11 @@ export class EventLog {
   *events(from: number, to: number = this.#position): Generator<RunEvent> {
     let number = from;
     for (const line of this.#lines(from, to)) yield this.#parse(line, number++);
+  }
+
+  /** The events of an earlier process that are still to be met. */
+  ahead(): Generator<RunEvent> {
+    return this.events(this.#position, this.#starts.length);
   }
 
   /** Forces what was recorded onto the disk. */

@@ -11,6 +11,8 @@ import { ioError, writeFileAtomic } from './files.ts';
 /** The layout of a run folder; raised when an older program could not read a newer folder or the reverse. */
 export const formatVersion = 5;
 
+const model = z.object({ folder: z.string(), hash: branded<PolicyHash>() });
+
 const manifestSchema = z.object({
   format: z.literal(formatVersion),
   /** Version of this package. */
@@ -27,7 +29,10 @@ const manifestSchema = z.object({
   recipe: z.record(z.string(), z.unknown()),
   /** One line: backend and BLAS. */
   engine: z.string(),
-  base: z.object({ folder: z.string(), hash: branded<PolicyHash>() }),
+  base: model,
+  /** Who plays roles that are not trained, where it is not the base; and the judge. A script has its file as `folder`. */
+  partners: z.record(z.string(), model).optional(),
+  judge: model.optional(),
   /** Seconds of work in completed phases, over all processes that had a share in the run. */
   seconds: z.number(),
   /** How far the log went when this was written: it holds these events, and it may hold more. */

@@ -279,10 +279,11 @@ export class RunFolder {
     return path.join(this.path, 'checkpoints', hash);
   }
 
-  /** Where a policy of the run is: the base in its own folder, any other among the checkpoints. */
+  /** Where a policy of the run is: those that it does not train in their own folders, any other among the checkpoints. */
   policyFolder(hash: PolicyHash): string {
-    const { base } = this.#manifest;
-    return hash === base.hash ? base.folder : this.checkpointFolder(hash);
+    const { base, partners = {} } = this.#manifest;
+    const frozen = [base, ...Object.values(partners)].find((one) => one.hash === hash);
+    return frozen?.folder ?? this.checkpointFolder(hash);
   }
 
   /** Saves a policy under its content hash; the folder appears whole or not at all. */

@@ -3,6 +3,7 @@ import * as assert from 'uvu/assert';
 import { checkScenario } from '../../src/check/check.ts';
 import { createRng, type Rng } from '../../src/domain/rng.ts';
 import {
+  type AnswerMetric,
   agreement,
   defineScenario,
   dialogue,
@@ -21,7 +22,8 @@ interface Task {
 }
 type Definition = ScenarioDefinition<Task, 'alice' | 'bob'>;
 
-const sound: Definition = {
+const metric = f1;
+const sound: Definition & { metric: typeof f1 } = {
   name: 'sound',
   kind: 'information-exchange',
   description: '',
@@ -41,7 +43,7 @@ const sound: Definition = {
   protocol: dialogue({ order: ['alice', 'bob'], maxTurns: 6, until: agreement() }),
   answer: tagged('A'),
   answers: (task) => [task.answer],
-  metric: f1,
+  metric,
   reward: { lambdaToken: 0.6, lambdaLoss: 1 },
   formats: [],
 };
@@ -400,7 +402,7 @@ test('a protocol is shown turns of one dialogue, each below the one before', asy
 test('a scenario without answers, or of which only some are right, is found', async () => {
   const none = await findings({ answers: () => [] });
   assert.ok(none.includes('error: answer: train-00000: answers() gives none.'), none.join('\n'));
-  const first: Definition['metric'] = {
+  const first: AnswerMetric = {
     name: 'first',
     score: (prediction, answers) =>
       prediction === answers[0] ? { score: 1, exactMatch: true } : { score: 0, exactMatch: false },
@@ -426,7 +428,7 @@ test('a wrong answer may earn a part, but nothing below 0', async () => {
   });
   assert.equal(await findings({ metric: scoring(0.4) }), []);
   assert.equal(await findings({ metric: scoring(-0.1) }), [
-    'error: metric: the wrong answer "zzyzx" scores -0.1.',
+    'error: metric: train-00000: Scenario "sound": metric partial gave -0.1, not a number in [0, 1].',
   ]);
 });
 
@@ -481,7 +483,7 @@ test('a demonstrator draws from a generator of its task', async () => {
 });
 
 test('dialogues are played where nothing else is wrong: one that fails, or scores less, is found', async () => {
-  const { metric, protocol } = sound;
+  const { protocol } = sound;
   let calls = 0;
   // The checks before ask four times for each of ten tasks, and the views are not read as answers.
   const tired: Definition['metric'] = {

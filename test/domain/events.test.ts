@@ -84,7 +84,6 @@ const kinds = Object.keys(outputs) as PhaseKind[];
 const completed = (kind: PhaseKind, change: Fields = {}) => ({
   type: 'phase.completed',
   ...phase,
-  hash: 'abc',
   output: { kind, ...outputs[kind], ...change },
 });
 
@@ -111,6 +110,10 @@ const messages: Readonly<Record<keyof typeof messageSchemas, Fields>> = {
   },
   'turn.failed': { ...id, ...node, reason: 'too long' },
   'dialogue.closed': { ...id, outcome: 'failed', failure: 'too long' },
+  'judge.asked': {
+    ...{ ...id, question: 0, prompt: 'Who was right?', reply: 'bob', tokenIds: [7, 2], finish: 'stop' },
+    ...{ policyHash: 'abc', seed: 3, promptTokens: 4 },
+  },
   'verdict.given': { ...id, taskScore: 0.5, exactMatch: false, answer: 'Rome' },
   'verdict.failed': { ...id, reason: 'not a number' },
 };
@@ -150,7 +153,6 @@ const events: Readonly<Record<keyof typeof runEventSchemas, Fields>> = {
     tokens: 100,
     figures: { nll: 2.25 },
   },
-  'phase.completed': { ...phase, hash: 'abc', output: { kind: 'select', ...outputs.select } },
   'run.completed': { policy: team },
 };
 const all = Object.entries({ ...messages, ...events }).map(([type, fields]) => ({ type, ...fields }));

@@ -3,9 +3,10 @@ import { test } from 'uvu';
 import * as assert from 'uvu/assert';
 import { createActor } from 'xstate';
 import type { OptimaError } from '../../src/domain/errors.ts';
-import type { Verdict } from '../../src/domain/transcript.ts';
+import type { PolicyHash } from '../../src/domain/ids.ts';
+import type { Turn, Verdict } from '../../src/domain/transcript.ts';
 import { computeVerdict, type JudgeContext, judgeMachine } from '../../src/machines/index.ts';
-import type { Metric } from '../../src/scenario/index.ts';
+import type { Judge, Judged, Metric, Scenario } from '../../src/scenario/index.ts';
 import { closed, dialogue, play, turnOf } from '../support/machines.ts';
 import { wordPairs } from '../support/scenarios.ts';
 
@@ -13,10 +14,27 @@ const task = { left: 'oak', right: 'elm' };
 const input = { dialogueId: dialogue, scenario: wordPairs(), task };
 const verdict: Verdict = { taskScore: 1, exactMatch: true, answer: 'oak elm' };
 
-function judge(texts: readonly string[], metric?: Metric): Verdict {
-  const turns = texts.map((text, index) => turnOf(index, 'alice', text));
-  return computeVerdict(wordPairs(metric && { metric }), task, { alice: 'oak', bob: 'elm' }, turns);
+const asking = {
+  outcome: 'agreed' as const,
+  judge: { ask: async () => 'fair' } satisfies Judge,
+  signal: new AbortController().signal,
+};
+const views = { alice: 'oak', bob: 'elm' };
+
+/** A verdict that is given at once. */
+function verdictOf(
+  scenario: Scenario,
+  told: Readonly<Record<string, string>>,
+  turns: readonly Turn[],
+): Verdict {
+  const verdict = computeVerdict(scenario, task, told, turns, asking);
+  if (verdict instanceof Promise) throw new Error('it takes time');
+  return verdict;
 }
+
+const turnsOf = (texts: readonly string[]) => texts.map((text, index) => turnOf(index, 'alice', text));
+const judge = (texts: readonly string[], metric?: Metric): Verdict =>
+  verdictOf(wordPairs(metric && { metric }), views, turnsOf(texts));
 
 test('it waits for the end, then has the dialogue scored', () => {
   const asked: JudgeContext[] = [];
@@ -45,6 +63,28 @@ test('the verdict is said on the bus', () => {
   assert.equal(emitted, [{ type: 'verdict.given', dialogueId: dialogue, ...verdict }]);
 });
 
+test('what the judge model was asked is said before the verdict, or before why there is none', () => {
+  const asked = [0, 1].map((question) => ({
+    ...{
+      type: 'judge.asked' as const,
+      dialogueId: dialogue,
+      question,
+      prompt: 'Fair?',
+      reply: 'no',
+      tokenIds: [1],
+    },
+    ...{ finish: 'stop' as const, policyHash: 'judge' as PolicyHash, seed: 1, promptTokens: 2 },
+  }));
+  for (const end of [
+    { type: 'score.computed', verdict },
+    { type: 'score.failed', reason: 'no answer key' },
+  ]) {
+    const { emitted } = play(judgeMachine, input, [closed('agreed'), { ...end, asked }]);
+    assert.equal(emitted.slice(0, 2), asked);
+    assert.is(emitted.length, 3);
+  }
+});
+
 test('a score that fails is said on the bus, too', () => {
   const { state, emitted } = play(judgeMachine, input, [
     closed('agreed'),
@@ -63,19 +103,40 @@ test('the team’s answer is the last that any message stated', () => {
   });
 });
 
-test('a metric that gives a promise is told that it is not waited for, and its rejection is no other fault', async () => {
-  const slow = {
-    name: 'slow',
-    score: () => Promise.reject(new Error('no judge today')),
-  } as unknown as Metric;
-  assert.throws(
-    () => judge(['<A>x</A>'], slow),
-    (error: OptimaError) =>
-      error.code === 'metric.failed' &&
-      /metric slow threw: it gives a promise, and a metric gives/.test(error.message),
-  );
-  // An unhandled rejection would end the process here.
-  await new Promise(setImmediate);
+test('a metric sees the task, all turns, the answer and those that are right, and may ask', async () => {
+  const seen: Judged[] = [];
+  const metric: Metric = {
+    name: 'curious',
+    score: async (prediction, answers, dialogue) => {
+      seen.push(dialogue);
+      assert.equal([prediction, answers], [dialogue.answer, dialogue.answers]);
+      return (await dialogue.judge.ask('Was it fair?')) === 'fair' ? 1 : 0;
+    },
+  };
+  const turns = turnsOf(['hm', '<A>elm oak</A>']);
+  const given = computeVerdict(wordPairs({ metric }), task, views, turns, asking);
+  assert.instance(given, Promise);
+  assert.equal(await given, { taskScore: 1, exactMatch: true, answer: 'elm oak' });
+  assert.equal(seen, [{ task, turns, answer: 'elm oak', answers: ['oak elm'], ...asking }]);
+});
+
+test('a promise that rejects, or comes to no score, is the metric’s failure', async () => {
+  const reason = async (score: () => Promise<never>) => {
+    try {
+      await computeVerdict(wordPairs({ metric: { name: 'slow', score } }), task, views, [], asking);
+    } catch (error) {
+      return [(error as OptimaError).code, (error as OptimaError).message];
+    }
+    return assert.unreachable();
+  };
+  assert.equal(await reason(() => Promise.reject(new Error('no judge today'))), [
+    'metric.failed',
+    'Scenario "word-pairs": metric slow threw: no judge today.',
+  ]);
+  assert.equal(await reason(async () => 7 as never), [
+    'metric.failed',
+    'Scenario "word-pairs": metric slow gave 7, not a number in [0, 1].',
+  ]);
 });
 
 test('what is scored is stated by a role whose answer counts, and not by a view', () => {
@@ -87,8 +148,7 @@ test('what is scored is stated by a role whose answer counts, and not by a view'
     turnOf(1, 'bob', '<A>no</A>'),
     turnOf(2, 'alice', '<A>both</A>'),
   ];
-  const views = { alice: 'End with <A>both</A>.', bob: '' };
-  assert.equal(computeVerdict(told, task, views, turns), verdict);
+  assert.equal(verdictOf(told, { alice: 'End with <A>both</A>.', bob: '' }, turns), verdict);
 });
 
 test('a dialogue without an answer is scored as one', () => {

@@ -2,10 +2,12 @@ import { test } from 'uvu';
 import * as assert from 'uvu/assert';
 import {
   answerF1,
+  closeTo,
   exactMatch,
   exactNumber,
   exactOption,
   f1,
+  kendallTau,
   normalizeAnswer,
 } from '../../src/scenario/index.ts';
 
@@ -190,6 +192,95 @@ test('numbers are compared as GSM8K does, options by their letter', () => {
   assert.equal(exactOption.score('b', ['A', 'B']), { score: 1, exactMatch: true });
   assert.equal(exactOption.score('C', ['B']), { score: 0, exactMatch: false });
   assert.equal([exactNumber.name, exactOption.name], ['exact-number', 'exact-option']);
+});
+
+test('a number is close within a tolerance, relative to the right one or absolute', () => {
+  const hits = (metric: ReturnType<typeof closeTo>, said: string | null, ...right: string[]) => {
+    const { score, exactMatch } = metric.score(said, right);
+    assert.is(exactMatch, score === 1);
+    return score === 1;
+  };
+  const exact = closeTo();
+  for (const [said, right] of [
+    ['3.0', '3'],
+    ['1,000', '1000'],
+    ['2e3', '2,000.0'],
+    ['-\u0033', '-3'],
+    ['\u22123', '-3'],
+    ['50 %', '0.5'],
+    ['.5', '0.5'],
+    ['\uff11\uff12', '12'],
+    ['0', '0.00'],
+  ] as const) {
+    assert.ok(hits(exact, said, right), `${said} ${right}`);
+  }
+  for (const [said, right] of [
+    ['3.001', '3'],
+    ['-3', '3'],
+    ['50', '50 %'],
+    ['about 3', '3'],
+    ['3 apples', '3'],
+    ['1,00', '100'],
+    ['', '0'],
+    ['.', '0'],
+    ['%', '0'],
+    ['e5', '0'],
+    ['1e999', '3'],
+  ] as const) {
+    assert.not.ok(hits(exact, said, right), `${said} ${right}`);
+  }
+  assert.not.ok(hits(exact, null, '0'));
+  const tenth = closeTo({ relative: 0.1 });
+  assert.ok(hits(tenth, '110', '100'));
+  assert.ok(hits(tenth, '-90', '-100'));
+  // Of the right number, not of the larger one.
+  assert.not.ok(hits(tenth, '111', '100'));
+  assert.not.ok(hits(tenth, '0.001', '0'));
+  assert.ok(hits(tenth, '8', '100', '8.5'));
+  const half = closeTo({ absolute: 0.5 });
+  assert.ok(hits(half, '100.5', '100'));
+  assert.not.ok(hits(half, '100.6', '100'));
+  assert.ok(hits(closeTo({ absolute: 0.5, relative: 0.1 }), '0.4', '0'));
+  assert.throws(() => closeTo().score('3', ['three']), 'the accepted answer "three" is no number');
+  for (const tolerance of [{ relative: -1 }, { absolute: Number.NaN }]) {
+    assert.throws(
+      () => closeTo(tolerance),
+      (error: unknown) => error instanceof RangeError,
+    );
+  }
+});
+
+test('a list scores the share of pairs in the right order, to which F1 is blind', () => {
+  const scoreOf = (said: string | null, ...right: string[]) => kendallTau().score(said, right);
+  assert.equal(scoreOf('a1, b, c, d', 'a1, b, c, d'), { score: 1, exactMatch: true });
+  assert.is(scoreOf('d, c, b, a1', 'a1, b, c, d').score, 0);
+  assert.is(f1.score('d, c, b, a1', ['a1, b, c, d']).score, 1);
+  // One neighbouring pair of six is wrong.
+  assert.equal(scoreOf('b, a1, c, d', 'a1, b, c, d'), { score: 5 / 6, exactMatch: false });
+  // What is missing, or too much, is in no right pair.
+  assert.is(scoreOf('a1, b, c', 'a1, b, c, d').score, 3 / 6);
+  assert.is(scoreOf('a1, b, x', 'a1, b').score, 1 / 3);
+  assert.is(scoreOf('a1, b, b', 'a1, b').score, 1 / 3);
+  assert.is(scoreOf('b, b', 'b, b').score, 1);
+  assert.equal(
+    ['a1', 'b', '', null].map((said) => scoreOf(said, 'a1').score),
+    [1, 0, 0, 0],
+  );
+  assert.is(scoreOf('c, b', 'b, c', 'c, b').score, 1);
+  // As people write lists.
+  for (const said of [
+    '1. Rome\n2. Oslo\n3. Bern',
+    'ROME > Oslo > Bern',
+    'Rome → Oslo → Bern;',
+    '- Rome\n- Oslo\n- Bern',
+  ]) {
+    assert.is(scoreOf(said, 'Rome, Oslo, Bern').score, 1, said);
+  }
+  assert.is(scoreOf('1,000, 2,000', '1000; 2000').score, 1);
+  assert.is(scoreOf('3,1,2', '3, 1, 2').score, 1);
+  assert.is(kendallTau('|').score('a1|b', ['b|a1']).score, 0);
+  assert.is(kendallTau().name, 'kendall-tau');
+  assert.is(closeTo().name, 'close-to');
 });
 
 test.run();

@@ -2,7 +2,7 @@ import { test } from 'uvu';
 import * as assert from 'uvu/assert';
 import scenario from '../../scenarios/two-hop-qa.ts';
 import { createRng } from '../../src/domain/rng.ts';
-import { splitOf, systemText } from '../../src/scenario/index.ts';
+import { f1, splitOf, systemText } from '../../src/scenario/index.ts';
 
 const rng = createRng(11);
 const load = (split: 'train' | 'validation' | 'test', count: number) =>
@@ -68,7 +68,7 @@ test('demonstrations follow the protocol, end in agreement and copy names from t
     assert.ok(known.has(stated.split(' ').at(-1)!), stated);
     if (format === null) {
       plain++;
-      right += scenario.metric.score(stated, scenario.answers(task)).score;
+      right += f1.score(stated, scenario.answers(task)).score;
     }
   }
   assert.ok(plain > 100 && plain < 200);

@@ -104,3 +104,25 @@ defineScenario({
   },
   environment: tools([tool('x', z.number(), (number, { task }: Dialogue<Left>) => `${number + task.left}`)]),
 });
+
+const team = {
+  ...shared,
+  tasks: generated((rng) => ({ left: rng.int(2) })),
+  roles: { alice: { sees: () => '' }, bob: { sees: () => '', trained: false } },
+  protocol: dialogue({ order: ['alice', 'bob'], maxTurns: 4, until: agreement() }),
+} as const;
+
+// A metric that is a function has the task's type, and needs no answers.
+defineScenario({ ...team, name: 'f', metric: ({ task, turns }) => task.left / turns.length });
+defineScenario({
+  ...team,
+  name: 'g',
+  judge: {},
+  metric: async ({ judge, answer }) => ({
+    seats: { alice: Number(await judge.ask(answer ?? '')), bob: 0 },
+  }),
+});
+// @ts-expect-error: the task has no such field
+defineScenario({ ...team, name: 'h', metric: ({ task }) => task.rigth });
+// @ts-expect-error: a score is a number
+defineScenario({ ...team, name: 'f', metric: ({ answer }) => answer ?? '' });

@@ -2,8 +2,25 @@
 // model call.
 import { setImmediate as nextTick } from 'node:timers/promises';
 import { type Observable, tap } from 'rxjs';
+import type { RecalledReply } from '../../actors/index.ts';
 import type { RunEvent } from '../../domain/events.ts';
+import type { MessageOf } from '../../domain/messages.ts';
+import type { GenerativeModel } from '../../domain/model.ts';
+import type { RunFolder } from '../../store/run-folder.ts';
 import type { PhaseContext } from './context.ts';
+
+/** Whom the scenario's metric may ask, as often as calls can run side by side; nobody where it asks nobody. */
+export const judgesOf = async ({ judge, shelf }: PhaseContext): Promise<readonly GenerativeModel[]> =>
+  judge === undefined ? [] : shelf.generatorsOf(judge.hash);
+
+/** What an earlier process asked the judge in the cohort that was cut off, and what it replied. */
+export function recallFrom({ log }: RunFolder): RecalledReply {
+  const keyOf = ({ dialogueId, question, prompt }: Parameters<RecalledReply>[0]) =>
+    JSON.stringify([dialogueId, question, prompt]);
+  const replies = new Map<string, MessageOf<'judge.asked'>>();
+  for (const event of log.ahead()) if (event.type === 'judge.asked') replies.set(keyOf(event), event);
+  return (question) => replies.get(keyOf(question)) ?? null;
+}
 
 /** A phase that holds dialogues in cohorts. */
 export interface CohortsPlan<Cohort> {

@@ -10,6 +10,7 @@ import type { Scenario } from '../../scenario/types.ts';
 import type { RunFolder } from '../../store/run-folder.ts';
 import type { PolicyHost } from '../../workers/index.ts';
 import { choosePolicy, foldIterations } from '../figures.ts';
+import type { FrozenModel } from '../frozen.ts';
 import type { IterationPlan } from '../plan.ts';
 import type { PolicyShelf } from '../policy-shelf.ts';
 
@@ -20,6 +21,10 @@ export interface TrainingRun {
   readonly base: LlamaPolicy;
   /** A new run's folder, or one to continue. */
   readonly run: RunFolder;
+  /** Who plays the roles that are not trained, where it is not the base. */
+  readonly partners?: Readonly<Record<string, FrozenModel>> | undefined;
+  /** Whom the scenario's metric may ask. */
+  readonly judge?: FrozenModel | undefined;
   /** Where policies compute; by default on this thread. The caller stops it. */
   readonly workers?: PolicyHost | undefined;
   readonly progress: Progress;
@@ -41,9 +46,14 @@ export interface PhaseContext extends RunContext {
   readonly from: number;
 }
 
-/** One policy in every role. */
-export const sharedBy = ({ roles }: Scenario, hash: PolicyHash): TeamPolicy =>
-  Object.fromEntries(Object.keys(roles).map((role) => [role, hash]));
+/** One policy in every role that is trained; the others have their partner, or the base. */
+export const sharedBy = ({ scenario, base, partners = {} }: RunContext, hash: PolicyHash): TeamPolicy =>
+  Object.fromEntries(
+    Object.entries(scenario.roles).map(([role, { trained }]) => [
+      role,
+      trained === false ? (partners[role] ?? base).hash : hash,
+    ]),
+  );
 
 /** Tokens of a text, under the tokenizer of the run. */
 export const countTokensOf =
@@ -51,7 +61,7 @@ export const countTokensOf =
   (text: string): number =>
     base.tokenizer.encode(text).length;
 
-export const baseOf = ({ scenario, base }: RunContext): TeamPolicy => sharedBy(scenario, base.hash);
+export const baseOf = (context: RunContext): TeamPolicy => sharedBy(context, context.base.hash);
 
 /** What the last training before a phase of the plan made; the base where there was none. */
 export function latestPolicy(context: RunContext, { name }: PlannedPhase): TeamPolicy {

@@ -5,7 +5,7 @@ import { TeamFigures } from '../../domain/metrics.ts';
 import { castsOf, episodesOf, rollOut, tellingEnds } from '../../rollouts/executor.ts';
 import type { NamedTask } from '../../scenario/tasks.ts';
 import { type FormatPrompt, messageCap } from '../../scenario/types.ts';
-import { recordCohorts } from './cohorts.ts';
+import { judgesOf, recallFrom, recordCohorts } from './cohorts.ts';
 import { countTokensOf, type PhaseContext } from './context.ts';
 
 export interface DialoguesPlan {
@@ -36,6 +36,8 @@ export async function holdDialogues(
         phase,
         scenario,
         casts: castsOf(scenario, await shelf.speakersOf(plan.policy)),
+        judges: await judgesOf(context),
+        recallReply: recallFrom(run),
         cohorts,
         first,
         temperature,

@@ -3,6 +3,7 @@ import type { PhaseOutputOf } from '../../domain/events.ts';
 import type { PlannedPhases } from '../../machines/index.ts';
 import { measureEvaluation } from '../../rollouts/evaluate.ts';
 import { loadTasks } from '../../scenario/tasks.ts';
+import { trainedRoles } from '../../scenario/types.ts';
 import { swapPolicies } from '../figures.ts';
 import { baseOf, keptPolicy, latestPolicy, type PhaseContext } from './context.ts';
 import { holdDialogues } from './dialogues.ts';
@@ -16,7 +17,7 @@ export async function evaluate(
     base: baseOf,
     latest: () => latestPolicy(context, phase),
     kept: keptPolicy,
-    swapped: () => swapPolicies(keptPolicy(context)),
+    swapped: () => swapPolicies(keptPolicy(context), trainedRoles(scenario)),
   }[phase.policy](context);
   const tasks = await loadTasks(scenario, phase.split, { from: 0, count: phase.tasks }, rng);
   const { name } = phase;

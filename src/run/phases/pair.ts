@@ -5,7 +5,8 @@ import type { PhaseOutputOf } from '../../domain/events.ts';
 import type { NodeId, TaskId } from '../../domain/ids.ts';
 import { mean } from '../../domain/metrics.ts';
 import type { PlannedPhases } from '../../machines/index.ts';
-import { keepPairs, type Pair, pairsOf } from '../../search/index.ts';
+import { trainedRoles } from '../../scenario/types.ts';
+import { keepPairs, type Pair, pairsOf, valueTo } from '../../search/index.ts';
 import {
   mayChoose,
   preferenceOf,
@@ -38,6 +39,7 @@ export async function pair(
     await nextTick();
     if (signal?.aborted) throw new OptimaError('interrupted', `${name} was interrupted.`);
   };
+  const trained = trainedRoles(scenario);
   let scale: ReturnType<typeof scaleByRole> | null = null;
   if (values === 'per-role') {
     const turns: ValuedTurn[] = [];
@@ -48,8 +50,14 @@ export async function pair(
     scale = scaleByRole(turns);
   }
   for (const { conversation, search } of searched()) {
-    const may = mayChoose(conversation, recipe.eligible, scenario.answer);
-    const worth = (value: number, node: NodeId) => scale?.(value, conversation.turns[node]!.speaker) ?? value;
+    const isEligible = mayChoose(conversation, recipe.eligible, scenario.answer);
+    const speakerOf = (node: NodeId) => conversation.turns[node]!.speaker;
+    const may = (node: NodeId) => trained.includes(speakerOf(node)) && isEligible(node);
+    const worth = (_: number, node: NodeId) => {
+      const speaker = speakerOf(node);
+      const value = valueTo(speaker, search.tree.nodes.get(node)!)!;
+      return scale?.(value, speaker) ?? value;
+    };
     const { pairs, dropped } = pairsOf(search.tree, { pairs: from, ...thresholds }, may, worth);
     found.push({ tree: conversation.root, taskId: conversation.taskId, pairs, dropped: { ...dropped } });
     progress.advance(found.length);

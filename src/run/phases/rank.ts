@@ -2,6 +2,7 @@
 import type { PhaseOutputOf } from '../../domain/events.ts';
 import { TeamFigures } from '../../domain/metrics.ts';
 import type { PlannedPhases } from '../../machines/index.ts';
+import { trainedRoles } from '../../scenario/types.ts';
 import { rankOptionsOf, rankTrajectories } from '../ranking.ts';
 import { type ScoredTrajectory, scoreTurns } from '../readability.ts';
 import { countTokensOf, type PhaseContext } from './context.ts';
@@ -38,6 +39,7 @@ export async function rank(
   progress.begin(phase.name, dialogues, 'dialogues');
   const scored = scoreTurns(await shelf.modelsOf(base.hash), run.dialoguesOf(phase.dialogues), {
     batchSize: recipe.concurrency,
+    roles: trainedRoles(scenario),
     signal,
   });
   let task: ScoredTrajectory[] = [];

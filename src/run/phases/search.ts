@@ -11,11 +11,11 @@ import type { PlannedPhases } from '../../machines/index.ts';
 import { castsOf } from '../../rollouts/executor.ts';
 import { exploreTrees, type SearchCost } from '../../rollouts/explore.ts';
 import { loadTasks } from '../../scenario/tasks.ts';
-import { messageCap } from '../../scenario/types.ts';
+import { messageCap, trainedRoles } from '../../scenario/types.ts';
 import { preferenceOf, searchConfigOf } from '../pairing.ts';
 import { rankOptionsOf, rankTrajectories } from '../ranking.ts';
 import { scoreNewTurns } from '../readability.ts';
-import { recordCohorts } from './cohorts.ts';
+import { judgesOf, recallFrom, recordCohorts } from './cohorts.ts';
 import { countTokensOf, latestPolicy, type PhaseContext } from './context.ts';
 
 export async function search(
@@ -27,7 +27,8 @@ export async function search(
   const { name } = phase;
   const tasks = await loadTasks(scenario, 'train', phase.tasks, rng);
   const normaliser = measurePilot(context, phase);
-  const figures = new SearchFigures(countTokensOf(context));
+  const roles = trainedRoles(scenario);
+  const figures = new SearchFigures(roles, countTokensOf(context));
   const costs: SearchCost[] = [];
   const policy = latestPolicy(context, phase);
   const forest = run.forest(context.from);
@@ -39,7 +40,7 @@ export async function search(
     const known = new WeakMap<Turn, readonly number[]>();
     return async (dialogues) => {
       // Without the run's signal: an interruption closes the session, and with it this call.
-      await scoreNewTurns(model, dialogues, known);
+      await scoreNewTurns(model, dialogues, known, roles);
       const logprobs = new Map(
         dialogues.map(({ id, turns }) => [id, turns.map((turn) => known.get(turn) ?? [])]),
       );
@@ -56,9 +57,15 @@ export async function search(
     hold: async (cohorts, first, onClosed) => {
       const casts = castsOf(scenario, await shelf.speakersOf(policy));
       const bases = await shelf.modelsOf(base.hash);
+      const judges = await judgesOf(context);
       return exploreTrees({
         ...{ phase: name, scenario, cohorts, first, together, temperature, valueWith, rng, signal },
-        lanes: casts.map((cast, lane) => ({ cast, base: bases[lane % bases.length]! })),
+        lanes: casts.map((cast, lane) => ({
+          cast,
+          base: bases[lane % bases.length]!,
+          judge: judges[lane % judges.length],
+        })),
+        recallReply: recallFrom(run),
         memoryBytes: cacheMegabytes * 2 ** 20,
         search: searchConfigOf(recipe),
         maxMessageTokens: messageCap(scenario, recipe.maxMessageTokens),
@@ -103,8 +110,11 @@ class SearchFigures {
   #rewardLosses = 0;
   #divergence = 0;
   #tokens = 0;
+  readonly #roles: readonly string[];
 
-  constructor(countTokens: CountTokens) {
+  /** `roles` are those whose turns are compared with the base's. */
+  constructor(roles: readonly string[], countTokens: CountTokens) {
+    this.#roles = roles;
     this.team = new TeamFigures(countTokens);
   }
 
@@ -123,7 +133,8 @@ class SearchFigures {
   add(dialogue: Trajectory): void {
     this.team.add(dialogue);
     for (const [index, loss] of (this.#losses.get(dialogue.id) ?? []).entries()) {
-      const { logprobs } = dialogue.turns[index]!;
+      const { logprobs, speaker } = dialogue.turns[index]!;
+      if (!this.#roles.includes(speaker)) continue;
       this.#divergence += logprobs.reduce((sum, logprob) => sum + logprob + loss, 0);
       this.#tokens += logprobs.length;
     }

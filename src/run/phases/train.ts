@@ -7,6 +7,7 @@ import { mean } from '../../domain/metrics.ts';
 import type { TrainingSequence } from '../../domain/model.ts';
 import type { PlannedPhases } from '../../machines/index.ts';
 import type { LlamaPolicy } from '../../models/llama/index.ts';
+import { type Scenario, trainedRoles } from '../../scenario/types.ts';
 import { type DpoConfig, dpoObjective, type PreferenceExample, trainDpo } from '../../training/dpo/index.ts';
 import type { EpochsOptions } from '../../training/epochs.ts';
 import type { Objective } from '../../training/objective.ts';
@@ -34,8 +35,8 @@ export async function train(context: PhaseContext, phase: TrainPhase): Promise<P
   const { recipe, scenario } = context;
   const start = phase.startFrom === 'base' ? baseOf(context) : latestPolicy(context, phase);
   if (recipe.policies === 'per-role') return trainEachRole(context, phase, start);
-  const { hash, ...trained } = await trainPolicy(context, phase, null, sharedPolicy(start));
-  return { kind: 'train', ...trained, policy: sharedBy(scenario, hash) };
+  const { hash, ...trained } = await trainPolicy(context, phase, null, sharedPolicy(scenario, start));
+  return { kind: 'train', ...trained, policy: sharedBy(context, hash) };
 }
 
 /**
@@ -51,7 +52,7 @@ async function trainEachRole(
   const policy: Record<string, PolicyHash> = { ...latestPolicy(context, phase) };
   const all: Trained[] = [];
   const warnings: string[] = [];
-  for (const role of Object.keys(scenario.roles)) {
+  for (const role of trainedRoles(scenario)) {
     try {
       const { hash, ...trained } = await trainPolicy(context, phase, role, start[role]!);
       policy[role] = hash;
@@ -173,26 +174,37 @@ async function trainOnPairs(
 
 /** The trainee's sequences of the dialogues that were chosen, best first; no more of the dialogues is held. */
 function chosenSequences(
-  { run }: PhaseContext,
+  { run, scenario }: PhaseContext,
   { dialogues, selection }: Extract<TrainPhase['on'], { method: 'sft' }>,
   { role, policy }: Trainee,
 ): TrainingSequence[] {
-  const chosen = new Map<DialogueId, TrainingSequence[] | null>();
+  // By dialogue, and where each role has a selection of its own, by role: of whom it is trained on.
+  const chosen = new Map<
+    DialogueId,
+    { readonly of: readonly string[]; sequences: TrainingSequence[] | null }[]
+  >();
+  const inOrder: { readonly id: DialogueId; readonly sequences: TrainingSequence[] | null }[] = [];
   for (const event of run.eventsOf(selection)) {
     if (event.type !== 'selection.made') continue;
-    for (const { dialogueId } of event.kept) chosen.set(dialogueId, null);
+    for (const { dialogueId: id, role: keptFor } of event.kept) {
+      const of = (keptFor === undefined ? trainedRoles(scenario) : [keptFor]).filter(
+        (one) => role === null || one === role,
+      );
+      const entry = { id, of, sequences: null };
+      chosen.set(id, [...(chosen.get(id) ?? []), entry]);
+      inOrder.push(entry);
+    }
   }
   for (const dialogue of run.dialoguesOf(dialogues)) {
-    if (!chosen.has(dialogue.id)) continue;
-    const { views } = dialogue;
-    const own = role === null ? views : { [role]: views[role]! };
-    chosen.set(dialogue.id, sftExamples({ ...dialogue, views: own }, policy));
+    for (const entry of chosen.get(dialogue.id) ?? []) {
+      const own = Object.entries(dialogue.views).filter(([role]) => entry.of.includes(role));
+      entry.sequences = sftExamples({ ...dialogue, views: Object.fromEntries(own) }, policy);
+    }
   }
-  for (const [id, sequences] of chosen) {
-    if (sequences === null)
-      throw new OptimaError('run.corrupt', `${selection} chose ${id}, which ${dialogues} does not have.`);
-  }
-  return [...chosen.values()].flatMap((sequences) => sequences ?? []);
+  return inOrder.flatMap(({ id, sequences }) => {
+    if (sequences !== null) return sequences;
+    throw new OptimaError('run.corrupt', `${selection} chose ${id}, which ${dialogues} does not have.`);
+  });
 }
 
 /** The chosen pairs of the trainee's turns, tree by tree. */
@@ -218,9 +230,9 @@ function chosenPairs(
   throw new OptimaError('run.corrupt', `${pairing} has pairs of ${lost}, which ${search} does not have.`);
 }
 
-/** The one policy that speaks for every role. */
-function sharedPolicy(team: TeamPolicy): PolicyHash {
-  const [first, ...others] = new Set(Object.values(team));
+/** The one policy that speaks for every role that is trained. */
+function sharedPolicy(scenario: Scenario, team: TeamPolicy): PolicyHash {
+  const [first, ...others] = new Set(trainedRoles(scenario).map((role) => team[role]!));
   if (first === undefined || others.length > 0)
     throw new Error('The roles of the team do not share a policy.');
   return first;

@@ -1,0 +1,29 @@
+// Models that are asked and never trained, and who speaks for whom in each lane.
+import type { GenerativeModel } from '../domain/model.ts';
+import type { PolicyHost, PolicySource } from '../workers/index.ts';
+
+/** A model that a run asks and never trains: a checkpoint, or one that computes here and has no weights. */
+export type FrozenModel = PolicySource | GenerativeModel;
+
+const hasNoWeights = (model: FrozenModel): model is GenerativeModel => 'generate' in model;
+
+/** A frozen model, as often as calls can run side by side; of one without weights all are the same. */
+export const modelsFrom = async (
+  model: FrozenModel,
+  host: Pick<PolicyHost, 'modelsOf'>,
+): Promise<readonly GenerativeModel[]> => (hasNoWeights(model) ? [model] : host.modelsOf(model));
+
+/**
+ * A model for each role, as often as cohorts can be held side by side: as many as the policy with fewest models has. Models
+ * without weights can be asked by any number.
+ */
+export function lanesOf<Model>(
+  models: Readonly<Record<string, readonly Model[]>>,
+): Readonly<Record<string, Model>>[] {
+  const counts = Object.values(models).map(({ length }) => length);
+  const several = counts.filter((count) => count > 1);
+  const sideBySide = several.length > 0 ? Math.min(...several) : 1;
+  return Array.from({ length: sideBySide }, (_, lane) =>
+    Object.fromEntries(Object.entries(models).map(([role, own]) => [role, own[lane % own.length]!])),
+  );
+}
