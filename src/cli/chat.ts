@@ -13,7 +13,7 @@ import { loadScenario } from '../scenario/load.ts';
 import { loadTasks } from '../scenario/tasks.ts';
 import { messageCap, type Scenario, type Split } from '../scenario/types.ts';
 import { interruptible } from './interrupt.ts';
-import { openEngine, openModel } from './model.ts';
+import { locateModel, openEngine, openModel } from './model.ts';
 import {
   type Backend,
   backendOption,
@@ -51,10 +51,11 @@ export function addChat(program: Command): void {
     .action((name: string, options: ChatOptions) =>
       withOutput(options, (output) =>
         interruptible(output, async (signal) => {
+          const folder = locateModel(options.model);
           const { scenario } = await loadScenario(name);
           const role = roleOf(scenario, options.role);
           await openEngine(options, output);
-          const model = await openModel(options);
+          const model = await openModel({ model: folder });
           const { everyRole, runCohort } = await import('../actors/index.ts');
           const { trajectoriesOf } = await import('../rollouts/executor.ts');
           const rng = createRng(options.seed);

@@ -7,7 +7,7 @@ import { loadScenario } from '../scenario/load.ts';
 import { messageCap, type Split } from '../scenario/types.ts';
 import type { PolicyHost } from '../workers/index.ts';
 import { interruptible } from './interrupt.ts';
-import { openEngines, openModel } from './model.ts';
+import { locateModel, openEngines, openModel } from './model.ts';
 import {
   type Backend,
   backendOption,
@@ -55,9 +55,10 @@ export function addEval(program: Command): void {
     .action((name: string, options: EvalOptions) =>
       withOutput(options, (output) =>
         interruptible(output, async (signal) => {
+          const folder = locateModel(options.model);
           const { scenario } = await loadScenario(name);
           const { startHost } = await openEngines(options, output);
-          const model = await openModel(options);
+          const model = await openModel({ model: folder });
           const { generates, trains } = model;
           let host: PolicyHost | undefined;
           try {

@@ -7,7 +7,7 @@ import { presetRecipe, recipeNamed } from '../recipe/presets.ts';
 import { type Recipe, recipeKeys } from '../recipe/schema.ts';
 import type { MachineFigures, MachineIteration } from '../run/figures.ts';
 import { ioError } from '../store/files.ts';
-import { type Manifest, readManifest } from '../store/manifest.ts';
+import { incomplete, type Manifest, readManifest } from '../store/manifest.ts';
 
 export interface RunResult {
   readonly manifest: Manifest;
@@ -21,11 +21,12 @@ export interface RunResult {
 export function readResult(folder: string): RunResult {
   const manifest = readManifest(folder);
   const file = path.join(folder, 'metrics.jsonl');
-  let text: string;
+  let text = '';
   try {
     text = fs.readFileSync(file, 'utf8');
   } catch (error) {
-    throw ioError('read', file, error);
+    // It comes with the first evaluation.
+    if ((error as NodeJS.ErrnoException).code !== 'ENOENT') throw ioError('read', file, error);
   }
   const rows = text.split('\n').flatMap((line, index) => {
     if (line === '') return [];
@@ -38,13 +39,7 @@ export function readResult(folder: string): RunResult {
   const evaluation = (phase: string): MachineFigures => {
     const row = rows.find((candidate) => candidate.event === 'evaluation' && candidate.phase === phase);
     if (row !== undefined) return row;
-    throw new OptimaError(
-      'run.missing',
-      `${folder}: the run has no evaluation "${phase}": it is not completed.`,
-      {
-        hint: `Complete it with: optima train --resume ${folder}`,
-      },
-    );
+    throw incomplete(folder, manifest, `no evaluation "${phase}"`);
   };
   return {
     manifest,

@@ -24,7 +24,7 @@ import { formatVersion, type Manifest, readManifest } from '../store/manifest.ts
 import { RunFolder } from '../store/run-folder.ts';
 import type { PolicyHost } from '../workers/index.ts';
 import { interruptible } from './interrupt.ts';
-import { type Engines, openEngines, openPolicy } from './model.ts';
+import { type Engines, locateModel, openEngines, openPolicy } from './model.ts';
 import {
   type Backend,
   backendOption,
@@ -49,6 +49,8 @@ export interface TrainOptions {
   readonly out?: string;
   readonly resume?: string;
   readonly model?: string;
+  /** Trains whatever the look before it says. */
+  readonly anyway?: boolean;
   readonly backend?: Backend;
   readonly workers?: number;
   readonly json?: boolean;
@@ -72,6 +74,7 @@ export function addTrain(program: Command): void {
     .option('--out <folder>', 'folder of the run (default: runs/<id>)')
     .option('--resume <folder>', 'continue a run where it stopped')
     .addOption(modelOption())
+    .option('--anyway', 'train even if no dialogue of a first look scores')
     .addOption(backendOption())
     .addOption(workersOption())
     .addOption(jsonOption())
@@ -108,11 +111,14 @@ export async function startRun(
     ...shorthands,
     ...(options.set ?? []),
   ]);
+  const model = locateModel(options.model);
   const loaded = await loadScenario(name);
   const tasks = await hashTasks(loaded.scenario, recipe);
-  const { engine, startHost } = await openEngines(options, output);
-  const { policy: base, folder } = await openPolicy(options);
   const id = createRunId(loaded.scenario.name.replace(':', '-'), recipe.recipe, recipe.seed);
+  const out = options.out ?? path.join('runs', id);
+  RunFolder.refuseOccupied(out);
+  const { engine, startHost } = await openEngines(options, output);
+  const { policy: base, folder } = await openPolicy({ model });
   const manifest: Manifest = {
     format: formatVersion,
     version: packageVersion(),
@@ -127,8 +133,13 @@ export async function startRun(
     seconds: 0,
     phases: [],
   };
-  const run = RunFolder.create(options.out ?? path.join('runs', id), manifest, systemClock);
-  await carryOut({ loaded, recipe, base, run, startHost, began }, output, signal);
+  const openRun = async (workers: PolicyHost) => {
+    const { lookBeforeTraining } = await import('./look.ts');
+    const models = await workers.modelsOf({ folder, hash: base.hash });
+    await lookBeforeTraining({ ...loaded, name, recipe, models, base, model }, options, output, signal);
+    return RunFolder.create(out, manifest, systemClock);
+  };
+  await carryOut({ loaded, recipe, base, openRun, startHost, began }, output, signal);
 }
 
 /** Goes on with the run of a folder. */
@@ -140,7 +151,7 @@ export async function resumeRun(
   signal: AbortSignal,
 ): Promise<void> {
   const began = performance.now();
-  for (const option of ['recipe', 'preset', 'policies', 'seed', 'set', 'out', 'model'] as const) {
+  for (const option of ['recipe', 'preset', 'policies', 'seed', 'set', 'out', 'model', 'anyway'] as const) {
     if (options[option] !== undefined) {
       throw new OptimaError('usage', `--resume goes on as the run began: it takes no --${option}.`);
     }
@@ -180,8 +191,8 @@ export async function resumeRun(
       hint: 'Restore the base checkpoint, or start a new run.',
     });
   }
-  const run = RunFolder.open(folder, systemClock);
-  await carryOut({ loaded, recipe, base, run, startHost, began }, output, signal);
+  const openRun = async () => RunFolder.open(folder, systemClock);
+  await carryOut({ loaded, recipe, base, openRun, startHost, began }, output, signal);
 }
 
 /** The recipe of a run; throws `run.version` when this version of the program knows another set of keys. */
@@ -202,27 +213,29 @@ interface Work {
   readonly loaded: LoadedScenario;
   readonly recipe: Recipe;
   readonly base: LlamaPolicy;
-  readonly run: RunFolder;
+  /** Called when all else is ready. */
+  openRun(workers: PolicyHost): Promise<RunFolder>;
   readonly startHost: Engines['startHost'];
   /** When the work on it began in this process, milliseconds as `performance.now` counts them. */
   readonly began: number;
 }
 
 async function carryOut(
-  { loaded, recipe, base, run, startHost, began }: Work,
+  { loaded, recipe, base, openRun, startHost, began }: Work,
   output: Output,
   signal: AbortSignal,
 ) {
   const { scenario } = loaded;
-  const earlierSeconds = run.manifest.seconds;
-  let workers: PolicyHost | undefined;
+  const workers = await startHost(base);
+  let run: RunFolder | undefined;
   try {
+    run = await openRun(workers);
+    const earlierSeconds = run.manifest.seconds;
     output.say(`run: ${run.path}`);
     output.emit({ event: 'run', run: run.path, scenario: scenario.name, seed: recipe.seed });
     const { trainTeam } = await import('../run/train.ts');
     const plan = planRun(recipe, scenario);
     sayPlan(plan, planIterations(recipe, scenario), recipe, output);
-    workers = await startHost(base);
     const result = await trainTeam({
       scenario,
       recipe,
@@ -235,6 +248,9 @@ async function carryOut(
     sayComparison(result, scenario, output);
     saySamples(result.samples, output);
     sayPolicy(result.policy, run, output);
+    if (result.trained.taskScore === 0) {
+      output.remark('note: no dialogue of the trained team scored above 0: it has learnt nothing of use.');
+    }
     output.emit({
       event: 'summary',
       scenario: scenario.name,
@@ -249,15 +265,18 @@ async function carryOut(
       policy: machinePolicy(result.policy),
     });
   } catch (error) {
-    if (error instanceof OptimaError && error.code === 'interrupted') {
+    if (run === undefined || !(error instanceof OptimaError)) throw error;
+    if (error.code === 'interrupted') {
       throw new OptimaError('interrupted', messageOf(error), {
         hint: `Continue with: optima train --resume ${run.path}`,
       });
     }
+    // Where nothing can be written, neither can this.
+    if (error.code !== 'io.write') run.noteFailure(error);
     throw error;
   } finally {
-    await workers?.stop();
-    run.close();
+    await workers.stop();
+    run?.close();
   }
 }
 

@@ -60,6 +60,7 @@ export async function trainTeam({ workers, ...training }: TrainingRun): Promise<
     const policy = keptPolicy(context);
     run.record({ type: 'run.completed', policy });
     run.log.sync();
+    run.nameFinal(policy);
     return {
       base: run.outputOf({ name: 'base', kind: 'evaluate' })!.metrics,
       trained: run.outputOf({ name: 'trained', kind: 'evaluate' })!.metrics,

@@ -7,7 +7,7 @@ import type { OptimaError } from '../../src/domain/errors.ts';
 import type { PolicyHash, RunId } from '../../src/domain/ids.ts';
 import { presetRecipe } from '../../src/recipe/presets.ts';
 import type { MachineFigures, MachineIteration } from '../../src/run/figures.ts';
-import { formatVersion, type Manifest, writeManifest } from '../../src/store/manifest.ts';
+import { formatVersion, type Manifest, readManifest, writeManifest } from '../../src/store/manifest.ts';
 import { temporaryFolder } from '../support/run.ts';
 
 const root = temporaryFolder('results');
@@ -239,9 +239,18 @@ test('metrics that cannot be read, or are broken, are named', () => {
   assert.is(failure().code, 'run.corrupt');
   assert.match(failure().message, `${file}:4: not JSON: `);
   fs.rmSync(file);
-  assert.is(failure().message, `Cannot read ${file}: no such file or folder.`);
-  fs.writeFileSync(file, '');
-  assert.match(failure().message, 'no evaluation "base"');
+  assert.is(failure().message, `${folder}: the run has no evaluation "base": it is not completed.`);
+  assert.is(failure().hint, `Complete it with: optima train --resume ${folder}`);
+  fs.mkdirSync(file);
+  assert.is(failure().message, `Cannot read ${file}: it is a folder.`);
+  fs.rmdirSync(file);
+  const failed = { code: 'selection.empty', message: 'nothing to train on.', hint: 'Warm it up.' };
+  writeManifest(folder, { ...readManifest(folder), failure: failed });
+  assert.is(
+    failure().message,
+    `${folder}: the run has no evaluation "base": it ended with: nothing to train on.`,
+  );
+  assert.is(failure().hint, 'Warm it up.');
 });
 
 test.run();
