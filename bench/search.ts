@@ -121,13 +121,13 @@ report({
 });
 
 const trees = [...searchedTrees(shared.events, () => new Forest(), searchConfigOf(recipe), rng)];
-const views = new Map(
-  shared.events.flatMap((event) => (event.type === 'task.dealt' ? [[event.taskId, event.views]] : [])),
+const deals = new Map(
+  shared.events.flatMap((event) => (event.type === 'task.dealt' ? [[event.taskId, event]] : [])),
 );
 const examples = trees.flatMap(({ conversation, search: { tree } }) => {
   const found = pairsOf(tree, { pairs: 'all', thetaFilter: -1, thetaDiff: 0.1 });
   return found.pairs.map((pair) =>
-    preferenceExample(conversation, views.get(conversation.taskId)!, pair, policy, policy.hash),
+    preferenceExample(conversation, deals.get(conversation.taskId)!, pair, policy, policy.hash),
   );
 });
 const batches = [...chunk(examples, recipe.dpo.batchSize)];

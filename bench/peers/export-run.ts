@@ -35,8 +35,8 @@ const pairs = new Map(
     event.type === 'pairs.made' ? [[event.tree, event.pairs]] : [],
   ),
 );
-const examples = [...run.treesOf('idpo-1/search')].flatMap(({ conversation, viewsOf }) =>
-  pairs.get(conversation.root)!.map((pair) => preferenceExample(conversation, viewsOf(), pair, policy, hash)),
+const examples = [...run.treesOf('idpo-1/search')].flatMap(({ conversation, dealOf }) =>
+  pairs.get(conversation.root)!.map((pair) => preferenceExample(conversation, dealOf(), pair, policy, hash)),
 );
 const rng = createRng(recipe.seed);
 const [dealt] = groupedBatches(examples, ({ group }) => group, examples.length, rng.split('peers'));

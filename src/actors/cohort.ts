@@ -20,6 +20,7 @@ import {
   judgeMachine,
   type ScoreAnswer,
 } from '../machines/index.ts';
+import { mannerOf } from '../scenario/course.ts';
 import type { Scenario } from '../scenario/types.ts';
 import type { PlacedTurn } from '../search/index.ts';
 import { createBus } from './bus.ts';
@@ -175,7 +176,7 @@ function checkCast(episodes: readonly Episode[], { scenario, cast }: CohortOptio
 function createCompose(
   pool: GenerationPool,
   forest: Forest,
-  { cast, sampling, rng, place = ({ id }) => id }: CohortOptions,
+  { scenario, cast, sampling, rng, place = ({ id }) => id }: CohortOptions,
 ) {
   return ({ context, event, self }: Asked<AgentContext, AgentEvent, ComposeAnswer>): void => {
     assertEvent(event, 'turn.requested');
@@ -192,7 +193,8 @@ function createCompose(
         const parent = forest.leafOf(dialogueId);
         const { text } = utterance;
         const into = place({ id: nodeId, parent, text, meanLogprob: mean(logprobs) });
-        if (into === nodeId) self.send({ type: 'message.composed', nodeId, parent, utterance });
+        const manner = mannerOf(scenario, event, text);
+        if (into === nodeId) self.send({ type: 'message.composed', nodeId, parent, utterance, manner });
         else self.send({ type: 'message.merged', nodeId, into, utterance });
       } catch (error) {
         self.send({ type: 'message.failed', nodeId, reason: messageOf(error) });

@@ -2,11 +2,12 @@
 // cannot: leaks, protocols without an end, answers that are not read back, metrics that deny their own answers.
 import { everyRole, runCohort } from '../actors/index.ts';
 import { messageOf } from '../domain/errors.ts';
-import { childId, type NodeId, type PolicyHash, rootId } from '../domain/ids.ts';
+import { childId, rootId } from '../domain/ids.ts';
 import { createRng } from '../domain/rng.ts';
-import type { Turn } from '../domain/transcript.ts';
+import { type Turn, viewOf } from '../domain/transcript.ts';
 import { scriptedModel } from '../models/scripted/index.ts';
 import { trajectoriesOf } from '../rollouts/executor.ts';
+import { Course } from '../scenario/course.ts';
 import { scoreAnswer } from '../scenario/metric.ts';
 import { loadTasks, type NamedTask } from '../scenario/tasks.ts';
 import { type Scenario, splits } from '../scenario/types.ts';
@@ -51,7 +52,7 @@ export async function checkScenario(scenario: Scenario, seed: number): Promise<F
     guard('demonstrate', id, () => checkDemonstration(scenario, id, task, seed, error, warning));
   }
   if (!findings.some(({ severity }) => severity === 'error')) {
-    await playDialogues(scenario, tasks, seed, error);
+    await playDialogues(scenario, tasks, seed, error, unlessReferee(scenario, error, warning));
   }
   return findings;
 }
@@ -89,12 +90,10 @@ async function dealTasks(scenario: Scenario, seed: number, error: Report): Promi
  */
 function checkViews(scenario: Scenario, tasks: readonly NamedTask[], error: Report): void {
   const roles = Object.keys(scenario.roles);
-  const views = tasks.map(
-    ({ task }) => new Map(roles.map((role) => [role, scenario.roles[role]!.sees(task)])),
-  );
+  const views = tasks.map(({ task }) => new Map(roles.map((role) => [role, toldTo(role, scenario, task)])));
   for (const [index, { id }] of tasks.entries()) {
     for (const [role, view] of views[index]!) {
-      if (typeof view !== 'string' || view.trim() === '') error('views', `${id}: role ${role} sees nothing.`);
+      if (view.trim() === '') error('views', `${id}: role ${role} sees nothing.`);
     }
   }
   if (scenario.kind !== 'information-exchange') return;
@@ -130,6 +129,12 @@ function checkViews(scenario: Scenario, tasks: readonly NamedTask[], error: Repo
   }
 }
 
+/** All that a role is told before the first turn. */
+function toldTo(role: string, scenario: Scenario, task: unknown): string {
+  const view = viewOf(role, new Course(scenario, task).deal(), []);
+  return view.map(({ content }) => content).join('\n');
+}
+
 /** Lists of texts within a task, with where they stand. Short texts turn up anywhere and say nothing. */
 function textLists(value: unknown, path = ''): [string, string[]][] {
   if (Array.isArray(value)) {
@@ -143,35 +148,34 @@ function textLists(value: unknown, path = ''): [string, string[]][] {
   );
 }
 
+/** What a scenario cannot be held to whose environment may have a say in how a dialogue ends. */
+const unlessReferee = ({ environment }: Scenario, error: Report, warning: Report): Report =>
+  environment === undefined ? error : warning;
+
 /** Lets a team of yes-sayers and a team of nay-sayers talk: the first must end in agreement, the second not. */
 function checkProtocol(scenario: Scenario, { task }: NamedTask, error: Report, warning: Report): void {
-  const { protocol, answer } = scenario;
-  const roles = Object.keys(scenario.roles);
-  if (protocol.agreed([], answer)) error('protocol', 'the team agrees before anybody has spoken.');
+  const { maxTurns } = scenario.protocol;
+  const course = new Course(scenario, task);
+  if (course.agreed([])) error('protocol', 'the team agrees before anybody has spoken.');
   const play = (text: string) => {
-    const turns: Turn[] = [];
-    while (turns.length < protocol.maxTurns && !protocol.agreed(turns, answer)) {
-      const speaker = protocol.next(turns);
-      if (!roles.includes(speaker)) {
-        error('protocol', `next() gave the floor to "${speaker}", who is not one of ${roles.join(', ')}.`);
-        break;
-      }
-      turns.push(createTurn(turns, speaker, text));
-    }
-    return turns;
+    let turns: readonly Turn[] = [];
+    let next = course.next(turns);
+    for (; typeof next !== 'string'; next = course.next(turns)) turns = course.record(turns, next, text);
+    return { turns, end: next };
   };
-  const yes = play(answer.example(scenario.answers(task)[0] ?? 'yes'));
-  if (!protocol.agreed(yes, answer)) {
-    error(
+  const yes = play(scenario.answer.example(scenario.answers(task)[0] ?? 'yes'));
+  if (yes.end !== 'agreed') {
+    const finding = unlessReferee(scenario, error, warning);
+    finding(
       'protocol',
-      `cannot end: all roles stated the same answer for ${yes.length} turns without agreement.`,
+      `cannot end: all roles stated the same answer for ${yes.turns.length} turns without agreement.`,
     );
   }
   const nay = play('I do not know.');
-  if (protocol.agreed(nay, answer)) warning('protocol', 'the team agrees although nobody stated an answer.');
-  const silent = roles.filter((role) => !nay.some((turn) => turn.speaker === role));
-  if (nay.length >= protocol.maxTurns && silent.length > 0) {
-    error('protocol', `role ${silent[0]} never has the floor within ${protocol.maxTurns} turns.`);
+  if (nay.end === 'agreed') warning('protocol', 'the team agrees although nobody stated an answer.');
+  const silent = Object.keys(scenario.roles).find((role) => !nay.turns.some((turn) => turn.speaker === role));
+  if (nay.end === 'turn-cap' && silent !== undefined) {
+    error('protocol', `role ${silent} never has the floor within ${maxTurns} turns.`);
   }
 }
 
@@ -221,24 +225,25 @@ function checkDemonstration(
   warning: Report,
 ): void {
   if (scenario.demonstrate === undefined) return;
-  const { protocol, answer } = scenario;
+  const { maxTurns } = scenario.protocol;
   const { turns } = scenario.demonstrate(task, createRng(seed).split('demonstrate').split(id));
-  const said: Turn[] = [];
+  const course = new Course(scenario, task);
+  let said: readonly Turn[] = [];
   for (const [index, { speaker, text }] of turns.entries()) {
-    if (protocol.agreed(said, answer)) {
+    const next = course.next(said);
+    if (next === 'agreed') {
       warning('demonstrate', `${id}: goes on after the team agreed in turn ${index}.`);
       return;
     }
-    const next = protocol.next(said);
-    if (speaker !== next) {
-      error('demonstrate', `${id}: turn ${index + 1} is by ${speaker}, but ${next} has the floor.`);
+    const floor = next === 'turn-cap' ? course.floor(said) : next;
+    if (speaker !== floor.speaker) {
+      error('demonstrate', `${id}: turn ${index + 1} is by ${speaker}, but ${floor.speaker} has the floor.`);
       return;
     }
-    said.push(createTurn(said, speaker, text));
+    said = course.record(said, floor, text);
   }
-  if (turns.length > protocol.maxTurns)
-    error('demonstrate', `${id}: is longer than ${protocol.maxTurns} turns.`);
-  if (!protocol.agreed(said, answer)) warning('demonstrate', `${id}: ends without agreement.`);
+  if (turns.length > maxTurns) error('demonstrate', `${id}: is longer than ${maxTurns} turns.`);
+  if (!course.agreed(said)) warning('demonstrate', `${id}: ends without agreement.`);
 }
 
 /** Runs the real actors with a model that states the right answer: every dialogue must end in agreement and score 1. */
@@ -247,6 +252,7 @@ async function playDialogues(
   tasks: readonly NamedTask[],
   seed: number,
   error: Report,
+  unlessReferee: Report,
 ): Promise<void> {
   const play = async ({ id: taskId, task }: NamedTask) => {
     const right = scenario.answer.example(scenario.answers(task)[0]!);
@@ -263,7 +269,7 @@ async function playDialogues(
   const trajectories = (await Promise.all(tasks.map(play))).flat();
   for (const { taskId, outcome, failure, verdict } of trajectories) {
     if (outcome !== 'agreed') {
-      error(
+      (outcome === 'failed' ? error : unlessReferee)(
         'dialogue',
         `${taskId}: stating the right answer ends as ${outcome}${failure ? `: ${failure}` : ''}.`,
       );
@@ -271,24 +277,6 @@ async function playDialogues(
       error('dialogue', `${taskId}: stating the right answer scores ${verdict?.taskScore}.`);
     }
   }
-}
-
-/** The turn after `before`, in a dialogue of its own. */
-function createTurn(before: readonly Turn[], speaker: string, text: string): Turn {
-  const parent = before.at(-1)?.id ?? ('check' as NodeId);
-  return {
-    id: childId(parent, 0),
-    parent,
-    speaker,
-    text,
-    tokenIds: [],
-    logprobs: [],
-    finish: 'stop',
-    policyHash: 'script' as PolicyHash,
-    seed: 0,
-    provenance: 'recorded',
-    promptTokens: 0,
-  };
 }
 
 /** Whether two messages say the same of different tasks. */

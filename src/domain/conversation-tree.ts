@@ -6,7 +6,7 @@ import { isDialogueMessage, type RunEvent } from './events.ts';
 import type { DialogueId, NodeId, TaskId } from './ids.ts';
 import type { DialogueMessage, MessageOf } from './messages.ts';
 import type { ChatMessage } from './model.ts';
-import { type Trajectory, type Turn, underFormat, viewOf } from './transcript.ts';
+import { type Deal, type Trajectory, type Turn, underFormat, viewOf } from './transcript.ts';
 
 /** A dialogue as far as its messages have been heard: a walk down from where it was opened. */
 export interface DialogueRecord {
@@ -65,6 +65,12 @@ export const growTree: (tree: ConversationTree, message: TreeMessage) => Convers
       if (stored?.parent !== dialogue.leaf)
         throw misfit(`goes on from ${message.into}, not below ${dialogue.leaf}`);
       dialogue.leaf = message.into;
+    } else if (type === 'observation.given') {
+      const turn = tree.turns[message.nodeId];
+      if (message.nodeId !== dialogue.leaf || turn === undefined)
+        throw misfit(`follows ${message.nodeId}, not its last turn ${dialogue.leaf}`);
+      if (turn.observed !== undefined) throw misfit(`follows ${turn.id}, which one follows already`);
+      turn.observed = castDraft(message.observations);
     } else if (type === 'dialogue.closed') dialogue.closed = message;
     else dialogue.verdict = message;
   },
@@ -77,24 +83,21 @@ export function pathTo(tree: ConversationTree, node: NodeId): Turn[] {
   return path.reverse();
 }
 
-/** What each role is told of a task. */
-export type Views = MessageOf<'task.dealt'>['views'];
-
 /** What was said before the first message that a forest hears, or is forgotten; null or nothing where it is not known. */
 export interface Earlier {
-  viewsOf(task: TaskId): Views | null;
+  dealOf(task: TaskId): Deal | null;
   format(name: string): MessageOf<'format.dealt'> | null;
   /** The turns of the dialogue's tree before it was opened. */
   turnsBefore(opened: MessageOf<'dialogue.opened'>): readonly Turn[];
 }
 
-const nothing: Earlier = { viewsOf: () => null, format: () => null, turnsBefore: () => [] };
+const nothing: Earlier = { dealOf: () => null, format: () => null, turnsBefore: () => [] };
 
 /** The trees of the messages heard so far. */
 export class Forest {
   readonly #trees = new Map<NodeId, ConversationTree>();
   readonly #treeOf = new Map<DialogueId, NodeId>();
-  readonly #views = new Map<TaskId, Views>();
+  readonly #deals = new Map<TaskId, Deal>();
   readonly #formats = new Map<string, MessageOf<'format.dealt'>>();
   readonly #earlier: Earlier;
 
@@ -105,7 +108,8 @@ export class Forest {
   /** Takes in the next message. Throws `run.corrupt` as `growTree` does. */
   hear(message: DialogueMessage): void {
     if (message.type === 'task.dealt') {
-      this.#views.set(message.taskId, message.views);
+      const { taskId, views, opening } = message;
+      this.#deals.set(taskId, { views, ...(opening !== undefined && { opening }) });
     } else if (message.type === 'format.dealt') {
       this.#formats.set(message.format, message);
     } else if (message.type !== 'turn.requested') {
@@ -148,10 +152,10 @@ export class Forest {
   /** The conversation of an opened dialogue so far, as one of its roles sees it, its format prompt included. */
   viewOf(dialogue: DialogueId, role: string): ChatMessage[] {
     const { taskId, dialogues } = this.#trees.get(this.#treeOf.get(dialogue)!)!;
-    const view = this.viewsOf(taskId)[role]!;
+    const { views, ...deal } = this.dealOf(taskId);
     const { format } = dialogues[dialogue]!;
-    const system = format === null ? view : this.#underFormat(format, role, view);
-    return viewOf(role, system, this.turnsOf(dialogue));
+    const system = format === null ? views[role]! : this.#underFormat(format, role, views[role]!);
+    return viewOf(role, { ...deal, views: { [role]: system } }, this.turnsOf(dialogue));
   }
 
   /** The finished dialogues, tree by tree in the order in which they were opened. */
@@ -162,14 +166,14 @@ export class Forest {
   }
 
   /** What each role of an opened dialogue is told, its format prompt aside. */
-  viewsIn(dialogue: DialogueId): Views {
-    return this.viewsOf(this.#trees.get(this.#treeOf.get(dialogue)!)!.taskId);
+  viewsIn(dialogue: DialogueId): Deal['views'] {
+    return this.dealOf(this.#trees.get(this.#treeOf.get(dialogue)!)!.taskId).views;
   }
 
-  /** What each role is told of a task; throws `run.corrupt` where nothing says it. */
-  viewsOf(task: TaskId): Views {
-    const views = this.#views.get(task) ?? this.#earlier.viewsOf(task);
-    if (views !== null) return views;
+  /** What is said of a task before its first turn; throws `run.corrupt` where nothing says it. */
+  dealOf(task: TaskId): Deal {
+    const deal = this.#deals.get(task) ?? this.#earlier.dealOf(task);
+    if (deal !== null) return deal;
     throw new OptimaError('run.corrupt', `No task.dealt says what the roles were told of ${task}.`);
   }
 
@@ -185,14 +189,14 @@ export class Forest {
   }
 
   /**
-   * Takes in the next event of a phase and gives the dialogues that it completes, a cohort's at a time; their trees and views
+   * Takes in the next event of a phase and gives the dialogues that it completes, a cohort's at a time; their trees and deals
    * are then forgotten, so that a phase of any length is read in the memory of a cohort.
    */
   take(event: RunEvent): Trajectory[] {
     if (isDialogueMessage(event)) this.hear(event);
     if (event.type !== 'cohort.completed') return [];
     const finished = this.trajectories();
-    for (const known of [this.#trees, this.#treeOf, this.#views]) known.clear();
+    for (const known of [this.#trees, this.#treeOf, this.#deals]) known.clear();
     return finished;
   }
 
@@ -221,12 +225,11 @@ export class Forest {
     if (verdict?.type !== 'verdict.given') {
       const failure = verdict === null ? closed.failure : verdict.reason;
       // Where dealing the views failed there are none.
-      const views = this.#views.get(tree.taskId) ?? this.#earlier.viewsOf(tree.taskId) ?? {};
-      return { ...common, views, outcome: 'failed', failure, verdict: null };
+      const deal = this.#deals.get(tree.taskId) ?? this.#earlier.dealOf(tree.taskId) ?? { views: {} };
+      return { ...common, ...deal, outcome: 'failed', failure, verdict: null };
     }
     const { taskScore, exactMatch, answer } = verdict;
-    const views = this.viewsOf(tree.taskId);
     const given = { taskScore, exactMatch, answer };
-    return { ...common, views, outcome: closed.outcome, failure: null, verdict: given };
+    return { ...common, ...this.dealOf(tree.taskId), outcome: closed.outcome, failure: null, verdict: given };
   }
 }

@@ -7,6 +7,16 @@ const id = { dialogueId: branded<DialogueId>() };
 /** The node that a turn is to become. */
 const node = { nodeId: branded<NodeId>(), speaker: z.string() };
 
+const observations = z
+  .array(z.object({ text: z.string().min(1), to: z.array(z.string()).readonly().optional() }))
+  .min(1)
+  .readonly();
+/** Several roles speak at once; not all hear what is said. */
+const manner = {
+  to: z.array(z.string()).readonly().optional(),
+  round: z.array(z.string()).min(2).readonly().optional(),
+};
+
 const turn = z.object({
   id: branded<NodeId>(),
   parent: branded<NodeId>(),
@@ -19,6 +29,9 @@ const turn = z.object({
   seed: z.int().nonnegative(),
   provenance: z.enum(['sampled', 'human', 'recorded']),
   promptTokens: z.int().nonnegative(),
+  written: z.string().optional(),
+  name: z.string().optional(),
+  ...manner,
 });
 
 /**
@@ -26,11 +39,12 @@ const turn = z.object({
  * each task and of each format.
  */
 export const messageSchemas = {
-  /** What each role is told of a task, without a format prompt. */
+  /** What each role is told of a task, without a format prompt, and what the environment opens each of its dialogues with. */
   'task.dealt': z.object({
     type: z.literal('task.dealt'),
     taskId: branded<TaskId>(),
     views: z.record(z.string(), z.string()),
+    opening: observations.optional(),
   }),
   /** A format prompt, and the roles whose views it is added to. */
   'format.dealt': z.object({
@@ -52,7 +66,7 @@ export const messageSchemas = {
    * The environment gave the floor to a role; `turn.taken`, `turn.merged` or `turn.failed` follows for the node, and names
    * the dialogue.
    */
-  'turn.requested': z.object({ type: z.literal('turn.requested'), ...node }),
+  'turn.requested': z.object({ type: z.literal('turn.requested'), ...node, ...manner }),
   /** An agent spoke. */
   'turn.taken': z.object({ type: z.literal('turn.taken'), ...id, turn }),
   /**
@@ -67,6 +81,13 @@ export const messageSchemas = {
     text: z.string(),
     tokenIds: z.array(z.int().nonnegative()).readonly(),
     promptTokens: z.int().nonnegative(),
+  }),
+  /** The environment answered what had been said when the turn was taken; said once for each node that dialogues share. */
+  'observation.given': z.object({
+    type: z.literal('observation.given'),
+    ...id,
+    nodeId: branded<NodeId>(),
+    observations,
   }),
   /** An agent could not speak: its model failed or timed out. */
   'turn.failed': z.object({ type: z.literal('turn.failed'), ...id, ...node, reason: z.string() }),

@@ -4,7 +4,7 @@ import { assertEvent, emit, setup } from 'xstate';
 import type { DialogueId, NodeId, PolicyHash } from '../domain/ids.ts';
 import type { MessageOf } from '../domain/messages.ts';
 import type { Generation } from '../domain/model.ts';
-import type { Provenance } from '../domain/transcript.ts';
+import type { Provenance, Turn } from '../domain/transcript.ts';
 import { unprovidedAction } from './unprovided.ts';
 
 /** A generation, and where it came from. */
@@ -21,6 +21,8 @@ export type ComposeAnswer =
       readonly nodeId: NodeId;
       readonly parent: NodeId;
       readonly utterance: Utterance;
+      /** What of it is heard, by whom, and beside which others. */
+      readonly manner: Pick<Turn, 'text' | 'written' | 'name' | 'to' | 'round'>;
     }
   | {
       readonly type: 'message.merged';
@@ -65,9 +67,9 @@ export const agentMachine = setup({
     compose: unprovidedAction('compose'),
     announceTurn: emit(({ context: { role: speaker, dialogueId }, event }) => {
       assertEvent(event, 'message.composed');
-      const { nodeId: id, parent, utterance } = event;
-      const { text, tokenIds, logprobs, finish, policyHash, seed, provenance, promptTokens } = utterance;
-      const said = { text, tokenIds, logprobs, finish, policyHash, seed, provenance, promptTokens };
+      const { nodeId: id, parent, utterance, manner } = event;
+      const { tokenIds, logprobs, finish, policyHash, seed, provenance, promptTokens } = utterance;
+      const said = { ...manner, tokenIds, logprobs, finish, policyHash, seed, provenance, promptTokens };
       return { type: 'turn.taken' as const, dialogueId, turn: { id, parent, speaker, ...said } };
     }),
     announceMerge: emit(({ context: { role: speaker, dialogueId }, event }) => {

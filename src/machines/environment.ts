@@ -1,13 +1,13 @@
-// The environment: deals each role its private view, gives the floor, keeps the transcript and the protocol,
-// and closes the dialogue. It begins at any node of a tree. Code of the scenario that throws closes it as failed.
+// The environment: deals each role its private view, gives the floor, keeps the transcript and the protocol, says what the
+// scenario's own environment answers, and closes the dialogue. It begins at any node of a tree. Code of the scenario that throws closes it as failed.
 import { freeze } from 'immer';
 import { assertEvent, assign, emit, enqueueActions, setup } from 'xstate';
 import { messageOf } from '../domain/errors.ts';
 import { childId, type DialogueId, type NodeId, type TaskId } from '../domain/ids.ts';
 import type { MessageOf } from '../domain/messages.ts';
-import type { Outcome, Turn } from '../domain/transcript.ts';
-import { parserOf } from '../scenario/stated.ts';
-import { type AnswerParser, type FormatPrompt, formattedRoles, type Scenario } from '../scenario/types.ts';
+import type { Deal, Observation, Outcome, Turn } from '../domain/transcript.ts';
+import { Course, type Floor } from '../scenario/course.ts';
+import { type FormatPrompt, formattedRoles, type Scenario } from '../scenario/types.ts';
 
 export interface EnvironmentInput {
   readonly dialogueId: DialogueId;
@@ -27,14 +27,15 @@ export interface EnvironmentInput {
 }
 
 export interface EnvironmentContext extends EnvironmentInput {
-  /** Null until they are dealt. */
-  readonly views: Readonly<Record<string, string>> | null;
-  /** Reads what a message states. */
-  readonly answer: AnswerParser;
+  readonly course: Course;
+  /** Null until it is dealt. */
+  readonly deal: Deal | null;
   /** From the root on. */
   readonly turns: readonly Turn[];
+  /** What the environment said after the last turn and has not announced; null: nothing. */
+  readonly given: readonly Observation[] | null;
   /** Who has the floor; null before the first turn. */
-  readonly speaker: string | null;
+  readonly floor: Floor | null;
   /** Set once the dialogue is to be closed. */
   readonly outcome: Outcome | null;
   readonly failure: string | null;
@@ -55,36 +56,56 @@ type EnvironmentEmitted =
   | MessageOf<'format.dealt'>
   | MessageOf<'dialogue.opened'>
   | MessageOf<'turn.requested'>
+  | MessageOf<'observation.given'>
   | MessageOf<'dialogue.closed'>;
 
-type Ruling = Pick<EnvironmentContext, 'speaker' | 'outcome' | 'failure'>;
+type Ruling = Pick<EnvironmentContext, 'floor' | 'outcome' | 'failure'>;
 
-const failed = (failure: string): Ruling => ({ speaker: null, outcome: 'failed', failure });
-
-/** Each role's system text. Throws what `sees` throws, and when it gives anything but a text. */
-function dealViews({ scenario, task }: EnvironmentInput) {
-  const deal = (role: string) => {
-    const text: unknown = scenario.roles[role]!.sees(task);
-    if (typeof text !== 'string') throw new TypeError(`role "${role}" sees ${typeof text}, not a text`);
-    return [role, text] as const;
-  };
-  return Object.fromEntries(Object.keys(scenario.roles).map(deal));
-}
+const failed = (failure: string): Ruling => ({ floor: null, outcome: 'failed', failure });
 
 /** Whether the dialogue goes on, and with whom; or how it ends. */
-function rule({ protocol, roles }: Scenario, answer: AnswerParser, turns: readonly Turn[]): Ruling {
+function rule(course: Course, turns: readonly Turn[]): Ruling {
   try {
-    if (turns.length > 0 && protocol.agreed(turns, answer)) {
-      return { speaker: null, outcome: 'agreed', failure: null };
-    }
-    if (turns.length >= protocol.maxTurns) return { speaker: null, outcome: 'turn-cap', failure: null };
-    const speaker = protocol.next(turns);
-    return Object.hasOwn(roles, speaker)
-      ? { speaker, outcome: null, failure: null }
-      : failed(`Protocol gave turn ${turns.length} to "${speaker}", which is not a role.`);
+    const next = course.next(turns);
+    return typeof next === 'string'
+      ? { floor: null, outcome: next, failure: null }
+      : { floor: next, outcome: null, failure: null };
   } catch (error) {
-    return failed(`Protocol failed at turn ${turns.length}: ${messageOf(error)}`);
+    return failed(messageOf(error));
   }
+}
+
+/** A turn that was taken, and what the environment says after it. */
+function hear(
+  course: Course,
+  before: readonly Turn[],
+  turn: Turn,
+): Pick<EnvironmentContext, 'turns' | 'given'> & Ruling {
+  try {
+    const turns = freeze(course.take(before, turn), true);
+    return { turns, given: turns.at(-1)!.observed ?? null, ...rule(course, turns) };
+  } catch (error) {
+    return { turns: freeze([...before, turn], true), given: null, ...failed(messageOf(error)) };
+  }
+}
+
+/** As `hear`, of a turn that stands in the tree already, after which the environment must say what it said then. */
+function hearAgain(
+  course: Course,
+  before: readonly Turn[],
+  { observed, ...turn }: Turn,
+): ReturnType<typeof hear> {
+  const heard = hear(course, before, turn);
+  if (heard.outcome === 'failed' || JSON.stringify(heard.given) === JSON.stringify(observed ?? null))
+    return { ...heard, given: null };
+  const [now, then] = [heard.given, observed ?? null].map((said) => JSON.stringify(said));
+  return {
+    ...heard,
+    given: null,
+    ...failed(
+      `Environment said ${now} after turn ${turn.id}, and ${then} before: it must follow from task and turns.`,
+    ),
+  };
 }
 
 /** The node that the next turn is to become. */
@@ -101,7 +122,7 @@ function spokenIn(event: EnvironmentEvent): { node: NodeId; speaker: string } {
     : { node: event.nodeId, speaker: event.speaker };
 }
 
-/** Emits what it deals, `dialogue.opened`, `turn.requested` before each turn, and at last `dialogue.closed`. */
+/** Emits what it deals, `dialogue.opened`, `turn.requested` before each turn, `observation.given` where it answers one, and at last `dialogue.closed`. */
 export const environmentMachine = setup({
   types: {
     context: {} as EnvironmentContext,
@@ -114,23 +135,24 @@ export const environmentMachine = setup({
     isOver: ({ context }) => context.outcome !== null,
     isExpected: ({ context, event }) => {
       const { node, speaker } = spokenIn(event);
-      return node === nextNode(context) && speaker === context.speaker;
+      return node === nextNode(context) && speaker === context.floor?.speaker;
     },
   },
   actions: {
-    dealViews: assign(({ context }) => {
+    deal: assign(({ context: { course, history } }) => {
       try {
-        const { scenario, task, history } = context;
-        const views = dealViews(context);
-        const answer = parserOf(scenario, task, () => Object.values(views));
-        return { views, answer, ...rule(scenario, answer, history) };
+        const deal = course.deal();
+        const last = history.at(-1);
+        const heard =
+          last === undefined ? rule(course, history) : hearAgain(course, history.slice(0, -1), last);
+        return { deal, ...heard, turns: history };
       } catch (error) {
         return failed(`Dealing the views failed: ${messageOf(error)}`);
       }
     }),
-    announceDeal: enqueueActions(({ context: { taskId, views, format, scenario }, enqueue }) => {
-      if (views === null) return;
-      enqueue.emit({ type: 'task.dealt' as const, taskId, views });
+    announceDeal: enqueueActions(({ context: { taskId, deal, format, scenario }, enqueue }) => {
+      if (deal === null) return;
+      enqueue.emit({ type: 'task.dealt' as const, taskId, ...deal });
       if (format === null) return;
       const { name, prompt } = format;
       enqueue.emit({ type: 'format.dealt' as const, format: name, prompt, roles: formattedRoles(scenario) });
@@ -144,16 +166,20 @@ export const environmentMachine = setup({
       format: format?.name ?? null,
     })),
     giveFloor: enqueueActions(({ context, enqueue }) => {
-      const { speaker } = context;
-      if (speaker === null) return;
-      enqueue.emit({ type: 'turn.requested' as const, nodeId: nextNode(context), speaker });
+      const { floor } = context;
+      if (floor === null) return;
+      enqueue.emit({ type: 'turn.requested' as const, nodeId: nextNode(context), ...floor });
     }),
-    appendTurn: assign(({ context, event }) => {
+    appendTurn: assign(({ context: { course, turns, recall }, event }) => {
       assertEvent(event, ['turn.taken', 'turn.merged']);
-      // Everybody reads this very turn: code of the scenario must not write to it.
-      const turn = freeze(event.type === 'turn.taken' ? event.turn : context.recall(event.into), true);
-      const turns = freeze([...context.turns, turn]);
-      return { turns, ...rule(context.scenario, context.answer, turns) };
+      return event.type === 'turn.taken'
+        ? hear(course, turns, event.turn)
+        : hearAgain(course, turns, recall(event.into));
+    }),
+    announceObservation: enqueueActions(({ context: { dialogueId, turns, given }, enqueue }) => {
+      if (given === null) return;
+      const { id: nodeId } = turns.at(-1)!;
+      enqueue.emit({ type: 'observation.given' as const, dialogueId, nodeId, observations: given });
     }),
     recordFailedTurn: assign(({ context, event }) => {
       assertEvent(event, 'turn.failed');
@@ -161,7 +187,9 @@ export const environmentMachine = setup({
     }),
     recordStrayTurn: assign(({ context, event }) => {
       const { node, speaker } = spokenIn(event);
-      return failed(`Turn ${node} came from ${speaker}, but ${nextNode(context)} was ${context.speaker}'s.`);
+      return failed(
+        `Turn ${node} came from ${speaker}, but ${nextNode(context)} was ${context.floor?.speaker}'s.`,
+      );
     }),
     announceClosing: emit(({ context }) => ({
       type: 'dialogue.closed' as const,
@@ -175,10 +203,11 @@ export const environmentMachine = setup({
   options: { maxIterations: 100 },
   context: ({ input }) => ({
     ...input,
-    views: null,
-    answer: input.scenario.answer,
+    course: new Course(input.scenario, input.task),
+    deal: null,
     turns: input.history,
-    speaker: null,
+    given: null,
+    floor: null,
     outcome: null,
     failure: null,
   }),
@@ -188,7 +217,7 @@ export const environmentMachine = setup({
       on: {
         'dialogue.open': {
           target: 'awaitingTurn',
-          actions: ['dealViews', 'announceDeal', 'announceOpening', 'giveFloor'],
+          actions: ['deal', 'announceDeal', 'announceOpening', 'giveFloor'],
         },
       },
     },
@@ -196,11 +225,11 @@ export const environmentMachine = setup({
       always: { guard: 'isOver', target: 'closed' },
       on: {
         'turn.taken': [
-          { guard: 'isExpected', actions: ['appendTurn', 'giveFloor'] },
+          { guard: 'isExpected', actions: ['appendTurn', 'announceObservation', 'giveFloor'] },
           { actions: 'recordStrayTurn' },
         ],
         'turn.merged': [
-          { guard: 'isExpected', actions: ['appendTurn', 'giveFloor'] },
+          { guard: 'isExpected', actions: ['appendTurn', 'announceObservation', 'giveFloor'] },
           { actions: 'recordStrayTurn' },
         ],
         'turn.failed': { actions: 'recordFailedTurn' },

@@ -6,7 +6,7 @@ import type { DialogueId, NodeId, PolicyHash } from '../domain/ids.ts';
 import { mean, standardDeviation } from '../domain/metrics.ts';
 import type { TrainablePolicy } from '../domain/model.ts';
 import type { Rng } from '../domain/rng.ts';
-import { type Turn, viewOf } from '../domain/transcript.ts';
+import { type Deal, type Turn, viewOf, writtenOf } from '../domain/transcript.ts';
 import type { PreferenceRecipe, Recipe } from '../recipe/schema.ts';
 import type { AnswerParser } from '../scenario/types.ts';
 import { type Pair, Search, type SearchConfig } from '../search/index.ts';
@@ -69,7 +69,8 @@ export function* searchedTrees(
         if (known.rollouts.size % config.rolloutsPerExpansion === 0) known.search.ask();
         known.rollouts.set(dialogueId, known.rollouts.size);
       } else if (event.type === 'turn.taken') {
-        const { id, parent, text, logprobs } = event.turn;
+        const { id, parent, logprobs } = event.turn;
+        const text = writtenOf(event.turn);
         const { search } = searches.get(treeOf.get(event.dialogueId)!)!;
         const into = search.place({ id, parent, text, meanLogprob: mean(logprobs) });
         if (into !== id) {
@@ -144,7 +145,7 @@ export function mayChoose(
  */
 export function preferenceExample(
   conversation: ConversationTree,
-  views: Readonly<Record<string, string>>,
+  deal: Deal,
   { parent, chosen, rejected }: Pick<Pair, 'parent' | 'chosen' | 'rejected'>,
   policy: Pick<TrainablePolicy, 'encode'>,
   reference: PolicyHash,
@@ -158,7 +159,7 @@ export function preferenceExample(
         `Turn ${node} was said by policy ${turn.policyHash}, not by ${reference}, which its iteration trains.`,
       );
     }
-    return { ...responseOf(turn, history, views, policy), ref: turn.logprobs.reduce((a, b) => a + b, 0) };
+    return { ...responseOf(turn, history, deal, policy), ref: turn.logprobs.reduce((a, b) => a + b, 0) };
   };
   const [better, worse] = [side(chosen), side(rejected)];
   return {
@@ -175,12 +176,10 @@ export function preferenceExample(
 function responseOf(
   turn: Turn,
   history: readonly Turn[],
-  views: Readonly<Record<string, string>>,
+  deal: Deal,
   policy: Pick<TrainablePolicy, 'encode'>,
 ) {
-  const { tokenIds, lossMask } = policy.encode(
-    viewOf(turn.speaker, views[turn.speaker]!, [...history, turn]),
-  );
+  const { tokenIds, lossMask } = policy.encode(viewOf(turn.speaker, deal, [...history, turn]));
   const end = lossMask.lastIndexOf(1) + 1;
   const start = end - turn.tokenIds.length;
   return { promptIds: tokenIds.slice(0, start), ids: tokenIds.slice(start, end) };

@@ -75,7 +75,7 @@ function speakerViews(
     role,
     request: {
       id: `${trajectory.id}:${role}`,
-      messages: viewOf(role, trajectory.views[role]!, trajectory.turns),
+      messages: viewOf(role, trajectory, trajectory.turns),
     },
   }));
 }
@@ -90,12 +90,13 @@ export async function scoreNewTurns(
   known: WeakMap<Turn, readonly number[]>,
 ): Promise<void> {
   const asked = new Map<Turn, ScoreRequest>();
-  for (const { verdict, turns, views } of dialogues) {
+  for (const dialogue of dialogues) {
+    const { verdict, turns } = dialogue;
     if (verdict === null) continue;
     for (const [index, turn] of turns.entries()) {
       if (known.has(turn) || asked.has(turn)) continue;
       const { id, speaker } = turn;
-      const messages = viewOf(speaker, views[speaker]!, turns.slice(0, index + 1));
+      const messages = viewOf(speaker, dialogue, turns.slice(0, index + 1));
       asked.set(turn, { id, messages, last: 1 });
     }
   }

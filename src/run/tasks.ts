@@ -3,6 +3,7 @@ import { messageOf, OptimaError } from '../domain/errors.ts';
 import { createHash16 } from '../domain/hash.ts';
 import { createRng } from '../domain/rng.ts';
 import type { Recipe } from '../recipe/schema.ts';
+import { Course } from '../scenario/course.ts';
 import { loadTasks } from '../scenario/tasks.ts';
 import { type Scenario, type Split, splits } from '../scenario/types.ts';
 import { planRun } from './plan.ts';
@@ -22,7 +23,7 @@ export function taskCounts(scenario: Scenario, recipe: Recipe): Readonly<Record<
 
 /**
  * Deals all the tasks that a run will need, so that what is wrong with them shows before it begins; resolves with
- * a hash of what the roles are told and of the right answers: 16 hexadecimal digits of a SHA-256. Rejects with what
+ * a hash of all that is said before the first turn and of the right answers: 16 hexadecimal digits of a SHA-256. Rejects with what
  * the task source throws, and with `scenario.invalid` when a view or the answers cannot be written.
  */
 export async function hashTasks(scenario: Scenario, recipe: Recipe): Promise<string> {
@@ -32,8 +33,9 @@ export async function hashTasks(scenario: Scenario, recipe: Recipe): Promise<str
     const range = { from: 0, count: counts[split] };
     for (const { id, task } of await loadTasks(scenario, split, range, createRng(recipe.seed))) {
       try {
-        const views = Object.values(scenario.roles).map(({ sees }) => sees(task));
-        hash.update(`\n${JSON.stringify([id, views, scenario.answers(task)])}`);
+        const { views, opening } = new Course(scenario, task).deal();
+        const said = [id, Object.values(views), scenario.answers(task), ...(opening ?? [])];
+        hash.update(`\n${JSON.stringify(said)}`);
       } catch (error) {
         throw new OptimaError(
           'scenario.invalid',

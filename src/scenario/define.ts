@@ -60,8 +60,9 @@ export function defineScenario<Task, const Role extends string>(
     require(`variants.${variant}.load`, (source as TaskSource<Task>).load, 'function');
   }
   const roles = Object.keys(definition.roles);
-  for (const [role, { sees }] of Object.entries<{ sees: unknown }>(definition.roles)) {
+  for (const [role, { sees, name }] of Object.entries<{ sees: unknown; name?: unknown }>(definition.roles)) {
     require(`roles.${role}.sees`, sees, 'function');
+    if (name !== undefined) require(`roles.${role}.name`, name, 'string');
   }
   for (const [index, { name, prompt }] of definition.formats.entries()) {
     require(`formats.${index}.name`, name, 'string');
@@ -91,6 +92,7 @@ export function defineScenario<Task, const Role extends string>(
   if (!Number.isInteger(maxTurns) || maxTurns < 2) {
     fail('protocol.maxTurns', `must be a whole number of at least 2, not ${maxTurns}.`);
   }
+  requireEnvironment(definition, require, fail);
   const { maxMessageTokens } = definition;
   if (maxMessageTokens !== undefined && !(Number.isInteger(maxMessageTokens) && maxMessageTokens >= 1)) {
     fail('maxMessageTokens', `must be a whole number of at least 1, not ${maxMessageTokens}.`);
@@ -105,4 +107,25 @@ export function defineScenario<Task, const Role extends string>(
   const twice = names.find((name, index) => names.indexOf(name) !== index);
   if (twice !== undefined) fail('formats', `name "${twice}" twice.`);
   return definition;
+}
+
+/** What a scenario may leave out, and has a default. */
+function requireEnvironment(
+  { environment, names, notes, protocol }: Scenario,
+  require: (field: string, value: unknown, type: string) => void,
+  fail: (field: string, problem: string) => never,
+): void {
+  if (names !== undefined) require('names', names, 'boolean');
+  if (notes !== undefined) {
+    require('notes', notes, 'string');
+    if (!/^\w+$/u.test(notes))
+      fail('notes', `must be a tag's name, such as think, not ${JSON.stringify(notes)}.`);
+  }
+  if (protocol.decide !== undefined) require('protocol.decide', protocol.decide, 'function');
+  if (environment === undefined) return;
+  require('environment', environment, 'object');
+  const { open, respond } = environment;
+  if (open === undefined && respond === undefined) fail('environment', 'has neither open nor respond.');
+  if (open !== undefined) require('environment.open', open, 'function');
+  if (respond !== undefined) require('environment.respond', respond, 'function');
 }

@@ -1,49 +1,137 @@
 // Ready-made protocols: who speaks when, and when the team is done.
 import type { Turn } from '../domain/transcript.ts';
 import { normalizeAnswer } from './metric.ts';
-import type { AnswerParser, Protocol } from './types.ts';
+import type { AnswerParser, Dialogue, Protocol, Recipients, Speaker } from './types.ts';
 
 /** Decides from the turns so far whether the team has its answer. */
-export interface StopRule<Role extends string = string> {
-  (turns: readonly Turn[], answer: AnswerParser, order: readonly Role[]): boolean;
+// biome-ignore lint/suspicious/noExplicitAny: a rule that asks for no task is one for tasks of every type.
+export interface StopRule<Role extends string = string, Task = any> {
+  /** `answering` are the roles whose answer counts: `answeredBy`, or by default all. */
+  (
+    turns: readonly Turn[],
+    answer: AnswerParser,
+    answering: readonly Role[],
+    dialogue: Dialogue<Task>,
+  ): boolean;
   /** Whose answer is the team's; by default everybody's. */
   readonly answeredBy?: readonly string[];
+  /** The team's answer, where that is not the last one that was stated. */
+  readonly decide?: (
+    turns: readonly Turn[],
+    answer: AnswerParser,
+    answering: readonly Role[],
+  ) => string | null;
+}
+
+/** A rule that goes by turns and answers alone, whatever the task. */
+type PlainRule = ((turns: readonly Turn[], answer: AnswerParser, answering: readonly string[]) => boolean) &
+  Pick<StopRule, 'answeredBy' | 'decide'>;
+
+// biome-ignore lint/suspicious/noExplicitAny: as above.
+export interface DialogueOptions<Role extends string, Task = any> {
+  /** Those who take part, in the order in which they speak. */
+  readonly order: readonly Role[];
+  /** Cap on messages of one dialogue. */
+  readonly maxTurns: number;
+  readonly until: StopRule<Role, Task>;
+  /** Whose answer is the team's, and whom a stop rule asks; by default as the stop rule has it. */
+  readonly answeredBy?: readonly Role[];
+  /** All speak at once, round after round: nobody hears the others of a round before it has spoken. Default false. */
+  readonly together?: boolean;
+  /** Who speaks next, where that is not the next one in order. */
+  readonly next?: (
+    turns: readonly Turn[],
+    dialogue: Dialogue<Task>,
+  ) => Speaker<Role> | readonly Speaker<Role>[];
+  /** Who hears what a role says next; by default all. */
+  readonly to?: (speaker: Role, dialogue: Dialogue<Task>) => Recipients<Role>;
 }
 
 /** Roles speak in `order`, over and over, until the stop rule holds or `maxTurns` messages were sent. */
-export function dialogue<const Role extends string>(options: {
-  order: readonly Role[];
-  maxTurns: number;
-  until: StopRule<Role>;
-}): Protocol<Role> {
-  const { order, maxTurns, until } = options;
+// biome-ignore lint/suspicious/noExplicitAny: as above.
+export function dialogue<const Role extends string, Task = any>({
+  order,
+  maxTurns,
+  until,
+  answeredBy = until.answeredBy as readonly Role[] | undefined,
+  together = false,
+  next = (turns) => (together ? order : order[turns.length % order.length]!),
+  to,
+}: DialogueOptions<Role, Task>): Protocol<Role, Task> {
+  const answering = answeredBy ?? order;
+  const addressed = (one: Speaker<Role>, dialogue: Dialogue<Task>): Speaker<Role> =>
+    typeof one === 'string' ? { speaker: one, to: to!(one, dialogue) } : one;
+  const { decide } = until;
   return {
     order,
     maxTurns,
-    next: (turns) => order[turns.length % order.length]!,
-    agreed: (turns, answer) => until(turns, answer, order),
-    ...(until.answeredBy !== undefined && { answeredBy: until.answeredBy }),
+    next(turns, dialogue) {
+      const speakers = next(turns, dialogue);
+      if (to === undefined) return speakers;
+      return Array.isArray(speakers)
+        ? speakers.map((one: Speaker<Role>) => addressed(one, dialogue))
+        : addressed(speakers as Speaker<Role>, dialogue);
+    },
+    agreed: (turns, answer, dialogue) => until(turns, answer, answering, dialogue),
+    ...(answeredBy !== undefined && { answeredBy }),
+    ...(decide !== undefined && { decide: (turns, answer) => decide(turns, answer, answering) }),
   };
 }
 
-/** The team is done when every role's latest stated answer is the same, in normal form. */
-export function agreement(): StopRule {
-  return (turns, answer, order) => {
-    const latest = new Map<string, string>();
-    for (const turn of turns) {
-      const stated = answer.parse(turn.text);
-      if (stated !== null) latest.set(turn.speaker, normalizeAnswer(stated));
-    }
-    return order.every((role) => latest.has(role)) && new Set(latest.values()).size === 1;
+/** Each role's latest stated answer as it was stated, those stated last at the end. */
+function latestAnswers(turns: readonly Turn[], answer: AnswerParser): Map<string, string> {
+  const latest = new Map<string, string>();
+  for (const { speaker, text } of turns) {
+    const stated = answer.parse(text);
+    if (stated === null) continue;
+    latest.delete(speaker);
+    latest.set(speaker, stated);
+  }
+  return latest;
+}
+
+/** The team is done when the latest stated answers of all who answer are the same, in normal form. */
+export function agreement(): PlainRule {
+  return (turns, answer, answering) => {
+    const latest = latestAnswers(turns, answer);
+    return (
+      answering.every((role) => latest.has(role)) &&
+      new Set(answering.map((role) => normalizeAnswer(latest.get(role)!))).size === 1
+    );
   };
+}
+
+/**
+ * The team is done when more than half of those who answer agree in their latest stated answers, in normal form. Its answer is
+ * the one that most agree in; at the cap, where several have as many, the one of them that was stated last.
+ */
+export function majority(): PlainRule {
+  const ballot = (turns: readonly Turn[], answer: AnswerParser, answering: readonly string[]) => {
+    const votes = new Map<string, { answer: string; count: number }>();
+    for (const [role, stated] of latestAnswers(turns, answer)) {
+      if (!answering.includes(role)) continue;
+      const form = normalizeAnswer(stated);
+      const count = 1 + (votes.get(form)?.count ?? 0);
+      votes.delete(form);
+      votes.set(form, { answer: stated, count });
+    }
+    return [...votes.values()].reduce((most, one) => (one.count >= most.count ? one : most), {
+      answer: null as string | null,
+      count: 0,
+    });
+  };
+  const rule: PlainRule = (turns, answer, answering) =>
+    ballot(turns, answer, answering).count > new Set(answering).size / 2;
+  const decide: PlainRule['decide'] = (...asked) => ballot(...asked).answer;
+  return Object.assign(rule, { decide });
 }
 
 /**
  * For debates in which only the solver answers, and its answer is the team's whatever others state: done when the solver repeats its answer, unchanged, in the
  * turn after somebody else spoke.
  */
-export function unchangedAnswer(solver: string): StopRule {
-  const rule: StopRule = (turns, answer) => {
+export function unchangedAnswer(solver: string): PlainRule {
+  const rule: PlainRule = (turns, answer) => {
     const last = turns.at(-1);
     if (last === undefined || last.speaker !== solver || turns.at(-2)?.speaker === solver) return false;
     const before = turns.slice(0, -1).findLast((turn) => turn.speaker === solver);

@@ -29,12 +29,13 @@ function toldBy(views: readonly string[], { answer, answers }: Scenario, task: u
   return rightIsTold ? new Set() : told;
 }
 
-/** The last answer that a message stated, of those whose answer counts; null when none did. */
+/** The team's answer: by default the last one that a message stated, of those whose answer counts; null when there is none. */
 export function lastStated(
   { protocol }: Scenario,
   turns: readonly Turn[],
   answer: AnswerParser,
 ): string | null {
+  if (protocol.decide !== undefined) return protocol.decide(turns, answer);
   const counts = ({ speaker }: Turn) => protocol.answeredBy?.includes(speaker) ?? true;
   let stated: string | null = null;
   for (const turn of turns) if (counts(turn)) stated = answer.parse(turn.text) ?? stated;

@@ -24,24 +24,71 @@ export interface TaskSource<Task> {
 export interface RoleDefinition<Task> {
   /** The role's private view: all it is told before the dialogue begins. */
   sees(task: Task): string;
+  /** What the others call it where speakers have names. Default: its id, the first letter as a capital. */
+  readonly name?: string;
   /** Whether initialization gives this role a format prompt. Default true. */
   readonly formatted?: boolean;
 }
 
+/** A dialogue so far: its task, and its turns with what the environment said after them (`observed`). */
+export interface Dialogue<Task = unknown> {
+  readonly task: Task;
+  readonly turns: readonly Turn[];
+}
+
+/** Who hears a message beside its speaker. */
+export type Recipients<Role extends string = string> = 'all' | readonly Role[];
+
+/** Who speaks next; without `to`, to all. */
+export type Speaker<Role extends string = string> =
+  | Role
+  | { readonly speaker: Role; readonly to?: Recipients<Role> };
+
 /**
- * Who speaks and when the dialogue ends. Pure: both functions see the turns so far and nothing else.
+ * Who speaks and when the dialogue ends. Pure: what its functions give follows from the turns so far and the task.
  * A dialogue that reaches `maxTurns` without `agreed` ends with the outcome `turn-cap`.
  */
-export interface Protocol<Role extends string = string> {
+// biome-ignore lint/suspicious/noExplicitAny: a protocol that asks for no task is one for tasks of every type.
+export interface Protocol<Role extends string = string, Task = any> {
+  /** Those who take part. */
   readonly order: readonly Role[];
-  /** Cap on messages of one dialogue. */
+  /** Cap on messages of one dialogue. A round that would go beyond it is not begun. */
   readonly maxTurns: number;
   /** Whose answer is the team's; by default everybody's, and the last one counts. */
   readonly answeredBy?: readonly string[];
-  /** The speaker of the next turn. */
-  next(turns: readonly Turn[]): Role;
-  /** Whether the team has reached its answer. */
-  agreed(turns: readonly Turn[], answer: AnswerParser): boolean;
+  /** The speaker of the next turn; or several, who speak at once: none hears another of them before it has spoken itself. */
+  next(turns: readonly Turn[], dialogue: Dialogue<Task>): Speaker<Role> | readonly Speaker<Role>[];
+  /** Whether the team has reached its answer. Asked after each round, when the environment has spoken. */
+  agreed(turns: readonly Turn[], answer: AnswerParser, dialogue: Dialogue<Task>): boolean;
+  /** The team's answer, where that is not the last one that was stated. */
+  decide?(turns: readonly Turn[], answer: AnswerParser): string | null;
+}
+
+/** What the environment says: a text for all, one for some, several of them, or nothing. */
+export type Said<Role extends string = string> =
+  | SaidOnce<Role>
+  | readonly SaidOnce<Role>[]
+  | null
+  | undefined;
+export type SaidOnce<Role extends string = string> =
+  | string
+  | { readonly text: string; readonly to?: Recipients<Role> };
+
+/**
+ * An environment that speaks: a referee, a user by script, a desk with tools (`tools`). What it says comes to those who hear
+ * it before their next turn; no policy speaks it or is trained on it, and its tokens are not the team's. Pure: what it says
+ * follows from task and turns. Where it throws, or gives no text, the dialogue fails with the reason.
+ *
+ * ```ts
+ * const counting: Environment<unknown> = { respond: ({ turns }) => `${turns.length} messages so far.` };
+ * ```
+ */
+// biome-ignore lint/suspicious/noExplicitAny: an environment that asks for no task is one for tasks of every type.
+export interface Environment<Task = any, Role extends string = string> {
+  /** Before the first turn; `turns` is empty. */
+  open?(dialogue: Dialogue<Task>): Said<Role>;
+  /** After each turn; where several speak at once, after the last of them. */
+  respond?(dialogue: Dialogue<Task>): Said<Role>;
 }
 
 /** Finds the answer a message states; null when it states none. `example` writes one, for checks and docs. */
@@ -89,7 +136,15 @@ export interface ScenarioDefinition<Task, Role extends string> {
   /** Other tasks of the same shape, by name: the scenario `a` with the variant `b` is called `a:b` on the command line. */
   readonly variants?: Readonly<Record<string, TaskSource<NoInfer<Task>>>>;
   readonly roles: { readonly [R in Role]: RoleDefinition<NoInfer<Task>> };
-  readonly protocol: Protocol<NoInfer<Role>>;
+  readonly protocol: Protocol<NoInfer<Role>, NoInfer<Task>>;
+  readonly environment?: Environment<NoInfer<Task>, NoInfer<Role>>;
+  /** Whether what others say begins with their name, as in `Bob: yes`. Default: from three roles up. */
+  readonly names?: boolean;
+  /**
+   * The tag of private notes: with `think` what stands in `<think>…</think>` is kept in its speaker's own view, trained and
+   * counted, and nobody else reads it. Default: there are none.
+   */
+  readonly notes?: string;
   readonly answer: AnswerParser;
   /** The answers counted as right, the canonical one first. */
   answers(task: NoInfer<Task>): readonly string[];

@@ -3,7 +3,7 @@
 import fs from 'node:fs';
 import path from 'node:path';
 import type { Clock } from '../domain/clock.ts';
-import { type ConversationTree, Forest, type Views } from '../domain/conversation-tree.ts';
+import { type ConversationTree, Forest } from '../domain/conversation-tree.ts';
 import { OptimaError } from '../domain/errors.ts';
 import {
   isDialogueMessage,
@@ -16,7 +16,7 @@ import { hash16 } from '../domain/hash.ts';
 import type { DialogueId, PolicyHash, TeamPolicy } from '../domain/ids.ts';
 import type { MessageOf } from '../domain/messages.ts';
 import type { TrainablePolicy } from '../domain/model.ts';
-import type { Trajectory, Turn } from '../domain/transcript.ts';
+import type { Deal as Dealt, Trajectory, Turn } from '../domain/transcript.ts';
 import { createEventHash, EventLog } from './event-log.ts';
 import { ioError, makeFolder, syncFolder, writeFileAtomic } from './files.ts';
 import { lock, unlock } from './lock.ts';
@@ -184,8 +184,8 @@ export class RunFolder {
     for (const event of this.log.events(record.from, record.to)) yield* forest.take(event);
   }
 
-  /** The trees of a completed phase, one after the other; `viewsOf` says what the roles were told, as `Forest.viewsOf` does. */
-  *treesOf(phase: string): Generator<{ readonly conversation: ConversationTree; viewsOf(): Views }> {
+  /** The trees of a completed phase, one after the other; `dealOf` says what the roles were told, as `Forest.dealOf` does. */
+  *treesOf(phase: string): Generator<{ readonly conversation: ConversationTree; dealOf(): Dealt }> {
     const record = this.#recordOf(phase);
     let forest = this.forest(record.from);
     for (const event of this.log.events(record.from, record.to)) {
@@ -193,7 +193,7 @@ export class RunFolder {
       if (event.type !== 'cohort.completed') continue;
       for (const conversation of forest.trees()) {
         const known = forest;
-        yield { conversation, viewsOf: () => known.viewsOf(conversation.taskId) };
+        yield { conversation, dealOf: () => known.dealOf(conversation.taskId) };
       }
       forest = this.forest(record.from);
     }
@@ -202,9 +202,9 @@ export class RunFolder {
   /** An empty forest for the events of a phase, which begins at event `from`, that knows what the run said before. */
   forest(from: number): Forest {
     return new Forest({
-      viewsOf: (task) => {
+      dealOf: (task) => {
         const deal = this.#dealOf(`task ${task}`);
-        return deal?.type === 'task.dealt' ? deal.views : null;
+        return deal?.type === 'task.dealt' ? deal : null;
       },
       format: (name) => {
         const deal = this.#dealOf(`format ${name}`);
@@ -382,6 +382,10 @@ export class RunFolder {
         if (event.dialogueId === dialogueId) break;
         if (event.tree === tree) dialogues.add(event.dialogueId);
       } else if (event.type === 'turn.taken' && dialogues.has(event.dialogueId)) turns.push(event.turn);
+      else if (event.type === 'observation.given' && dialogues.has(event.dialogueId)) {
+        const at = turns.findIndex(({ id }) => id === event.nodeId);
+        turns[at] = { ...turns[at]!, observed: event.observations };
+      }
     }
     return turns;
   }

@@ -1,19 +1,20 @@
 // Dialogues written by the scenarios' demonstrators, as training sequences: the data of `optima warmup`.
-import { OptimaError } from '../domain/errors.ts';
+import { messageOf, OptimaError } from '../domain/errors.ts';
 import type { ChatMessage } from '../domain/model.ts';
 import type { Rng } from '../domain/rng.ts';
+import { type Deal, type Turn, viewOf, writtenOf } from '../domain/transcript.ts';
+import { Course } from '../scenario/course.ts';
 import { type Demonstration, type Scenario, type Split, systemText } from '../scenario/types.ts';
 
-/** A demonstrated dialogue with each role's system text. */
-export interface DemonstratedDialogue {
-  readonly views: Readonly<Record<string, string>>;
-  readonly turns: Demonstration['turns'];
+/** A demonstrated dialogue; each role's view has its format prompt. */
+export interface DemonstratedDialogue extends Deal {
+  readonly turns: readonly Turn[];
 }
 
 /**
  * `count` fresh dialogues, the scenarios in turn. The same generator gives the same dialogues; another
  * `rng` gives other tasks, so that an endless stream never repeats one. Throws `scenario.invalid` for a
- * scenario without a demonstrator.
+ * scenario without a demonstrator, and where one lets a role speak that has not the floor.
  */
 export async function demonstrateDialogues(
   scenarios: readonly Scenario[],
@@ -36,26 +37,40 @@ export async function demonstrateDialogues(
     const own = rng.split(scenario.name);
     const tasks = await scenario.tasks.load(split, share, own.split('tasks'));
     for (const [index, task] of tasks.entries()) {
-      const { format, turns } = scenario.demonstrate(task, own.split('turns').split(index));
-      const roles = Object.keys(scenario.roles);
-      const views = roles.map((role) => [role, systemText(scenario, role, task, format)] as const);
-      dialogues.push({ views: Object.fromEntries(views), turns });
+      dialogues.push(enact(scenario, task, scenario.demonstrate(task, own.split('turns').split(index))));
     }
   }
   return dialogues;
 }
 
+/** A demonstration as the agents would see it, the environment's words included. */
+function enact(scenario: Scenario, task: unknown, { format, turns }: Demonstration): DemonstratedDialogue {
+  const fail = (problem: string) =>
+    new OptimaError('scenario.invalid', `Scenario "${scenario.name}": demonstrate: ${problem}`);
+  const course = new Course(scenario, task);
+  let said: readonly Turn[] = [];
+  try {
+    for (const { speaker, text } of turns) {
+      const floor = course.floor(said);
+      if (floor.speaker !== speaker)
+        throw fail(`turn ${said.length} is by ${speaker}, but ${floor.speaker} has the floor.`);
+      said = course.record(said, floor, text);
+    }
+    const { views, ...deal } = course.deal();
+    const seen = Object.keys(views).map((role) => [role, systemText(scenario, role, task, format)]);
+    return { ...deal, views: Object.fromEntries(seen), turns: said };
+  } catch (error) {
+    throw error instanceof OptimaError ? error : fail(messageOf(error));
+  }
+}
+
 /** Every text of a dialogue: what the tokenizer is trained on. */
-export function textsOf(dialogue: DemonstratedDialogue): string[] {
-  return [...Object.values(dialogue.views), ...dialogue.turns.map((turn) => turn.text)];
+export function textsOf({ views, opening = [], turns }: DemonstratedDialogue): string[] {
+  const said = turns.flatMap((turn) => [writtenOf(turn), ...(turn.observed ?? []).map(({ text }) => text)]);
+  return [...Object.values(views), ...opening.map(({ text }) => text), ...said];
 }
 
 /** The dialogue as each role sees it, its own messages as the assistant's. */
 export function viewsOf(dialogue: DemonstratedDialogue): ChatMessage[][] {
-  return Object.entries(dialogue.views).map(([role, view]) => [
-    { role: 'system', content: view },
-    ...dialogue.turns.map(
-      ({ speaker, text }): ChatMessage => ({ role: speaker === role ? 'assistant' : 'user', content: text }),
-    ),
-  ]);
+  return Object.keys(dialogue.views).map((role) => viewOf(role, dialogue, dialogue.turns));
 }

@@ -14,7 +14,8 @@ const agent = agentMachine.provide({
     compose: ({ event, self }) => {
       const { nodeId } = event as MessageOf<'turn.requested'>;
       const utterance = turnOf(0, '', '<A>oak elm</A>');
-      self.send({ type: 'message.composed', nodeId, parent: tree, utterance });
+      const manner = { text: utterance.text };
+      self.send({ type: 'message.composed', nodeId, parent: tree, utterance, manner });
     },
   },
 });

@@ -313,7 +313,7 @@ test('a failed verdict fails the dialogue', () => {
 });
 
 /** Knows nothing of what was said before. */
-const nothingEarlier: Earlier = { viewsOf: () => null, format: () => null, turnsBefore: () => [] };
+const nothingEarlier: Earlier = { dealOf: () => null, format: () => null, turnsBefore: () => [] };
 
 test('a format that was dealt before is asked for, and one that nobody dealt is a corrupt log', () => {
   const forest = new Forest({
@@ -376,7 +376,7 @@ test('where dealing the views failed there are none, unless they had been dealt 
   assert.equal([alone!.outcome, alone!.views], ['failed', {}]);
   const [before] = hear(
     messages,
-    new Forest({ ...nothingEarlier, viewsOf: (asked) => (asked === task ? views : null) }),
+    new Forest({ ...nothingEarlier, dealOf: (asked) => (asked === task ? { views } : null) }),
   ).trajectories();
   assert.equal([before!.outcome, before!.views], ['failed', views]);
 });
@@ -531,9 +531,9 @@ test('what was dealt before is asked for where a task was not dealt again', () =
   const asked: string[] = [];
   const forest = new Forest({
     ...nothingEarlier,
-    viewsOf(task) {
+    dealOf(task) {
       asked.push(task);
-      return { alice: 'long ago', bob: 'B' };
+      return { views: { alice: 'long ago', bob: 'B' } };
     },
   });
   for (const event of [dealt, opened(a)]) forest.take(event);
@@ -590,7 +590,7 @@ test('a dialogue whose turn became one with another goes on below that one, and 
     forest.trees().map((tree) => [tree.root, Object.keys(tree.turns)]),
     [[root, [a, below]]],
   );
-  assert.equal(forest.viewsOf(task), views);
+  assert.equal(forest.dealOf(task), { views });
 });
 
 test('a turn becomes one with a child of where its dialogue is, and with nothing else', () => {

@@ -104,6 +104,11 @@ const messages: Readonly<Record<keyof typeof messageSchemas, Fields>> = {
     ...{ ...id, ...node, into: 'init-0/generate/train-00000.1.0', text: 'Rome', tokenIds: [4, 2] },
     promptTokens: 7,
   },
+  'observation.given': {
+    ...id,
+    nodeId: 'init-0/generate/train-00000.1',
+    observations: [{ text: 'wrong', to: ['bob'] }],
+  },
   'turn.failed': { ...id, ...node, reason: 'too long' },
   'dialogue.closed': { ...id, outcome: 'failed', failure: 'too long' },
   'verdict.given': { ...id, taskScore: 0.5, exactMatch: false, answer: 'Rome' },

@@ -5,6 +5,8 @@ import { messageTokens, type Turn, underFormat, viewOf } from '../../src/domain/
 const turn = (speaker: string, text: string, tokenIds: readonly number[]) =>
   ({ speaker, text, tokenIds, promptTokens: 900, logprobs: [-1, -1, -1, -1, -1] }) as unknown as Turn;
 
+const told = (view: string) => ({ views: { alice: view, bob: view } });
+
 const turns = [
   turn('alice', 'one', [11, 1]),
   turn('bob', 'two', [12, 13, 1]),
@@ -14,7 +16,7 @@ const turns = [
 ];
 
 test('a role sees its system text, its own turns as sampled, and the words alone of everybody else', () => {
-  assert.equal(viewOf('alice', 'facts of alice', turns), [
+  assert.equal(viewOf('alice', told('facts of alice'), turns), [
     { role: 'system', content: 'facts of alice' },
     { role: 'assistant', content: 'one', tokenIds: [11, 1] },
     { role: 'user', content: 'two' },
@@ -23,15 +25,15 @@ test('a role sees its system text, its own turns as sampled, and the words alone
     { role: 'user', content: 'five' },
   ]);
   assert.equal(
-    viewOf('bob', '', turns).map(({ role }) => role),
+    viewOf('bob', told(''), turns).map(({ role }) => role),
     ['system', 'user', 'assistant', 'user', 'user', 'assistant'],
   );
-  assert.equal(viewOf('bob', 'alone', []), [{ role: 'system', content: 'alone' }]);
+  assert.equal(viewOf('bob', told('alone'), []), [{ role: 'system', content: 'alone' }]);
 });
 
 test('a turn of its own that has no token ids carries no list of them', () => {
   // An empty list would stand for a message of nothing at all.
-  assert.not('tokenIds' in viewOf('alice', '', turns)[4]!);
+  assert.not('tokenIds' in viewOf('alice', told(''), turns)[4]!);
 });
 
 test('the tokens of a dialogue are those of its messages alone', () => {

@@ -18,6 +18,7 @@ const composed = (index: number, text: string) => ({
   nodeId: nodeAt(index),
   parent: nodeAt(index - 1),
   utterance: utterance(text),
+  manner: { text },
 });
 const failed = (index: number) => ({
   type: 'message.failed' as const,

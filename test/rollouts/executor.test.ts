@@ -523,7 +523,7 @@ test('dialogues are folded into the forest that is given', async () => {
   const views = { alice: 'long ago', bob: 'long ago' };
   const undealt = rollOut(plan({ count: 1 }));
   const events = (await lastValueFrom(undealt.pipe(toArray()))).filter(({ type }) => type !== 'task.dealt');
-  const forest = new Forest({ viewsOf: () => views, format: () => null, turnsBefore: () => [] });
+  const forest = new Forest({ dealOf: () => ({ views }), format: () => null, turnsBefore: () => [] });
   const dialogues = await lastValueFrom(from(events).pipe(foldDialogues(forest), toArray()));
   assert.equal(
     dialogues.map((dialogue) => dialogue.views),

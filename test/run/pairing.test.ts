@@ -77,21 +77,21 @@ const madePairs = () =>
   );
 const examples = () => {
   const made = madePairs();
-  return [...run.treesOf(phase)].flatMap(({ conversation, viewsOf }) =>
+  return [...run.treesOf(phase)].flatMap(({ conversation, dealOf }) =>
     made.get(conversation.root)!.pairs.map((pair) => ({
-      ...{ conversation, views: viewsOf(), pair },
-      example: preferenceExample(conversation, viewsOf(), pair, policy, policy.hash),
+      ...{ conversation, deal: dealOf(), pair },
+      example: preferenceExample(conversation, dealOf(), pair, policy, policy.hash),
     })),
   );
 };
 
 test('a pair’s prompt is what its speaker read, and its turns are what was sampled, by ids', () => {
   assert.ok(examples().length > 5);
-  for (const { conversation, views, pair, example } of examples()) {
+  for (const { conversation, deal, pair, example } of examples()) {
     const [chosen, rejected] = [pair.chosen, pair.rejected].map((node) => conversation.turns[node]!);
     assert.is(chosen!.speaker, rejected!.speaker);
     const { speaker, promptTokens } = chosen!;
-    const read = viewOf(speaker, views[speaker]!, pathTo(conversation, pair.parent));
+    const read = viewOf(speaker, deal, pathTo(conversation, pair.parent));
     assert.equal(example.promptIds, policy.tokenizer.encodeChat(read, true).tokenIds);
     assert.is(example.promptIds.length, promptTokens);
     assert.equal(example.chosenIds, chosen!.tokenIds);
@@ -109,10 +109,10 @@ test('a pair’s prompt is what its speaker read, and its turns are what was sam
 });
 
 test('reference log-probabilities are those of the policy that was searched with', async () => {
-  for (const { conversation, views, pair, example } of examples()) {
+  for (const { conversation, deal, pair, example } of examples()) {
     const turns = pathTo(conversation, pair.chosen);
     const { speaker } = turns.at(-1)!;
-    const messages = viewOf(speaker, views[speaker]!, turns);
+    const messages = viewOf(speaker, deal, turns);
     const [[logprobs]] = (await policy.score([{ id: 'chosen', messages, last: 1 }])) as [[number[]]];
     const sum = logprobs.reduce((total, logprob) => total + logprob, 0);
     assert.ok(Math.abs(example.refChosen - sum) < 1e-4, `${example.refChosen} is not ${sum}`);
@@ -122,9 +122,9 @@ test('reference log-probabilities are those of the policy that was searched with
 });
 
 test('a turn that another policy said is refused', () => {
-  const [{ conversation, views, pair }] = examples() as [ReturnType<typeof examples>[0]];
+  const [{ conversation, deal, pair }] = examples() as [ReturnType<typeof examples>[0]];
   assert.throws(
-    () => preferenceExample(conversation, views, pair, policy, '0123456789abcdef' as PolicyHash),
+    () => preferenceExample(conversation, deal, pair, policy, '0123456789abcdef' as PolicyHash),
     (error: OptimaError) => error.code === 'run.corrupt' && error.message.includes(pair.chosen),
   );
 });

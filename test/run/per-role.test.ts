@@ -218,9 +218,9 @@ async function trainAgain(
         }
       },
       *treesOf() {
-        for (const { conversation, viewsOf } of searched()) {
+        for (const { conversation, dealOf } of searched()) {
           const changed = Object.entries(conversation.turns).map(([id, one]) => [id, turn(one)]);
-          yield { viewsOf, conversation: { ...conversation, turns: Object.fromEntries(changed) } };
+          yield { dealOf, conversation: { ...conversation, turns: Object.fromEntries(changed) } };
         }
       },
     },

@@ -216,7 +216,10 @@ test('training sees the selected dialogues alone, each as every role sees it wit
 
 /** A view up to the last token that the role wrote, as training cuts it. */
 function sequenceOf(role: string, system: string, turns: Trajectory['turns']): string {
-  const { tokenIds, lossMask } = tokenizer.encodeChat(viewOf(role, system, turns), false);
+  const { tokenIds, lossMask } = tokenizer.encodeChat(
+    viewOf(role, { views: { [role]: system } }, turns),
+    false,
+  );
   return tokenIds.slice(0, lossMask.lastIndexOf(1) + 1).join();
 }
 

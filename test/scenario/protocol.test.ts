@@ -9,9 +9,11 @@ const turns = (...said: [speaker: string, text: string][]) =>
 
 test('roles take turns in their order', () => {
   const protocol = dialogue({ order: ['a', 'b', 'c'], maxTurns: 6, until: agreement() });
-  assert.is(protocol.next([]), 'a');
-  assert.is(protocol.next(turns(['a', ''], ['b', ''])), 'c');
-  assert.is(protocol.next(turns(['a', ''], ['b', ''], ['c', ''])), 'a');
+  const task = null;
+  const next = (said: readonly Turn[]) => protocol.next(said, { task, turns: said });
+  assert.is(next([]), 'a');
+  assert.is(next(turns(['a', ''], ['b', ''])), 'c');
+  assert.is(next(turns(['a', ''], ['b', ''], ['c', ''])), 'a');
   assert.equal([protocol.order, protocol.maxTurns], [['a', 'b', 'c'], 6]);
 });
 
@@ -24,9 +26,10 @@ test('the stop rule is asked with the turns, the parser and the order, and its a
       asked.push(question);
       return verdict;
     };
-    assert.is(dialogue({ order, maxTurns: 2, until }).agreed(said, answer), verdict);
+    const asking = { task: 7, turns: said };
+    assert.is(dialogue({ order, maxTurns: 2, until }).agreed(said, answer, asking), verdict);
     assert.is(asked.length, 1);
-    for (const [i, part] of [said, answer, order].entries()) assert.is(asked[0]![i], part);
+    for (const [i, part] of [said, answer, order, asking].entries()) assert.is(asked[0]![i], part);
   }
 });
 

@@ -31,7 +31,7 @@ test('the untrained team recites more than ten facts in a message; those who wri
   for (const [index, task] of tasks.entries()) {
     const { format, turns } = scenario.demonstrate!(task, rng.split(index));
     const asTurns = turns.map((turn) => ({ ...turn }) as never);
-    assert.ok(scenario.protocol.agreed(asTurns, scenario.answer));
+    assert.ok(scenario.protocol.agreed(asTurns, scenario.answer, { task, turns: asTurns }));
     if (format === null && (turns[0]!.text.match(/ is /g) ?? []).length > 10) recited++;
     if (format?.name !== 'names') continue;
     const known = new Set(

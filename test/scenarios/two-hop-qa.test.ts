@@ -55,9 +55,13 @@ test('demonstrations follow the protocol, end in agreement and copy names from t
   for (const [index, task] of tasks.entries()) {
     const { format, turns } = scenario.demonstrate!(task, rng.split(index));
     const asTurns = turns.map((turn) => ({ ...turn }) as never);
-    assert.ok(scenario.protocol.agreed(asTurns, scenario.answer), turns.map((turn) => turn.text).join('\n'));
+    const dialogue = { task, turns: asTurns };
+    assert.ok(
+      scenario.protocol.agreed(asTurns, scenario.answer, dialogue),
+      turns.map((turn) => turn.text).join('\n'),
+    );
     for (const [position, turn] of turns.entries()) {
-      assert.is(turn.speaker, scenario.protocol.next(asTurns.slice(0, position)));
+      assert.is(turn.speaker, scenario.protocol.next(asTurns.slice(0, position), dialogue));
     }
     const known = capitals(`${systemText(scenario, 'alice', task, null)} ${task.right.join(' ')}`);
     const stated = scenario.answer.parse(turns.at(-1)!.text)!;

@@ -3,6 +3,7 @@ import { test } from 'uvu';
 import * as assert from 'uvu/assert';
 import type { OptimaError } from '../../src/domain/errors.ts';
 import { createRng, type Rng } from '../../src/domain/rng.ts';
+import type { Turn } from '../../src/domain/transcript.ts';
 import type { Demonstration, Scenario, Split } from '../../src/scenario/index.ts';
 import { demonstrateDialogues, textsOf, viewsOf } from '../../src/warmup/demonstrations.ts';
 import { type WordPair, wordPairs } from '../support/scenarios.ts';
@@ -35,7 +36,10 @@ test('a dialogue has the task’s views under its format, and the turns that the
   for (const [index, { views, turns }] of dialogues.entries()) {
     const task = tasks[index]!;
     const written = scenario.demonstrate!(task, own.split('turns').split(index));
-    assert.equal(turns, written.turns);
+    assert.equal(
+      turns.map(({ speaker, text }) => ({ speaker, text })),
+      written.turns,
+    );
     const ending = written.format === null ? '' : '\nBe terse.';
     assert.equal(views, { alice: `word: ${task.left}${ending}`, bob: `word: ${task.right}${ending}` });
   }
@@ -87,7 +91,7 @@ const dialogue = {
   turns: [
     { speaker: 'alice', text: 'hi' },
     { speaker: 'bob', text: 'ho' },
-  ],
+  ].map((turn) => ({ ...turn, tokenIds: [] as number[] }) as unknown as Turn),
 };
 
 test('the tokenizer reads all views and all messages', () => {

@@ -184,9 +184,9 @@ function chosenSequences(
   }
   for (const dialogue of run.dialoguesOf(dialogues)) {
     if (!chosen.has(dialogue.id)) continue;
-    const { views, turns } = dialogue;
+    const { views } = dialogue;
     const own = role === null ? views : { [role]: views[role]! };
-    chosen.set(dialogue.id, sftExamples({ views: own, turns }, policy));
+    chosen.set(dialogue.id, sftExamples({ ...dialogue, views: own }, policy));
   }
   for (const [id, sequences] of chosen) {
     if (sequences === null)
@@ -206,10 +206,10 @@ function chosenPairs(
     if (event.type === 'pairs.made' && event.pairs.length > 0) made.set(event.tree, event.pairs);
   }
   const examples: PreferenceExample[] = [];
-  for (const { conversation, viewsOf } of run.treesOf(search)) {
+  for (const { conversation, dealOf } of run.treesOf(search)) {
     for (const pair of made.get(conversation.root) ?? []) {
       if (role !== null && conversation.turns[pair.chosen]!.speaker !== role) continue;
-      examples.push(preferenceExample(conversation, viewsOf(), pair, policy, start));
+      examples.push(preferenceExample(conversation, dealOf(), pair, policy, start));
     }
     made.delete(conversation.root);
   }
