@@ -1,12 +1,12 @@
 // The look before training: a team plays a handful of tasks, and what it did says whether there is anything to learn from.
-import { lastValueFrom, toArray } from 'rxjs';
 import { chunk } from '../domain/chunk.ts';
+import { Forest } from '../domain/conversation-tree.ts';
 import { OptimaError } from '../domain/errors.ts';
 import { mean } from '../domain/metrics.ts';
 import type { GenerativeModel } from '../domain/model.ts';
 import { createRng } from '../domain/rng.ts';
 import { messageTokens, type Trajectory } from '../domain/transcript.ts';
-import { castsOf, episodesOf, foldDialogues, rollOut } from '../rollouts/executor.ts';
+import { castsOf, episodesOf, rollOut } from '../rollouts/executor.ts';
 import { loadTasks } from '../scenario/tasks.ts';
 import { type FormatPrompt, messageCap, type Scenario } from '../scenario/types.ts';
 
@@ -55,13 +55,18 @@ export async function probeTeam(plan: ProbePlan): Promise<Probe> {
   const rng = createRng(seed);
   const tasks = await loadTasks(scenario, 'train', { from: 0, count: tasksPlayed }, rng);
   const maxMessageTokens = messageCap(scenario, plan.maxMessageTokens ?? null);
-  const play = (phase: string, samplesPerTask: number, formats: readonly FormatPrompt[]) => {
+  const play = async (phase: string, samplesPerTask: number, formats: readonly FormatPrompt[]) => {
     const episodes = episodesOf({ phase, tasks, samplesPerTask, formats, rng });
     const events = rollOut({
       ...{ phase, scenario, casts: castsOf(scenario, models), cohorts: chunk(episodes, cohort) },
       ...{ temperature, maxMessageTokens, rng, signal },
     });
-    return lastValueFrom(events.pipe(foldDialogues(), toArray()));
+    const forest = new Forest();
+    const trajectories: Trajectory[] = [];
+    await events.forEach((event) => {
+      trajectories.push(...forest.take(event));
+    });
+    return trajectories;
   };
   const first = await play('probe', plainSamples, []);
   const measured = measure(first, maxMessageTokens);
