@@ -4,13 +4,14 @@ import { everyRole, runCohort } from '../actors/index.ts';
 import { messageOf } from '../domain/errors.ts';
 import { childId, rootId } from '../domain/ids.ts';
 import { createRng } from '../domain/rng.ts';
-import { type Turn, viewOf } from '../domain/transcript.ts';
+import type { Turn } from '../domain/transcript.ts';
 import { scriptedModel } from '../models/scripted/index.ts';
 import { trajectoriesOf } from '../rollouts/executor.ts';
 import { Course } from '../scenario/course.ts';
 import { scoreAnswer } from '../scenario/metric.ts';
 import { loadTasks, type NamedTask } from '../scenario/tasks.ts';
 import { type Scenario, splits } from '../scenario/types.ts';
+import { checkForm, checkRepeats, checkSolvable, type Report, toldTo } from './tasks.ts';
 
 export interface Finding {
   /** An error makes results wrong or a run fail; a warning is worth a look. */
@@ -46,18 +47,19 @@ export async function checkScenario(scenario: Scenario, seed: number): Promise<F
   const tasks = await dealTasks(scenario, seed, error);
   if (tasks.length === 0) return findings;
   guard('views', 'sees', () => checkViews(scenario, tasks, error));
+  guard('tasks', tasks[0]!.id, () => checkRepeats(scenario, tasks[0]!, error));
+  guard('views', tasks[0]!.id, () => checkForm(scenario, tasks[0]!, warning));
   guard('protocol', 'protocol', () => checkProtocol(scenario, tasks[0]!, error, warning));
   for (const { id, task } of tasks) {
     guard('answer', id, () => checkAnswers(scenario, id, task, error, warning));
     guard('demonstrate', id, () => checkDemonstration(scenario, id, task, seed, error, warning));
   }
   if (!findings.some(({ severity }) => severity === 'error')) {
+    await checkSolvable(scenario, seed, error, warning);
     await playDialogues(scenario, tasks, seed, error, unlessReferee(scenario, error, warning));
   }
   return findings;
 }
-
-type Report = (check: string, message: string) => void;
 
 /** Ten training tasks; also looks whether dealing is repeatable and whether every split has tasks. */
 async function dealTasks(scenario: Scenario, seed: number, error: Report): Promise<NamedTask[]> {
@@ -68,10 +70,10 @@ async function dealTasks(scenario: Scenario, seed: number, error: Report): Promi
     if (text(await deal(taskCount)) !== text(tasks)) {
       error(
         'tasks',
-        'the same seed does not give the same tasks; draw only from the rng that load is given.',
+        'tasks.load: the same seed does not give the same tasks; draw only from the rng that it is given.',
       );
     } else if (text(await deal(3)) !== text(tasks.slice(0, 3))) {
-      error('tasks', 'the first tasks depend on how many are loaded.');
+      error('tasks', 'tasks.load: the first tasks depend on how many are loaded.');
     }
     for (const split of splits) {
       await loadTasks(scenario, split, { from: 0, count: 1 }, createRng(seed));
@@ -127,12 +129,6 @@ function checkViews(scenario: Scenario, tasks: readonly NamedTask[], error: Repo
       }
     }
   }
-}
-
-/** All that a role is told before the first turn. */
-function toldTo(role: string, scenario: Scenario, task: unknown): string {
-  const view = viewOf(role, new Course(scenario, task).deal(), []);
-  return view.map(({ content }) => content).join('\n');
 }
 
 /** Lists of texts within a task, with where they stand. Short texts turn up anywhere and say nothing. */
