@@ -83,6 +83,12 @@ export function pathTo(tree: ConversationTree, node: NodeId): Turn[] {
   return path.reverse();
 }
 
+/** What a message deals. */
+export const dealIn = ({ views, opening }: MessageOf<'task.dealt'>): Deal => ({
+  views,
+  ...(opening !== undefined && { opening }),
+});
+
 /** What was said before the first message that a forest hears, or is forgotten; null or nothing where it is not known. */
 export interface Earlier {
   dealOf(task: TaskId): Deal | null;
@@ -108,8 +114,7 @@ export class Forest {
   /** Takes in the next message. Throws `run.corrupt` as `growTree` does. */
   hear(message: DialogueMessage): void {
     if (message.type === 'task.dealt') {
-      const { taskId, views, opening } = message;
-      this.#deals.set(taskId, { views, ...(opening !== undefined && { opening }) });
+      this.#deals.set(message.taskId, dealIn(message));
     } else if (message.type === 'format.dealt') {
       this.#formats.set(message.format, message);
     } else if (message.type !== 'turn.requested') {

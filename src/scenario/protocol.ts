@@ -27,28 +27,27 @@ export interface StopRule<Role extends string = string, Task = any> {
 type PlainRule = ((turns: readonly Turn[], answer: AnswerParser, answering: readonly string[]) => boolean) &
   Pick<StopRule, 'answeredBy' | 'decide'>;
 
-// biome-ignore lint/suspicious/noExplicitAny: as above.
-export interface DialogueOptions<Role extends string, Task = any> {
+export interface DialogueOptions<Role extends string, Task = unknown> {
   /** Those who take part, in the order in which they speak. */
   readonly order: readonly Role[];
   /** Cap on messages of one dialogue. */
   readonly maxTurns: number;
-  readonly until: StopRule<Role, Task>;
+  readonly until: StopRule<NoInfer<Role>, Task>;
   /** Whose answer is the team's, and whom a stop rule asks; by default as the stop rule has it. */
-  readonly answeredBy?: readonly Role[];
+  readonly answeredBy?: readonly NoInfer<Role>[];
   /** All speak at once, round after round: nobody hears the others of a round before it has spoken. Default false. */
   readonly together?: boolean;
   /** Who speaks next, where that is not the next one in order. */
   readonly next?: (
     turns: readonly Turn[],
     dialogue: Dialogue<Task>,
-  ) => Speaker<Role> | readonly Speaker<Role>[];
+  ) => Speaker<NoInfer<Role>> | readonly Speaker<NoInfer<Role>>[];
   /** Who hears what a role says next; by default all. */
-  readonly to?: (speaker: Role, dialogue: Dialogue<Task>) => Recipients<Role>;
+  readonly to?: (speaker: NoInfer<Role>, dialogue: Dialogue<Task>) => Recipients<NoInfer<Role>>;
 }
 
 /** Roles speak in `order`, over and over, until the stop rule holds or `maxTurns` messages were sent. */
-// biome-ignore lint/suspicious/noExplicitAny: as above.
+// biome-ignore lint/suspicious/noExplicitAny: TypeScript does not infer the task of a scenario into this call.
 export function dialogue<const Role extends string, Task = any>({
   order,
   maxTurns,

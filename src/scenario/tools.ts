@@ -10,8 +10,7 @@ export interface ToolCall<Task> extends Dialogue<Task> {
   readonly caller: string;
 }
 
-// biome-ignore lint/suspicious/noExplicitAny: a tool that asks for no task is one for tasks of every type.
-export interface Tool<Task = any> {
+export interface Tool<Task = unknown> {
   readonly name: string;
   /** The answer to a call: the tool's result, or what is wrong with the arguments. Throws what `run` throws. */
   answer(argument: string, call: ToolCall<Task>): string;
@@ -26,8 +25,7 @@ export interface Tool<Task = any> {
  * const add = tool('add', z.tuple([z.number(), z.number()]), ([a, b]) => String(a + b));
  * ```
  */
-// biome-ignore lint/suspicious/noExplicitAny: as above.
-export function tool<Arguments, Task = any>(
+export function tool<Arguments, Task>(
   name: string,
   schema: z.ZodType<Arguments>,
   run: (args: Arguments, call: ToolCall<Task>) => string,
@@ -44,6 +42,8 @@ export function tool<Arguments, Task = any>(
 }
 
 const call = tagged('call');
+/** A call that is empty, or does not end. */
+const broken = /<call>(?:\s*<\/call>|(?![\s\S]*<\/call>))/u;
 
 /**
  * An environment that answers the last call of each message, `<call>name arguments</call>`, with `name: result`: to its caller
@@ -52,15 +52,15 @@ const call = tagged('call');
 export function tools<Task>(
   all: readonly Tool<Task>[],
   { heardBy = 'caller' }: { readonly heardBy?: 'caller' | 'all' } = {},
-): Environment<Task> {
+  // biome-ignore lint/suspicious/noExplicitAny: it speaks to roles of any scenario.
+): Environment<Task, any> {
   const answerTo = ({ speaker, text, to }: Turn, dialogue: Dialogue<Task>): SaidOnce | null => {
     const recipients: Recipients =
       heardBy === 'caller' ? [speaker] : to === undefined ? 'all' : [speaker, ...to];
     const said = (answer: string): SaidOnce => ({ text: answer, to: recipients });
     const wanted = call.parse(text);
-    if (wanted === null) {
-      return /<call>/u.test(text) ? said('call: it is written <call>name arguments</call>') : null;
-    }
+    if (wanted === null)
+      return broken.test(text) ? said('call: it is written <call>name arguments</call>') : null;
     const [, name = '', argument = ''] = /^(\S*)\s*([\s\S]*)$/u.exec(wanted)!;
     const found = all.find((one) => one.name === name);
     if (found === undefined) {

@@ -3,7 +3,7 @@
 import fs from 'node:fs';
 import path from 'node:path';
 import type { Clock } from '../domain/clock.ts';
-import { type ConversationTree, Forest } from '../domain/conversation-tree.ts';
+import { type ConversationTree, dealIn, Forest } from '../domain/conversation-tree.ts';
 import { OptimaError } from '../domain/errors.ts';
 import {
   isDialogueMessage,
@@ -204,7 +204,7 @@ export class RunFolder {
     return new Forest({
       dealOf: (task) => {
         const deal = this.#dealOf(`task ${task}`);
-        return deal?.type === 'task.dealt' ? deal : null;
+        return deal?.type === 'task.dealt' ? dealIn(deal) : null;
       },
       format: (name) => {
         const deal = this.#dealOf(`format ${name}`);

@@ -9,11 +9,13 @@ import {
   runExplorer,
   type ValueDialogues,
 } from '../../src/actors/index.ts';
+import { Forest } from '../../src/domain/conversation-tree.ts';
 import { rootId, taskId } from '../../src/domain/ids.ts';
 import type { LanguageModel } from '../../src/domain/model.ts';
 import { createRng } from '../../src/domain/rng.ts';
 import type { Trajectory } from '../../src/domain/transcript.ts';
 import { scriptedModel } from '../../src/models/scripted/index.ts';
+import { searchedTrees } from '../../src/run/pairing.ts';
 import { solveWordPair, wordPairs } from '../support/scenarios.ts';
 
 const scenario = wordPairs();
@@ -146,6 +148,24 @@ test('who unsubscribes while rewards are computed hears nothing of them, and no 
   finish();
   for (let turn = 0; turn < 20; turn++) await new Promise((resolve) => setImmediate(resolve));
   assert.equal([calls, heard.length], [before, said]);
+});
+
+test('a search goes by what was written, private notes included, live and from the log', async () => {
+  const noting = scriptedModel({
+    reply: (request) => `<think>${request.seed} ${request.id}</think> ${solveWordPair(request)}`,
+  });
+  const choices = createRng(3).split('search');
+  const options = { ...optionsOf({ speaks: noting, choices }), scenario: wordPairs({ notes: 'think' }) };
+  const events = await lastValueFrom(runExplorer(task, options).pipe(toArray()));
+  const first = events.flatMap((event) =>
+    event.type === 'turn.taken' && event.turn.parent === task.tree ? [event.turn] : [],
+  );
+  assert.ok(first.length > 1, 'what is heard of them is the same');
+  assert.equal(new Set(first.map(({ text }) => text)), new Set(['mine is oak']));
+  const done = { type: 'cohort.completed', phase: 's', cohort: 0 } as const;
+  const [tree] = searchedTrees([...events, done], () => new Forest(), options.search, createRng(3));
+  assert.is(tree!.search.tree.root.children.length, first.length);
+  assert.is(tree!.search.tree.nodes.get(first[0]!.id)!.text, first[0]!.written);
 });
 
 test.run();

@@ -525,4 +525,37 @@ test('dialogues are played where nothing else is wrong: one that fails, or score
   );
 });
 
+test('what a referee may decide is a warning; an environment that fails is an error', async () => {
+  const environment = { respond: () => 'go on' };
+  const protocol = { ...sound.protocol, agreed: () => false };
+  assert.equal(await findings({ environment, protocol }), [
+    'warning: protocol: cannot end: all roles stated the same answer for 6 turns without agreement.',
+    'warning: dialogue: train-00000: stating the right answer ends as turn-cap.',
+  ]);
+  const broken = { respond: () => 7 as unknown as string };
+  await finds({ environment: broken }, /^error: protocol: protocol: environment.respond after turn 0 gave 7/);
+});
+
+test('what the environment opens with is a part of what a role is told', async () => {
+  const { alice } = sound.roles;
+  const roles = { alice, bob: { sees: (task: Task) => `You are Bob.\n${task.question}` } };
+  await finds({ roles }, /role bob knows nothing that the others do not/);
+  const open: NonNullable<Definition['environment']>['open'] = ({ task }) => ({
+    text: task.right.join('\n'),
+    to: ['bob'],
+  });
+  assert.equal(await findings({ roles, environment: { open } }), []);
+});
+
+test('speakers at once are played, by a demonstrator too', async () => {
+  const protocol = dialogue({ order: ['alice', 'bob'], maxTurns: 6, until: agreement(), together: true });
+  assert.equal(await findings({ protocol }), []);
+  const stated = (task: Task) => `<A>${task.answer}</A>`;
+  const script = demonstration((task) => [
+    ['alice', stated(task)],
+    ['bob', stated(task)],
+  ]);
+  assert.equal(await findings({ ...script, protocol }), []);
+});
+
 test.run();

@@ -604,4 +604,57 @@ test('a turn becomes one with a child of where its dialogue is, and with nothing
   assert.is(growTree(grown, mergedInto(b, b, a)).dialogues[b]!.leaf, a);
 });
 
+const observed = (dialogueId: DialogueId, nodeId: NodeId, text = 'yes'): MessageOf<'observation.given'> => ({
+  type: 'observation.given',
+  dialogueId,
+  nodeId,
+  observations: [{ text, to: ['bob'] }],
+});
+
+test('what the environment said is kept with the turn that it follows, for all dialogues that come by', () => {
+  const hi = said(a, a, root, 'hi');
+  const tree = grow([opened(a), hi, observed(a, a), opened(branch, a)]);
+  assert.equal(tree.turns[a], { ...hi.turn, observed: [{ text: 'yes', to: ['bob'] }] });
+  assert.is(pathTo(tree, a)[0], tree.turns[a]);
+  const forest = hear([dealt, opened(a), hi, observed(a, a), opened(branch, a)]);
+  assert.equal(forest.viewOf(branch, 'bob').at(-1), { role: 'user', content: 'hi\nyes' });
+  assert.is(forest.viewOf(branch, 'alice').length, 2);
+});
+
+test('an observation belongs to the last turn of its dialogue, and comes once', () => {
+  const tree = grow([opened(a), said(a, a, root, 'hi'), opened(b)]);
+  assert.equal(
+    [observed(a, b), observed(b, root), observed(branch, a)].map((message) =>
+      refusal(() => growTree(tree, message)),
+    ),
+    [
+      `Message observation.given of dialogue ${a} follows ${b}, not its last turn ${a}.`,
+      `Message observation.given of dialogue ${b} follows ${root}, not its last turn ${root}.`,
+      `Message observation.given of dialogue ${branch} comes before its dialogue.opened.`,
+    ],
+  );
+  const twice = growTree(tree, observed(a, a));
+  assert.match(
+    refusal(() => growTree(twice, observed(a, a, 'no'))),
+    'which one follows already',
+  );
+  const over = growTree(tree, of(a, closed('agreed')));
+  assert.match(
+    refusal(() => growTree(over, observed(a, a))),
+    'comes after its end',
+  );
+});
+
+test('what the environment opened with is a part of the deal, and of every dialogue of the task', () => {
+  const opening = [{ text: 'begin' }];
+  const messages = [{ ...dealt, opening }, opened(a), said(a, a, root, 'hi'), ...ended(a)];
+  const forest = hear(messages);
+  assert.equal(forest.dealOf(task), { views, opening });
+  assert.equal(forest.viewOf(a, 'bob').at(-1), { role: 'user', content: 'begin\nhi' });
+  assert.equal(fold(messages)[0]!.opening, opening);
+  assert.not('opening' in fold([dealt, ...messages.slice(1)])[0]!);
+  const failed = fold([{ ...dealt, opening }, opened(a), of(a, closed('failed', 'x'))]);
+  assert.equal(failed[0]!.opening, opening);
+});
+
 test.run();

@@ -294,4 +294,170 @@ test('a merged turn out of place closes the dialogue as failed', () => {
   );
 });
 
+const observed = (index: number, ...observations: { text: string; to?: string[] }[]) => ({
+  type: 'observation.given' as const,
+  dialogueId: dialogue,
+  nodeId: nodeAt(index),
+  observations,
+});
+
+test('the environment of the scenario opens with the deal, and answers each turn before the floor is given', () => {
+  const environment: Scenario<WordPair>['environment'] = {
+    open: ({ task, turns }) => [`${turns.length} words`, { text: task.left, to: ['alice'] }],
+    respond: ({ turns }) => (turns.length === 2 ? null : { text: `${turns.at(-1)!.text}?`, to: 'all' }),
+  };
+  const said = [taken(0, 'alice', 'a'), taken(1, 'bob', 'b'), taken(2, 'alice', 'c')];
+  const { state, emitted } = play(environmentMachine, start({ environment }), [open, ...said]);
+  assert.equal(emitted, [
+    { ...dealt, opening: [{ text: '0 words' }, { text: 'oak', to: ['alice'] }] },
+    opened(),
+    requested(0, 'alice'),
+    observed(0, { text: 'a?' }),
+    requested(1, 'bob'),
+    requested(2, 'alice'),
+    observed(2, { text: 'c?' }),
+    requested(3, 'bob'),
+  ]);
+  assert.equal(state.context.turns[0]!.observed, [{ text: 'a?' }]);
+});
+
+test('the protocol sees the task, and what the environment said after the last turn: a referee may end the dialogue', () => {
+  const environment = {
+    respond: ({ turns }: { turns: readonly unknown[] }) => (turns.length === 2 ? 'done' : null),
+  };
+  const asked: unknown[] = [];
+  const protocol: Scenario<WordPair>['protocol'] = {
+    ...wordPairs().protocol,
+    agreed: (turns, _answer, about) => {
+      asked.push(about.task, about.turns === turns);
+      return turns.at(-1)?.observed?.[0]?.text === 'done';
+    },
+  };
+  const events = [open, taken(0, 'alice', 'a'), taken(1, 'bob', 'b')];
+  const { emitted } = play(environmentMachine, start({ environment, protocol }), events);
+  assert.equal(emitted.slice(-2), [observed(1, { text: 'done' }), closed('agreed')]);
+  assert.equal(asked, [task, true, task, true]);
+});
+
+test('an environment that throws, gives no text or speaks to nobody it knows fails the dialogue', () => {
+  const turn = [open, taken(0, 'alice', 'a')];
+  for (const [respond, reason] of [
+    [() => JSON.parse('{'), /^environment.respond after turn 0 threw: .*JSON/],
+    [() => '', /^environment.respond after turn 0 gave "", which is no text\.$/],
+    [() => 7, /^environment.respond after turn 0 gave 7, which is no text\.$/],
+    [() => ['yes', { txt: 'no' }], /gave {"txt":"no"}, which is no text/],
+    [async () => 'later', /gave {}, which is no text/],
+    [
+      () => ({ text: 'x', to: ['carol'] }),
+      /^environment.respond after turn 0 spoke to "carol", which is not a role\.$/,
+    ],
+  ] as const) {
+    const environment = { respond: respond as () => string };
+    const { emitted } = play(environmentMachine, start({ environment }), turn);
+    const last = emitted.at(-1) as ReturnType<typeof closed>;
+    assert.is(last.outcome, 'failed');
+    assert.match(last.failure!, reason);
+    assert.not.ok(emitted.some(({ type }) => type === 'observation.given'));
+  }
+  const environment = { open: () => 7 as unknown as string };
+  const { emitted } = play(environmentMachine, start({ environment }), [open]);
+  assert.equal(emitted.slice(1), [
+    closed('failed', 'Dealing the views failed: environment.open gave 7, which is no text.'),
+  ]);
+});
+
+test('after a turn that stands in the tree already it must say what it said then, and says it no second time', () => {
+  let calls = 0;
+  const steady = { respond: () => 'yes' };
+  const fickle = { respond: () => `yes ${calls++}` };
+  const merged = {
+    type: 'turn.merged',
+    dialogueId: dialogue,
+    nodeId: nodeAt(0),
+    speaker: 'alice',
+    into: 'other',
+  };
+  const stored = { ...turnOf(0, 'alice', 'a'), observed: [{ text: 'yes' }] };
+  const recall = () => stored;
+  const same = play(environmentMachine, start({ environment: steady }, { recall }), [open, merged]);
+  assert.is(same.emitted.at(-1)!.type, 'turn.requested');
+  assert.equal(same.state.context.turns, [stored]);
+  assert.not.ok(same.emitted.some(({ type }) => type === 'observation.given'));
+  const other = play(environmentMachine, start({ environment: fickle }, { recall }), [open, merged]);
+  const reason = `Environment said [{"text":"yes 0"}] after turn ${stored.id}, and [{"text":"yes"}] before: it must follow from task and turns.`;
+  assert.equal(other.emitted.at(-1), closed('failed', reason));
+  const branch = { dialogueId: childId(nodeAt(0), 3), history: [stored] };
+  const opened = play(environmentMachine, start({ environment: steady }, branch), [open]);
+  assert.equal(
+    opened.emitted.map(({ type }) => type),
+    ['task.dealt', 'dialogue.opened', 'turn.requested'],
+  );
+  const silent = play(environmentMachine, start({}, branch), [open]);
+  assert.match(
+    (silent.emitted.at(-1) as ReturnType<typeof closed>).failure!,
+    /^Environment said null after turn .* before/,
+  );
+});
+
+const round = ['alice', 'bob'];
+const together = (maxTurns = 8): Scenario<WordPair>['protocol'] => ({
+  ...wordPairs().protocol,
+  maxTurns,
+  next: () => ['alice', { speaker: 'bob', to: [] }],
+});
+const ofRound = (index: number, speaker: string, text = 'x') => {
+  const event = taken(index, speaker, text);
+  return { ...event, turn: { ...event.turn, round, ...(speaker === 'bob' && { to: [] }) } };
+};
+
+test('those who speak at once have the floor one after the other, and the environment answers when all have spoken', () => {
+  const environment = { respond: ({ turns }: { turns: readonly unknown[] }) => `${turns.length}` };
+  const events = [open, ofRound(0, 'alice'), ofRound(1, 'bob')];
+  const { emitted } = play(environmentMachine, start({ protocol: together(), environment }), events);
+  assert.equal(emitted.slice(2), [
+    { ...requested(0, 'alice'), round },
+    { ...requested(1, 'bob'), to: [], round },
+    observed(1, { text: '2' }),
+    { ...requested(2, 'alice'), round },
+  ]);
+});
+
+test('within a round the team does not agree, and a round that would go beyond the cap is not begun', () => {
+  const agreed = { ...together(), agreed: () => true };
+  const events = [open, ofRound(0, 'alice')];
+  const { emitted } = play(environmentMachine, start({ protocol: agreed }), events);
+  assert.is(emitted.at(-1)!.type, 'turn.requested');
+  const both = play(environmentMachine, start({ protocol: together(3) }), [...events, ofRound(1, 'bob')]);
+  assert.equal(both.emitted.at(-1), closed('turn-cap'));
+  const never = play(environmentMachine, start({ protocol: { ...together(), maxTurns: 1 } }), [open]);
+  const reason = 'Protocol lets 2 roles speak at once, and ends at 1 turns.';
+  assert.equal(never.emitted.at(-1), closed('failed', reason));
+});
+
+test('a branch within a round goes on with those of it who have not spoken', () => {
+  const history = [ofRound(0, 'alice').turn];
+  const own = childId(nodeAt(0), 2);
+  const input = start({ protocol: together() }, { dialogueId: own, history });
+  const { emitted } = play(environmentMachine, input, [open]);
+  const floor = { type: 'turn.requested', nodeId: own, speaker: 'bob', to: [], round };
+  assert.equal(emitted.at(-1), floor);
+});
+
+test('a protocol that gives the floor to nobody, to one twice or to a stranger fails the dialogue', () => {
+  for (const [next, reason] of [
+    [[], 'Protocol gave turn 0 to nobody.'],
+    [['bob', 'bob'], 'Protocol gave turn 0 to bob, bob at once, one of them twice.'],
+    [['bob', 'carol'], 'Protocol gave turn 0 to "carol", which is not a role.'],
+    [
+      { speaker: 'bob', to: ['carol'] },
+      'Protocol gave turn 0 of bob to "carol" as one who hears it, not a role.',
+    ],
+    [undefined, 'Protocol gave turn 0 to "undefined", which is not a role.'],
+  ] as const) {
+    const protocol = { ...wordPairs().protocol, next: () => next as unknown as 'bob' };
+    const { emitted } = play(environmentMachine, start({ protocol }), [open]);
+    assert.equal(emitted.at(-1), closed('failed', reason));
+  }
+});
+
 test.run();

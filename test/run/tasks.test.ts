@@ -181,4 +181,11 @@ test('a view or answers that cannot be written are scenario.invalid, with the ta
   }
 });
 
+test('what the environment opens with is a part of the tasks', async () => {
+  const say = (text: string) => ({ ...scenario, environment: { open: () => text } });
+  const hashes = [scenario, say('one'), say('two')].map((one) => hashTasks(one, recipe));
+  assert.is(new Set(await Promise.all(hashes)).size, 3);
+  assert.is(await hashTasks({ ...scenario, environment: { open: () => null } }, recipe), await hashes[0]);
+});
+
 test.run();

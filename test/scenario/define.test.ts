@@ -43,6 +43,11 @@ test('a valid definition comes back as it is, also at the edges of what is allow
     { variants: { 'b-2': valid.tasks } },
     { reward: { lambdaToken: 0, lambdaLoss: 0 } },
     { protocol: { ...valid.protocol, maxTurns: 2 } },
+    { names: true, notes: 'think', environment: { open: () => null } },
+    {
+      environment: { respond: () => null },
+      roles: { ...valid.roles, bob: { sees: () => '', name: 'Robert' } },
+    },
     { protocol: { ...valid.protocol, order: ['bob', 'alice', 'bob'] } },
     {
       formats: [
@@ -218,6 +223,28 @@ test('every wrong field is named, with what is wrong', () => {
   assert.match(refused({ metric: { name: 'f1' } }), /metric\.score is missing/);
   assert.match(refused({ roles: { ...valid.roles, bob: {} } }), /roles\.bob\.sees is missing/);
   assert.match(refused({ formats: [{ name: 'x' }] }), /formats\.0\.prompt is missing/);
+});
+
+test('what may be left out must fit where it is given', () => {
+  for (const [change, problem] of [
+    [{ names: 'yes' }, 'names must be of type boolean, not string.'],
+    [{ notes: true }, 'notes must be of type string, not boolean.'],
+    [{ notes: '<think>' }, 'notes must be a tag\'s name, such as think, not "<think>".'],
+    [{ environment: 'desk' }, 'environment must be of type object, not string.'],
+    [{ environment: {} }, 'environment has neither open nor respond.'],
+    [{ environment: { open: 'hi' } }, 'environment.open must be of type function, not string.'],
+    [{ environment: { respond: [] } }, 'environment.respond must be of type function, not list.'],
+    [
+      { roles: { ...valid.roles, bob: { sees: () => '', name: 7 } } },
+      'roles.bob.name must be of type string, not number.',
+    ],
+    [
+      { protocol: { ...valid.protocol, decide: 'last' } },
+      'protocol.decide must be of type function, not string.',
+    ],
+  ] as const) {
+    assert.is(refused(change), `Scenario "tiny": ${problem}`);
+  }
 });
 
 test.run();

@@ -1,7 +1,7 @@
 import { test } from 'uvu';
 import * as assert from 'uvu/assert';
 import type { Turn } from '../../src/domain/transcript.ts';
-import { agreement, dialogue, tagged, unchangedAnswer } from '../../src/scenario/index.ts';
+import { agreement, dialogue, majority, tagged, unchangedAnswer } from '../../src/scenario/index.ts';
 
 const answer = tagged('A');
 const turns = (...said: [speaker: string, text: string][]) =>
@@ -31,6 +31,70 @@ test('the stop rule is asked with the turns, the parser and the order, and its a
     assert.is(asked.length, 1);
     for (const [i, part] of [said, answer, order, asking].entries()) assert.is(asked[0]![i], part);
   }
+});
+
+const asking = { task: null, turns: [] };
+
+test('roles may speak at once, to some, and in an order of their own', () => {
+  const order = ['a', 'b', 'c'] as const;
+  const common = { order, maxTurns: 6, until: agreement() };
+  const together = dialogue({ ...common, together: true });
+  assert.equal(together.next([], asking), order);
+  const to = (speaker: string) => (speaker === 'a' ? (['b'] as const) : 'all');
+  assert.equal(dialogue({ ...common, to }).next([], asking), { speaker: 'a', to: ['b'] });
+  assert.equal(dialogue({ ...common, together: true, to }).next([], asking), [
+    { speaker: 'a', to: ['b'] },
+    { speaker: 'b', to: 'all' },
+    { speaker: 'c', to: 'all' },
+  ]);
+  const whisper = { speaker: 'c', to: [] } as const;
+  const own = dialogue({ ...common, to, next: (turns) => (turns.length > 0 ? whisper : ['b', whisper]) });
+  assert.equal(
+    own.next([], asking),
+    [{ speaker: 'b', to: 'all' }, whisper],
+    'what says whom it is for stays',
+  );
+  assert.equal(own.next(turns(['a', '']), asking), whisper);
+});
+
+test('a majority is more than half of those who answer, by their latest stated answers', () => {
+  const rule = majority();
+  const order = ['a', 'b', 'c', 'd'];
+  const said = turns(['a', '<A>Rome</A>'], ['b', '<A>rome</A>'], ['c', '<A>Oslo</A>'], ['d', 'hm']);
+  assert.not(rule(said, answer, order), 'two of four');
+  assert.ok(rule(said, answer, ['a', 'b', 'c']), 'two of three');
+  assert.not(rule(said, answer, ['a', 'c', 'd']), 'others do not count');
+  assert.ok(rule([...said, ...turns(['d', '<A>Rome.</A>'])], answer, order));
+  assert.not(
+    rule([...said, ...turns(['a', '<A>Bern</A>'], ['d', '<A>Rome</A>'])], answer, order),
+    'a has changed',
+  );
+  assert.not(rule([], answer, order));
+});
+
+test('the answer of a majority is what most state, and of equals what was stated last', () => {
+  const protocol = dialogue({ order: ['a', 'b', 'c'], maxTurns: 6, until: majority() });
+  const decided = (...said: [string, string][]) => protocol.decide!(turns(...said), answer);
+  assert.is(decided(['a', '<A>Rome</A>'], ['b', '<A>the Rome</A>'], ['c', '<A>Oslo</A>']), 'the Rome');
+  assert.is(decided(['a', '<A>Rome</A>'], ['b', '<A>Oslo</A>'], ['a', 'still so']), 'Oslo');
+  assert.is(decided(['a', '<A>Rome</A>'], ['b', '<A>Oslo</A>'], ['a', '<A>Rome</A>']), 'Rome');
+  assert.is(decided(['a', 'hm']), null);
+  const two = dialogue({ order: ['a', 'b', 'c'], maxTurns: 6, until: majority(), answeredBy: ['a', 'b'] });
+  assert.is(two.decide!(turns(['a', '<A>1</A>'], ['c', '<A>2</A>'], ['c', '<A>2</A>']), answer), '1');
+});
+
+test('who answers is an option for every rule', () => {
+  const protocol = dialogue({
+    order: ['a', 'b', 'c'],
+    maxTurns: 6,
+    until: agreement(),
+    answeredBy: ['a', 'b'],
+  });
+  assert.equal(protocol.answeredBy, ['a', 'b']);
+  const said = turns(['a', '<A>x</A>'], ['b', '<A>x</A>'], ['c', '<A>y</A>']);
+  assert.ok(protocol.agreed(said, answer, asking), 'c is not asked');
+  const debate = dialogue({ order: ['a', 'b'], maxTurns: 6, until: unchangedAnswer('a') });
+  assert.equal(debate.answeredBy, ['a']);
 });
 
 test('agreement needs the latest answer of every role to be the same', () => {

@@ -2,7 +2,7 @@
 import { test } from 'uvu';
 import * as assert from 'uvu/assert';
 import type { Turn } from '../../src/domain/transcript.ts';
-import { option } from '../../src/scenario/index.ts';
+import { dialogue, majority, option } from '../../src/scenario/index.ts';
 import { lastStated, parserOf } from '../../src/scenario/stated.ts';
 import { wordPairs } from '../support/scenarios.ts';
 
@@ -50,6 +50,13 @@ test('the last answer counts, of the roles whose answer does', () => {
   const byAlice = wordPairs({ protocol: { ...protocol, answeredBy: ['alice'] } });
   assert.is(lastStated(byAlice, said, scenario.answer), 'oak');
   assert.is(lastStated(byAlice, said.slice(1), scenario.answer), null);
+});
+
+test('a protocol that decides says what the answer is', () => {
+  const protocol = dialogue({ order: ['alice', 'bob', 'carol'], maxTurns: 3, until: majority() });
+  const said = turns(['alice', '<A>oak</A>'], ['bob', '<A>oak</A>'], ['carol', '<A>elm</A>']);
+  const scenario = wordPairs();
+  assert.is(lastStated({ ...scenario, protocol }, said, scenario.answer), 'oak');
 });
 
 test.run();

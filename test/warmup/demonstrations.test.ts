@@ -113,4 +113,42 @@ test('each role’s own messages are the assistant’s in its view', () => {
   ]);
 });
 
+test('a demonstration is seen as the dialogue would be: under names, without others’ notes, with what the environment says', async () => {
+  const scenario = demonstrated('one', {
+    names: true,
+    notes: 'think',
+    environment: {
+      open: () => 'go',
+      respond: ({ turns }) => (turns.length === 1 ? { text: 'one', to: ['bob'] } : null),
+    },
+    demonstrate: () => ({
+      format: null,
+      turns: [
+        { speaker: 'alice', text: '<think>hm</think> hi' },
+        { speaker: 'bob', text: 'ho' },
+      ],
+    }),
+  });
+  const [dialogue] = await demonstrateDialogues([scenario], 'train', 1, createRng(1));
+  const said = viewsOf(dialogue!).map(([, ...messages]) => messages.map(({ content }) => content));
+  assert.equal(said, [
+    ['go', '<think>hm</think> hi', 'Bob: ho'],
+    ['go\nAlice: hi\none', 'ho'],
+  ]);
+  assert.equal(textsOf(dialogue!).slice(2), ['go', '<think>hm</think> hi', 'one', 'ho']);
+});
+
+test('a demonstrator that lets a role speak out of turn is named', async () => {
+  const turns = [{ speaker: 'bob', text: 'me first' }];
+  const scenario = demonstrated('one', { demonstrate: () => ({ format: null, turns }) });
+  const failure = await demonstrateDialogues([scenario], 'train', 1, createRng(1)).catch(
+    (error: OptimaError) => error,
+  );
+  assert.is((failure as OptimaError).code, 'scenario.invalid');
+  assert.is(
+    (failure as OptimaError).message,
+    'Scenario "one": demonstrate: turn 0 is by bob, but alice has the floor.',
+  );
+});
+
 test.run();
