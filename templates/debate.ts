@@ -1,12 +1,27 @@
 // debate: a solver answers a word problem, a critic checks the sum, and the solver has the last word.
 // The shipped model must be warmed up on it first. Change the problems, the views and the demonstrator.
-import { defineScenario, dialogue, exactMatch, generated, type Rng, tagged, unchangedAnswer } from 'optima-actors';
+import {
+  defineScenario,
+  dialogue,
+  exactMatch,
+  generated,
+  type Rng,
+  tagged,
+  unchangedAnswer,
+} from 'optima-actors';
 
 // A task is written from a generator of its own: the same seed gives the same tasks.
 function makeTask(rng: Rng) {
-  const [who, what] = [rng.pick(['Ann', 'Ben', 'Cora', 'Dan']), rng.pick(['apples', 'books', 'coins', 'keys'])];
+  const [who, what] = [
+    rng.pick(['Ann', 'Ben', 'Cora', 'Dan']),
+    rng.pick(['apples', 'books', 'coins', 'keys']),
+  ];
   const [has, gets] = [rng.int(50), rng.int(50)];
-  return { has, gets, problem: `${who} has ${has} ${what} and gets ${gets} more. How many ${what} has ${who}?` };
+  return {
+    has,
+    gets,
+    problem: `${who} has ${has} ${what} and gets ${gets} more. How many ${what} has ${who}?`,
+  };
 }
 
 // A small model adds when it may write the steps down: ones, then tens.
@@ -39,7 +54,10 @@ export default defineScenario({
     const seen = rng.next() < 0.7;
     const check = `Let me check that. ${steps(has, gets)}.`;
     const again = { speaker: 'solver', text: `Thank you. I stay with my answer, <A>${hasty}</A>.` } as const;
-    const opening = { speaker: 'solver', text: `Let me see. I add ${has} and ${gets}. So I think that it is <A>${hasty}</A>.` } as const;
+    const opening = {
+      speaker: 'solver',
+      text: `Let me see. I add ${has} and ${gets}. So I think that it is <A>${hasty}</A>.`,
+    } as const;
     if (hasty === right || !seen) {
       const text = seen ? `${check} I agree with you.` : 'I agree with you.';
       return { format: null, turns: [opening, { speaker: 'critic', text }, again] };

@@ -68,8 +68,14 @@ export default defineScenario({
     return {
       format: null,
       turns: [
-        { speaker: 'alice', text: `Hello, Bob! I can see that the mayor of ${city} is ${mayor}. Please tell me the spouse of ${mayor}.` },
-        { speaker: 'bob', text: `Hello, Alice! I know that the spouse is ${spouse}. So the answer is <A> ${spouse}</A>.` },
+        {
+          speaker: 'alice',
+          text: `Hello, Bob! I can see that the mayor of ${city} is ${mayor}. Please tell me the spouse of ${mayor}.`,
+        },
+        {
+          speaker: 'bob',
+          text: `Hello, Alice! I know that the spouse is ${spouse}. So the answer is <A> ${spouse}</A>.`,
+        },
         { speaker: 'alice', text: `I agree with you. The answer is <A> ${spouse}</A>.` },
       ],
     };

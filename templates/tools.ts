@@ -1,6 +1,16 @@
 // tools: Alice knows what is asked, Bob can look prices up: an environment answers his calls.
 // The shipped model must be warmed up on it first. Change the table, the tool, the views and the demonstrator.
-import { agreement, defineScenario, dialogue, exactMatch, generated, type Rng, tagged, tool, tools } from 'optima-actors';
+import {
+  agreement,
+  defineScenario,
+  dialogue,
+  exactMatch,
+  generated,
+  type Rng,
+  tagged,
+  tool,
+  tools,
+} from 'optima-actors';
 import { z } from 'zod';
 
 const goods = ['apples', 'beans', 'bread', 'eggs', 'honey', 'milk', 'pears', 'rice', 'salt', 'tea'];
@@ -24,8 +34,12 @@ export default defineScenario({
   description: 'Alice wants a price, Bob can look it up.',
   tasks: generated(makeTask), // or jsonl('file.jsonl', schema, { base: import.meta.url })
   roles: {
-    alice: { sees: ({ wanted }) => `You are Alice. Ask Bob for the price of ${wanted}. End with <A>price</A>.` },
-    bob: { sees: ({ prices }) => `You are Bob. Look up with <call>price name</call>. End with <A>price</A>.\nThere are ${prices.length} goods.` },
+    alice: {
+      sees: ({ wanted }) => `You are Alice. Ask Bob for the price of ${wanted}. End with <A>price</A>.`,
+    },
+    bob: {
+      sees: () => `You are Bob. Look up with <call>price name</call>. End with <A>price</A>.`,
+    },
   },
   // After a call its caller goes on, for it alone has heard the answer.
   protocol: dialogue({
