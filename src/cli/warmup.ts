@@ -108,8 +108,10 @@ export function addWarmup(program: Command): void {
               command: ['npx optima', ...process.argv.slice(2)].join(' '),
               engine: `engine: ${engine.description}, ${cpus()[0]?.model.trim()}, Node ${process.version}`,
               signal,
+              progress: output.progress,
               onStep: (step) => {
                 output.progress.advance(step.step);
+                if (step.step === step.steps) output.progress.end(`loss ${step.loss.toFixed(3)}`);
                 if (step.validationLoss === null) return;
                 output.emit({ event: 'step', ...step });
                 output.say(
@@ -117,7 +119,8 @@ export function addWarmup(program: Command): void {
                 );
               },
             });
-            output.progress.end(`policy ${policy.hash}`);
+            output.say(`policy ${policy.hash}: ${out}`);
+            output.say(`Next: npx optima train ${names[0]} --model ${out}`);
             output.emit({
               event: 'summary',
               scenarios: scenarios.map(({ name }) => name),
