@@ -4,6 +4,7 @@ import { Forest } from '../domain/conversation-tree.ts';
 import { OptimaError } from '../domain/errors.ts';
 import { mean } from '../domain/metrics.ts';
 import type { GenerativeModel } from '../domain/model.ts';
+import { type Progress, silent } from '../domain/progress.ts';
 import { createRng } from '../domain/rng.ts';
 import { messageTokens, type Trajectory } from '../domain/transcript.ts';
 import { castsOf, episodesOf, rollOut } from '../rollouts/executor.ts';
@@ -18,6 +19,7 @@ export interface ProbePlan {
   readonly seed: number;
   /** Cap on one message; by default the scenario's. */
   readonly maxMessageTokens?: number | null;
+  readonly progress?: Progress;
   readonly signal?: AbortSignal | undefined;
 }
 
@@ -51,7 +53,7 @@ const cohort = 16;
  * under the scenario's format prompts where it has some. Rejects with `evaluation.empty` when every dialogue fails.
  */
 export async function probeTeam(plan: ProbePlan): Promise<Probe> {
-  const { scenario, models, seed, signal } = plan;
+  const { scenario, models, seed, progress = silent, signal } = plan;
   const rng = createRng(seed);
   const tasks = await loadTasks(scenario, 'train', { from: 0, count: tasksPlayed }, rng);
   const maxMessageTokens = messageCap(scenario, plan.maxMessageTokens ?? null);
@@ -63,9 +65,12 @@ export async function probeTeam(plan: ProbePlan): Promise<Probe> {
     });
     const forest = new Forest();
     const trajectories: Trajectory[] = [];
+    progress.begin(phase, samplesPerTask * tasks.length, 'dialogues');
     await events.forEach((event) => {
       trajectories.push(...forest.take(event));
+      progress.advance(trajectories.length);
     });
+    progress.end(`${trajectories.length} dialogues`);
     return trajectories;
   };
   const first = await play('probe', plainSamples, []);

@@ -94,9 +94,9 @@ function sayPage(page: Page, { name, kind, description, metric }: Scenario, outp
     return [`  ${path}`, seen.join(', ') || 'hidden', cut(texts.join(' · '))];
   });
   output.say(`\nWhat the task holds, and who is told it\n${leftTable(rows)}`);
-  const ends = `${shortest.turns} (${shortest.outcome})`;
+  output.say(`\nSpeakers: ${order.join(', ')}; at most ${maxTurns} turns`);
   output.say(
-    `\nSpeakers: ${order.join(', ')}; at most ${maxTurns} turns. A team that says nothing but the right answer ends after ${ends}.`,
+    `A team that says nothing but the right answer ends after ${shortest.turns} (${shortest.outcome}).`,
   );
   output.say(
     `\nWhat the scorer says to a team that says nothing but\n${leftTable(answers.map(answerRow(metric.name)))}`,
@@ -104,7 +104,7 @@ function sayPage(page: Page, { name, kind, description, metric }: Scenario, outp
   const demonstrated =
     tokens.demonstrated === null ? '' : `, ${Math.round(tokens.demonstrated)} as it is demonstrated`;
   output.say(
-    `\nTokens of a dialogue: ${tokens.shortest} for the right answer alone${demonstrated}, ${tokens.longest} if every message runs into its cap of ${tokens.maxMessageTokens}; a role then reads ${tokens.context}.\n`,
+    `\nTokens of a dialogue: ${tokens.shortest} for the right answer alone${demonstrated}.\nIf every message runs into its cap of ${tokens.maxMessageTokens}: ${tokens.longest}, and a role reads ${tokens.context}.\n`,
   );
 }
 

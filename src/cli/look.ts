@@ -20,7 +20,7 @@ export interface Team {
 }
 
 export async function sayProbe(plan: Parameters<typeof probeTeam>[0], output: Output): Promise<Probe> {
-  const probe = await probeTeam(plan);
+  const probe = await probeTeam({ ...plan, progress: output.progress });
   output.say(`a first look: ${describeProbe(probe)}`);
   output.emit({ event: 'probe', ...probe, unready: whyUnready(probe) });
   return probe;

@@ -85,7 +85,7 @@ test('every training leaves a checkpoint for each role, and each speaks with its
   const teams = iterations.map((iteration) => trained(iteration).policy);
   const hashes = teams.flatMap((team) => roles.map((role) => team[role]!));
   assert.is(new Set([hash, ...hashes]).size, 7);
-  assert.equal(fs.readdirSync(path.join(whole, 'checkpoints')), hashes.toSorted());
+  assert.equal(fs.readdirSync(path.join(whole, 'checkpoints')), [...hashes, 'final'].toSorted());
   for (const [phase, team] of [
     ['base', { alice: hash, bob: hash }],
     ['init-0/generate', { alice: hash, bob: hash }],
