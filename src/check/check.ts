@@ -5,13 +5,14 @@ import { messageOf, OptimaError } from '../domain/errors.ts';
 import { childId, rootId } from '../domain/ids.ts';
 import type { GenerativeModel } from '../domain/model.ts';
 import { createRng } from '../domain/rng.ts';
-import { type Turn, viewOf } from '../domain/transcript.ts';
+import type { Turn } from '../domain/transcript.ts';
 import { scriptedModel } from '../models/scripted/index.ts';
 import { trajectoriesOf } from '../rollouts/executor.ts';
 import { Course } from '../scenario/course.ts';
 import { metricTimeoutMs, nobody, type Scored, scoreDialogue } from '../scenario/score.ts';
 import { loadTasks, type NamedTask } from '../scenario/tasks.ts';
 import { type Scenario, splits } from '../scenario/types.ts';
+import { checkForm, checkRepeats, checkSolvable, type Report, toldTo } from './tasks.ts';
 
 export interface Finding {
   /** An error makes results wrong or a run fail; a warning is worth a look. */
@@ -55,6 +56,8 @@ export async function checkScenario(
   const tasks = await dealTasks(scenario, seed, error);
   if (tasks.length === 0) return findings;
   await guard('views', 'sees', () => checkViews(scenario, tasks, error));
+  await guard('tasks', tasks[0]!.id, () => checkRepeats(scenario, tasks[0]!, error));
+  await guard('views', tasks[0]!.id, () => checkForm(scenario, tasks[0]!, warning));
   await guard('protocol', 'protocol', () => checkProtocol(scenario, tasks[0]!, error, warning));
   for (const { id, task } of tasks) {
     await guard('answer', id, () => checkAnswers(scenario, id, task, error, warning));
@@ -68,12 +71,11 @@ export async function checkScenario(
       'asks a judge model: its scores were not looked at. Name its checkpoint: --judge <folder>.',
     );
   } else if (!findings.some(({ severity }) => severity === 'error')) {
+    await checkSolvable(scenario, seed, error, warning);
     await playDialogues(scenario, tasks, seed, judge, error, unlessReferee(scenario, error, warning));
   }
   return findings;
 }
-
-type Report = (check: string, message: string) => void;
 
 /** Ten training tasks; also looks whether dealing is repeatable and whether every split has tasks. */
 async function dealTasks(scenario: Scenario, seed: number, error: Report): Promise<NamedTask[]> {
@@ -84,10 +86,10 @@ async function dealTasks(scenario: Scenario, seed: number, error: Report): Promi
     if (text(await deal(taskCount)) !== text(tasks)) {
       error(
         'tasks',
-        'the same seed does not give the same tasks; draw only from the rng that load is given.',
+        'tasks.load: the same seed does not give the same tasks; draw only from the rng that it is given.',
       );
     } else if (text(await deal(3)) !== text(tasks.slice(0, 3))) {
-      error('tasks', 'the first tasks depend on how many are loaded.');
+      error('tasks', 'tasks.load: the first tasks depend on how many are loaded.');
     }
     for (const split of splits) {
       await loadTasks(scenario, split, { from: 0, count: 1 }, createRng(seed));
@@ -123,7 +125,9 @@ function checkViews(scenario: Scenario, tasks: readonly NamedTask[], error: Repo
     const first = new Set(ownLines(0));
     const knows =
       tasks.length > 1 && tasks.some((_, index) => ownLines(index).some((line) => !first.has(line)));
-    if (!knows) error('views', `role ${role} knows nothing that the others do not.`);
+    // An environment may tell it what its view does not.
+    if (!knows && scenario.environment === undefined)
+      error('views', `role ${role} knows nothing that the others do not.`);
   }
   for (const [index, { id, task }] of tasks.entries()) {
     for (const [path, texts] of textLists(task)) {
@@ -143,12 +147,6 @@ function checkViews(scenario: Scenario, tasks: readonly NamedTask[], error: Repo
       }
     }
   }
-}
-
-/** All that a role is told before the first turn. */
-function toldTo(role: string, scenario: Scenario, task: unknown): string {
-  const view = viewOf(role, new Course(scenario, task).deal(), []);
-  return view.map(({ content }) => content).join('\n');
 }
 
 /** Lists of texts within a task, with where they stand. Short texts turn up anywhere and say nothing. */

@@ -15,7 +15,7 @@ import { loadScenario } from '../scenario/load.ts';
 import { loadTasks } from '../scenario/tasks.ts';
 import { messageCap, type Scenario, type Split } from '../scenario/types.ts';
 import { interruptible } from './interrupt.ts';
-import { frozenNames, openEngine, openModel } from './model.ts';
+import { frozenNames, locateModel, openEngine, openModel } from './model.ts';
 import {
   type Backend,
   backendOption,
@@ -59,6 +59,7 @@ export function addChat(program: Command): void {
     .action((name: string, options: ChatOptions) =>
       withOutput(options, (output) =>
         interruptible(output, async (signal) => {
+          const folder = locateModel(options.model);
           const { scenario } = await loadScenario(name);
           const role = roleOf(scenario, options.role);
           const names = frozenNames(scenario, options);
@@ -66,7 +67,7 @@ export function addChat(program: Command): void {
             throw new OptimaError('usage', `--policy ${role}=…: you speak for ${role} yourself.`);
           }
           await openEngine(options, output);
-          const model = await openModel(options);
+          const model = await openModel({ model: folder });
           const opened = [model];
           const open = async (name: string) => {
             const other = await openModel({ model: name });

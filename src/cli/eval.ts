@@ -1,14 +1,21 @@
 // `optima eval <scenario>`: how well a team does with one model in every role, and at what cost.
 import type { Command } from 'commander';
-import type { GenerativeModel } from '../domain/model.ts';
 import { createRng } from '../domain/rng.ts';
 import { presetRecipe } from '../recipe/presets.ts';
-import { lanesOf, modelsFrom } from '../run/frozen.ts';
+import { modelsFrom, speakersFrom } from '../run/frozen.ts';
 import { loadScenario } from '../scenario/load.ts';
 import { messageCap, type Split } from '../scenario/types.ts';
 import type { PolicyHost } from '../workers/index.ts';
 import { interruptible } from './interrupt.ts';
-import { frozenHashes, frozenNames, openEngines, openFrozen, openModel, openPartners } from './model.ts';
+import {
+  frozenHashes,
+  frozenNames,
+  locateModel,
+  openEngines,
+  openFrozen,
+  openModel,
+  openPartners,
+} from './model.ts';
 import {
   type Backend,
   backendOption,
@@ -62,10 +69,11 @@ export function addEval(program: Command): void {
     .action((name: string, options: EvalOptions) =>
       withOutput(options, (output) =>
         interruptible(output, async (signal) => {
+          const folder = locateModel(options.model);
           const { scenario } = await loadScenario(name);
           const names = frozenNames(scenario, options);
           const { startHost } = await openEngines(options, output);
-          const model = await openModel(options);
+          const model = await openModel({ model: folder });
           const { generates, trains } = model;
           let host: PolicyHost | undefined;
           try {
@@ -74,15 +82,11 @@ export function addEval(program: Command): void {
             const judge = names.judge === undefined ? null : await openFrozen(names.judge);
             host = await startHost(trains?.policy ?? null);
             const own = trains === null ? generates : { folder: trains.folder, hash: trains.policy.hash };
-            const playedBy: Record<string, readonly GenerativeModel[]> = {};
-            for (const role of Object.keys(scenario.roles)) {
-              playedBy[role] = await modelsFrom(partners[role]?.model ?? own, host);
-            }
             const { evaluateTeam } = await import('../rollouts/evaluate.ts');
             const { metrics, trajectories } = await evaluateTeam({
               phase: 'eval',
               scenario,
-              models: lanesOf(playedBy),
+              models: await speakersFrom(scenario, own, partners, host),
               judges: judge === null ? undefined : await modelsFrom(judge.model, host),
               split: options.split,
               count: options.tasks,

@@ -1,4 +1,5 @@
 // Starts the tensor engine, loads the checkpoint a command asks for, and starts workers where it can use them.
+import fs from 'node:fs';
 import path from 'node:path';
 import { nearest, OptimaError } from '../domain/errors.ts';
 import type { OpenedModel } from '../models/open.ts';
@@ -6,6 +7,7 @@ import { type Engines, openEngines as startEngines } from '../run/engines.ts';
 import type { FrozenModel } from '../run/frozen.ts';
 import { withoutJudge } from '../scenario/score.ts';
 import type { Scenario } from '../scenario/types.ts';
+import { finalFolder, incomplete, readManifest } from '../store/manifest.ts';
 import type { Engine } from '../tensor/index.ts';
 import { type Backend, defaultModel } from './options.ts';
 import type { Output } from './output.ts';
@@ -40,10 +42,46 @@ export async function openEngines(options: ModelOptions, output: Output): Promis
   return engines;
 }
 
-/** Opens what `--model` names; TF.js is loaded here and not before. */
-export async function openModel({ model = defaultModel }: ModelOptions): Promise<OpenedModel> {
+/** What the shipped model is called where there is no folder of that name. */
+export const shippedModel = 'models/tiny';
+
+/**
+ * The checkpoint folder that `--model` names: a checkpoint, a run for the policy it ended with, or the shipped model, by default and
+ * as `models/tiny`. Loads nothing, so that a wrong name shows before the engine starts. Throws `checkpoint.missing`, and for a run
+ * without one policy to its name `run.missing` or `usage`.
+ */
+export function locateModel(model: string | undefined, option = '--model'): string {
+  if (model === undefined) return defaultModel;
+  if (!fs.existsSync(model)) {
+    if (path.normalize(model) === path.normalize(shippedModel)) return defaultModel;
+    throw new OptimaError('checkpoint.missing', `${option} ${model}: no such checkpoint folder.`, {
+      hint: `Give a folder with config.json, model.safetensors and tokenizer.json, a run's folder, or ${shippedModel} for the model that ships.`,
+    });
+  }
+  const folder = fs.existsSync(path.join(model, 'manifest.json')) ? finalPolicyOf(model) : model;
+  if (fs.existsSync(path.join(folder, 'config.json'))) return folder;
+  const within = fs.statSync(folder).isDirectory() ? fs.readdirSync(folder) : [];
+  const roles = within.filter((name) => fs.existsSync(path.join(folder, name, 'config.json')));
+  if (roles.length > 0) {
+    throw new OptimaError('usage', `${option} ${model}: each role has a policy of its own there.`, {
+      hint: `Give one of them: ${roles.map((role) => path.join(folder, role)).join(', ')}.`,
+    });
+  }
+  throw new OptimaError('checkpoint.missing', `${option} ${model}: is no checkpoint: it has no config.json.`);
+}
+
+function finalPolicyOf(run: string): string {
+  const manifest = readManifest(run);
+  const folder = finalFolder(run);
+  if (fs.existsSync(folder)) return folder;
+  throw incomplete(run, manifest, 'no final policy');
+}
+
+/** Opens what `--model` names; TF.js is loaded here and not before. Rejects as `locateModel` throws. */
+export async function openModel({ model }: ModelOptions): Promise<OpenedModel> {
+  const folder = locateModel(model);
   const open = await import('../models/open.ts');
-  return open.openModel(model);
+  return open.openModel(folder);
 }
 
 /** Models beside the one that `--model` names: who plays roles and is not trained, and whom the metric asks. */

@@ -1,13 +1,19 @@
-// `optima new <name>`: writes a commented scenario file that trains as it stands.
+// `optima new <name>`: writes a commented scenario file of a kind to begin with.
 import fs from 'node:fs';
 import path from 'node:path';
-import type { Command } from 'commander';
+import { type Command, Option } from 'commander';
 import { OptimaError } from '../domain/errors.ts';
 import { ioError, makeFolder } from '../store/files.ts';
-import { jsonOption } from './options.ts';
+import { shippedModel } from './model.ts';
+import { jsonOption, oneOf, packageFolder } from './options.ts';
 import { type JsonFlag, withOutput } from './output.ts';
 
+/** What there is a draft of, in templates/. */
+const kinds = ['information-exchange', 'debate', 'tools', 'team'] as const;
+type Kind = (typeof kinds)[number];
+
 interface NewOptions extends JsonFlag {
+  readonly kind: Kind;
   readonly out?: string;
 }
 
@@ -16,6 +22,11 @@ export function addNew(program: Command): void {
     .command('new')
     .argument('<name>', 'lower-case words joined by hyphens')
     .description('write a scenario file to begin with')
+    .addOption(
+      new Option('--kind <kind>', `what kind of scenario: ${kinds.join(', ')}`)
+        .argParser(oneOf('--kind', kinds))
+        .default(kinds[0]),
+    )
     .option('--out <file>', 'where to write it (default: scenarios/<name>.ts)')
     .addOption(jsonOption())
     .action((name: string, options: NewOptions) =>
@@ -26,11 +37,21 @@ export function addNew(program: Command): void {
           });
         }
         const file = options.out ?? path.join('scenarios', name + moduleSuffix());
-        writeNew(file, scenarioText(name));
+        writeNew(file, draftOf(options.kind, name));
         const argument = options.out === undefined ? name : file;
         output.say(`Wrote ${file}. Next:`);
-        for (const command of ['check', 'chat', 'train']) output.say(`  npx optima ${command} ${argument}`);
-        output.emit({ event: 'summary', scenario: name, file });
+        // The other kinds are nothing that the shipped model has ever heard.
+        const isSpoken = options.kind === 'information-exchange';
+        const model = `models/${name}`;
+        const commands = isSpoken
+          ? [`check ${argument}`, `train ${argument}`]
+          : [
+              `check ${argument}`,
+              `warmup ${argument} --from ${shippedModel} --out ${model}`,
+              `train ${argument} --model ${model}`,
+            ];
+        for (const command of commands) output.say(`  npx optima ${command}`);
+        output.emit({ event: 'summary', scenario: name, kind: options.kind, file, next: commands });
       }),
     );
 }
@@ -63,69 +84,10 @@ function moduleSuffix(): '.ts' | '.mts' {
   }
 }
 
-const scenarioText = (
-  name: string,
-) => `// ${name}: Alice knows who leads a city, Bob knows who is married to whom.
-// Neither can answer alone. Change the tasks and the views, then: npx optima check ${name}
-import {
-  agreement,
-  compactFormats,
-  defineScenario,
-  dialogue,
-  f1,
-  generated,
-  type Rng,
-  type Split,
-  splitOf,
-  tagged,
-} from 'optima-actors';
-
-// Names are two words that the embedded model can spell. Each name belongs to one split for good, so that no name of
-// a test task was ever trained on: the agents can only read it from what they see.
-const words = (text: string) => text.split(' ');
-const first = words('Bam Das Fan Gil Gus Hur Kal Kug Lin Meg Nab Nug Pob Rus Teb Tob Vod Wot');
-const people = words('Bub Cid Dod Jim Lub Nes Sek Vab Wul Zeg');
-const cities = words('Bab Cuk Fil Hok Kad Kus Mor Ped Seb Val');
-const namesIn = (split: Split, last: readonly string[]) =>
-  first.flatMap((a) => last.map((b) => \`\${a} \${b}\`)).filter((name) => splitOf(name) === split);
-
-// A task is written from a generator of its own: the same seed gives the same tasks.
-function makeTask(rng: Rng, split: Split) {
-  const person = rng.shuffle(namesIn(split, people));
-  const city = rng.shuffle(namesIn(split, cities));
-  // The first chain is asked for; the others are there to be mistaken for it.
-  const chains = [0, 1, 2].map((i) => ({ city: city[i], mayor: person[i], spouse: person[i + 3]! }));
-  return {
-    question: \`Who is the spouse of the mayor of \${chains[0]!.city}?\`,
-    answer: chains[0]!.spouse,
-    left: rng.shuffle(chains.map((chain) => \`The mayor of \${chain.city} is \${chain.mayor}.\`)),
-    right: rng.shuffle(chains.map((chain) => \`The spouse of \${chain.mayor} is \${chain.spouse}.\`)),
-  };
+/** The draft of a kind, under another name: a scenario of the package's own, checked with everything else. */
+function draftOf(kind: Kind, name: string): string {
+  const text = fs.readFileSync(path.join(packageFolder, 'templates', `${kind}.ts`), 'utf8');
+  return text
+    .replace(/^\/\/ [\w-]+:/u, `// ${name}:`)
+    .replace(/^ {2}name: '[\w-]+',$/mu, `  name: '${name}',`);
 }
-
-// All that a role is told before the dialogue begins.
-const view = (self: string, partner: string, question: string, facts: readonly string[]) =>
-  [
-    \`You are \${self}, working with \${partner}. Each knows different facts.\`,
-    'Share what is needed and end with <A> answer</A>.',
-    question,
-    ...facts,
-  ].join('\\n');
-
-export default defineScenario({
-  name: '${name}',
-  kind: 'information-exchange', // or 'debate'
-  description: 'Alice knows the mayors, Bob knows the couples.',
-  tasks: generated(makeTask), // or jsonl('file.jsonl', schema, { base: import.meta.url })
-  roles: {
-    alice: { sees: (task) => view('Alice', 'Bob', task.question, task.left) },
-    bob: { sees: (task) => view('Bob', 'Alice', task.question, task.right) },
-  },
-  protocol: dialogue({ order: ['alice', 'bob'], maxTurns: 10, until: agreement() }),
-  answer: tagged('A'), // an answer is written <A>…</A>
-  answers: (task) => [task.answer], // what counts as right, aliases after the first
-  metric: f1, // or exactMatch
-  reward: { lambdaToken: 0.6, lambdaLoss: 0.1 }, // R = score − λ_token · token share + λ_loss · readability
-  formats: compactFormats, // ways of writing that initialization asks for
-});
-`;

@@ -58,7 +58,10 @@ export const seedOption = (initial?: number) =>
     .default(initial);
 
 export const modelOption = () =>
-  new Option('--model <folder>', 'checkpoint in the Hugging Face layout (default: the tiny one shipped)');
+  new Option(
+    '--model <folder>',
+    'checkpoint in the Hugging Face layout, or a run for the policy it ended with (default: models/tiny, which ships)',
+  );
 
 export const policyOption = () =>
   new Option(

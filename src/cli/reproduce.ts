@@ -10,11 +10,11 @@ import { makeFolder, writeFileAtomic } from '../store/files.ts';
 import { type Manifest, readManifest } from '../store/manifest.ts';
 import { RunFolder } from '../store/run-folder.ts';
 import { interruptible } from './interrupt.ts';
+import { locateModel } from './model.ts';
 import {
   type Backend,
   backendOption,
   collect,
-  defaultModel,
   jsonOption,
   modelOption,
   wholeNumber,
@@ -74,12 +74,13 @@ async function carryOutStudy(
 ): Promise<void> {
   const { preset, out, results: file, seeds, set = [] } = options;
   const { conditions } = study;
+  const model = locateModel(options.model);
   const wanted = Array.from({ length: seeds }, (_, index) => index + 1).flatMap((seed) =>
     conditions.map((condition) => ({ condition, seed })),
   );
   // A wrong preset, or a folder that holds something else, shows before hours of work.
   for (const run of wanted) {
-    checkFolder(folderOf(run, scenario, out), scenario, recipeOf(run, preset, set), options.model);
+    checkFolder(folderOf(run, scenario, out), scenario, recipeOf(run, preset, set), model);
   }
   const done = new Map<Condition, RunResult[]>(conditions.map((condition) => [condition, []]));
   for (const [index, run] of wanted.entries()) {
@@ -88,15 +89,26 @@ async function carryOutStudy(
     output.say(`\n${index + 1} of ${wanted.length}: ${condition.title}, seed ${seed}`);
     output.emit({ event: 'condition', condition: condition.name, seed, run: folder });
     if (!isDone(folder)) {
-      const { model, backend, workers } = options;
+      const { backend, workers } = options;
       if (fs.existsSync(folder)) await resumeRun(folder, undefined, { backend, workers }, output, signal);
       else {
         const { recipe } = condition;
         const settings = [...settingsOf(recipe, set), ...condition.settings];
-        const asked = { recipe, preset, seed, set: settings, out: folder, model, backend, workers };
+        // A study compares what it is given, a base that never scores too.
+        const asked = {
+          recipe,
+          preset,
+          seed,
+          set: settings,
+          out: folder,
+          model,
+          anyway: true,
+          backend,
+          workers,
+        };
         const command = ['train', scenario, '--recipe', recipe, '--preset', preset, '--seed', String(seed)];
         for (const setting of settings) command.push('--set', setting);
-        if (model !== undefined) command.push('--model', model);
+        if (options.model !== undefined) command.push('--model', options.model);
         await startRun(scenario, asked, output, signal, command);
       }
     }
@@ -154,7 +166,7 @@ const recipeOf = ({ condition, seed }: Run, preset: string, set: readonly string
 };
 
 /** Refuses a run of another scenario, recipe or base than is asked for. */
-function checkFolder(folder: string, scenario: string, recipe: Recipe, model = defaultModel): void {
+function checkFolder(folder: string, scenario: string, recipe: Recipe, model: string): void {
   if (!fs.existsSync(folder)) return;
   const { scenario: of, recipe: began, base } = readManifest(folder);
   const wrong =

@@ -16,7 +16,7 @@ import {
 } from '../run/figures.ts';
 import { planIterations } from '../run/plan.ts';
 import { ioError } from '../store/files.ts';
-import type { Manifest } from '../store/manifest.ts';
+import { incomplete, type Manifest } from '../store/manifest.ts';
 import { RunFolder } from '../store/run-folder.ts';
 
 export interface RunResult {
@@ -36,9 +36,7 @@ export function readResult(folder: string): RunResult {
   try {
     const { manifest } = run;
     if (run.policy === null) {
-      throw new OptimaError('run.missing', `${folder}: the run is not completed.`, {
-        hint: `Complete it with: optima train --resume ${folder}`,
-      });
+      throw incomplete(folder, manifest, 'no end');
     }
     const recipe = manifest.recipe as Recipe;
     // What a training started from, which the kind of a scenario decides, is no part of the figures.

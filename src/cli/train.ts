@@ -16,6 +16,7 @@ import {
 import { createRun, hashFile, packageVersion } from '../run/create-run.ts';
 import type { Engines } from '../run/engines.ts';
 import { machineIteration, machinePolicy } from '../run/figures.ts';
+import { modelsFrom, speakersFrom } from '../run/frozen.ts';
 import { planIterations, planRun } from '../run/plan.ts';
 import { hashTasks } from '../run/tasks.ts';
 import { type LoadedScenario, loadScenario, pathOf } from '../scenario/load.ts';
@@ -27,6 +28,7 @@ import { interruptible } from './interrupt.ts';
 import {
   frozenHashes,
   frozenNames,
+  locateModel,
   type OpenedFrozen,
   openEngines,
   openFrozen,
@@ -60,6 +62,8 @@ export interface TrainOptions {
   readonly model?: string;
   readonly policy?: readonly string[];
   readonly judge?: string;
+  /** Trains whatever the look before it says. */
+  readonly anyway?: boolean;
   readonly backend?: Backend;
   readonly workers?: number;
   readonly json?: boolean;
@@ -85,6 +89,7 @@ export function addTrain(program: Command): void {
     .addOption(modelOption())
     .addOption(policyOption())
     .addOption(judgeOption())
+    .option('--anyway', 'train even if no dialogue of a first look scores')
     .addOption(backendOption())
     .addOption(workersOption())
     .addOption(jsonOption())
@@ -121,16 +126,18 @@ export async function startRun(
     ...shorthands,
     ...(options.set ?? []),
   ]);
+  const model = locateModel(options.model);
   const loaded = await loadScenario(name);
   const names = frozenNames(loaded.scenario, options);
   withoutTraining(loaded.scenario, Object.keys(names.partners));
   const tasks = await hashTasks(loaded.scenario, recipe);
+  if (options.out !== undefined) RunFolder.refuseOccupied(options.out);
   const { engine, startHost } = await openEngines(options, output);
-  const { policy: base, folder } = await openPolicy(options);
+  const { policy: base, folder } = await openPolicy({ model });
   const partners = await openPartners(names.partners);
   const judge = names.judge === undefined ? null : await openFrozen(names.judge);
   const entryOf = ({ folder, model: { hash } }: OpenedFrozen) => ({ folder, hash });
-  const run = createRun({
+  const begun = {
     folder: options.out,
     command,
     loaded,
@@ -143,8 +150,20 @@ export async function startRun(
       partners: Object.fromEntries(Object.entries(partners).map(([role, one]) => [role, entryOf(one)])),
     }),
     ...(judge && { judge: entryOf(judge) }),
-  });
-  await carryOut({ loaded, recipe, base, partners, judge, run, startHost, began }, output, signal);
+  };
+  const openRun = async (workers: PolicyHost) => {
+    const { lookBeforeTraining } = await import('./look.ts');
+    const models = await speakersFrom(loaded.scenario, { folder, hash: base.hash }, partners, workers);
+    const judges = judge === null ? undefined : await modelsFrom(judge.model, workers);
+    await lookBeforeTraining(
+      { ...loaded, name, recipe, models, judges, base, model },
+      options,
+      output,
+      signal,
+    );
+    return createRun(begun);
+  };
+  await carryOut({ loaded, recipe, base, partners, judge, openRun, startHost, began }, output, signal);
 }
 
 /** Goes on with the run of a folder. */
@@ -166,6 +185,7 @@ export async function resumeRun(
     'model',
     'policy',
     'judge',
+    'anyway',
   ] as const;
   for (const option of ofTheRun) {
     if (options[option] !== undefined) {
@@ -219,8 +239,8 @@ export async function resumeRun(
     partners[role] = await reopen(`policy of ${role}`, one);
   }
   const judge = manifest.judge === undefined ? null : await reopen('judge', manifest.judge);
-  const run = RunFolder.open(folder, systemClock);
-  await carryOut({ loaded, recipe, base, partners, judge, run, startHost, began }, output, signal);
+  const openRun = async () => RunFolder.open(folder, systemClock);
+  await carryOut({ loaded, recipe, base, partners, judge, openRun, startHost, began }, output, signal);
 }
 
 /** The recipe of a run; throws `run.version` when this version of the program knows another set of keys. */
@@ -243,28 +263,30 @@ interface Work {
   readonly base: LlamaPolicy;
   readonly partners: Readonly<Record<string, OpenedFrozen>>;
   readonly judge: OpenedFrozen | null;
-  readonly run: RunFolder;
+  /** Called when all else is ready. */
+  openRun(workers: PolicyHost): Promise<RunFolder>;
   readonly startHost: Engines['startHost'];
   /** When the work on it began in this process, milliseconds as `performance.now` counts them. */
   readonly began: number;
 }
 
 async function carryOut(
-  { loaded, recipe, base, partners, judge, run, startHost, began }: Work,
+  { loaded, recipe, base, partners, judge, openRun, startHost, began }: Work,
   output: Output,
   signal: AbortSignal,
 ) {
   const scenario = withoutTraining(loaded.scenario, Object.keys(partners));
-  const earlierSeconds = run.manifest.seconds;
-  let workers: PolicyHost | undefined;
+  const workers = await startHost(base);
+  let run: RunFolder | undefined;
   try {
+    run = await openRun(workers);
+    const earlierSeconds = run.manifest.seconds;
     output.say(`run: ${run.path}`);
     output.emit({ event: 'run', run: run.path, scenario: scenario.name, seed: recipe.seed });
     const { trainTeam } = await import('../run/train.ts');
     const plan = planRun(recipe, scenario);
     sayPlan(plan, planIterations(recipe, scenario), recipe, output);
     sayFrozen(scenario, { partners, judge }, output);
-    workers = await startHost(base);
     const result = await trainTeam({
       scenario,
       recipe,
@@ -281,6 +303,9 @@ async function carryOut(
     sayComparison(result, scenario, output);
     saySamples(result.samples, output);
     sayPolicy(result.policy, run, output);
+    if (result.trained.taskScore === 0) {
+      output.remark('note: no dialogue of the trained team scored above 0: it has learnt nothing of use.');
+    }
     output.emit({
       event: 'summary',
       scenario: scenario.name,
@@ -296,15 +321,18 @@ async function carryOut(
       ...frozenHashes(partners, judge),
     });
   } catch (error) {
-    if (error instanceof OptimaError && error.code === 'interrupted') {
+    if (run === undefined || !(error instanceof OptimaError)) throw error;
+    if (error.code === 'interrupted') {
       throw new OptimaError('interrupted', messageOf(error), {
         hint: `Continue with: optima train --resume ${run.path}`,
       });
     }
+    // Where nothing can be written, neither can this.
+    if (error.code !== 'io.write') run.noteFailure(error);
     throw error;
   } finally {
-    await workers?.stop();
-    run.close();
+    await workers.stop();
+    run?.close();
   }
 }
 

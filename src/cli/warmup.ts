@@ -4,9 +4,11 @@ import { cpus, tmpdir } from 'node:os';
 import path from 'node:path';
 import type { Command } from 'commander';
 import { loadScenario } from '../scenario/load.ts';
+import type { Scenario } from '../scenario/types.ts';
+import { warmupDefaults } from '../warmup/estimate.ts';
 import type { PolicyHost } from '../workers/index.ts';
 import { interruptible } from './interrupt.ts';
-import { openEngines, openPolicy } from './model.ts';
+import { locateModel, openEngines, openPolicy, shippedModel } from './model.ts';
 import {
   type Backend,
   backendOption,
@@ -19,18 +21,21 @@ import {
 import { withOutput } from './output.ts';
 
 interface WarmupOptions {
-  readonly out: string;
-  readonly steps: number;
+  readonly out?: string;
+  readonly steps?: number;
   readonly dialogues: number;
-  readonly echoSteps: number;
+  readonly echoSteps?: number;
   readonly learningRate: number;
   readonly saveEvery: number;
   readonly seed: number;
-  readonly initFrom?: string;
+  readonly from?: string;
   readonly backend?: Backend;
   readonly workers?: number;
   readonly json?: boolean;
 }
+
+const defaultOf = (key: 'steps' | 'echoSteps') =>
+  `(default: ${warmupDefaults.scratch[key]}, with --from ${warmupDefaults.from[key]})`;
 
 export function addWarmup(program: Command): void {
   program
@@ -39,12 +44,26 @@ export function addWarmup(program: Command): void {
     .description(
       "make a base checkpoint from the scenarios' demonstrations, from scratch or from another one",
     )
-    .requiredOption('--out <folder>', 'folder of the checkpoint')
-    .option('--init-from <folder>', 'checkpoint to go on from, instead of new weights')
-    .option('--steps <n>', 'optimizer steps', wholeNumber('--steps', 1), 10_000)
-    .option('--dialogues <n>', 'dialogues of one step', wholeNumber('--dialogues', 1), 10)
-    .option('--echo-steps <n>', 'most steps spent on learning to copy', wholeNumber('--echo-steps', 0), 800)
-    .option('--learning-rate <x>', 'peak learning rate', positiveNumber('--learning-rate'), 2e-3)
+    .option('--out <folder>', 'folder of the checkpoint (default: models/<scenario>)')
+    .option('--from <folder>', `checkpoint to go on from, such as ${shippedModel}, instead of new weights`)
+    .option('--steps <n>', `optimizer steps ${defaultOf('steps')}`, wholeNumber('--steps', 1))
+    .option(
+      '--dialogues <n>',
+      'dialogues of one step',
+      wholeNumber('--dialogues', 1),
+      warmupDefaults.dialogues,
+    )
+    .option(
+      '--echo-steps <n>',
+      `most steps spent on learning to copy ${defaultOf('echoSteps')}`,
+      wholeNumber('--echo-steps', 0),
+    )
+    .option(
+      '--learning-rate <x>',
+      'peak learning rate',
+      positiveNumber('--learning-rate'),
+      warmupDefaults.learningRate,
+    )
     .option('--save-every <n>', 'steps between saves', wholeNumber('--save-every', 1), 200)
     .addOption(seedOption(1))
     .addOption(backendOption())
@@ -53,20 +72,23 @@ export function addWarmup(program: Command): void {
     .action((names: string[], options: WarmupOptions) =>
       withOutput(options, (output) =>
         interruptible(output, async (signal) => {
-          const scenarios = [];
+          const from = options.from === undefined ? undefined : locateModel(options.from, '--from');
+          const scenarios: Scenario[] = [];
           for (const name of names) scenarios.push((await loadScenario(name)).scenario);
           const { engine, startHost } = await openEngines(options, output);
           const { tinyArchitecture, warmUp } = await import('../warmup/warmup.ts');
           const { sftObjective } = await import('../training/sft/index.ts');
-          const initFrom =
-            options.initFrom === undefined
-              ? undefined
-              : (await openPolicy({ model: options.initFrom })).policy;
+          const initFrom = from === undefined ? undefined : (await openPolicy({ model: from })).policy;
+          const { steps, echoSteps } = {
+            ...warmupDefaults[from === undefined ? 'scratch' : 'from'],
+            ...options,
+          };
+          const { out = path.join('models', scenarios[0]!.name.replace(':', '-')) } = options;
           // Where workers find the weights that the training began with, whenever they come to need them.
           const first = fs.mkdtempSync(path.join(tmpdir(), 'optima-warmup-'));
           let host: PolicyHost | undefined;
           try {
-            output.progress.begin('warmup', options.steps, 'steps');
+            output.progress.begin('warmup', steps, 'steps');
             const policy = await warmUp({
               initFrom,
               gradientsOf: async (policy) => {
@@ -76,18 +98,20 @@ export function addWarmup(program: Command): void {
               },
               scenarios,
               seed: options.seed,
-              steps: options.steps,
+              steps,
               dialoguesPerStep: options.dialogues,
-              echoSteps: options.echoSteps,
+              echoSteps,
               learningRate: options.learningRate,
               saveEvery: options.saveEvery,
-              out: path.resolve(options.out),
+              out: path.resolve(out),
               architecture: tinyArchitecture,
               command: ['npx optima', ...process.argv.slice(2)].join(' '),
               engine: `engine: ${engine.description}, ${cpus()[0]?.model.trim()}, Node ${process.version}`,
               signal,
+              progress: output.progress,
               onStep: (step) => {
                 output.progress.advance(step.step);
+                if (step.step === step.steps) output.progress.end(`loss ${step.loss.toFixed(3)}`);
                 if (step.validationLoss === null) return;
                 output.emit({ event: 'step', ...step });
                 output.say(
@@ -95,14 +119,15 @@ export function addWarmup(program: Command): void {
                 );
               },
             });
-            output.progress.end(`policy ${policy.hash}`);
+            output.say(`policy ${policy.hash}: ${out}`);
+            output.say(`Next: npx optima train ${names[0]} --model ${out}`);
             output.emit({
               event: 'summary',
               scenarios: scenarios.map(({ name }) => name),
-              steps: options.steps,
+              steps,
               seed: options.seed,
               seconds: Math.round(process.uptime()),
-              out: options.out,
+              out,
               policy: policy.hash,
             });
             policy.dispose();

@@ -15,6 +15,7 @@ export type ErrorCode =
   | 'metric.failed'
   | 'reward.invalid'
   | 'selection.empty'
+  | 'model.unready'
   | 'evaluation.empty'
   | 'run.exists'
   | 'run.missing'

@@ -1,5 +1,6 @@
 // Models that are asked and never trained, and who speaks for whom in each lane.
 import type { GenerativeModel } from '../domain/model.ts';
+import type { Scenario } from '../scenario/types.ts';
 import type { PolicyHost, PolicySource } from '../workers/index.ts';
 
 /** A model that a run asks and never trains: a checkpoint, or one that computes here and has no weights. */
@@ -12,6 +13,19 @@ export const modelsFrom = async (
   model: FrozenModel,
   host: Pick<PolicyHost, 'modelsOf'>,
 ): Promise<readonly GenerativeModel[]> => (hasNoWeights(model) ? [model] : host.modelsOf(model));
+
+/** Who speaks for each role, as often as cohorts can be held side by side: its partner, if it has one, or `own`. */
+export async function speakersFrom(
+  { roles }: Scenario,
+  own: FrozenModel,
+  partners: Readonly<Record<string, { readonly model: FrozenModel }>>,
+  host: Pick<PolicyHost, 'modelsOf'>,
+): Promise<readonly Readonly<Record<string, GenerativeModel>>[]> {
+  const playedBy: Record<string, readonly GenerativeModel[]> = {};
+  for (const role of Object.keys(roles))
+    playedBy[role] = await modelsFrom(partners[role]?.model ?? own, host);
+  return lanesOf(playedBy);
+}
 
 /**
  * A model for each role, as often as cohorts can be held side by side: as many as the policy with fewest models has. Models

@@ -73,6 +73,7 @@ export async function trainTeam({ workers, ...given }: TrainingRun): Promise<Tra
     await carryOutPlan(context);
     const policy = keptPolicy(context);
     run.record({ type: 'run.completed', policy });
+    run.nameFinal(policy);
     return {
       base: run.outputOf({ name: 'base', kind: 'evaluate' })!.metrics,
       trained: run.outputOf({ name: 'trained', kind: 'evaluate' })!.metrics,

@@ -145,15 +145,21 @@ export async function checkScenarioTypes(file: string): Promise<void> {
     const require = createRequire(import.meta.url);
     const compiler = join(dirname(require.resolve('typescript/package.json')), 'bin', 'tsc');
     const output = await run(process.execPath, [compiler, '--noEmit', '--pretty', 'false', '-p', config]);
-    const first =
-      output.split('\n').find((line) => /\): error TS\d+:/.test(line)) ?? output.split('\n').find(Boolean);
-    if (first === undefined) return;
-    const parts = /^(.*)\((\d+),(\d+)\): error (TS\d+): (.*)$/.exec(first.trim());
-    const message =
-      parts === null
-        ? first.trim()
-        : `${shown(resolve(parts[1]!))}:${parts[2]}:${parts[3]}: ${parts[5]} (${parts[4]})`;
-    throw new OptimaError('scenario.types', `Type error in the scenario: ${message}`);
+    const lines = output.split('\n').filter(Boolean);
+    if (lines.length === 0) return;
+    const isError = (line: string) => /\): error TS\d+:/.test(line);
+    const first = lines.findIndex(isError);
+    if (first < 0) throw new OptimaError('scenario.types', `Type error in the scenario: ${lines[0]}`);
+    // The lines below, indented, say why: without them an error in a part of defineScenario( … ) says nothing.
+    const [said, ...below] = lines.slice(first);
+    const end = below.findIndex((line) => !/^\s/.test(line));
+    const reason = (end < 0 ? below : below.slice(0, end)).map((line) => line.trim());
+    const [, of, line, column, code, text] = /^(.*)\((\d+),(\d+)\): error (TS\d+): (.*)$/.exec(said!.trim())!;
+    const message = `${shown(resolve(of!))}:${line}:${column}: ${[text, ...reason].join(' ')} (${code})`;
+    const more = lines.filter(isError).length - 1;
+    throw new OptimaError('scenario.types', `Type error in the scenario: ${message}`, {
+      hint: more > 0 ? `It is the first of ${more + 1} type errors in the file.` : undefined,
+    });
   } finally {
     await rm(folder, { recursive: true, force: true });
   }

@@ -37,11 +37,24 @@ const manifestSchema = z.object({
   seconds: z.number(),
   /** How far the log went when this was written: it holds these events, and it may hold more. */
   log: z.object({ events: z.int().nonnegative(), sum: z.string() }),
+  /** What ended the run before it was complete, an interruption aside; it may be resumed all the same. */
+  failure: z.object({ code: z.string(), message: z.string(), hint: z.string().optional() }).optional(),
 });
 
 export type Manifest = Readonly<z.output<typeof manifestSchema>>;
 
 export const manifestPath = (folder: string): string => path.join(folder, 'manifest.json');
+
+/** Where a completed run's policy is by name: a link to its checkpoint, or for policies by role a folder with one for each. */
+export const finalFolder = (folder: string): string => path.join(folder, 'checkpoints', 'final');
+
+/** The error for a run that lacks something because it did not come to its end: why not, and what to do, where that is known. */
+export const incomplete = (folder: string, { failure }: Manifest, lacks: string): OptimaError =>
+  new OptimaError(
+    'run.missing',
+    `${folder}: the run has ${lacks}: ${failure === undefined ? 'it is not completed.' : `it ended with: ${failure.message}`}`,
+    { hint: failure === undefined ? `Complete it with: optima train --resume ${folder}` : failure.hint },
+  );
 
 export function writeManifest(folder: string, manifest: Manifest): void {
   const sum = hash16(JSON.stringify(manifest));

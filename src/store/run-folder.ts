@@ -20,7 +20,7 @@ import type { Deal as Dealt, Trajectory, Turn } from '../domain/transcript.ts';
 import { EventLog, emptyLog } from './event-log.ts';
 import { ioError, makeFolder, partialOf, syncFolder, writeFileAtomic } from './files.ts';
 import { lock } from './lock.ts';
-import { type Manifest, manifestPath, readManifest, writeManifest } from './manifest.ts';
+import { finalFolder, type Manifest, manifestPath, readManifest, writeManifest } from './manifest.ts';
 
 /** A completed phase: where its events lie in the log and what it handed on. */
 export interface PhaseRecord {
@@ -119,26 +119,26 @@ export class RunFolder {
   /** Starts a run in a folder that is not there yet, or is empty; throws `run.exists` or `io.write`. */
   static create(folder: string, begun: Omit<Manifest, 'log'>, clock: Clock): RunFolder {
     const manifest = { ...begun, log: emptyLog };
+    RunFolder.refuseOccupied(folder);
     makeFolder(folder);
-    try {
-      // A process that was killed before it had a manifest has left nothing to lose.
-      if (fs.readdirSync(folder).some((name) => name !== path.basename(partialOf(manifestPath(folder))))) {
-        const isRun = fs.existsSync(manifestPath(folder));
-        throw new OptimaError(
-          'run.exists',
-          `${folder} already ${isRun ? 'holds a run' : 'has files in it'}.`,
-          {
-            hint: isRun
-              ? `Continue it with --resume ${folder}, or name another folder.`
-              : 'Name another folder.',
-          },
-        );
-      }
-    } catch (error) {
-      throw ioError('write', folder, error);
-    }
     writeManifest(folder, manifest);
     return new RunFolder(folder, manifest, clock);
+  }
+
+  /** Throws what `create` would throw for a folder that is there and is not empty, or cannot be looked into. */
+  static refuseOccupied(folder: string): void {
+    try {
+      // A process that was killed before it had a manifest has left nothing to lose.
+      const lost = path.basename(partialOf(manifestPath(folder)));
+      if (fs.readdirSync(folder).every((name) => name === lost)) return;
+    } catch (error) {
+      if ((error as NodeJS.ErrnoException).code === 'ENOENT') return;
+      throw ioError('write', folder, error);
+    }
+    const isRun = fs.existsSync(manifestPath(folder));
+    throw new OptimaError('run.exists', `${folder} already ${isRun ? 'holds a run' : 'has files in it'}.`, {
+      hint: isRun ? `Continue it with --resume ${folder}, or name another folder.` : 'Name another folder.',
+    });
   }
 
   /** Opens a run to continue it. Throws `run.missing`, `run.version`, `run.corrupt`, `run.exists`. */
@@ -270,7 +270,7 @@ export class RunFolder {
     this.log.sync();
     this.#index.phases.set(phase, { from, to: this.log.position, output: output as PhaseOutput });
     const now = this.#clock.now();
-    this.#update({ seconds: this.#manifest.seconds + (now - this.#mark) / 1000 });
+    this.#update({ seconds: this.#manifest.seconds + (now - this.#mark) / 1000, failure: undefined });
     this.#mark = now;
     return output;
   }
@@ -301,6 +301,38 @@ export class RunFolder {
     } catch (error) {
       throw ioError('write', partial, error);
     }
+  }
+
+  /** Links the policy that the run ended with: `checkpoints/final`, or below it one link for each role. */
+  nameFinal(policy: TeamPolicy): void {
+    const final = finalFolder(this.path);
+    const hashes = new Set(Object.values(policy));
+    const links: [string, PolicyHash][] =
+      hashes.size === 1
+        ? [[final, [...hashes][0]!]]
+        : Object.entries(policy).map(([role, hash]) => [path.join(final, role), hash]);
+    try {
+      fs.rmSync(final, { recursive: true, force: true });
+      for (const [link, hash] of links) {
+        const folder = path.dirname(link);
+        makeFolder(folder);
+        const target = path.resolve(this.policyFolder(hash));
+        // Relative within the run, which may be moved; a junction, where the system has them, needs no privilege.
+        const inside = hash !== this.#manifest.base.hash;
+        fs.symlinkSync(
+          inside ? path.relative(fs.realpathSync(folder), fs.realpathSync(target)) : target,
+          link,
+          'junction',
+        );
+      }
+    } catch (error) {
+      throw ioError('write', final, error);
+    }
+  }
+
+  /** Notes in the manifest what ended the run, for whoever reads it; the next phase that completes takes it back. */
+  noteFailure({ code, message, hint }: OptimaError): void {
+    this.#update({ failure: { code, message, hint } });
   }
 
   /** Replaces `metrics.jsonl`. */

@@ -66,7 +66,8 @@ const foreignCues = 0.3;
 export function lookupLessons(dialogues: readonly DemonstratedDialogue[], rng: Rng): ChatMessage[][] {
   return dialogues.flatMap((dialogue) => {
     const { own, others } = privateLines(dialogue, rng);
-    if (own.length === 0) return [];
+    // Of a line alone, every cue has the same answer.
+    if (own.length < 2) return [];
     const lesson: ChatMessage[] = [{ role: 'system', content: own.join('\n') }];
     for (let cue = 0; cue < cuesPerLesson; cue++) {
       const foreign = others.length > 0 && rng.next() < foreignCues;

@@ -2,6 +2,7 @@
 import path from 'node:path';
 import type { PolicyHash } from '../domain/ids.ts';
 import type { TeamMetrics } from '../domain/metrics.ts';
+import type { Progress } from '../domain/progress.ts';
 import { createRng } from '../domain/rng.ts';
 import type { LlamaPolicy } from '../models/llama/index.ts';
 import { evaluateTeam } from '../rollouts/evaluate.ts';
@@ -32,6 +33,7 @@ export interface ModelCard {
   /** The weights that it went on from; null for new ones. */
   readonly startedAs: PolicyHash | null;
   readonly signal?: AbortSignal;
+  readonly progress?: Progress;
 }
 
 /** One row of the held-out table. */
@@ -55,7 +57,7 @@ export async function writeModelCard(folder: string, card: ModelCard): Promise<v
 }
 
 async function measure(
-  { policy, seed, signal }: ModelCard,
+  { policy, seed, signal, progress }: ModelCard,
   scenario: Scenario,
   format: FormatPrompt | null,
 ): Promise<Row> {
@@ -70,6 +72,7 @@ async function measure(
     maxMessageTokens: messageCap(scenario, null),
     concurrency: 64,
     rng: createRng(seed),
+    progress,
     signal,
   });
   return { scenario: scenario.name, prompt, metrics };

@@ -3,6 +3,7 @@
 import fs from 'node:fs';
 import path from 'node:path';
 import type { ChatMessage, TrainingSequence } from '../domain/model.ts';
+import type { Progress } from '../domain/progress.ts';
 import { createRng, type Rng } from '../domain/rng.ts';
 import { createPolicy, type LlamaPolicy } from '../models/llama/index.ts';
 import { type ChatTokenizer, tokenizerFrom, trainTokenizer } from '../models/tokenizer/index.ts';
@@ -39,6 +40,8 @@ export interface WarmupOptions {
   readonly command: string;
   readonly engine: string;
   readonly signal?: AbortSignal;
+  /** Told of the card's dialogues. */
+  readonly progress?: Progress;
   readonly onStep?: (step: WarmupStep) => void;
 }
 

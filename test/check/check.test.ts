@@ -48,10 +48,11 @@ const sound: Definition & { metric: typeof f1 } = {
   formats: [],
 };
 
+/** Without what test/check/tasks.test.ts is about: these views are as short as they can be. */
 const findings = async (change: Partial<Definition>) =>
-  (await checkScenario(defineScenario({ ...sound, ...change }), 1)).map(
-    ({ severity, check, message }) => `${severity}: ${check}: ${message}`,
-  );
+  (await checkScenario(defineScenario({ ...sound, ...change }), 1))
+    .map(({ severity, check, message }) => `${severity}: ${check}: ${message}`)
+    .filter((text) => !/never says how an answer|look the same to every role|stands in no view/u.test(text));
 
 async function finds(change: Partial<Definition>, expected: RegExp): Promise<void> {
   const found = await findings(change);
@@ -162,7 +163,7 @@ test('tasks that are not the same twice are found', () => {
         },
       },
     },
-    /^error: tasks: the same seed does not give the same tasks/,
+    /^error: tasks: tasks\.load: the same seed does not give the same tasks/,
   );
 });
 
@@ -199,6 +200,7 @@ test('the tasks that are looked at are the first ten training tasks, and each sp
     ['train', 1],
     ['validation', 1],
     ['test', 1],
+    ['train', 200],
   ]);
   await finds(
     {
@@ -216,7 +218,7 @@ test('first tasks that depend on how many are loaded are found, and only they', 
       (await sound.tasks.load(split, count, rng)).map((task) => ({ ...task, question: `One of ${count}?` })),
   };
   assert.equal(await findings({ tasks: counted }), [
-    'error: tasks: the first tasks depend on how many are loaded.',
+    'error: tasks: tasks.load: the first tasks depend on how many are loaded.',
   ]);
 });
 

@@ -116,6 +116,23 @@ const table: readonly BadInput[] = [
     message: /nowhere/,
   },
   {
+    what: 'a model that does not speak the scenario',
+    args: ['train', 'sums.mjs', ...random],
+    exit: 1,
+    code: 'model.unready',
+    message:
+      /does not speak "sums": (none of 128 dialogues scored above 0|all \d+ messages ran into their cap)/,
+    hint: /demonstrator.*npx optima warmup sums\.mjs --from .* --anyway trains/,
+    apart: true,
+  },
+  {
+    what: 'a base of a warm-up that is no checkpoint',
+    args: ['warmup', 'sums.mjs', '--from', 'file'],
+    exit: 1,
+    code: 'checkpoint.missing',
+    message: /^--from file: is no checkpoint/,
+  },
+  {
     what: 'a truncated checkpoint',
     args: ['train', 'sums.mjs', '--model', 'truncated'],
     exit: 1,

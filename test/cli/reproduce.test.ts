@@ -151,6 +151,7 @@ test('every condition of every study has a recipe', () => {
 });
 
 test('a folder that holds another run, and a setting that no recipe has, are refused before any work', async () => {
+  fs.cpSync(path.join(folder, 'model'), path.join(folder, 'other'), { recursive: true });
   for (const [more, message] of [
     [
       ['--set', 'iterations=1'],

@@ -153,6 +153,7 @@ const events: Readonly<Record<keyof typeof runEventSchemas, Fields>> = {
     tokens: 100,
     figures: { nll: 2.25 },
   },
+  'phase.completed': { ...phase, output: { kind: 'select', ...outputs.select } },
   'run.completed': { policy: team },
 };
 const all = Object.entries({ ...messages, ...events }).map(([type, fields]) => ({ type, ...fields }));
@@ -297,7 +298,6 @@ const wrong: readonly (readonly [type: string, field: string, values: readonly u
   ['step.trained', 'tokens', [0.5]],
   ['step.trained', 'figures', [null, 7]],
   ['step.trained', 'figures.nll', ['1', null, Number.NaN]],
-  ['phase.completed', 'hash', [7]],
   ['phase.completed', 'output', [null, 'select']],
   ['run.completed', 'policy', ['', 7, null]],
   ['run.completed', 'policy.bob', ['', 7]],

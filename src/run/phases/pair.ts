@@ -17,6 +17,7 @@ import {
   valuedTurns,
 } from '../pairing.ts';
 import type { PhaseContext } from './context.ts';
+import { noneScored } from './select.ts';
 
 /** Without any pair the iterations end with the policy before. Rejects with `interrupted` on abort. */
 export async function pair(
@@ -27,7 +28,7 @@ export async function pair(
   const recipe = preferenceOf(context.recipe);
   const { name } = phase;
   const { from, values, keepShare: share, keepPer: per, ...thresholds } = recipe.pairs;
-  const { trees } = run.outputOf({ name: phase.search, kind: 'search' })!;
+  const { trees, metrics } = run.outputOf({ name: phase.search, kind: 'search' })!;
   progress.begin(name, trees, 'trees');
   const found: { tree: NodeId; taskId: TaskId; pairs: readonly Pair[]; dropped: Record<string, number> }[] =
     [];
@@ -69,7 +70,8 @@ export async function pair(
   );
   const all = kept.flat();
   const candidates = found.reduce((sum, { pairs }) => sum + pairs.length, 0);
-  const nothing = `no pair to train on: of ${trees} trees none has two turns with a value above ${thresholds.thetaFilter} and a difference above ${thresholds.thetaDiff}`;
+  const scored = metrics.taskScore > 0 ? '' : `: ${noneScored}`;
+  const nothing = `no pair to train on: of ${trees} trees none has two turns with a value above ${thresholds.thetaFilter} and a difference above ${thresholds.thetaDiff}${scored}`;
   for (const [index, { tree, taskId, pairs, dropped }] of found.entries()) {
     const worse = pairs.length - kept[index]!.length;
     run.record({
@@ -80,7 +82,7 @@ export async function pair(
   progress.end(
     all.length === 0
       ? `${nothing}; the run ends with the policy before`
-      : `${all.length} of ${candidates} pairs kept`,
+      : `${all.length} of ${candidates} pairs kept${scored}`,
   );
   return { kind: 'pair', kept: all.length, found: candidates, meanGap: mean(all.map(({ gap }) => gap)) };
 }

@@ -1,0 +1,135 @@
+// What `optima check` asks of tasks and views: that they are the same whenever they are dealt, that the answer follows from them,
+// and that those who answer are told its form.
+import { createRng } from '../domain/rng.ts';
+import { viewOf } from '../domain/transcript.ts';
+import { Course } from '../scenario/course.ts';
+import { loadTasks, type NamedTask } from '../scenario/tasks.ts';
+import type { Scenario } from '../scenario/types.ts';
+
+export type Report = (check: string, message: string) => void;
+
+/** All that a role is told before the first turn. */
+export function toldTo(role: string, scenario: Scenario, task: unknown): string {
+  const view = viewOf(role, new Course(scenario, task).deal(), []);
+  return view.map(({ content }) => content).join('\n');
+}
+
+/** What must give the same whenever it is asked: the functions of a scenario that see a task, by how they are written there. */
+function functionsOf(scenario: Scenario): [string, (task: unknown) => unknown][] {
+  const { roles, environment, answers, demonstrate } = scenario;
+  return [
+    ...Object.entries(roles).map(([role, { sees }]): [string, (task: unknown) => unknown] => [
+      `roles.${role}.sees`,
+      sees,
+    ]),
+    ['answers', (task) => answers(task)],
+    ['environment.open', (task) => environment?.open?.({ task, turns: [] })],
+    ['demonstrate', (task) => demonstrate?.(task, createRng(1))],
+  ];
+}
+
+/** Asks each function twice about a task, and listens for what it must not ask: chance and the clock. */
+export function checkRepeats(scenario: Scenario, { id, task }: NamedTask, error: Report): void {
+  for (const [name, ask] of functionsOf(scenario)) {
+    const { result, called } = listened(() => JSON.stringify(ask(task)));
+    const again = JSON.stringify(ask(task));
+    if (called.length === 0 && result === again) continue;
+    const fault = called.length > 0 ? `calls ${called.join(' and ')}` : 'does not give the same twice';
+    error(
+      'tasks',
+      `${id}: ${name} ${fault}: draw from the rng of \`tasks\`, and let the rest follow from the task.`,
+    );
+  }
+}
+
+/** What a function gives, and which of the sources of chance it called meanwhile. */
+function listened<Result>(run: () => Result): { result: Result; called: string[] } {
+  const called = new Set<string>();
+  const real = { random: Math.random, now: Date.now };
+  Math.random = () => {
+    called.add('Math.random');
+    return real.random();
+  };
+  Date.now = () => {
+    called.add('Date.now');
+    return real.now();
+  };
+  try {
+    return { result: run(), called: [...called] };
+  } finally {
+    Math.random = real.random;
+    Date.now = real.now;
+  }
+}
+
+/** Tasks that are compared for views that do not tell them apart. */
+const compared = 200;
+
+/**
+ * Whether the answer can follow from the views. Certain where two tasks look the same to all and have different answers; a guess,
+ * and said as one, where answers in words stand in no view.
+ */
+export async function checkSolvable(
+  scenario: Scenario,
+  seed: number,
+  error: Report,
+  warning: Report,
+): Promise<void> {
+  // What an environment would answer is anybody's guess.
+  if (scenario.environment?.respond !== undefined) return;
+  const tasks = await dealUpTo(compared, scenario, seed);
+  const known = new Map<string, { readonly id: string; readonly answer: string }>();
+  let unseen = 0;
+  const different = new Set<string>();
+  for (const { id, task } of tasks) {
+    const [answer] = scenario.answers(task);
+    if (answer === undefined) return;
+    different.add(answer);
+    const views = Object.keys(scenario.roles).map((role) => toldTo(role, scenario, task));
+    const all = views.join('\n');
+    const earlier = known.get(all);
+    if (earlier !== undefined && earlier.answer !== answer) {
+      error(
+        'views',
+        `${earlier.id} and ${id} look the same to every role, but their answers are "${earlier.answer}" and "${answer}": no team can know which.`,
+      );
+      return;
+    }
+    known.set(all, { id, answer });
+    const isNumber = /^[-+\d.,\s%]+$/u.test(answer);
+    const said = all.toLowerCase();
+    const words = answer.toLowerCase().split(/\s+/u);
+    if (!(isNumber ? /\d/u.test(all) : words.every((word) => said.includes(word)))) unseen++;
+  }
+  if (unseen > 0.8 * tasks.length && different.size > 0.1 * tasks.length) {
+    warning(
+      'views',
+      `the answer stands in no view in ${unseen} of ${tasks.length} tasks (such as "${[...different][0]}"): if it cannot be worked out from them either, no team can know it.`,
+    );
+  }
+}
+
+/** As many tasks as a source has, at most `most`: a small file has fewer. */
+async function dealUpTo(most: number, scenario: Scenario, seed: number): Promise<NamedTask[]> {
+  try {
+    return await loadTasks(scenario, 'train', { from: 0, count: most }, createRng(seed));
+  } catch {
+    return most <= 10 ? [] : dealUpTo(Math.floor(most / 2), scenario, seed);
+  }
+}
+
+/** Whether those whose answer counts are told how it is written, where the parser asks for marks of its own. */
+export function checkForm(scenario: Scenario, { task }: NamedTask, warning: Report): void {
+  const { roles, protocol, answer } = scenario;
+  const [before = '', after = ''] = answer.example('\u0000').split('\u0000');
+  const marks = [before, after].map((mark) => mark.replace(/[\s:]+$/u, '').trim()).filter(Boolean);
+  if (marks.length === 0) return;
+  for (const role of protocol.answeredBy ?? Object.keys(roles)) {
+    const told = toldTo(role, scenario, task).toLowerCase();
+    if (marks.some((mark) => told.includes(mark.toLowerCase()))) continue;
+    warning(
+      'views',
+      `the view of ${role} never says how an answer is written: ${answer.example('…')}. A model that was not trained on this form will not guess it.`,
+    );
+  }
+}

@@ -1,0 +1,76 @@
+// debate: a solver answers a word problem, a critic checks the sum, and the solver has the last word.
+// The shipped model must be warmed up on it first. Change the problems, the views and the demonstrator.
+import {
+  defineScenario,
+  dialogue,
+  exactMatch,
+  generated,
+  type Rng,
+  tagged,
+  unchangedAnswer,
+} from 'optima-actors';
+
+// A task is written from a generator of its own: the same seed gives the same tasks.
+function makeTask(rng: Rng) {
+  const [who, what] = [
+    rng.pick(['Ann', 'Ben', 'Cora', 'Dan']),
+    rng.pick(['apples', 'books', 'coins', 'keys']),
+  ];
+  const [has, gets] = [rng.int(50), rng.int(50)];
+  return {
+    has,
+    gets,
+    problem: `${who} has ${has} ${what} and gets ${gets} more. How many ${what} has ${who}?`,
+  };
+}
+
+// A small model adds when it may write the steps down: ones, then tens.
+function steps(a: number, b: number): string {
+  const ones = (a % 10) + (b % 10);
+  const tens = [Math.floor(a / 10), Math.floor(b / 10), ...(ones > 9 ? [1] : [])];
+  return `${a % 10} + ${b % 10} = ${ones}, ${tens.join(' + ')} = ${tens.reduce((x, y) => x + y)}`;
+}
+
+export default defineScenario({
+  name: 'debate',
+  kind: 'debate', // all may know the same; each iteration trains from the base
+  description: 'A solver adds, a critic checks.',
+  tasks: generated(makeTask), // or jsonl('file.jsonl', schema, { base: import.meta.url })
+  roles: {
+    solver: { sees: ({ problem }) => `You solve, a critic checks.\nState <A>number</A>.\n${problem}` },
+    critic: { sees: ({ problem }) => `You check what a solver says.\n${problem}` },
+  },
+  // Done when the solver states its answer again after the critic spoke; the solver's answer is the team's.
+  protocol: dialogue({ order: ['solver', 'critic'], maxTurns: 5, until: unchangedAnswer('solver') }),
+  answer: tagged('A'), // an answer is written <A>…</A>
+  answers: ({ has, gets }) => [String(has + gets)],
+  metric: exactMatch,
+  reward: { lambdaToken: 0.6, lambdaLoss: 0.1 }, // R = score − λ_token · token share + λ_loss · readability
+  formats: [], // no format prompts: every dialogue is plain
+  // How an untrained team talks: a hasty solver that forgets the carry, and a critic that may overlook it.
+  demonstrate: ({ has, gets }, rng) => {
+    const right = has + gets;
+    const hasty = (has % 10) + (gets % 10) > 9 && rng.next() < 0.5 ? right - 10 : right;
+    const seen = rng.next() < 0.7;
+    const check = `Let me check that. ${steps(has, gets)}.`;
+    const again = { speaker: 'solver', text: `Thank you. I stay with my answer, <A>${hasty}</A>.` } as const;
+    const opening = {
+      speaker: 'solver',
+      text: `Let me see. I add ${has} and ${gets}. So I think that it is <A>${hasty}</A>.`,
+    } as const;
+    if (hasty === right || !seen) {
+      const text = seen ? `${check} I agree with you.` : 'I agree with you.';
+      return { format: null, turns: [opening, { speaker: 'critic', text }, again] };
+    }
+    return {
+      format: null,
+      turns: [
+        opening,
+        { speaker: 'critic', text: `${check} That is not what you say.` },
+        { speaker: 'solver', text: `You are right. It is <A>${right}</A>.` },
+        { speaker: 'critic', text: 'I agree with you.' },
+        { speaker: 'solver', text: `<A>${right}</A>` },
+      ],
+    };
+  },
+});

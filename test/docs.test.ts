@@ -1,0 +1,64 @@
+// The documents hold: every example is a scenario that loads, checks and plays, and every command line is one that optima knows.
+import fs from 'node:fs';
+import path from 'node:path';
+import { fileURLToPath } from 'node:url';
+import { test } from 'uvu';
+import * as assert from 'uvu/assert';
+import { checkScenario } from '../src/check/check.ts';
+import { loadScenario } from '../src/scenario/load.ts';
+import { optimaHere, temporaryFolder } from './support/run.ts';
+
+const folder = temporaryFolder('docs');
+test.after(() => fs.rmSync(folder, { recursive: true }));
+const root = fileURLToPath(new URL('..', import.meta.url));
+const read = (file: string) => fs.readFileSync(path.join(root, file), 'utf8');
+const documents = ['README.md', 'docs/scenario-authoring.md'];
+const blocksOf = (file: string, language: string) =>
+  [...read(file).matchAll(new RegExp(`^\`\`\`${language}$([\\s\\S]*?)^\`\`\`$`, 'gmu'))].map(
+    ([, text]) => text!,
+  );
+const withoutErrors = async (file: string) => {
+  const { scenario } = await loadScenario(file);
+  assert.equal(await checkScenario(scenario, 1), []);
+};
+
+for (const document of documents) {
+  for (const [index, text] of blocksOf(document, 'ts').entries()) {
+    test(`example ${index + 1} of ${document}`, async () => {
+      const file = path.join(folder, `example-${document.length}-${index}.mts`);
+      fs.writeFileSync(file, text);
+      await withoutErrors(file);
+    });
+  }
+}
+
+for (const draft of fs.readdirSync(path.join(root, 'templates'))) {
+  test(`the draft ${draft} has nothing wrong, and no more lines than can be read at once`, async () => {
+    await withoutErrors(path.join(root, 'templates', draft));
+    assert.ok(read(`templates/${draft}`).split('\n').length <= 120);
+  });
+}
+
+test('README and the guide show one and the same first scenario', () => {
+  const [first, second] = documents.map((document) => blocksOf(document, 'ts')[0]);
+  assert.is(first, second);
+});
+
+test('every command line of the documents is one that optima knows', async () => {
+  const lines = documents.flatMap((document) =>
+    blocksOf(document, 'sh').flatMap((text) => text.match(/npx optima .*/gu) ?? []),
+  );
+  assert.ok(lines.length > 5);
+  for (const line of lines) {
+    const [command] = line
+      .replace(/\s*#.*/u, '')
+      .replace('npx optima ', '')
+      .split(' ');
+    const { code, stdout } = await optimaHere([command!, '--help']);
+    assert.is(code, 0, line);
+    for (const [option] of line.matchAll(/--[a-z-]+/gu))
+      assert.match(stdout, new RegExp(`${option}\\b`, 'u'), line);
+  }
+});
+
+test.run();
