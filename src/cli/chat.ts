@@ -9,6 +9,7 @@ import { childId, type PolicyHash, rootId } from '../domain/ids.ts';
 import type { DialogueMessage } from '../domain/messages.ts';
 import type { GenerativeModel } from '../domain/model.ts';
 import { createRng } from '../domain/rng.ts';
+import type { Observation } from '../domain/transcript.ts';
 import { loadScenario } from '../scenario/load.ts';
 import { loadTasks } from '../scenario/tasks.ts';
 import { messageCap, type Scenario, type Split } from '../scenario/types.ts';
@@ -67,14 +68,28 @@ export function addChat(program: Command): void {
           try {
             const tree = rootId('chat', taskId);
             const episode = { id: childId(tree, 0), tree, taskId, task, format: null };
+            const held: string[] = [];
+            const observe = (observations: readonly Observation[] = []) => {
+              for (const { text, to } of observations)
+                if (to?.includes(role) ?? true) output.say(`environment: ${printable(text)}`);
+            };
             const show = (message: DialogueMessage) => {
               output.emit({ event: 'message', message });
               if (message.type === 'task.dealt') {
                 output.say(`\nYou are ${role}. This is all you see:\n\n${message.views[role]}\n`);
+                observe(message.opening);
+              } else if (message.type === 'observation.given') {
+                observe(message.observations);
               } else if (message.type === 'turn.requested' && message.speaker === role) {
                 output.say(`${role} (you):`);
-              } else if (message.type === 'turn.taken' && message.turn.speaker !== role) {
-                output.say(`${message.turn.speaker}: ${printable(message.turn.text)}`);
+              } else if (message.type === 'turn.taken') {
+                const { speaker, text, to, round = [] } = message.turn;
+                const line = `${speaker}: ${printable(text)}`;
+                if (speaker === role) for (const kept of held.splice(0)) output.say(kept);
+                else if (!(to?.includes(role) ?? true)) return;
+                // Who speaks at once with the person is not heard before it.
+                else if (round.indexOf(speaker) < round.indexOf(role)) held.push(line);
+                else output.say(line);
               }
             };
             const dialogue = runCohort([episode], {

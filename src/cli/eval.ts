@@ -62,6 +62,7 @@ export function addEval(program: Command): void {
           const { generates, trains } = model;
           let host: PolicyHost | undefined;
           try {
+            const tokenizer = trains?.policy.tokenizer;
             let models: readonly GenerativeModel[] = [generates];
             if (trains !== null) {
               host = await startHost(trains.policy);
@@ -77,6 +78,7 @@ export function addEval(program: Command): void {
               maxMessageTokens: messageCap(scenario, options.maxTokens ?? null),
               concurrency: defaults.concurrency,
               rng: createRng(options.seed),
+              ...(tokenizer && { countTokens: (text: string) => tokenizer.encode(text).length }),
               progress: output.progress,
               signal,
             });

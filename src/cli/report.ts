@@ -1,6 +1,6 @@
 // How results are shown: the comparison of two teams, an evaluation, and dialogues before and after.
 import type { TeamMetrics } from '../domain/metrics.ts';
-import { messageTokens, type Trajectory } from '../domain/transcript.ts';
+import { messageTokens, type Observation, type Trajectory, writtenOf } from '../domain/transcript.ts';
 import { machineFigures } from '../run/figures.ts';
 import type { TrainingResult } from '../run/train.ts';
 import type { Scenario } from '../scenario/types.ts';
@@ -15,6 +15,7 @@ export function summaryMetrics(metrics: TeamMetrics) {
 const percent = (share: number) => `${(100 * share).toFixed(1)} %`;
 
 const failedRow = 'failed dialogues';
+const none = '–';
 
 /** Each figure with its name, as people read it. */
 function figures(metrics: TeamMetrics, metricName: string): readonly (readonly [string, string])[] {
@@ -28,6 +29,8 @@ function figures(metrics: TeamMetrics, metricName: string): readonly (readonly [
     ['agreement', percent(metrics.agreement)],
     ['turns', metrics.turns.toFixed(2)],
     ['dialogues', String(metrics.n)],
+    ['tokens of the environment', metrics.environmentTokens?.toFixed(1) ?? none],
+    ['tokens of private notes', metrics.noteTokens?.toFixed(1) ?? none],
     [failedRow, String(metrics.failed)],
   ];
 }
@@ -51,9 +54,9 @@ export function sayMetrics(metrics: TeamMetrics, { metric }: Scenario, output: O
   output.say(`\n${formatTable(figures(metrics, metric.name).filter(isWorthARow))}`);
 }
 
-/** Failures are shown where there are any. */
+/** Failures, and what not every scenario has, are shown where there are any. */
 const isWorthARow = ([name, ...values]: readonly string[]) =>
-  name !== failedRow || values.some((value) => value !== '0');
+  values.some((value) => value !== none && (name !== failedRow || value !== '0'));
 
 /** The same tasks' dialogues before and after. */
 export function saySamples(samples: TrainingResult['samples'], output: Output): void {
@@ -74,8 +77,15 @@ function describe({ turns, outcome, verdict }: Trajectory): string {
   return `(${messageTokens(turns)} tokens, ${outcome}${score})`;
 }
 
-function transcript({ turns, failure }: Trajectory): string {
-  const lines = turns.map(({ speaker, text }) => `${speaker}: ${printable(text)}`);
+function transcript({ opening = [], turns, failure }: Trajectory): string {
+  const said = (speaker: string, text: string, to?: readonly string[]) =>
+    `${speaker}${to === undefined ? '' : ` (to ${to.join(', ') || 'nobody'})`}: ${printable(text)}`;
+  const observed = (observations: readonly Observation[] = []) =>
+    observations.map(({ text, to }) => said('environment', text, to));
+  const lines = [
+    ...observed(opening),
+    ...turns.flatMap((turn) => [said(turn.speaker, writtenOf(turn), turn.to), ...observed(turn.observed)]),
+  ];
   return [...lines, ...(failure === null ? [] : [`failed: ${failure}`])].join('\n');
 }
 

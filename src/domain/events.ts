@@ -21,6 +21,8 @@ const teamMetrics = z.object({
   turns: z.number(),
   n: count,
   failed: count,
+  environmentTokens: z.number().optional(),
+  noteTokens: z.number().optional(),
 });
 
 /** The cases that the paper leaves open. */

@@ -26,6 +26,10 @@ export interface TeamMetrics {
   readonly n: number;
   /** Dialogues without one. */
   readonly failed: number;
+  /** Mean tokens per dialogue of what the environment said, none of them in `tokens`; absent: it said nothing, or none are known. */
+  readonly environmentTokens?: number;
+  /** Of `tokens` those of private notes, which no partner read; absent as above. */
+  readonly noteTokens?: number;
 }
 
 /** The arithmetic mean; 0 for an empty list. */
@@ -69,23 +73,36 @@ export function bootstrapInterval(
   return [at(tail), at(1 - tail)];
 }
 
+/** How many tokens a text has. */
+export type CountTokens = (text: string) => number;
+
 /** Takes in dialogues one by one and keeps of each what the figures need: a few numbers. */
 export class TeamFigures {
   readonly #scores: number[] = [];
   readonly #tokens: number[] = [];
   readonly #sums = { exactMatch: 0, agreement: 0, turns: 0 };
   #shortestRight: number | null = null;
+  readonly #countTokens: CountTokens | null;
+  /** Null while there were none. */
+  #environmentTokens: number | null = null;
+  #noteTokens: number | null = null;
   /** Dialogues without a verdict. */
   failed = 0;
   /** Why the first of them failed. */
   firstFailure: string | null = null;
+
+  /** What nobody sampled has no token ids: `countTokens` says how many it has. */
+  constructor(countTokens: CountTokens | null = null) {
+    this.#countTokens = countTokens;
+  }
 
   /** Dialogues that were added. */
   get dialogues(): number {
     return this.#scores.length + this.failed;
   }
 
-  add({ verdict, turns, outcome, failure }: Trajectory): void {
+  add(dialogue: Trajectory): void {
+    const { verdict, turns, outcome, failure } = dialogue;
     if (verdict === null) {
       this.failed++;
       this.firstFailure ??= failure;
@@ -98,6 +115,17 @@ export class TeamFigures {
     this.#sums.exactMatch += Number(verdict.exactMatch);
     this.#sums.agreement += Number(outcome === 'agreed');
     this.#sums.turns += turns.length;
+    if (this.#countTokens !== null) this.#countUnspoken(dialogue, this.#countTokens);
+  }
+
+  #countUnspoken({ turns, opening = [] }: Trajectory, countTokens: CountTokens): void {
+    for (const { text } of [...opening, ...turns.flatMap(({ observed = [] }) => observed)])
+      this.#environmentTokens = (this.#environmentTokens ?? 0) + countTokens(text);
+    for (const { text, written, tokenIds, finish } of turns) {
+      if (written === undefined) continue;
+      const own = tokenIds.length - Number(finish === 'stop');
+      this.#noteTokens = (this.#noteTokens ?? 0) + Math.max(0, own - countTokens(text));
+    }
   }
 
   /** How many they are and how many failed, in words. */
@@ -122,6 +150,8 @@ export class TeamFigures {
       turns: share(this.#sums.turns),
       n,
       failed: this.failed,
+      ...(this.#environmentTokens !== null && { environmentTokens: share(this.#environmentTokens) }),
+      ...(this.#noteTokens !== null && { noteTokens: share(this.#noteTokens) }),
     };
   }
 }

@@ -2,7 +2,7 @@
 import { lastValueFrom, toArray } from 'rxjs';
 import { chunk } from '../domain/chunk.ts';
 import { OptimaError } from '../domain/errors.ts';
-import { TeamFigures, type TeamMetrics } from '../domain/metrics.ts';
+import { type CountTokens, TeamFigures, type TeamMetrics } from '../domain/metrics.ts';
 import type { GenerativeModel } from '../domain/model.ts';
 import { type Progress, silent } from '../domain/progress.ts';
 import type { Rng } from '../domain/rng.ts';
@@ -26,6 +26,8 @@ export interface EvaluationPlan {
   /** Dialogues that run together. */
   readonly concurrency: number;
   readonly rng: Rng;
+  /** For the figures of what the environment says, and of private notes. */
+  readonly countTokens?: CountTokens;
   readonly progress?: Progress;
   readonly signal?: AbortSignal | undefined;
 }
@@ -55,7 +57,7 @@ export async function evaluateTeam(plan: EvaluationPlan): Promise<Evaluation> {
   let closed = 0;
   const told = tellingEnds<RolloutEvent>(() => progress.advance(++closed));
   const trajectories = await lastValueFrom(events.pipe(told, foldDialogues(), toArray()));
-  const figures = new TeamFigures();
+  const figures = new TeamFigures(plan.countTokens);
   for (const trajectory of trajectories) figures.add(trajectory);
   progress.end(figures.summary());
   return { metrics: measureEvaluation(phase, figures, rng), trajectories };

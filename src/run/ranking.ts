@@ -95,7 +95,8 @@ export function edgeCasesOf(
 
 /**
  * Whether a message repeats an earlier one word for word. Confirming an answer is no repetition: not when a
- * partner says it after the other, and not in the message on which the dialogue ended in agreement.
+ * partner says it after the other, and not in the message on which the dialogue ended in agreement, or the round. Nor is what
+ * several say at once.
  */
 function hasRepetition(
   { turns, outcome }: Pick<Trajectory, 'turns' | 'outcome'>,
@@ -104,10 +105,11 @@ function hasRepetition(
   return turns.some((turn, index) => {
     const text = turn.text.trim();
     if (text === '') return false;
-    const concludes = outcome === 'agreed' && index === turns.length - 1;
+    const { round = [turn.speaker] } = turn;
+    const concludes = outcome === 'agreed' && index >= turns.length - round.length;
     const confirms = answer.parse(text) !== null;
     return turns
-      .slice(0, index)
+      .slice(0, index - round.indexOf(turn.speaker))
       .some(
         (earlier) =>
           earlier.text.trim() === text && !(confirms && (concludes || earlier.speaker !== turn.speaker)),

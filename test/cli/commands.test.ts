@@ -102,6 +102,37 @@ test('chat shows a person the view, takes the turns from the input and gives the
   assert.match(objects(cut.stdout).at(-1).message, 'the input ended');
 });
 
+test('chat shows a person what the role hears: not what others say at once with it before it has spoken', async () => {
+  const scenario = path.join(folder, 'at-once.mjs');
+  const original = new URL('../scenarios/kinds/votes.ts', import.meta.url).href;
+  fs.writeFileSync(
+    scenario,
+    `import votes from ${JSON.stringify(original)};
+    const environment = {
+      open: () => [{ text: 'Welcome, ben.', to: ['ben'] }, { text: 'Psst.', to: ['ann'] }],
+      respond: ({ turns }) => turns.length + ' votes.',
+    };
+    export default { ...votes, environment, protocol: { ...votes.protocol, maxTurns: 6 } };`,
+  );
+  const { code, stdout, stderr } = await optima(['chat', scenario, '--role', 'ben', '--model', 'model'], {
+    folder,
+    input: 'first\nsecond\n',
+  });
+  assert.is(code, 0, stderr);
+  const heard = stdout
+    .split('\n')
+    .filter((line) => /^(environment|ann|ben|cyd)\b/.test(line))
+    .map((line) => line.replace(/^(ann|cyd): .*/, '$1'));
+  const round = ['ben (you):', 'ann', 'cyd'];
+  assert.equal(heard, [
+    'environment: Welcome, ben.',
+    ...round,
+    'environment: 3 votes.',
+    ...round,
+    'environment: 6 votes.',
+  ]);
+});
+
 test('a reader that goes away ends the command quietly', async () => {
   const child = spawn(process.execPath, [launcher, 'train', '--help']);
   let stderr = '';

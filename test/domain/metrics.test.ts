@@ -117,6 +117,27 @@ test('figures that take in one dialogue after the other say how many failed, and
   assert.equal(figures.metrics(createRng(9)), measureTeam(all, createRng(9)));
 });
 
+test('what the environment said and what private notes took are counted beside the team’s tokens, where there were any', () => {
+  const words = (text: string) => text.split(' ').length;
+  const figures = new TeamFigures(words);
+  const plain = dialogue([3, 4], 1);
+  figures.add(plain);
+  assert.not('environmentTokens' in figures.metrics(createRng(9)));
+  assert.not('noteTokens' in figures.metrics(createRng(9)));
+  const [one, two] = plain.turns as [Turn, Turn];
+  const noted = { ...one, text: 'a', written: 'b c a', tokenIds: [1, 2, 3, 0], finish: 'stop' as const };
+  const cut = { ...two, text: 'a b', written: 'a b c', tokenIds: [1, 2, 3], finish: 'length' as const };
+  const observed = [{ text: 'x y' }, { text: 'z', to: ['bob'] }];
+  const turns = [{ ...noted, observed }, cut];
+  figures.add({ ...plain, opening: [{ text: 'u v w' }], turns });
+  figures.add({ ...plain, opening: [{ text: 'u' }], verdict: null });
+  const { environmentTokens, noteTokens, tokens } = figures.metrics(createRng(9));
+  assert.equal([environmentTokens, noteTokens, tokens], [6 / 2, (2 + 1) / 2, 7]);
+  const uncounted = new TeamFigures();
+  uncounted.add({ ...plain, turns });
+  assert.not('noteTokens' in uncounted.metrics(createRng(9)), 'nothing says how many they are');
+});
+
 test('a percentile is the least value that so many do not exceed', () => {
   assert.is(percentile([5, 1, 4, 2, 3], 80), 4);
   assert.is(percentile([5, 1, 4, 2, 3], 81), 5);

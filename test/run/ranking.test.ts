@@ -263,4 +263,20 @@ test('tokens are taken against what is given, where something is', () => {
   );
 });
 
+test('who speaks at once repeats nobody of the round, and votes that end a dialogue are no repetition', () => {
+  const round = ['a', 'b'];
+  const repeats = (texts: readonly string[], outcome: Outcome) => {
+    const said = texts.map((text, index) => ({ speaker: round[index % 2]!, text, tokens: 3 }));
+    const { turns, ...rest } = trajectory(idOf(0), task, said, 1);
+    const rounds = turns.map((turn) => ({ ...turn, round }));
+    return edgeCasesOf({ ...rest, outcome, turns: rounds }, answer).includes('repetition');
+  };
+  assert.not(repeats(['hm', 'hm'], 'turn-cap'));
+  assert.ok(repeats(['hm', 'ho', 'well', 'hm'], 'turn-cap'));
+  const votes = ['<A>1</A>', '<A>2</A>', '<A>1</A>', '<A>2</A>'];
+  assert.ok(repeats(votes, 'turn-cap'));
+  assert.not(repeats(votes, 'agreed'));
+  assert.ok(repeats([...votes, 'so', 'be it'], 'agreed'), 'only those of the last round end it');
+});
+
 test.run();

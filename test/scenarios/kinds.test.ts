@@ -225,8 +225,6 @@ const recipe = spyRecipe(
   'initialization.samplesPerTask=2',
   'maxMessageTokens=200',
   'concurrency=3',
-  'eligible.repetition=true',
-  'eligible.emptyMessage=true',
 );
 
 for (const [scenario, reply] of kinds) {
@@ -255,6 +253,12 @@ for (const [scenario, reply] of kinds) {
       }
     }
     assert.is(turns, asked.size);
+    const rows = fs.readFileSync(path.join(folder, 'metrics.jsonl'), 'utf8').trim().split('\n');
+    for (const { environmentTokens, noteTokens, generated } of rows.map((row) => JSON.parse(row))) {
+      const figures = generated ?? { environmentTokens, noteTokens };
+      assert.is(figures.environmentTokens > 0, [tableLookup, whispers].includes(scenario as never));
+      assert.is(figures.noteTokens > 0, scenario === (secretPrice as Scenario));
+    }
 
     const { tokenizer } = await loadPolicy(model);
     const written = new Set(dialogues.flatMap((dialogue: Trajectory) => dialogue.turns.map(writtenOf)));

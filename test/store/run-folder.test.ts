@@ -828,16 +828,25 @@ test('a dialogue that goes on from a turn of an earlier cohort is read with all 
     // Live, too: the second cohort goes on from the first.
     const forest = run.forest(from);
     const heard: Trajectory[] = [];
-    for (const event of [...messages, end(0), ...branch, end(1)]) {
+    const observation: RunEvent = {
+      type: 'observation.given',
+      dialogueId: trajectory.id,
+      nodeId: hi!.id,
+      observations: [{ text: 'go on' }],
+    };
+    const first = [...messages.slice(0, -2), observation, ...messages.slice(-2)];
+    for (const event of [...first, end(0), ...branch, end(1)]) {
       run.record(event);
       heard.push(...forest.take(event));
     }
     assert.equal(textsOf(heard), [['hi'], ['hi', 'ho']]);
+    for (const { turns } of heard) assert.equal(turns[0]!.observed, [{ text: 'go on' }]);
     return generated(2);
   });
   run.close();
   const again = RunFolder.open(folder, clock);
   assert.equal(textsOf(again.dialoguesOf('tree')), [['hi'], ['hi', 'ho']]);
+  for (const { turns } of again.dialoguesOf('tree')) assert.equal(turns[0]!.observed, [{ text: 'go on' }]);
   assert.equal(textsOf(again.dialoguesOf('other')), [['elsewhere']]);
   again.close();
 });

@@ -45,6 +45,12 @@ export interface PhaseContext extends RunContext {
 export const sharedBy = ({ roles }: Scenario, hash: PolicyHash): TeamPolicy =>
   Object.fromEntries(Object.keys(roles).map((role) => [role, hash]));
 
+/** Tokens of a text, under the tokenizer of the run. */
+export const countTokensOf =
+  ({ base }: RunContext) =>
+  (text: string): number =>
+    base.tokenizer.encode(text).length;
+
 export const baseOf = ({ scenario, base }: RunContext): TeamPolicy => sharedBy(scenario, base.hash);
 
 /** What the last training before a phase of the plan made; the base where there was none. */

@@ -6,7 +6,7 @@ import { castsOf, episodesOf, rollOut, tellingEnds } from '../../rollouts/execut
 import type { NamedTask } from '../../scenario/tasks.ts';
 import { type FormatPrompt, messageCap } from '../../scenario/types.ts';
 import { recordCohorts } from './cohorts.ts';
-import type { PhaseContext } from './context.ts';
+import { countTokensOf, type PhaseContext } from './context.ts';
 
 export interface DialoguesPlan {
   readonly phase: string;
@@ -25,7 +25,7 @@ export async function holdDialogues(
 ): Promise<{ readonly figures: TeamFigures; readonly sampledTokens: number }> {
   const { run, recipe, scenario, shelf, rng, progress, signal } = context;
   const { phase, temperature } = plan;
-  const figures = new TeamFigures();
+  const figures = new TeamFigures(countTokensOf(context));
   const forest = run.forest(context.from);
   const sampledTokens = await recordCohorts(context, {
     phase,

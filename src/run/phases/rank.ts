@@ -4,15 +4,16 @@ import { TeamFigures } from '../../domain/metrics.ts';
 import type { PlannedPhases } from '../../machines/index.ts';
 import { rankOptionsOf, rankTrajectories } from '../ranking.ts';
 import { type ScoredTrajectory, scoreTurns } from '../readability.ts';
-import type { PhaseContext } from './context.ts';
+import { countTokensOf, type PhaseContext } from './context.ts';
 
 export async function rank(
-  { run, recipe, scenario, base, shelf, progress, signal, rng }: PhaseContext,
+  context: PhaseContext,
   phase: PlannedPhases['rank'],
 ): Promise<PhaseOutputOf<'rank'>> {
+  const { run, recipe, scenario, base, shelf, progress, signal, rng } = context;
   const options = rankOptionsOf(recipe, scenario);
   const { dialogues } = run.outputOf({ name: phase.dialogues, kind: 'generate' })!;
-  const figures = new TeamFigures();
+  const figures = new TeamFigures(countTokensOf(context));
   const cases = { emptyMessage: 0, repetition: 0, cappedMessage: 0, turnCap: 0 };
   let ranked = 0;
   let rewards = 0;

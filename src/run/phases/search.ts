@@ -4,7 +4,7 @@ import { chunk } from '../../domain/chunk.ts';
 import { OptimaError } from '../../domain/errors.ts';
 import type { PhaseOutputOf, RunEvent } from '../../domain/events.ts';
 import { type DialogueId, rootId } from '../../domain/ids.ts';
-import { mean, percentile, TeamFigures } from '../../domain/metrics.ts';
+import { type CountTokens, mean, percentile, TeamFigures } from '../../domain/metrics.ts';
 import type { ScoringModel } from '../../domain/model.ts';
 import { messageTokens, type Trajectory, type Turn } from '../../domain/transcript.ts';
 import type { PlannedPhases } from '../../machines/index.ts';
@@ -16,7 +16,7 @@ import { preferenceOf, searchConfigOf } from '../pairing.ts';
 import { rankOptionsOf, rankTrajectories } from '../ranking.ts';
 import { scoreNewTurns } from '../readability.ts';
 import { recordCohorts } from './cohorts.ts';
-import { latestPolicy, type PhaseContext } from './context.ts';
+import { countTokensOf, latestPolicy, type PhaseContext } from './context.ts';
 
 export async function search(
   context: PhaseContext,
@@ -27,7 +27,7 @@ export async function search(
   const { name } = phase;
   const tasks = await loadTasks(scenario, 'train', phase.tasks, rng);
   const normaliser = measurePilot(context, phase);
-  const figures = new SearchFigures();
+  const figures = new SearchFigures(countTokensOf(context));
   const costs: SearchCost[] = [];
   const policy = latestPolicy(context, phase);
   const forest = run.forest(context.from);
@@ -94,7 +94,7 @@ function measurePilot({ run, recipe }: PhaseContext, { name, pilot }: PlannedPha
 
 /** What the roll-outs of a search amount to, event by event. */
 class SearchFigures {
-  readonly team = new TeamFigures();
+  readonly team: TeamFigures;
   merged = 0;
   readonly #cases = { emptyMessage: 0, repetition: 0, cappedMessage: 0, turnCap: 0 };
   readonly #losses = new Map<DialogueId, readonly number[]>();
@@ -103,6 +103,10 @@ class SearchFigures {
   #rewardLosses = 0;
   #divergence = 0;
   #tokens = 0;
+
+  constructor(countTokens: CountTokens) {
+    this.team = new TeamFigures(countTokens);
+  }
 
   hear(event: RunEvent): void {
     if (event.type === 'turn.merged') this.merged++;
