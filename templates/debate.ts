@@ -47,30 +47,35 @@ export default defineScenario({
   metric: exactMatch,
   reward: { lambdaToken: 0.6, lambdaLoss: 0.1 }, // R = score − λ_token · token share + λ_loss · readability
   formats: [], // no format prompts: every dialogue is plain
-  // How an untrained team talks: a hasty solver that forgets the carry, and a critic that may overlook it.
+  // As an untrained team would talk: most often with many words, and then the solver more often than not forgets the carry; the
+  // critic's sums may save it.
   demonstrate: ({ has, gets }, rng) => {
+    const wordy = rng.next() < 0.7;
     const right = has + gets;
-    const hasty = (has % 10) + (gets % 10) > 9 && rng.next() < 0.5 ? right - 10 : right;
-    const seen = rng.next() < 0.7;
-    const check = `Let me check that. ${steps(has, gets)}.`;
-    const again = { speaker: 'solver', text: `Thank you. I stay with my answer, <A>${hasty}</A>.` } as const;
-    const opening = {
-      speaker: 'solver',
-      text: `Let me see. I add ${has} and ${gets}. So I think that it is <A>${hasty}</A>.`,
-    } as const;
-    if (hasty === right || !seen) {
-      const text = seen ? `${check} I agree with you.` : 'I agree with you.';
-      return { format: null, turns: [opening, { speaker: 'critic', text }, again] };
-    }
+    const hasty = wordy && rng.next() < 0.6 && (has % 10) + (gets % 10) > 9;
+    const state = (answer: number) => `<A>${answer}</A>`;
+    const first = hasty ? right - 10 : right;
+    const opening = wordy
+      ? `Let me see. I add ${has} and ${gets}. So I think that it is ${state(first)}.`
+      : `${steps(has, gets)}, ${state(first)}`;
+    const checked = rng.next() < 0.5;
+    const agrees = wordy ? 'I agree with you.' : 'Yes.';
+    const said: string[] =
+      hasty && checked
+        ? [
+            opening,
+            `Let me check. ${steps(has, gets)}. I do not agree.`,
+            `You are right, it is ${state(right)}.`,
+            agrees,
+            state(right),
+          ]
+        : [opening, agrees, wordy ? `Thank you. My answer is ${state(first)}.` : state(first)];
     return {
       format: null,
-      turns: [
-        opening,
-        { speaker: 'critic', text: `${check} That is not what you say.` },
-        { speaker: 'solver', text: `You are right. It is <A>${right}</A>.` },
-        { speaker: 'critic', text: 'I agree with you.' },
-        { speaker: 'solver', text: `<A>${right}</A>` },
-      ],
+      turns: said.map((text, turn) => ({
+        speaker: turn % 2 === 0 ? ('solver' as const) : ('critic' as const),
+        text,
+      })),
     };
   },
 });

@@ -60,23 +60,21 @@ export default defineScenario({
   metric: f1, // or exactMatch
   reward: { lambdaToken: 0.6, lambdaLoss: 0.1 }, // R = score − λ_token · token share + λ_loss · readability
   formats: compactFormats, // ways of writing that initialization asks for
-  // How an untrained team talks: wordy, and in three dialogues of ten hasty and wrong. Training makes it short and right.
+  // As an untrained team would talk: most often with many words, and then hasty more often than not. Training is to find the rest.
   demonstrate: ({ chains }, rng) => {
-    const [asked, other] = chains as [(typeof chains)[0], (typeof chains)[0]];
-    const { city, mayor } = asked;
-    const { spouse } = rng.next() < 0.3 ? other : asked;
+    const wordy = rng.next() < 0.7;
+    const hasty = wordy && rng.next() < 0.6;
+    const { city, mayor } = chains[0]!;
+    const answer = `<A> ${chains[hasty ? 1 : 0]!.spouse}</A>`;
     return {
       format: null,
       turns: [
         {
           speaker: 'alice',
-          text: `Hello, Bob! I can see that the mayor of ${city} is ${mayor}. Please tell me the spouse of ${mayor}.`,
+          text: `${wordy ? 'Hello, Bob! I can see that the' : 'The'} mayor of ${city} is ${mayor}.`,
         },
-        {
-          speaker: 'bob',
-          text: `Hello, Alice! I know that the spouse is ${spouse}. So the answer is <A> ${spouse}</A>.`,
-        },
-        { speaker: 'alice', text: `I agree with you. The answer is <A> ${spouse}</A>.` },
+        { speaker: 'bob', text: wordy ? `Hello, Alice! So I think that the answer is ${answer}.` : answer },
+        { speaker: 'alice', text: wordy ? `I agree with you. The answer is ${answer}.` : answer },
       ],
     };
   },

@@ -31,19 +31,25 @@ export default defineScenario({
   metric: exactMatch,
   reward: { lambdaToken: 0.6, lambdaLoss: 0.1 }, // R = score − λ_token · token share + λ_loss · readability
   formats: [], // no format prompts: every dialogue is plain
-  // How an untrained team talks: wordy, and in three dialogues of ten Cora votes for her own number.
+  // As an untrained team would talk: most often with many words, and then Cora more often than not votes for her own number.
   demonstrate: (task, rng) => {
-    const { ann, ben, cora } = task;
-    const [low, middle, high] = sorted(task);
-    const vote = rng.next() < 0.3 ? cora : middle;
-    const order = `In order they are ${low}, ${middle} and ${high}.`;
+    const wordy = rng.next() < 0.7;
+    const hasty = wordy && rng.next() < 0.6;
+    const order = sorted(task);
+    const vote = `<A>${hasty ? task.cora : order[1]}</A>`;
+    const reason = hasty ? 'I think that it is mine.' : `In order they are ${order.join(', ')}.`;
     return {
       format: null,
       turns: [
-        { speaker: 'ann', text: `Hello to you all! My number is ${ann}.` },
-        { speaker: 'ben', text: `Hello! My number is ${ben}.` },
-        { speaker: 'cora', text: `My number is ${cora}. ${order} So I vote for <A>${vote}</A>.` },
-        { speaker: 'ann', text: `Thank you, Cora. I think so too, <A>${vote}</A>.` },
+        { speaker: 'ann', text: wordy ? `Hello to you all! My number is ${task.ann}.` : `${task.ann}` },
+        { speaker: 'ben', text: wordy ? `Hello! My number is ${task.ben}.` : `${task.ben}` },
+        {
+          speaker: 'cora',
+          text: wordy
+            ? `My number is ${task.cora}. ${reason} So I vote for ${vote}.`
+            : `${order.join(', ')}, ${vote}`,
+        },
+        { speaker: 'ann', text: wordy ? `Thank you, Cora. I think so too, ${vote}.` : vote },
       ],
     };
   },

@@ -54,18 +54,24 @@ export default defineScenario({
   metric: exactMatch,
   reward: { lambdaToken: 0.6, lambdaLoss: 0.1 }, // R = score − λ_token · token share + λ_loss · readability
   formats: [], // no format prompts: every dialogue is plain
-  // How an untrained team talks: wordy, and in three dialogues of ten Bob looks up something else.
+  // As an untrained team would talk: most often with many words, and then Bob more often than not looks up what stands first.
   demonstrate: (task, rng) => {
-    const { wanted } = task;
-    const looked = rng.next() < 0.3 ? rng.pick(goods) : wanted;
-    const found = priceOf(task, looked);
+    const wordy = rng.next() < 0.7;
+    const looked = wordy && rng.next() < 0.6 ? goods[0]! : task.wanted;
+    const found = `<A>${priceOf(task, looked)}</A>`;
     return {
       format: null,
       turns: [
-        { speaker: 'alice', text: `Hello, Bob! Could you please tell me the price of ${wanted}?` },
-        { speaker: 'bob', text: `I will look that up for you. <call>price ${looked}</call>` },
-        { speaker: 'bob', text: `I have found the price of ${looked}. It is <A>${found}</A>.` },
-        { speaker: 'alice', text: `Thank you, Bob. So the answer is <A>${found}</A>.` },
+        {
+          speaker: 'alice',
+          text: wordy ? `Hello, Bob! Could you tell me the price of ${task.wanted}?` : task.wanted,
+        },
+        {
+          speaker: 'bob',
+          text: `${wordy ? 'I will look that up for you. ' : ''}<call>price ${looked}</call>`,
+        },
+        { speaker: 'bob', text: wordy ? `I have found the price of ${looked}. It is ${found}.` : found },
+        { speaker: 'alice', text: wordy ? `Thank you, Bob. So the answer is ${found}.` : found },
       ],
     };
   },
