@@ -5,6 +5,7 @@ import { fileURLToPath } from 'node:url';
 import { test } from 'uvu';
 import * as assert from 'uvu/assert';
 import { checkScenario } from '../src/check/check.ts';
+import { scriptedModel } from '../src/models/scripted/index.ts';
 import { loadScenario } from '../src/scenario/load.ts';
 import { optimaHere, temporaryFolder } from './support/run.ts';
 
@@ -23,7 +24,8 @@ test.before(() => {
 });
 const withoutFindings = async (file: string) => {
   const { scenario } = await loadScenario(file);
-  assert.equal(await checkScenario(scenario, 1), []);
+  const judge = scenario.judge && scriptedModel({ reply: () => 'pro' });
+  assert.equal(await checkScenario(scenario, 1, judge), []);
 };
 
 for (const document of documents) {

@@ -58,6 +58,8 @@ export function locateModel(model: string | undefined, option = '--model'): stri
       hint: `Give a folder with config.json, model.safetensors and tokenizer.json, a run's folder, or ${shippedModel} for the model that ships.`,
     });
   }
+  // A module that writes replies.
+  if (/\.[cm]?[jt]s$/.test(model)) return model;
   const folder = fs.existsSync(path.join(model, 'manifest.json')) ? finalPolicyOf(model) : model;
   if (fs.existsSync(path.join(folder, 'config.json'))) return folder;
   const within = fs.statSync(folder).isDirectory() ? fs.readdirSync(folder) : [];

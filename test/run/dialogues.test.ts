@@ -16,10 +16,10 @@ import { applySettings } from '../../src/recipe/schema.ts';
 import type { PhaseContext } from '../../src/run/phases/context.ts';
 import { type DialoguesPlan, holdDialogues } from '../../src/run/phases/dialogues.ts';
 import type { FormatPrompt, Scenario } from '../../src/scenario/index.ts';
-import { formatVersion, type Manifest } from '../../src/store/manifest.ts';
+import { formatVersion, type Manifest, writeManifest } from '../../src/store/manifest.ts';
 import { RunFolder } from '../../src/store/run-folder.ts';
 import { measureTeam } from '../support/metrics.ts';
-import { temporaryFolder } from '../support/run.ts';
+import { eventsIn, replaceLog, temporaryFolder } from '../support/run.ts';
 import { chatter, solveWordPair, wordPairs } from '../support/scenarios.ts';
 
 const root = temporaryFolder('dialogues');
@@ -127,7 +127,7 @@ const eventsOf = (folder: string) => linesOf(folder).map((line) => JSON.parse(li
 function cutTo(folder: string, lines: number): string {
   const cut = freshFolder();
   fs.cpSync(folder, cut, { recursive: true });
-  fs.writeFileSync(path.join(cut, 'manifest.json'), JSON.stringify(manifest));
+  writeManifest(cut, manifest);
   const all = linesOf(folder);
   const rest = all[lines]?.slice(0, 20) ?? '';
   fs.writeFileSync(
@@ -323,7 +323,12 @@ test('a cohort of another phase, or of another number, is not taken for this one
   const stranger = await rejection(held({ tasks: tasksOf(2), phase: 'isft-1/generate', folder: other }));
   assert.is(stranger.code, 'run.diverged');
   const numbered = cutTo(whole.folder, end + 1);
-  fs.writeFileSync(logOf(numbered), textOf(numbered).replace('"cohort":0', '"cohort":1'));
+  replaceLog(
+    numbered,
+    eventsIn(whole.folder)
+      .slice(0, end + 1)
+      .map((event) => (event.type === 'cohort.completed' ? { ...event, cohort: 1 } : event)),
+  );
   assert.is((await rejection(held({ tasks: tasksOf(2), folder: numbered }))).code, 'run.diverged');
 });
 

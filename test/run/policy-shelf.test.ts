@@ -114,7 +114,7 @@ test('weights that are not what they were are refused, and not kept', async () =
       (reason) => reason,
     );
     assert.is(error?.code, 'checkpoint.invalid');
-    assert.match(error.message, `have the hash ${other}, not ${one}`);
+    assert.match(error.message, `has the hash ${other}, not ${one}`);
     assert.match(error.message, folderOf(one));
     assert.is(tensors(), before);
   }

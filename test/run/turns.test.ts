@@ -55,7 +55,18 @@ test.before(async () => {
   const settings = ['search.mergeBelow=0.7', 'maxMessageTokens=4', 'search.expansions=5'].flatMap(
     (setting) => ['--set', setting],
   );
-  const args = ['train', file, '--model', model, ...smallHybridRun, ...settings, '--workers', '0', '--json'];
+  const args = [
+    'train',
+    file,
+    '--model',
+    model,
+    '--anyway',
+    ...smallHybridRun,
+    ...settings,
+    '--workers',
+    '0',
+    '--json',
+  ];
   const { code, stdout } = await optimaHere([...args, '--out', out]);
   assert.is(code, 0, stdout);
   run = RunFolder.open(out, systemClock);

@@ -74,14 +74,16 @@ test.before(async () => {
 test('check finds nothing wrong with them, and says what it could not look at', async () => {
   const plain = await optimaHere(['check', haggle]);
   assert.is(plain.code, 0, plain.stdout + plain.stderr);
-  assert.match(plain.stdout, 'haggle: no errors, 0 warnings.');
+  // The model that ships was shown nothing like it.
+  assert.equal(plain.stdout.match(/^warning: \w+/gm), ['warning: model']);
+  assert.match(plain.stdout, 'haggle: no errors, 1 warning.');
   const unjudged = await optimaHere(['check', debate]);
   assert.is(unjudged.code, 0, unjudged.stdout + unjudged.stderr);
   assert.match(unjudged.stdout, /warning: metric: asks a judge model: .*--judge <folder>/);
   const before = judge.replies();
   const judged = await optimaHere(['check', debate, '--judge', judge.file]);
-  assert.match(judged.stdout, 'judged-debate: no errors, 0 warnings.');
-  assert.is(judge.replies() - before, 10);
+  assert.match(judged.stdout, /^judged-debate: no errors/m);
+  assert.ok(judge.replies() - before >= 10);
 });
 
 test('a run without the judge that its scenario asks for, or with one too much, ends in one line', async () => {
@@ -169,7 +171,7 @@ test('chat shows whose answer is the team’s, with partners and a judge', async
 
 test('a debate judged by a model is trained by seat; killed between verdicts, it asks only what is not in the log', async () => {
   const [whole, cut] = [inFolder('whole'), inFolder('cut')];
-  const train = ['train', debate, '--model', model, '--judge', judge.file, ...smallHybridRun];
+  const train = ['train', debate, '--model', model, '--anyway', '--judge', judge.file, ...smallHybridRun];
   const ended = await optimaHere([...train, '--workers', '0', '--json', '--out', whole]);
   assert.is(ended.code, 0, ended.stdout + ended.stderr);
   const events = eventsOf(whole);
@@ -235,7 +237,7 @@ test('a partner that is not trained plays as it was given, is not scored, and is
   const partner = inFolder('partner');
   fs.cpSync(model, partner, { recursive: true });
   for (const play of [seller.file, partner]) {
-    const train = ['train', haggle, '--model', model, '--policy', `seller=${play}`, ...smallRun];
+    const train = ['train', haggle, '--model', model, '--anyway', '--policy', `seller=${play}`, ...smallRun];
     const ended = await optimaHere([...train, '--policies', 'per-role', '--workers', '0', '--out', run]);
     assert.is(ended.code, 0, ended.stdout + ended.stderr);
     assert.match(ended.stdout, `seller is not trained: it plays with ${play}\n`);
@@ -277,7 +279,16 @@ test('a partner that is not trained plays as it was given, is not scored, and is
 
 test('the weights of a shared policy come from the turns of the trained roles alone', async () => {
   const run = inFolder('shared');
-  const train = ['train', haggle, '--model', model, '--policy', `seller=${seller.file}`, ...smallRun];
+  const train = [
+    'train',
+    haggle,
+    '--model',
+    model,
+    '--anyway',
+    '--policy',
+    `seller=${seller.file}`,
+    ...smallRun,
+  ];
   const ended = await optimaHere([...train, '--workers', '0', '--out', run]);
   assert.is(ended.code, 0, ended.stdout + ended.stderr);
   const { policy } = eventsOf(run).at(-1);

@@ -139,7 +139,7 @@ test('a policy that is not what it was is refused, not kept, and tried again', a
   fs.cpSync(sources[1].folder, late.folder, { recursive: true });
   const { code, message } = await failureOf(host.modelsOf(late));
   assert.is(code, 'checkpoint.invalid');
-  assert.match(message, `have the hash ${sources[1].hash}, not ${late.hash}`);
+  assert.match(message, `has the hash ${sources[1].hash}, not ${late.hash}`);
   assert.is(await loaded(), 0);
   fs.rmSync(late.folder, { recursive: true });
   assert.is((await failureOf(host.modelsOf(late))).code, 'checkpoint.missing');
