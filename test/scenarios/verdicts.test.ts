@@ -64,6 +64,8 @@ const debate = writeExample('judged-debate');
 // Who is convinced depends on what was said: on the length of the question alone, as a random model says little else.
 const judge = writeScript('judge', "({ messages }) => (messages[0].content.length % 2 ? 'pro' : 'con')");
 const seller = writeScript('seller', "() => '<A>52</A>'");
+// Says other things in each branch, so that its turns could be pairs.
+const talker = writeScript('talker', "({ seed }) => 'I say ' + seed");
 const buyer = writeScript('buyer', '({ messages }) => messages.at(-1).content.slice(-9)');
 
 test.before(async () => {
@@ -277,21 +279,44 @@ test('a partner that is not trained plays as it was given, is not scored, and is
   }
 });
 
-test('the weights of a shared policy come from the turns of the trained roles alone', async () => {
-  const run = inFolder('shared');
+test('without seats, too, a frozen partner is neither fine-tuned on, nor in pairs, nor compared with the base', async () => {
+  const [file, run] = [inFolder('deal.mts'), inFolder('shared')];
+  const metric = /metric: [\s\S]*?\n {2}},\n/;
+  const text = fs
+    .readFileSync(haggle, 'utf8')
+    .replace(metric, "metric: ({ outcome }) => Number(outcome === 'agreed'),\n");
+  fs.writeFileSync(file, text);
   const train = [
     'train',
-    haggle,
+    file,
     '--model',
     model,
     '--anyway',
     '--policy',
-    `seller=${seller.file}`,
-    ...smallRun,
+    `seller=${talker.file}`,
+    ...smallHybridRun,
   ];
   const ended = await optimaHere([...train, '--workers', '0', '--out', run]);
   assert.is(ended.code, 0, ended.stdout + ended.stderr);
-  const { policy } = eventsOf(run).at(-1);
+  const events = eventsOf(run);
+  assert.ok(events.every(({ seats }) => seats === undefined));
+  const outputs = events.flatMap(({ type, output }) => (type === 'phase.completed' ? [output] : []));
+  // The first sequences are as many as the dialogues that were kept, one of the buyer each: as a batch has two, and two epochs.
+  const [select, train0] = [
+    outputs.find(({ kind }) => kind === 'select'),
+    outputs.find(({ kind }) => kind === 'train'),
+  ];
+  assert.is(train0.steps, 2 * Math.ceil(select.kept / 2));
+  const speakerOf = new Map(
+    events.flatMap(({ type, turn }) => (type === 'turn.taken' ? [[turn.id, turn.speaker]] : [])),
+  );
+  const pairs = events.flatMap(({ type, pairs }) => (type === 'pairs.made' ? pairs : []));
+  assert.ok(pairs.length > 0);
+  assert.ok(pairs.every(({ chosen }) => speakerOf.get(chosen) === 'buyer'));
+  // Under the script every token of the seller is worth -1 nat; the buyer's own are the base's but for little training.
+  const { klToBase } = outputs.find(({ kind }) => kind === 'search');
+  assert.ok(Math.abs(klToBase) < 0.05, String(klToBase));
+  const { policy } = events.at(-1);
   const trained = await loadPolicy(path.join(run, 'checkpoints', policy.buyer));
   assert.is(trained.hash, policy.buyer);
   trained.dispose();
