@@ -21,5 +21,9 @@ export function createHash16(): Hash16 {
   };
 }
 
+/** The first 36 bits of a text's SHA-256 as six characters of base64url: enough to find what has changed by accident. */
+export const hash6 = (text: string): string =>
+  createHash('sha256').update(text).digest('base64url').slice(0, 6);
+
 /** The hash of a text, as UTF-8, or of bytes. */
 export const hash16 = (data: string | Uint8Array): string => createHash16().update(data).digest();

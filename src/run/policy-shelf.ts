@@ -53,6 +53,11 @@ export class PolicyShelf {
     return { hash, folder: this.#run.policyFolder(hash) };
   }
 
+  /** Reads checkpoints of the run; throws as `load` does for one that is not what it was. */
+  async requireAll(hashes: Iterable<PolicyHash>): Promise<void> {
+    for (const hash of new Set(hashes)) (await this.load(hash)).dispose();
+  }
+
   /** A copy to train, which the caller disposes. Throws `checkpoint.invalid` when it is not what it was. */
   load(hash: PolicyHash): Promise<LlamaPolicy> {
     return loadPolicy(this.sourceOf(hash).folder, { hash });

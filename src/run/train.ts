@@ -1,7 +1,7 @@
 // A training run from end to end: the trainer machine leads the recipe's plan, and each phase is carried out here.
 import { createActor, fromPromise, toPromise } from 'xstate';
 import type { PhaseKind, PhaseOutput, PhaseOutputOf } from '../domain/events.ts';
-import type { TeamPolicy } from '../domain/ids.ts';
+import type { PolicyHash, TeamPolicy } from '../domain/ids.ts';
 import type { TeamMetrics } from '../domain/metrics.ts';
 import { createRng } from '../domain/rng.ts';
 import type { Trajectory } from '../domain/transcript.ts';
@@ -48,8 +48,8 @@ export async function trainTeam({ workers, ...given }: TrainingRun): Promise<Tra
   const frozen = [...Object.values(partners), ...(judge === undefined ? [] : [judge])];
   const shelf = new PolicyShelf(base, run, workers ?? inProcessHost([base]), frozen);
   try {
-    // Of a run that is done nothing else would read what it came to.
-    for (const hash of new Set(Object.values(run.policy ?? {}))) (await shelf.load(hash)).dispose();
+    // What an earlier process left, also where nothing else would read it again.
+    await shelf.requireAll(trainedPolicies(run));
     if (scenario.judge !== undefined && judge === undefined) throw withoutJudge(scenario);
     if (run.log.position === 0) {
       const { seed } = recipe;
@@ -120,6 +120,12 @@ async function carryOutPlan(context: RunContext): Promise<void> {
   const { status, error } = await ended;
   if (status !== 'finished') throw error;
 }
+
+/** The policies that a run's trainings left. */
+const trainedPolicies = (run: RunFolder): PolicyHash[] =>
+  [...run.phases.values()].flatMap(({ output }) =>
+    output.kind === 'train' ? Object.values(output.policy) : [],
+  );
 
 function samplesOf(run: RunFolder): TrainingResult['samples'] {
   const samples: TrainingResult['samples'][number][] = [];

@@ -6,7 +6,7 @@ import fs from 'node:fs';
 import type { Clock } from '../domain/clock.ts';
 import { messageOf, OptimaError } from '../domain/errors.ts';
 import { parseEvent, type RunEvent } from '../domain/events.ts';
-import { hash16 } from '../domain/hash.ts';
+import { hash6 } from '../domain/hash.ts';
 import { ioError } from './files.ts';
 
 /** Writes bytes to the end of an open file and returns how many it took; `fs.writeSync` by default. */
@@ -15,7 +15,7 @@ export type WriteBytes = (descriptor: number, bytes: Uint8Array) => number;
 /** Gets every event of a log as it is opened, in order, with its number and its text without number, time and sum. */
 export type Fold = (event: RunEvent, number: number, body: string) => void;
 
-const header = /^\{"seq":(\d+),"at":"[^"]*","sum":"([0-9a-f]{8})",/;
+const header = /^\{"seq":(\d+),"at":"[^"]*","sum":"([\w-]{6})",/;
 /** How far a log goes. */
 export interface LogEnd {
   readonly events: number;
@@ -23,10 +23,22 @@ export interface LogEnd {
 }
 
 /** Where a log is that holds nothing. */
-export const emptyLog: LogEnd = { events: 0, sum: '00000000' };
+export const emptyLog: LogEnd = { events: 0, sum: '------' };
 
 /** Sum of an event, by its text without number, time and sum, behind the one before it. */
-const sumOf = (before: string, body: string): string => hash16(before + body).slice(0, 8);
+const sumOf = (before: string, body: string): string => hash6(before + body);
+
+/**
+ * Checks the line that follows a log of this end, and gives the event's text in it and the log's new end. Throws an Error that
+ * says what is wrong with it.
+ */
+export function checkLine(line: string, { events, sum: before }: LogEnd): { body: string; end: LogEnd } {
+  const [, seq, sum] = header.exec(line) ?? [];
+  if (seq !== String(events)) throw new Error(`it does not begin with {"seq":${events},"at":…,"sum":…`);
+  const body = bodyOf(line);
+  if (sum !== sumOf(before, body)) throw new Error('it does not have its sum');
+  return { body, end: { events: events + 1, sum } };
+}
 const newline = 0x0a;
 /** Bytes that are read at once. */
 const bufferBytes = 1 << 20;
@@ -226,16 +238,19 @@ export class EventLog {
     const { size } = fs.fstatSync(this.#descriptor);
     for (const [line, bytes] of this.#split(0, size)) {
       const number = this.#starts.length;
-      const [, seq, sum] = header.exec(line) ?? [];
-      if (seq !== String(number)) {
-        throw this.#corrupt(number + 1, `it does not begin with {"seq":${number},"at":…,"sum":…`);
-      }
-      const body = bodyOf(line);
-      if (sum !== sumOf(this.#sum, body)) throw this.#corrupt(number + 1, 'it does not have its sum');
+      const { body, end } = this.#check(line);
       fold(this.#parse(line, number), number, body);
-      this.#sum = sum;
+      this.#sum = end.sum;
       this.#starts.push(this.#size);
       this.#size += bytes;
+    }
+  }
+
+  #check(line: string): ReturnType<typeof checkLine> {
+    try {
+      return checkLine(line, this.end);
+    } catch (error) {
+      throw this.#corrupt(this.#starts.length + 1, messageOf(error));
     }
   }
 

@@ -3,6 +3,7 @@ import fs from 'node:fs';
 import path from 'node:path';
 import { messageOf, OptimaError } from '../domain/errors.ts';
 import { parseEvent, type RunEvent } from '../domain/events.ts';
+import { checkLine, emptyLog, type LogEnd } from './event-log.ts';
 import { ioError } from './files.ts';
 
 /** An event as a line of the log holds it: with its number, from 0, and when it was written (ISO 8601). */
@@ -20,12 +21,16 @@ export type LoggedEvent = RunEvent & { readonly seq: number; readonly at: string
 export async function* readEvents(folder: string): AsyncGenerator<LoggedEvent, void, undefined> {
   const file = path.join(folder, 'events.jsonl');
   let rest = '';
-  let number = 0;
+  let end = emptyLog;
   try {
     for await (const chunk of fs.createReadStream(file, { encoding: 'utf8', highWaterMark: 2 ** 18 })) {
       const lines = `${rest}${chunk}`.split('\n');
       rest = lines.pop()!;
-      for (const line of lines) yield parseLine(line, `${file}:${++number}`);
+      for (const line of lines) {
+        const where = `${file}:${end.events + 1}`;
+        end = endBehind(line, end, where);
+        yield parseLine(line, where);
+      }
     }
   } catch (error) {
     const code = (error as NodeJS.ErrnoException).code;
@@ -34,9 +39,17 @@ export async function* readEvents(folder: string): AsyncGenerator<LoggedEvent, v
   }
 }
 
+function endBehind(line: string, end: LogEnd, where: string): LogEnd {
+  try {
+    return checkLine(line, end).end;
+  } catch (error) {
+    throw new OptimaError('run.corrupt', `${where}: not an event of this log: ${messageOf(error)}.`);
+  }
+}
+
 function parseLine(line: string, where: string): LoggedEvent {
   try {
-    const { seq, at, ...event } = JSON.parse(line);
+    const { seq, at, sum: _, ...event } = JSON.parse(line);
     return { seq, at, ...parseEvent(event) };
   } catch (error) {
     throw new OptimaError('run.corrupt', `${where}: ${messageOf(error)}`);

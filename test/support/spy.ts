@@ -196,7 +196,7 @@ export async function spyOn(options: SpyOptions): Promise<Spied> {
     stop: async () => {},
   };
 
-  const manifest: Manifest = {
+  const manifest: Omit<Manifest, 'log'> = {
     format: formatVersion,
     version: '0.0.0',
     node: 'v0',
@@ -208,7 +208,6 @@ export async function spyOn(options: SpyOptions): Promise<Spied> {
     engine: 'spies',
     base: { folder: model, hash: base.hash },
     seconds: 0,
-    log: { events: 0, sum: '00000000' },
   };
   const clock = { now: () => 0 };
   const run = options.resume ? RunFolder.open(folder, clock) : RunFolder.create(folder, manifest, clock);

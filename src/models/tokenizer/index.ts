@@ -46,10 +46,16 @@ const cacheCapacity = 8192;
 export async function loadTokenizer(folder: string): Promise<ChatTokenizer> {
   const tokenizerJson = await readObject(folder, 'tokenizer.json');
   const tokenizerConfig = await readObject(folder, 'tokenizer_config.json');
-  if (tokenizerConfig.chat_template !== undefined) return tokenizerFrom(tokenizerJson, tokenizerConfig);
   // Newer checkpoints keep the template in a file of its own.
-  const chatTemplate = await readTextFile(join(folder, 'chat_template.jinja'));
-  return tokenizerFrom(tokenizerJson, { ...tokenizerConfig, chat_template: chatTemplate });
+  const chat_template =
+    tokenizerConfig.chat_template ?? (await readTextFile(join(folder, 'chat_template.jinja')));
+  try {
+    return tokenizerFrom(tokenizerJson, { ...tokenizerConfig, chat_template });
+  } catch (error) {
+    if (!(error instanceof OptimaError)) throw error;
+    const { code, message, hint } = error;
+    throw new OptimaError(code, `${folder}: ${message}`, { hint, cause: error });
+  }
 }
 
 /** The tokenizer of these contents of `tokenizer.json` and `tokenizer_config.json`. */
