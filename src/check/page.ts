@@ -25,6 +25,7 @@ export interface Page {
   readonly maxTurns: number;
   /** Turns after which a team ends whose every message states the right answer, and how. */
   readonly shortest: { readonly turns: number; readonly outcome: Outcome };
+  /** Empty where no answer is right, or the judge that the metric asks is not there. */
   readonly answers: readonly ScoredAnswer[];
   readonly tokens: TokenCosts;
 }
@@ -117,7 +118,10 @@ export async function describeScenario(
     order: floorsOf(play(course, 'I do not know.').floors),
     maxTurns,
     shortest: { turns: shortest.turns.length, outcome: shortest.outcome },
-    answers: await scoreAnswers(scenario, tasks, seed, judge),
+    answers:
+      scenario.judge !== undefined && judge === undefined
+        ? []
+        : await scoreAnswers(scenario, tasks, seed, judge),
     tokens: {
       // The end of a message is a token.
       shortest: shortest.turns.length * (countTokens(right) + 1),

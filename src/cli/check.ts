@@ -39,13 +39,13 @@ async function checkNamed(name: string, options: CheckOptions, output: Output, s
   const model = locateModel(options.model);
   const { scenario, file } = await loadScenario(name);
   const { checkScenario } = await import('../check/check.ts');
-  const judge = await openJudge(scenario, options, output);
+  frozenNames(scenario, { judge: options.judge ?? (scenario.judge && 'models/tiny') });
+  await openEngine({ backend }, output);
+  const judge = options.judge === undefined ? null : await openModel({ model: options.judge });
   const findings = [...(await checkScenario(scenario, seed, judge?.generates))];
   const errors = findings.filter(({ severity }) => severity === 'error').length;
   // What cannot be dealt cannot be shown; what is wrong otherwise may be plain to see.
-  const isAsked = scenario.judge !== undefined && judge === null;
-  if (!isAsked && !findings.some(({ severity, check }) => severity === 'error' && check === 'tasks')) {
-    await openEngine({ backend }, output);
+  if (!findings.some(({ severity, check }) => severity === 'error' && check === 'tasks')) {
     const { policy: base } = await openPolicy({ model });
     const { describeScenario } = await import('../check/page.ts');
     const countTokens = (text: string) => base.tokenizer.encode(text).length;
@@ -57,7 +57,7 @@ async function checkNamed(name: string, options: CheckOptions, output: Output, s
       if (errors === 0) throw thrown;
       output.say(`The scenario cannot be laid out: ${messageOf(thrown)}.`);
     }
-    if (errors === 0) {
+    if (errors === 0 && (scenario.judge === undefined || judge !== null)) {
       const { sayProbe, unreadyMessage, warmupAdvice } = await import('./look.ts');
       const { whyUnready } = await import('../check/probe.ts');
       const why = whyUnready(
@@ -86,14 +86,6 @@ async function checkNamed(name: string, options: CheckOptions, output: Output, s
     throw new OptimaError('scenario.invalid', `Scenario "${scenario.name}" has ${count(errors, 'error')}.`);
   }
   output.say(`${scenario.name}: no errors, ${count(warnings, 'warning')}.`);
-}
-
-/** The judge that is named; null where none is. */
-async function openJudge(scenario: Scenario, { judge, backend }: CheckOptions, output: Output) {
-  if (judge === undefined) return null;
-  frozenNames(scenario, { judge });
-  await openEngine(backend === undefined ? {} : { backend }, output);
-  return openModel({ model: judge });
 }
 
 function sayPage(page: Page, { name, kind, description, metric }: Scenario, output: Output): void {

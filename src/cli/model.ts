@@ -66,7 +66,7 @@ export function locateModel(model: string | undefined, option = '--model'): stri
   const roles = within.filter((name) => fs.existsSync(path.join(folder, name, 'config.json')));
   if (roles.length > 0) {
     throw new OptimaError('usage', `${option} ${model}: each role has a policy of its own there.`, {
-      hint: `Give one of them: ${roles.map((role) => path.join(folder, role)).join(', ')}.`,
+      hint: `Name them all: ${roles.map((role) => `--policy ${role}=${path.join(folder, role)}`).join(' ')}`,
     });
   }
   throw new OptimaError('checkpoint.missing', `${option} ${model}: is no checkpoint: it has no config.json.`);
@@ -119,7 +119,14 @@ export function frozenNames(scenario: Scenario, { policy = [], judge }: FrozenOp
     throw new OptimaError('usage', `--judge ${judge}: "${scenario.name}" asks no judge model.`);
   }
   if (scenario.judge !== undefined && judge === undefined) throw withoutJudge(scenario);
-  return { partners, judge };
+  const located = Object.entries(partners).map(([role, model]) => [
+    role,
+    locateModel(model, `--policy ${role}`),
+  ]);
+  return {
+    partners: Object.fromEntries(located) as Readonly<Record<string, string>>,
+    judge: judge === undefined ? undefined : locateModel(judge, '--judge'),
+  };
 }
 
 /** A model that is not trained, and where it was found. */

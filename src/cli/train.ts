@@ -196,6 +196,15 @@ export async function resumeRun(
   if (name !== undefined && name !== manifest.scenario.name) {
     throw new OptimaError('usage', `${folder} is a run of "${manifest.scenario.name}", not of "${name}".`);
   }
+  if (manifest.scenario.file === '') {
+    throw new OptimaError(
+      'usage',
+      `${folder} was begun in code, and its scenario has no file to load it from.`,
+      {
+        hint: "Begin it with the scenario's name or file, and it can be resumed.",
+      },
+    );
+  }
   const loaded = await loadScenario(pathOf(manifest.scenario.file, manifest.scenario.name));
   if (hashFile(loaded.file) !== manifest.scenario.hash) {
     throw new OptimaError('run.diverged', `${loaded.file} was changed since the run began.`, {

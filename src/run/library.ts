@@ -68,6 +68,8 @@ export interface DialogueOptions {
   readonly temperature?: number | undefined;
   /** Cap on one message; default: the scenario's. */
   readonly maxMessageTokens?: number | undefined;
+  /** Whom the scenario's metric asks, if it has a judge. */
+  readonly judge?: GenerativeModel | undefined;
   /** Gets the dialogue's log, `events.jsonl`, for `readEvents`; there must be none in it yet. */
   readonly folder?: string | undefined;
   readonly signal?: AbortSignal | undefined;
@@ -83,6 +85,7 @@ export async function holdDialogue({
   task: index = 0,
   seed = 1,
   temperature = 0,
+  judge,
   folder,
   signal,
   ...options
@@ -95,6 +98,7 @@ export async function holdDialogue({
     phase,
     scenario,
     casts: castsOf(scenario, [models]),
+    judges: judgesOf(scenario, judge),
     cohorts: [[...episodesOf({ phase, tasks, samplesPerTask: 1, formats: [], rng })]],
     temperature,
     maxMessageTokens: messageCap(scenario, options.maxMessageTokens ?? null),
@@ -127,6 +131,8 @@ export interface EvaluateOptions extends ComputeOptions {
   readonly scenario: ScenarioChoice;
   /** A team, or the folder of a checkpoint that speaks for every role and is computed by workers; default: the shipped one. */
   readonly models?: Team | string | undefined;
+  /** Whom the scenario's metric asks, if it has a judge. */
+  readonly judge?: GenerativeModel | undefined;
   /** Default `test`. */
   readonly split?: Split | undefined;
   /** How many, the first ones of the split. Default 100. */
@@ -153,11 +159,13 @@ export async function evaluate({
   ...options
 }: EvaluateOptions): Promise<Evaluation> {
   const { scenario } = await choose(options.scenario);
+  const judges = judgesOf(scenario, options.judge);
   const play = (speakers: readonly Team[]) =>
     evaluateTeam({
       phase: 'eval',
       scenario,
       models: speakers,
+      judges,
       split,
       count,
       maxMessageTokens: messageCap(scenario, options.maxMessageTokens ?? null),
@@ -195,6 +203,8 @@ export interface TrainOptions extends ComputeOptions {
   readonly settings?: Readonly<Record<string, string | number | boolean | null>> | undefined;
   /** Folder of the checkpoint to start from; default: the shipped one. */
   readonly base?: string | undefined;
+  /** Whom the scenario's metric asks, if it has a judge; it has no file, so such a run cannot be resumed. */
+  readonly judge?: GenerativeModel | undefined;
   /** The run's folder, new or empty; default `runs/<id>`. */
   readonly folder?: string | undefined;
   readonly progress?: Progress | undefined;
@@ -220,6 +230,7 @@ export async function train(options: TrainOptions): Promise<Training> {
   const { preset = defaultPreset, seed, settings = {}, base: baseFolder = shippedModel } = options;
   const loaded = await choose(options.scenario);
   const { scenario } = loaded;
+  const [judge] = judgesOf(scenario, options.judge);
   const recipe = applySettings<Recipe>(presetRecipe(preset, recipeNamed(options.recipe ?? defaultRecipe)), [
     ...(seed === undefined ? [] : [`seed=${seed}`]),
     ...Object.entries(settings).map(([key, value]) => `${key}=${value}`),
@@ -247,7 +258,9 @@ export async function train(options: TrainOptions): Promise<Training> {
     const workers = await startHost(base);
     try {
       const { progress = silent, signal } = options;
-      const result = await trainTeam({ scenario, recipe, base, run, workers, progress, signal });
+      const result = await trainTeam({
+        ...{ scenario, recipe, base, judge, run, workers, progress, signal },
+      });
       const policies = Object.entries(result.policy).map(([role, hash]) => [role, run.policyFolder(hash)]);
       return {
         folder: run.path,
@@ -261,6 +274,15 @@ export async function train(options: TrainOptions): Promise<Training> {
   } finally {
     run.close();
   }
+}
+
+/** The judge as often as it is asked for; throws `usage` where the scenario asks one that is not given. */
+function judgesOf({ name, judge }: Scenario, given: GenerativeModel | undefined): GenerativeModel[] {
+  if (judge === undefined) return [];
+  if (given !== undefined) return [given];
+  throw new OptimaError('usage', `Scenario "${name}" asks a judge model, and none is given.`, {
+    hint: 'Give one as `judge`.',
+  });
 }
 
 /** What a run begins with is freed where it does not begin; `trainTeam` frees it otherwise. */

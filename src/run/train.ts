@@ -7,7 +7,7 @@ import { createRng } from '../domain/rng.ts';
 import type { Trajectory } from '../domain/transcript.ts';
 import { type PhaseInput, type PlannedPhases, trainerMachine } from '../machines/index.ts';
 import { withoutJudge } from '../scenario/score.ts';
-import { withoutTraining } from '../scenario/types.ts';
+import { trainedRoles, withoutTraining } from '../scenario/types.ts';
 import type { RunFolder } from '../store/run-folder.ts';
 import { inProcessHost } from '../workers/index.ts';
 import { foldIterations, type IterationFigures, metricsRows } from './figures.ts';
@@ -49,7 +49,7 @@ export async function trainTeam({ workers, ...given }: TrainingRun): Promise<Tra
   const shelf = new PolicyShelf(base, run, workers ?? inProcessHost([base]), frozen);
   try {
     // What an earlier process left, also where nothing else would read it again.
-    await shelf.requireAll(trainedPolicies(run));
+    await shelf.requireAll(trainedPolicies(run, trainedRoles(scenario)));
     if (scenario.judge !== undefined && judge === undefined) throw withoutJudge(scenario);
     if (run.log.position === 0) {
       const { seed } = recipe;
@@ -122,9 +122,9 @@ async function carryOutPlan(context: RunContext): Promise<void> {
 }
 
 /** The policies that a run's trainings left. */
-const trainedPolicies = (run: RunFolder): PolicyHash[] =>
+const trainedPolicies = (run: RunFolder, roles: readonly string[]): PolicyHash[] =>
   [...run.phases.values()].flatMap(({ output }) =>
-    output.kind === 'train' ? Object.values(output.policy) : [],
+    output.kind === 'train' ? roles.map((role) => output.policy[role]!) : [],
   );
 
 function samplesOf(run: RunFolder): TrainingResult['samples'] {

@@ -1,5 +1,5 @@
 // The event log of a run, `events.jsonl`: append-only, one `{seq, at, sum, ...event}` a line. It is the truth; all
-// other state is a fold of it. Each line's sum is a hash of its event and of the sum before it, so that no line can change
+// other state is a fold of it. Each line's sum is a hash of its event and of the sum before it, so that no event can change
 // unseen. Reopened, the log replays: events that are there already are compared, not written again, so a
 // resumed run ends in the same log as an undisturbed one. It is written and read a line at a time, never held whole.
 import fs from 'node:fs';

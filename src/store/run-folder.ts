@@ -231,7 +231,7 @@ export class RunFolder {
     if (event.type === 'run.completed') this.#index.policy = event.policy;
     if (event.type !== 'run.started' && event.type !== 'run.completed') return;
     this.log.sync();
-    this.#update({});
+    this.#update(event.type === 'run.completed' ? { failure: undefined } : {});
   }
 
   /**
@@ -318,7 +318,7 @@ export class RunFolder {
         makeFolder(folder);
         const target = path.resolve(this.policyFolder(hash));
         // Relative within the run, which may be moved; a junction, where the system has them, needs no privilege.
-        const inside = hash !== this.#manifest.base.hash;
+        const inside = target === path.resolve(this.checkpointFolder(hash));
         fs.symlinkSync(
           inside ? path.relative(fs.realpathSync(folder), fs.realpathSync(target)) : target,
           link,

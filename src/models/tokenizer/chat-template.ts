@@ -1,6 +1,5 @@
 // The chat template, taken apart: what it writes before and after a message's content. The tokenizer encodes
 // those frames with special tokens and the content without, so that no content can forge a turn.
-import { runInNewContext } from 'node:vm';
 import { Environment, Interpreter, parse as parseTemplate, tokenize } from '@huggingface/jinja';
 import { messageOf, OptimaError } from '../../domain/errors.ts';
 import type { ChatMessage } from '../../domain/model.ts';
@@ -36,8 +35,8 @@ export interface ChatTemplate {
 const sentinel = '\uE000\uE001\uE000';
 const anchor: readonly PlainMessage[] = [{ role: 'system', content: 'anchor' }];
 
-/** Most elements of a `range` that a template may ask for, and most milliseconds that its first renderings may take. */
-const [maxRange, maxProbingMs] = [10_000, 1000];
+/** Most elements of a `range` that a template may ask for, and most steps of one rendering: a clock would make load an error. */
+const [maxRange, maxSteps] = [10_000, 100_000];
 
 /** What Jinja gives every template. It has no clock: what a template writes may not depend on the day. */
 const builtIns = {
@@ -54,31 +53,28 @@ const builtIns = {
 };
 
 /**
- * Compiles a Jinja `source`; `variables` are what it may read beside the messages (`bos_token` …). Throws `checkpoint.invalid`
- * for one that does not parse, or that is still at work after a second.
+ * Runs a template that may come from anywhere. Throws what it raises, and an Error for one that is still at work after
+ * `maxSteps`.
  */
+function interpret(template: ReturnType<typeof parseTemplate>, environment: Environment): string {
+  const interpreter = new Interpreter(environment);
+  const steps = interpreter as unknown as Record<string, (...given: unknown[]) => unknown>;
+  let left = maxSteps;
+  for (const name of ['evaluate', 'evaluateBlock']) {
+    const step = steps[name]!.bind(interpreter);
+    steps[name] = (...given) => {
+      if (--left < 0) throw new Error(`it takes more than ${maxSteps} steps`);
+      return step(...given);
+    };
+  }
+  return String(interpreter.run(template).value);
+}
+
+/** Compiles a Jinja `source`; `variables` are what it may read beside the messages (`bos_token` …). */
 export function compileChatTemplate(
   source: string,
   variables: Readonly<Record<string, unknown>>,
 ): ChatTemplate {
-  try {
-    // The one way to end what is written to go on for ever.
-    return runInNewContext(
-      'compile()',
-      { compile: () => compile(source, variables) },
-      { timeout: maxProbingMs },
-    );
-  } catch (cause) {
-    if ((cause as NodeJS.ErrnoException).code !== 'ERR_SCRIPT_EXECUTION_TIMEOUT') throw cause;
-    throw new OptimaError(
-      'checkpoint.invalid',
-      `The chat template takes more than ${maxProbingMs} ms to write a few messages.`,
-      { cause },
-    );
-  }
-}
-
-function compile(source: string, variables: Readonly<Record<string, unknown>>): ChatTemplate {
   const template = parse(source);
 
   const render = (messages: readonly PlainMessage[], addGenerationPrompt = false): string => {
@@ -94,7 +90,7 @@ function compile(source: string, variables: Readonly<Record<string, unknown>>): 
       })) {
         environment.set(name, value);
       }
-      return String(new Interpreter(environment).run(template).value);
+      return interpret(template, environment);
     } catch (cause) {
       const roles = messages.map(({ role }) => role).join(', ');
       throw new OptimaError(
