@@ -45,7 +45,7 @@ export default defineScenario({
   answer: tagged('A'), // an answer is written <A>…</A>
   answers: ({ has, gets }) => [String(has + gets)],
   metric: exactMatch,
-  reward: { lambdaToken: 0.6, lambdaLoss: 0.1 }, // R = score − λ_token · token share + λ_loss · readability
+  reward: { lambdaToken: 0.6, lambdaLoss: 0.02 }, // R = score − λ_token · token share + λ_loss · readability
   formats: [], // no format prompts: every dialogue is plain
   // As an untrained team would talk: most often with many words, and then the solver more often than not forgets the carry; the
   // critic's sums may save it.

@@ -29,7 +29,7 @@ export default defineScenario({
   answer: tagged('A'), // an answer is written <A>…</A>
   answers: (task) => [String(sorted(task)[1])],
   metric: exactMatch,
-  reward: { lambdaToken: 0.6, lambdaLoss: 0.1 }, // R = score − λ_token · token share + λ_loss · readability
+  reward: { lambdaToken: 0.6, lambdaLoss: 0.02 }, // R = score − λ_token · token share + λ_loss · readability
   formats: [], // no format prompts: every dialogue is plain
   // As an untrained team would talk: most often with many words, and then Cora more often than not votes for her own number.
   demonstrate: (task, rng) => {

@@ -52,7 +52,7 @@ export default defineScenario({
   answer: tagged('A'), // an answer is written <A>…</A>
   answers: (task) => [String(priceOf(task, task.wanted))],
   metric: exactMatch,
-  reward: { lambdaToken: 0.6, lambdaLoss: 0.1 }, // R = score − λ_token · token share + λ_loss · readability
+  reward: { lambdaToken: 0.6, lambdaLoss: 0.02 }, // R = score − λ_token · token share + λ_loss · readability
   formats: [], // no format prompts: every dialogue is plain
   // As an untrained team would talk: most often with many words, and then Bob more often than not looks up what stands first.
   demonstrate: (task, rng) => {

@@ -23,7 +23,7 @@ test.before(async () => {
 });
 
 const { conditions } = studies.find(({ name }) => name === 'headline')!;
-const settings = smallHybridRun.slice(2);
+const settings = smallHybridRun.slice(3);
 const reproduce = (...more: readonly string[]) =>
   optimaHere(
     [

@@ -46,17 +46,7 @@ test.before(async () => {
     ...['search.expansions=4', 'search.rolloutsPerExpansion=4', 'search.mergeBelow=0.7'],
     ...['maxMessageTokens=4', 'pairs.keepShare=0.5'],
   ].flatMap((setting) => ['--set', setting]);
-  const args = [
-    'train',
-    'two-hop-qa',
-    '--model',
-    model,
-    '--anyway',
-    ...smallHybridRun,
-    ...settings,
-    '--workers',
-    '0',
-  ];
+  const args = ['train', 'two-hop-qa', '--model', model, ...smallHybridRun, ...settings, '--workers', '0'];
   const { code, stdout } = await optimaHere([...args, '--json', '--out', out]);
   assert.is(code, 0, stdout);
   run = RunFolder.open(out, systemClock);

@@ -55,7 +55,7 @@ test.before(async () => {
   const original = new URL('../../scenarios/two-hop-qa.ts', import.meta.url).href;
   fs.writeFileSync(scenario, `export { default } from ${JSON.stringify(original)};\n`);
   await writeRandomCheckpoint(model);
-  const args = ['train', scenario, '--model', model, '--anyway', ...smallHybridRun, '--policies', 'per-role'];
+  const args = ['train', scenario, '--model', model, ...smallHybridRun, '--policies', 'per-role'];
   const ended = await optimaHere([...args, '--workers', '0', '--json', '--out', whole]);
   assert.is(ended.code, 0, ended.stdout + ended.stderr);
   stdout = ended.stdout;

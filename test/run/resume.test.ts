@@ -25,18 +25,7 @@ const disturbed = path.join(folder, 'disturbed');
 
 // JavaScript: no process has to check its types.
 const scenario = path.join(folder, 'two-hop-qa.mjs');
-const train = [
-  'train',
-  scenario,
-  '--model',
-  model,
-  '--anyway',
-  ...smallHybridRun,
-  '--json',
-  '--workers',
-  '0',
-  '--out',
-];
+const train = ['train', scenario, '--model', model, ...smallHybridRun, '--json', '--workers', '0', '--out'];
 const logOf = (run: string) => path.join(run, 'events.jsonl');
 const withoutTimes = (run: string) =>
   fs.readFileSync(logOf(run), 'utf8').replaceAll(/"at":"[^"]*"/g, '"at":""');

@@ -63,7 +63,7 @@ export const smallRun = [
 
 /** As `smallRun`, with a search and preference training after it; a random model’s turns are worth what they cost. */
 export const smallHybridRun = [
-  ...['--recipe', 'isft-dpo', ...smallRun],
+  ...['--anyway', '--recipe', 'isft-dpo', ...smallRun],
   ...[
     'iterations=2',
     'search.tasks=3',
