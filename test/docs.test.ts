@@ -5,6 +5,7 @@ import { fileURLToPath } from 'node:url';
 import { test } from 'uvu';
 import * as assert from 'uvu/assert';
 import { checkScenario } from '../src/check/check.ts';
+import { describeScenario } from '../src/check/page.ts';
 import { scriptedModel } from '../src/models/scripted/index.ts';
 import { loadScenario } from '../src/scenario/load.ts';
 import { optimaHere, temporaryFolder } from './support/run.ts';
@@ -26,6 +27,7 @@ const withoutFindings = async (file: string) => {
   const { scenario } = await loadScenario(file);
   const judge = scenario.judge && scriptedModel({ reply: () => 'pro' });
   assert.equal(await checkScenario(scenario, 1, judge), []);
+  return scenario;
 };
 
 for (const document of documents) {
@@ -42,6 +44,18 @@ for (const draft of fs.readdirSync(path.join(root, 'templates'))) {
   test(`the draft ${draft} has nothing wrong, and no more lines than can be read at once`, async () => {
     await withoutFindings(path.join(root, 'templates', draft));
     assert.ok(read(`templates/${draft}`).split('\n').length <= 120);
+  });
+}
+
+for (const example of fs.readdirSync(path.join(root, 'examples'))) {
+  test(`the example ${example} is short, has nothing wrong, and plays: it leaves something to learn from and to gain`, async () => {
+    const scenario = await withoutFindings(path.join(root, 'examples', example));
+    const [rest, ...demonstrators] = read(`examples/${example}`).split(/^ {2}demonstrate:/mu);
+    assert.is(demonstrators.length, 1);
+    assert.ok(rest!.split('\n').length <= 60);
+    const { demonstrated } = await describeScenario(scenario, 1, ({ length }) => length);
+    assert.is(demonstrated?.n, 10);
+    assert.ok(demonstrated!.right > 0 && demonstrated!.right < 1);
   });
 }
 

@@ -302,7 +302,14 @@ function checkDemonstration(
     said = course.record(said, floor, text);
   }
   if (turns.length > maxTurns) error('demonstrate', `${id}: is longer than ${maxTurns} turns.`);
-  if (!course.agreed(said)) warning('demonstrate', `${id}: ends without agreement.`);
+  // A team may fail to agree, but not stop before its turns are used up.
+  if (typeof course.next(said) !== 'string') {
+    const { speaker } = course.floor(said);
+    warning(
+      'demonstrate',
+      `${id}: stops after turn ${said.length} without agreement, and ${speaker} has the floor.`,
+    );
+  }
 }
 
 /** Runs the real actors with a model that states the right answer: every dialogue must end in agreement and score 1. */

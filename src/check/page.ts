@@ -23,10 +23,12 @@ export interface Page {
   /** Who speaks while nobody states an answer; those who speak at once are joined by +. */
   readonly order: readonly string[];
   readonly maxTurns: number;
-  /** Turns after which a team ends whose every message states the right answer, and how. */
-  readonly shortest: { readonly turns: number; readonly outcome: Outcome };
+  /** Turns after which a team ends whose every message states the right answer, and how; null where no answer is right beforehand. */
+  readonly shortest: { readonly turns: number; readonly outcome: Outcome } | null;
   /** Empty where no answer is right, or the judge that the metric asks is not there. */
   readonly answers: readonly ScoredAnswer[];
+  /** What demonstrations come to; null without a demonstrator, or where none was scored. */
+  readonly demonstrated: Demonstrated | null;
   readonly tokens: TokenCosts;
 }
 
@@ -60,10 +62,21 @@ export interface ScoredAnswer {
   readonly failure: string | null;
 }
 
+/** Of the demonstrations of the first tasks. */
+export interface Demonstrated {
+  /** How many were scored. */
+  readonly n: number;
+  /** Mean score, of the team and of each seat, and the shares of those that were right and that ended in agreement. */
+  readonly score: number;
+  readonly seats: Readonly<Record<string, number>> | null;
+  readonly right: number;
+  readonly agreed: number;
+}
+
 /** Message tokens of a dialogue. */
 export interface TokenCosts {
-  /** Of one whose every message states the right answer and no more. */
-  readonly shortest: number;
+  /** Of one whose every message states the right answer and no more; null where no answer is right beforehand. */
+  readonly shortest: number | null;
   /** Mean of ten demonstrated ones; null without a demonstrator. */
   readonly demonstrated: number | null;
   /** Of one whose every message runs into its cap. */
@@ -88,14 +101,15 @@ export async function describeScenario(
   const told = new Map(roles.map((role) => [role, toldTo(role, scenario, task)]));
   const linesOf = (role: string) => views[role]!.split('\n');
   const { maxTurns } = scenario.protocol;
-  const right = scenario.answer.example(scenario.answers(task)[0] ?? '');
-  const shortest = play(course, right);
+  const answers = scenario.answers(task);
+  const right = answers.length === 0 ? null : scenario.answer.example(answers[0]!);
+  const shortest = right === null ? null : play(course, right);
   const maxMessageTokens = messageCap(scenario, null);
   const largest = Math.max(...[...told.values()].map(countTokens));
-  const samples = tasks.flatMap(({ id, task }) => {
-    const turns = scenario.demonstrate?.(task, createRng(seed).split('demonstrate').split(id)).turns;
-    return turns === undefined ? [] : [turns.reduce((sum, { text }) => sum + countTokens(text) + 1, 0)];
-  });
+  const samples = (scenario.demonstrate === undefined ? [] : tasks).map((named) =>
+    demonstrated(scenario, named, seed).reduce((sum, { text }) => sum + countTokens(text) + 1, 0),
+  );
+  const judgeIsMissing = scenario.judge !== undefined && judge === undefined;
   return {
     taskId: id,
     roles: roles.map((role) => ({
@@ -107,7 +121,7 @@ export async function describeScenario(
         isPrivate: roles.every((other) => other === role || !linesOf(other).includes(text)),
       })),
     })),
-    parts: partsOf(task, scenario.answers(task)).map(([path, value]) => {
+    parts: partsOf(task, answers).map(([path, value]) => {
       const texts = textsIn(value);
       const seen = roles.map(
         (role) => [role, texts.filter((text) => stands(text, told.get(role)!)).length] as const,
@@ -117,14 +131,12 @@ export async function describeScenario(
     opening: opening.map(({ text }) => text),
     order: floorsOf(play(course, 'I do not know.').floors),
     maxTurns,
-    shortest: { turns: shortest.turns.length, outcome: shortest.outcome },
-    answers:
-      scenario.judge !== undefined && judge === undefined
-        ? []
-        : await scoreAnswers(scenario, tasks, seed, judge),
+    shortest: shortest && { turns: shortest.turns.length, outcome: shortest.outcome },
+    answers: judgeIsMissing ? [] : await scoreAnswers(scenario, tasks, seed, judge),
+    demonstrated: judgeIsMissing ? null : await scoreDemonstrations(scenario, tasks, seed, judge),
     tokens: {
       // The end of a message is a token.
-      shortest: shortest.turns.length * (countTokens(right) + 1),
+      shortest: shortest && shortest.turns.length * (countTokens(right!) + 1),
       demonstrated: samples.length === 0 ? null : mean(samples),
       longest: maxTurns * maxMessageTokens,
       maxMessageTokens,
@@ -155,13 +167,13 @@ function floorsOf(floors: readonly Floor[]): string[] {
   return rounds;
 }
 
-/** The task's fields, or the task itself where it has none, and the answers. */
+/** The task's fields, or the task itself where it has none, and the answers where there are some. */
 function partsOf(task: unknown, answers: readonly string[]): [string, unknown][] {
   const isPlain = typeof task !== 'object' || task === null;
   const fields = isPlain
     ? [['task', task] as [string, unknown]]
     : Object.entries(task).map(([key, value]): [string, unknown] => [`task.${key}`, value]);
-  return [...fields, ['answers', answers]];
+  return answers.length === 0 ? fields : [...fields, ['answers', answers]];
 }
 
 const textsIn = (value: unknown): string[] =>
@@ -198,22 +210,62 @@ async function scoreAnswers(
     { what: 'no answer', message: 'I do not know.' },
   ];
   return Promise.all(
-    made.map(async ({ what, message }, index) => {
-      const tree = rootId('page', taskId);
-      const dialogue = runCohort([{ id: childId(tree, index), tree, taskId, task, format: null }], {
-        scenario,
-        cast: everyRole(scenario, scriptedModel({ reply: () => message })),
-        sampling: { temperature: 0, topP: 1, topK: 0, maxTokens: 1024 },
-        rng: createRng(seed),
-        judge,
-      });
-      const [{ verdict, outcome, failure }] = (await trajectoriesOf(dialogue)) as [
-        Awaited<ReturnType<typeof trajectoriesOf>>[number],
-      ];
+    made.map(async ({ what, message }) => {
+      const held = await hold(scenario, { id: taskId, task }, () => message, seed, judge);
+      const { verdict, outcome, failure } = held;
       const { answer: read = null, taskScore: score = null, exactMatch = null } = verdict ?? {};
       return { what, message, read, score, exactMatch, outcome, failure };
     }),
   );
+}
+
+/** Lets the demonstrations of tasks be held, and judged, as real dialogues. */
+async function scoreDemonstrations(
+  scenario: Scenario,
+  tasks: readonly NamedTask[],
+  seed: number,
+  judge: GenerativeModel | undefined,
+): Promise<Demonstrated | null> {
+  if (scenario.demonstrate === undefined) return null;
+  const held = await Promise.all(
+    tasks.map((named) => {
+      const turns = demonstrated(scenario, named, seed)[Symbol.iterator]();
+      return hold(scenario, named, () => turns.next().value?.text ?? '', seed, judge);
+    }),
+  );
+  const verdicts = held.flatMap(({ verdict }) => verdict ?? []);
+  if (verdicts.length === 0) return null;
+  const seats = verdicts[0]!.seats && Object.keys(verdicts[0]!.seats);
+  const seatMean = (seat: string) => mean(verdicts.map((verdict) => verdict.seats![seat]!));
+  return {
+    n: verdicts.length,
+    score: mean(verdicts.map(({ taskScore }) => taskScore)),
+    seats: seats ? Object.fromEntries(seats.map((seat) => [seat, seatMean(seat)])) : null,
+    right: mean(verdicts.map(({ exactMatch }) => Number(exactMatch))),
+    agreed: mean(held.filter(({ verdict }) => verdict).map(({ outcome }) => Number(outcome === 'agreed'))),
+  };
+}
+
+const demonstrated = (scenario: Scenario, { id, task }: NamedTask, seed: number) =>
+  scenario.demonstrate?.(task, createRng(seed).split('demonstrate').split(id)).turns ?? [];
+
+/** A real dialogue of one task, judged. */
+async function hold(
+  scenario: Scenario,
+  { id: taskId, task }: NamedTask,
+  reply: () => string,
+  seed: number,
+  judge: GenerativeModel | undefined,
+) {
+  const tree = rootId('page', taskId);
+  const dialogue = runCohort([{ id: childId(tree, 0), tree, taskId, task, format: null }], {
+    scenario,
+    cast: everyRole(scenario, scriptedModel({ reply })),
+    sampling: { temperature: 0, topP: 1, topK: 0, maxTokens: 1024 },
+    rng: createRng(seed),
+    judge,
+  });
+  return (await trajectoriesOf(dialogue))[0]!;
 }
 
 const swapCase = (text: string) => (text.toLowerCase() === text ? text.toUpperCase() : text.toLowerCase());

@@ -98,7 +98,11 @@ export async function checkSolvable(
     known.set(all, { id, answer });
     const isNumber = /^[-+\d.,\s%]+$/u.test(answer);
     const said = all.toLowerCase();
-    const words = answer.toLowerCase().split(/\s+/u);
+    // Of a list each item may stand elsewhere.
+    const words = answer
+      .toLowerCase()
+      .split(/[\s,;>→]+/u)
+      .filter(Boolean);
     if (!(isNumber ? /\d/u.test(all) : words.every((word) => said.includes(word)))) unseen++;
   }
   if (unseen > 0.8 * tasks.length && different.size > 0.1 * tasks.length) {

@@ -89,7 +89,7 @@ async function checkNamed(name: string, options: CheckOptions, output: Output, s
 }
 
 function sayPage(page: Page, { name, kind, description, metric }: Scenario, output: Output): void {
-  const { taskId, roles, parts, opening, order, maxTurns, shortest, answers, tokens } = page;
+  const { taskId, roles, parts, opening, order, maxTurns, shortest, answers, demonstrated, tokens } = page;
   output.say(`\n${name} (${kind}): ${description}`);
   output.say(`\nTask ${taskId}, as each role is told it; › marks what no other role is told.`);
   for (const { role, name, tokens, lines } of roles) {
@@ -106,17 +106,27 @@ function sayPage(page: Page, { name, kind, description, metric }: Scenario, outp
   output.say(`\nWhat the task holds, and who is told it\n${leftTable(rows)}`);
   output.say(`\nSpeakers: ${order.join(', ')}; at most ${maxTurns} turns`);
   output.say(
-    `A team that says nothing but the right answer ends after ${shortest.turns} (${shortest.outcome}).`,
+    shortest === null
+      ? 'No answer is right beforehand: the metric scores the dialogue.'
+      : `A team that says nothing but the right answer ends after ${shortest.turns} (${shortest.outcome}).`,
   );
   const scored = answers.map(answerRow(metric.name));
   if (scored.length > 0) {
     output.say(`\nWhat the scorer says to a team that says nothing but\n${leftTable(scored)}`);
   }
-  const demonstrated =
-    tokens.demonstrated === null ? '' : `, ${Math.round(tokens.demonstrated)} as it is demonstrated`;
-  output.say(
-    `\nTokens of a dialogue: ${tokens.shortest} for the right answer alone${demonstrated}.\nIf every message runs into its cap of ${tokens.maxMessageTokens}: ${tokens.longest}, and a role reads ${tokens.context}.\n`,
-  );
+  if (demonstrated !== null) {
+    const { n, score, right, agreed, seats } = demonstrated;
+    const each = Object.entries(seats ?? {}).map(([role, mean]) => `, ${role} ${mean.toFixed(2)}`);
+    output.say(
+      `\n${count(n, 'demonstration')}: ${metric.name} ${score.toFixed(2)}${each.join('')}; ${percent(right)} right, ${percent(agreed)} agreed.`,
+    );
+  }
+  const costs = [
+    ...(tokens.shortest === null ? [] : [`${tokens.shortest} for the right answer alone`]),
+    ...(tokens.demonstrated === null ? [] : [`${Math.round(tokens.demonstrated)} as it is demonstrated`]),
+    `${tokens.longest} if every message runs into its cap of ${tokens.maxMessageTokens}, and a role then reads ${tokens.context}`,
+  ];
+  output.say(`\nTokens of a dialogue: ${costs.join(', ')}.\n`);
 }
 
 const answerRow =
@@ -144,5 +154,7 @@ const leftTable = (rows: readonly (readonly string[])[]) => {
 };
 
 const cut = (text: string) => (text.length > 60 ? `${printable(text.slice(0, 57))}…` : printable(text));
+
+const percent = (share: number) => `${Math.round(100 * share)} %`;
 
 const count = (n: number, noun: string) => `${n} ${noun}${n === 1 ? '' : 's'}`;

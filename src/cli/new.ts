@@ -27,7 +27,10 @@ export function addNew(program: Command): void {
         .argParser(oneOf('--kind', kinds))
         .default(kinds[0]),
     )
-    .option('--out <file>', 'where to write it (default: scenarios/<name>.ts)')
+    .option(
+      '--out <file>',
+      'where to write it (default: scenarios/<name>.ts, .mts where package.json has no "type": "module")',
+    )
     .addOption(jsonOption())
     .action((name: string, options: NewOptions) =>
       withOutput(options, async (output) => {

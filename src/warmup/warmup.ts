@@ -2,6 +2,7 @@
 // trained on their texts, a small Llama learns to continue them, and a model card tells how it was made.
 import fs from 'node:fs';
 import path from 'node:path';
+import { OptimaError } from '../domain/errors.ts';
 import type { ChatMessage, TrainingSequence } from '../domain/model.ts';
 import type { Progress } from '../domain/progress.ts';
 import { createRng, type Rng } from '../domain/rng.ts';
@@ -96,6 +97,7 @@ export async function warmUp(options: WarmupOptions): Promise<LlamaPolicy> {
   const batches = new Batches(options, policy, rng.split('dialogues'));
   await batches.prepare(0);
   const computePasses = await gradientsOf?.(policy);
+  let saved = 0;
   await warmup(
     policy,
     (index) => batches.take(index),
@@ -113,11 +115,18 @@ export async function warmUp(options: WarmupOptions): Promise<LlamaPolicy> {
         const entry = { step: done, steps, echo, loss, learningRate, validationLoss };
         if (save || done % 100 === 0) log.push(entry);
         options.onStep?.(entry);
-        if (save) await policy.save(out);
+        if (save) {
+          await policy.save(out);
+          saved = done;
+        }
         if (!last) await batches.prepare(done);
       },
     },
-  );
+  ).catch((error) => {
+    if (saved === 0 || !(error instanceof OptimaError) || error.code !== 'interrupted') throw error;
+    const hint = `The weights of step ${saved} are in ${path.relative('', out)}: train them, or go on from there with --from.`;
+    throw new OptimaError('interrupted', error.message, { hint, cause: error });
+  });
   writeFileAtomic(path.join(out, 'training.json'), `${JSON.stringify({ seed, steps, log }, null, 1)}\n`);
   await writeModelCard(out, { ...options, policy, log, startedAs });
   return policy;

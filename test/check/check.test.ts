@@ -176,11 +176,19 @@ test('a demonstration out of turn is found', () =>
     /^error: demonstrate: train-00000: turn 1 is by bob, but alice has the floor/,
   ));
 
-test('a demonstration that does not end in agreement is a warning', () =>
+test('a demonstration that stops where the dialogue would go on is a warning', () =>
   finds(
     { demonstrate: () => ({ format: null, turns: [{ speaker: 'alice', text: 'Hello' }] }) },
-    /^warning: demonstrate: train-00000: ends without agreement/,
+    /^warning: demonstrate: train-00000: stops after turn 1 without agreement, and bob has the floor/,
   ));
+
+test('a demonstration that uses its turns up without agreement is one', async () => {
+  const turns = Array.from({ length: sound.protocol.maxTurns }, (_, turn) => ({
+    speaker: (['alice', 'bob'] as const)[turn % 2]!,
+    text: 'Hm.',
+  }));
+  assert.equal(await findings({ demonstrate: () => ({ format: null, turns }) }), []);
+});
 
 test('the tasks that are looked at are the first ten training tasks, and each split must have one', async () => {
   const asked: unknown[] = [];
@@ -520,7 +528,7 @@ test('dialogues are played where nothing else is wrong: one that fails, or score
   assert.equal(
     await findings({ ...quiet, protocol: endless }),
     [
-      'warning: demonstrate: train-00000: ends without agreement.',
+      'warning: demonstrate: train-00000: stops after turn 1 without agreement, and bob has the floor.',
       'error: dialogue: train-00000: stating the right answer ends as turn-cap.',
     ],
     'a warning does not keep them from being played',

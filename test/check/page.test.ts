@@ -115,6 +115,39 @@ test('five answers are scored as the judge scores them', async () => {
   }
 });
 
+test('demonstrations are held and scored, each seat too', async () => {
+  assert.is((await pageOf()).demonstrated, null);
+  const numbered: Partial<Scenario<WordPair>> = {
+    tasks: {
+      load: async (_, count) => Array.from({ length: count }, (_, n) => ({ left: 'oak', right: `elm${n}` })),
+    },
+    // Five right, two wrong, three that never agree.
+    demonstrate: ({ left, right }) => {
+      const n = Number(right.slice(3));
+      const text = n < 5 ? `<A>${left} ${right}</A>` : n < 7 ? '<A>yew</A>' : 'No.';
+      const speakers =
+        n < 7 ? ['alice', 'bob'] : Array.from({ length: 8 }, (_, k) => ['alice', 'bob'][k % 2]!);
+      return { format: null, turns: speakers.map((speaker) => ({ speaker, text })) };
+    },
+  };
+  const shares = { n: 10, score: 0.5, right: 0.5, agreed: 0.7 };
+  assert.equal((await pageOf(numbered)).demonstrated, { ...shares, seats: null });
+  const score: Scenario<WordPair>['metric']['score'] = (_, __, { turns }) => {
+    const seats = { alice: turns.length / 8, bob: 0 };
+    return { seats, score: Number(turns[1]!.text.includes('oak')) };
+  };
+  const seated = await pageOf({ ...numbered, metric: { name: 'seated', score } });
+  assert.equal(seated.demonstrated, { ...shares, seats: { alice: (7 * 2 + 3 * 8) / 80, bob: 0 } });
+  const broken = { name: 'none', score: () => Number.NaN };
+  assert.is((await pageOf({ ...numbered, metric: broken })).demonstrated, null);
+});
+
+test('where no answer is right beforehand, none is made up', async () => {
+  const page = await pageOf({ answers: () => [] });
+  assert.equal([page.shortest, page.tokens.shortest, page.answers], [null, null, []]);
+  assert.not(page.parts.some(({ path }) => path === 'answers'));
+});
+
 test('three who speak at once, under names, in an environment that opens', async () => {
   const trio = defineScenario({
     name: 'trio',

@@ -77,6 +77,8 @@ test('an answer that stands in the views, or may be worked out of their numbers,
     answers: ({ left, right }: WordPair) => [`${Number(left) + Number(right)}`],
   };
   assert.equal(await solvable(sums), []);
+  const listed = { answers: ({ left, right }: WordPair) => [`${right}, ${left}`] };
+  assert.equal(await solvable(listed), [], 'items of a list');
 });
 
 test('two tasks that look the same and have different answers cannot be solved', async () => {

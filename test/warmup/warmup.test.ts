@@ -448,6 +448,17 @@ test('a folder that cannot be written, and an abort, end it', async () => {
   const settings = options({ signal: AbortSignal.abort() });
   assert.is((await failureOf(settings))?.code, 'interrupted');
   assert.not.ok(fs.existsSync(settings.out));
+  const later = new AbortController();
+  const saving = options({
+    ...{ signal: later.signal, out: path.join(root, 'saving'), steps: 4, saveEvery: 2 },
+    onStep: ({ step }) => {
+      if (step === 3) later.abort();
+    },
+  });
+  const error = await failureOf(saving);
+  assert.is(error?.code, 'interrupted');
+  assert.match(error?.hint ?? '', /^The weights of step 2 are in .*saving: /u);
+  assert.ok(fs.existsSync(path.join(saving.out, 'model.safetensors')));
 });
 
 test('the architecture of the shipped model is that of its checkpoint', () => {
