@@ -59,7 +59,7 @@ async function planOf(count: number, overrides: Partial<ExplorePlan> = {}): Prom
   const trees = (await loadTasks(scenario, 'train', { from: 0, count }, rng)).map(({ id: taskId, task }) => ({
     ...{ tree: rootId(phase, taskId), taskId, task },
   }));
-  const rank = { ...rankOptionsOf(recipe, scenario), normaliser: 200 };
+  const rank = { ...rankOptionsOf(recipe, scenario), answer: scenario.answer, normaliser: 200 };
   return {
     ...{ phase, scenario, rng, first: 0, search: searchConfigOf(recipe), memoryBytes: 2 ** 28 },
     ...{ temperature: recipe.search.temperature, maxMessageTokens: messageCap(scenario, null) },

@@ -28,7 +28,14 @@ async function extend(open: readonly Branch[], memory: Memory): Promise<Branch[]
     sampling: { temperature: 0.7, topP: 1, topK: 0, maxTokens: messageTokens },
     seed: messages.length * branches + i,
   }));
-  const limits = { stopIds: new Set<number>(), maxRows: 64, tokenBudget: 1024, context, memory };
+  const limits = {
+    stopIds: new Set<number>(),
+    neverIds: [],
+    maxRows: 64,
+    tokenBudget: 1024,
+    context,
+    memory,
+  };
   const completions = await new DecodeLoop(limits).complete(jobs);
   return open.map((messages, i) => [...messages, completions[i]!.tokenIds]);
 }

@@ -5,7 +5,7 @@ import type { Command } from 'commander';
 import { tap } from 'rxjs';
 import type { Cast } from '../actors/index.ts';
 import { longestTimerMs } from '../domain/clock.ts';
-import { nearest, OptimaError } from '../domain/errors.ts';
+import { cleaningUp, nearest, OptimaError } from '../domain/errors.ts';
 import { childId, type PolicyHash, rootId } from '../domain/ids.ts';
 import type { DialogueMessage } from '../domain/messages.ts';
 import type { GenerativeModel } from '../domain/model.ts';
@@ -27,8 +27,8 @@ import {
   splitOption,
   wholeNumber,
 } from './options.ts';
-import { withOutput } from './output.ts';
-import { inSeats, printable } from './report.ts';
+import { line, quoted, withOutput } from './output.ts';
+import { inSeats } from './report.ts';
 
 interface ChatOptions {
   readonly role?: string;
@@ -60,7 +60,7 @@ export function addChat(program: Command): void {
       withOutput(options, (output) =>
         interruptible(output, async (signal) => {
           const folder = locateModel(options.model);
-          const { scenario } = await loadScenario(name);
+          const { scenario } = await loadScenario(name, signal);
           const role = roleOf(scenario, options.role);
           const names = frozenNames(scenario, options);
           if (Object.hasOwn(names.partners, role)) {
@@ -84,16 +84,15 @@ export function addChat(program: Command): void {
           const rng = createRng(options.seed);
           const range = { from: options.task, count: 1 };
           const { id: taskId, task } = (await loadTasks(scenario, options.split, range, rng))[0]!;
-          const input = readline.createInterface({ input: process.stdin, terminal: process.stdin.isTTY });
-          // On a terminal readline keeps Ctrl-C to itself.
-          input.on('SIGINT', () => process.kill(process.pid, 'SIGINT'));
-          try {
+          // What is typed on a terminal is shown by it, which spells control characters out.
+          const input = readline.createInterface({ input: process.stdin, terminal: false });
+          const talk = async () => {
             const tree = rootId('chat', taskId);
             const episode = { id: childId(tree, 0), tree, taskId, task, format: null };
             const held: string[] = [];
             const observe = (observations: readonly Observation[] = []) => {
               for (const { text, to } of observations)
-                if (to?.includes(role) ?? true) output.say(`environment: ${printable(text)}`);
+                if (to?.includes(role) ?? true) output.say(`environment: ${quoted(text)}`);
             };
             const show = (message: DialogueMessage) => {
               output.emit({ event: 'message', message });
@@ -106,12 +105,12 @@ export function addChat(program: Command): void {
                 output.say(`${role} (you):`);
               } else if (message.type === 'turn.taken') {
                 const { speaker, text, to, round = [] } = message.turn;
-                const line = `${speaker}: ${printable(text)}`;
+                const said = `${speaker}: ${quoted(text)}`;
                 if (speaker === role) for (const kept of held.splice(0)) output.say(kept);
                 else if (!(to?.includes(role) ?? true)) return;
                 // Who speaks at once with the person is not heard before it.
-                else if (round.indexOf(speaker) < round.indexOf(role)) held.push(line);
-                else output.say(line);
+                else if (round.indexOf(speaker) < round.indexOf(role)) held.push(said);
+                else output.say(said);
               }
             };
             const dialogue = runCohort([episode], {
@@ -138,17 +137,15 @@ export function addChat(program: Command): void {
             if (failure !== null) throw new OptimaError('model.failed', `The dialogue failed: ${failure}`);
             const right = scenario.answers(task);
             output.say(`\n${outcome} after ${turns.length} turns.`);
-            const rightOnes = right.length === 0 ? '' : `; right: ${right.join(' or ')}`;
+            const rightOnes = right.length === 0 ? '' : `; right: ${line(right.join(' or '))}`;
             const { answer, taskScore, exactMatch, seats } = verdict!;
-            output.say(`answer: ${answer ?? 'none'}${rightOnes}`);
+            output.say(`answer: ${line(answer ?? 'none')}${rightOnes}`);
             output.say(`${scenario.metric.name}: ${taskScore.toFixed(2)}${inSeats(verdict!)}`);
             const summary = { scenario: scenario.name, role, outcome, turns: turns.length };
             const scores = { taskScore, exactMatch, ...(seats && { seats }) };
             output.emit({ event: 'summary', ...summary, answer, right, ...scores });
-          } finally {
-            input.close();
-            for (const one of opened) one.dispose();
-          }
+          };
+          await cleaningUp(talk, () => input.close(), ...opened.map(({ dispose }) => dispose));
         }),
       ),
     );

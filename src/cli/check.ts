@@ -7,8 +7,7 @@ import type { Scenario } from '../scenario/types.ts';
 import { interruptible } from './interrupt.ts';
 import { frozenNames, locateModel, openEngine, openModel, openPolicy } from './model.ts';
 import { type Backend, backendOption, jsonOption, judgeOption, modelOption, seedOption } from './options.ts';
-import { type JsonFlag, type Output, withOutput } from './output.ts';
-import { printable } from './report.ts';
+import { formatTable, type JsonFlag, line, type Output, quoted, withOutput } from './output.ts';
 
 interface CheckOptions extends JsonFlag {
   readonly seed: number;
@@ -37,7 +36,7 @@ export function addCheck(program: Command): void {
 async function checkNamed(name: string, options: CheckOptions, output: Output, signal: AbortSignal) {
   const { seed, backend } = options;
   const model = locateModel(options.model);
-  const { scenario, file } = await loadScenario(name);
+  const { scenario, file } = await loadScenario(name, signal);
   const { checkScenario } = await import('../check/check.ts');
   frozenNames(scenario, { judge: options.judge ?? (scenario.judge && 'models/tiny') });
   await openEngine({ backend }, output);
@@ -77,7 +76,7 @@ async function checkNamed(name: string, options: CheckOptions, output: Output, s
   }
   judge?.dispose();
   for (const { severity, check, message } of findings) {
-    output.say(`${severity}: ${check}: ${message}`);
+    output.say(`${severity}: ${check}: ${line(message)}`);
     output.emit({ event: 'finding', severity, check, message });
   }
   const warnings = findings.length - errors;
@@ -94,16 +93,16 @@ function sayPage(page: Page, { name, kind, description, metric }: Scenario, outp
   output.say(`\nTask ${taskId}, as each role is told it; › marks what no other role is told.`);
   for (const { role, name, tokens, lines } of roles) {
     output.say(`\n${role}${name === null ? '' : `, called ${name}`} (${tokens} tokens)`);
-    for (const { text, isPrivate } of lines) output.say(`${isPrivate ? '  › ' : '    '}${printable(text)}`);
+    for (const { text, isPrivate } of lines) output.say(`${isPrivate ? '  › ' : '    '}${quoted(text)}`);
   }
-  for (const text of opening) output.say(`\nThe environment opens: ${printable(text)}`);
+  for (const text of opening) output.say(`\nThe environment opens: ${quoted(text)}`);
   const rows = parts.map(({ path, texts, seenBy }) => {
     const seen = Object.entries(seenBy).map(([role, n]) =>
       n === texts.length ? role : `${role} (${n} of ${texts.length})`,
     );
     return [`  ${path}`, seen.join(', ') || 'hidden', cut(texts.join(' · '))];
   });
-  output.say(`\nWhat the task holds, and who is told it\n${leftTable(rows)}`);
+  output.say(`\nWhat the task holds, and who is told it\n${formatTable(rows, 'left')}`);
   output.say(`\nSpeakers: ${order.join(', ')}; at most ${maxTurns} turns`);
   output.say(
     shortest === null
@@ -112,7 +111,7 @@ function sayPage(page: Page, { name, kind, description, metric }: Scenario, outp
   );
   const scored = answers.map(answerRow(metric.name));
   if (scored.length > 0) {
-    output.say(`\nWhat the scorer says to a team that says nothing but\n${leftTable(scored)}`);
+    output.say(`\nWhat the scorer says to a team that says nothing but\n${formatTable(scored, 'left')}`);
   }
   if (demonstrated !== null) {
     const { n, score, right, agreed, seats } = demonstrated;
@@ -141,19 +140,7 @@ const answerRow =
     outcome,
   ];
 
-const leftTable = (rows: readonly (readonly string[])[]) => {
-  const widths = rows[0]!.map((_, column) => Math.max(...rows.map((row) => row[column]!.length)));
-  return rows
-    .map((row) =>
-      row
-        .map((cell, column) => cell.padEnd(widths[column]!))
-        .join('  ')
-        .trimEnd(),
-    )
-    .join('\n');
-};
-
-const cut = (text: string) => (text.length > 60 ? `${printable(text.slice(0, 57))}…` : printable(text));
+const cut = (text: string) => (text.length > 60 ? `${text.slice(0, 57)}…` : text || '(empty)');
 
 const percent = (share: number) => `${Math.round(100 * share)} %`;
 

@@ -1,5 +1,6 @@
 // `optima eval <scenario>`: how well a team does with one model in every role, and at what cost.
 import type { Command } from 'commander';
+import { cleaningUp } from '../domain/errors.ts';
 import { createRng } from '../domain/rng.ts';
 import { presetRecipe } from '../recipe/presets.ts';
 import { modelsFrom, speakersFrom } from '../run/frozen.ts';
@@ -70,13 +71,13 @@ export function addEval(program: Command): void {
       withOutput(options, (output) =>
         interruptible(output, async (signal) => {
           const folder = locateModel(options.model);
-          const { scenario } = await loadScenario(name);
+          const { scenario } = await loadScenario(name, signal);
           const names = frozenNames(scenario, options);
           const { startHost } = await openEngines(options, output);
           const model = await openModel({ model: folder });
           const { generates, trains } = model;
           let host: PolicyHost | undefined;
-          try {
+          const evaluate = async () => {
             const tokenizer = trains?.policy.tokenizer;
             const partners = await openPartners(names.partners);
             const judge = names.judge === undefined ? null : await openFrozen(names.judge);
@@ -110,10 +111,8 @@ export function addEval(program: Command): void {
               policy: generates.hash,
               ...frozenHashes(partners, judge),
             });
-          } finally {
-            await host?.stop();
-            model.dispose();
-          }
+          };
+          await cleaningUp(evaluate, () => host?.stop(), model.dispose);
         }),
       ),
     );

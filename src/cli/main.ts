@@ -7,6 +7,7 @@ import { OptimaError } from '../domain/errors.ts';
 import { addChat } from './chat.ts';
 import { addCheck } from './check.ts';
 import { addEval } from './eval.ts';
+import { loseOutput } from './interrupt.ts';
 import { addList } from './list.ts';
 import { addNew } from './new.ts';
 import { packageFolder } from './options.ts';
@@ -41,18 +42,16 @@ for (const add of [
   add(program);
 }
 
-// The reader of a pipe has gone (`optima list | head -1`): end as other programs do.
-for (const stream of [process.stdout, process.stderr]) {
-  stream.on('error', (error: NodeJS.ErrnoException) => {
-    if (error.code === 'EPIPE') process.exit(141);
-    throw error;
-  });
-}
+for (const stream of [process.stdout, process.stderr]) stream.on('error', loseOutput);
 
 const args = process.argv.slice(2);
 const json = args.includes('--json');
 // What no command caught must not print a stack trace either.
-process.on('uncaughtException', (error) => process.exit(reportError(error, json)));
+process.on('uncaughtException', (error) => {
+  process.exitCode = reportError(error, json);
+  // That it cannot be written shows only then.
+  setImmediate(() => process.exit());
+});
 try {
   if (args.length === 0) program.outputHelp();
   else await program.parseAsync(args, { from: 'user' });

@@ -2,21 +2,20 @@
 import { fileURLToPath } from 'node:url';
 import { Option } from 'commander';
 import { nearest, OptimaError } from '../domain/errors.ts';
+import { maxWorkers } from '../run/engines.ts';
 import { splits } from '../scenario/types.ts';
 
 export const packageFolder = fileURLToPath(new URL('../../', import.meta.url));
 /** The base checkpoint that comes with the package. */
 export const defaultModel = fileURLToPath(new URL('../../models/tiny', import.meta.url));
 
-/** A whole number of at least `least`; anything else is a `usage` error that names the option. */
-export function wholeNumber(option: string, least: number): (text: string) => number {
+/** A whole number from `least` to `most`; anything else is a `usage` error that names the option. */
+export function wholeNumber(option: string, least: number, most = 0xffffffff): (text: string) => number {
   return (text) => {
     const value = Number(text);
-    if (/^\d+$/.test(text) && value >= least && value <= 0xffffffff) return value;
-    throw new OptimaError(
-      'usage',
-      `${option} ${text}: must be a whole number of at least ${least} and below 2^32.`,
-    );
+    if (/^\d+$/.test(text) && value >= least && value <= most) return value;
+    const range = most === 0xffffffff ? `of at least ${least} and below 2^32` : `from ${least} to ${most}`;
+    throw new OptimaError('usage', `${option} ${text}: must be a whole number ${range}.`);
   };
 }
 
@@ -82,7 +81,7 @@ export const workersOption = () =>
   new Option(
     '--workers <n>',
     'worker threads, 0 for none; results do not depend on their number (default: one for each core, at most 4)',
-  ).argParser(wholeNumber('--workers', 0));
+  ).argParser(wholeNumber('--workers', 0, maxWorkers));
 
 export const splitOption = () =>
   new Option('--split <name>', `tasks of this split: ${splits.join(', ')}`)

@@ -1,15 +1,17 @@
 // What the commands print: tables and lines for people, one JSON object a line for machines, and progress as
-// bars on a terminal or plain lines elsewhere. Results go to stdout, progress to stderr.
+// bars on a terminal or plain lines elsewhere. Results go to stdout, progress to stderr. Whatever is printed goes through
+// `spelt` or `jsonOf` here: scenarios, models and files may say anything, also what would command a terminal.
 import type { SingleBar } from 'cli-progress';
-import { messageOf, OptimaError } from '../domain/errors.ts';
+import { cleaningUp, messageOf, OptimaError } from '../domain/errors.ts';
 import type { Progress } from '../domain/progress.ts';
+import { endingCode, isOutputLost } from './interrupt.ts';
 
 export interface JsonFlag {
   readonly json?: boolean;
 }
 
 export interface Output {
-  /** Text for people; nothing under `--json`. */
+  /** Text for people, of one line or several; nothing under `--json`. What is quoted in it goes through `line` or `quoted`. */
   say(text?: string): void;
   /** A remark on stderr, under `--json` too. */
   remark(text: string): void;
@@ -28,22 +30,46 @@ export async function withOutput(
 ): Promise<void> {
   const print = (line: string) => process.stdout.write(`${line}\n`);
   const emit: Output['emit'] = (object) => {
-    if (json) print(JSON.stringify(object));
+    if (json) print(jsonOf(object));
   };
   const stages = json ? jsonStages(emit) : process.stderr.isTTY ? await barStages() : lineStages();
-  try {
-    await work({
-      say: (text = '') => {
-        if (!json) stages.aside(() => print(text));
-      },
-      remark: (text) => stages.aside(() => process.stderr.write(`${text}\n`)),
-      emit,
-      progress: { ...stages, measured: (row) => emit(row) },
-    });
-  } finally {
-    stages.close();
-  }
+  const output: Output = {
+    say: (text = '') => {
+      if (!json) stages.aside(() => print(spelt(text)));
+    },
+    remark: (text) => stages.aside(() => process.stderr.write(`${spelt(text)}\n`)),
+    emit,
+    progress: {
+      begin: (name, total, unit) => stages.begin(line(name), total, line(unit)),
+      advance: stages.advance,
+      end: (result) => stages.end(line(result)),
+      measured: (row) => emit(row),
+    },
+  };
+  await cleaningUp(() => work(output), stages.close);
 }
+
+/** Control and format characters, which a reader does not see, spelt out; those that break a line, and joiners of letters, stay. */
+const spelt = (text: string) =>
+  text.replaceAll(
+    /(?![\n\t\u200c\u200d])[\p{C}\u2028\u2029]/gu,
+    (character) => `\\u{${character.codePointAt(0)!.toString(16)}}`,
+  );
+
+/** As JSON, which would leave some of these characters as they are. */
+const jsonOf = (object: object) =>
+  JSON.stringify(object).replaceAll(/[\p{Cc}\p{Cf}\u2028\u2029]/gu, (character) =>
+    Array.from(
+      { length: character.length },
+      (_, i) => `\\u${character.charCodeAt(i).toString(16).padStart(4, '0')}`,
+    ).join(''),
+  );
+
+/** A text of others as one line. */
+export const line = (text: string): string => spelt(text.replaceAll(/\s*\n\s*/g, ' '));
+
+/** A text of others with its further lines indented: none of them passes for a line of ours. */
+export const quoted = (text: string): string => text.replaceAll('\n', '\n  ') || '(empty)';
 
 interface Stages extends Omit<Progress, 'measured'> {
   /** Prints something else, out of the bar's way. */
@@ -163,8 +189,8 @@ const secondsSince = (fromMs: number) => Math.max(0.001, (Date.now() - fromMs) /
 
 /**
  * Prints an error as `error: …` and `hint: …` on stderr, or under `--json` as an object on stdout, and returns
- * the exit code: 2 for wrong usage, 130 for an interruption, else 1. The stack trace comes with
- * `OPTIMA_DEBUG=1`.
+ * the exit code: 2 for wrong usage, for an interruption what belongs to it, else 1. That the work ended because nobody reads
+ * the output is no news; how to go on may be. The stack trace comes with `OPTIMA_DEBUG=1`.
  */
 export function reportError(error: unknown, json: boolean): number {
   const code = error instanceof OptimaError ? error.code : 'internal';
@@ -173,18 +199,29 @@ export function reportError(error: unknown, json: boolean): number {
     error instanceof OptimaError
       ? error.hint
       : 'This is a fault of optima itself. Run again with OPTIMA_DEBUG=1 to see where.';
-  if (json) process.stdout.write(`${JSON.stringify({ event: 'error', code, message, hint })}\n`);
-  else process.stderr.write(`error: ${message}\n${hint ? `hint: ${hint}\n` : ''}`);
-  if (process.env.OPTIMA_DEBUG === '1' && error instanceof Error) {
-    process.stderr.write(`${error.stack}\n${error.cause instanceof Error ? `${error.cause.stack}\n` : ''}`);
+  const lost = isOutputLost();
+  if (json && !lost) process.stdout.write(`${jsonOf({ event: 'error', code, message, hint })}\n`);
+  else {
+    if (!(lost && code === 'interrupted')) process.stderr.write(`error: ${line(message)}\n`);
+    if (hint) process.stderr.write(`hint: ${line(hint)}\n`);
   }
-  return code === 'usage' ? 2 : code === 'interrupted' ? 130 : 1;
+  if (process.env.OPTIMA_DEBUG === '1' && error instanceof Error) {
+    const { suppressed = [] } = error as { suppressed?: readonly unknown[] };
+    for (const each of [error, error.cause, ...suppressed]) {
+      if (each instanceof Error) process.stderr.write(`${spelt(String(each.stack))}\n`);
+    }
+  }
+  return code === 'usage' ? 2 : code === 'interrupted' ? endingCode() : 1;
 }
 
-/** Columns padded to their widest cell; the first is left-aligned, the others right-aligned. */
-export function formatTable(rows: readonly (readonly string[])[]): string {
-  const widths = rows[0]!.map((_, column) => Math.max(...rows.map((row) => row[column]!.length)));
+/** Columns padded to their widest cell; the first is left-aligned, the others to the right unless told otherwise. */
+export function formatTable(
+  rows: readonly (readonly string[])[],
+  others: 'left' | 'right' = 'right',
+): string {
+  const cells = rows.map((row) => row.map(line));
+  const widths = cells[0]!.map((_, column) => Math.max(...cells.map((row) => row[column]!.length)));
   const pad = (cell: string, column: number) =>
-    column === 0 ? cell.padEnd(widths[column]!) : cell.padStart(widths[column]!);
-  return rows.map((row) => row.map(pad).join('  ').trimEnd()).join('\n');
+    column === 0 || others === 'left' ? cell.padEnd(widths[column]!) : cell.padStart(widths[column]!);
+  return cells.map((row) => row.map(pad).join('  ').trimEnd()).join('\n');
 }

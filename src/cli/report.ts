@@ -10,7 +10,7 @@ import {
 import { machineFigures } from '../run/figures.ts';
 import type { TrainingResult } from '../run/train.ts';
 import type { Scenario } from '../scenario/types.ts';
-import { formatTable, type Output } from './output.ts';
+import { formatTable, line, type Output, quoted } from './output.ts';
 
 /** The figures that every summary object carries. */
 export function summaryMetrics(metrics: TeamMetrics) {
@@ -103,18 +103,12 @@ export function inSeats({ seats }: Verdict): string {
 
 function transcript({ opening = [], turns, failure }: Trajectory): string {
   const said = (speaker: string, text: string, to?: readonly string[]) =>
-    `${speaker}${to === undefined ? '' : ` (to ${to.join(', ') || 'nobody'})`}: ${printable(text)}`;
+    `${speaker}${to === undefined ? '' : ` (to ${to.join(', ') || 'nobody'})`}: ${quoted(text)}`;
   const observed = (observations: readonly Observation[] = []) =>
     observations.map(({ text, to }) => said('environment', text, to));
   const lines = [
     ...observed(opening),
     ...turns.flatMap((turn) => [said(turn.speaker, writtenOf(turn), turn.to), ...observed(turn.observed)]),
   ];
-  return [...lines, ...(failure === null ? [] : [`failed: ${failure}`])].join('\n');
-}
-
-/** A model may write anything, also what would command a terminal. Further lines are indented. */
-export function printable(text: string): string {
-  const spell = (character: string) => `\\u{${character.codePointAt(0)!.toString(16)}}`;
-  return text.replaceAll(/[^\P{C}\n]/gu, spell).replaceAll('\n', '\n  ') || '(empty)';
+  return [...lines, ...(failure === null ? [] : [`failed: ${line(failure)}`])].join('\n');
 }

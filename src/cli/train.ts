@@ -1,7 +1,7 @@
 // `optima train <scenario>`: generate → rank → select → train, from the base to a team that talks less.
 import { type Command, Option } from 'commander';
 import { systemClock } from '../domain/clock.ts';
-import { messageOf, OptimaError } from '../domain/errors.ts';
+import { cleaningUp, messageOf, OptimaError } from '../domain/errors.ts';
 import type { TeamPolicy } from '../domain/ids.ts';
 import type { LlamaPolicy } from '../models/llama/index.ts';
 import { defaultPreset, defaultRecipe, presetRecipe, recipeNamed } from '../recipe/presets.ts';
@@ -127,7 +127,7 @@ export async function startRun(
     ...(options.set ?? []),
   ]);
   const model = locateModel(options.model);
-  const loaded = await loadScenario(name);
+  const loaded = await loadScenario(name, signal);
   const names = frozenNames(loaded.scenario, options);
   withoutTraining(loaded.scenario, Object.keys(names.partners));
   const tasks = await hashTasks(loaded.scenario, recipe);
@@ -205,7 +205,7 @@ export async function resumeRun(
       },
     );
   }
-  const loaded = await loadScenario(pathOf(manifest.scenario.file, manifest.scenario.name));
+  const loaded = await loadScenario(pathOf(manifest.scenario.file, manifest.scenario.name), signal);
   if (hashFile(loaded.file) !== manifest.scenario.hash) {
     throw new OptimaError('run.diverged', `${loaded.file} was changed since the run began.`, {
       hint: 'Restore it, or start a new run.',
@@ -287,7 +287,7 @@ async function carryOut(
   const scenario = withoutTraining(loaded.scenario, Object.keys(partners));
   const workers = await startHost(base);
   let run: RunFolder | undefined;
-  try {
+  const train = async () => {
     run = await openRun(workers);
     const earlierSeconds = run.manifest.seconds;
     output.say(`run: ${run.path}`);
@@ -329,20 +329,26 @@ async function carryOut(
       policy: machinePolicy(result.policy),
       ...frozenHashes(partners, judge),
     });
-  } catch (error) {
-    if (run === undefined || !(error instanceof OptimaError)) throw error;
+  };
+  const noted = (error: unknown): Promise<never> => {
+    const begun = run;
+    if (begun === undefined || !(error instanceof OptimaError)) throw error;
     if (error.code === 'interrupted') {
       throw new OptimaError('interrupted', messageOf(error), {
-        hint: `Continue with: optima train --resume ${run.path}`,
+        hint: `Continue with: optima train --resume ${begun.path}`,
       });
     }
-    // Where nothing can be written, neither can this.
-    if (error.code !== 'io.write') run.noteFailure(error);
-    throw error;
-  } finally {
-    await workers.stop();
-    run?.close();
-  }
+    return cleaningUp<never>(
+      () => Promise.reject(error),
+      // Where nothing can be written, neither can this.
+      () => error.code === 'io.write' || begun.noteFailure(error),
+    );
+  };
+  await cleaningUp(
+    () => train().catch(noted),
+    () => workers.stop(),
+    () => run?.close(),
+  );
 }
 
 /** Where the weights are that a run ends with. */

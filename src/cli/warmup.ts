@@ -1,9 +1,10 @@
 // `optima warmup <scenario…>`: trains a small base model, from scratch or from a checkpoint, on what the scenarios demonstrate.
-import fs from 'node:fs';
-import { cpus, tmpdir } from 'node:os';
+import { cpus } from 'node:os';
 import path from 'node:path';
 import type { Command } from 'commander';
+import { cleaningUp } from '../domain/errors.ts';
 import { loadScenario } from '../scenario/load.ts';
+import { temporaryFolder } from '../scenario/temporary.ts';
 import type { Scenario } from '../scenario/types.ts';
 import { warmupDefaults } from '../warmup/estimate.ts';
 import type { PolicyHost } from '../workers/index.ts';
@@ -74,7 +75,7 @@ export function addWarmup(program: Command): void {
         interruptible(output, async (signal) => {
           const from = options.from === undefined ? undefined : locateModel(options.from, '--from');
           const scenarios: Scenario[] = [];
-          for (const name of names) scenarios.push((await loadScenario(name)).scenario);
+          for (const name of names) scenarios.push((await loadScenario(name, signal)).scenario);
           const { engine, startHost } = await openEngines(options, output);
           const { tinyArchitecture, warmUp } = await import('../warmup/warmup.ts');
           const { sftObjective } = await import('../training/sft/index.ts');
@@ -85,16 +86,20 @@ export function addWarmup(program: Command): void {
           };
           const { out = path.join('models', scenarios[0]!.name.replace(':', '-')) } = options;
           // Where workers find the weights that the training began with, whenever they come to need them.
-          const first = fs.mkdtempSync(path.join(tmpdir(), 'optima-warmup-'));
+          const first = temporaryFolder('warmup');
           let host: PolicyHost | undefined;
-          try {
+          const warm = async () => {
             output.progress.begin('warmup', steps, 'steps');
             const policy = await warmUp({
               initFrom,
               gradientsOf: async (policy) => {
                 host = await startHost(policy);
-                const hash = await policy.save(path.join(first, 'policy'));
-                return host.gradientsOf(sftObjective, { folder: path.join(first, 'policy'), hash }, policy);
+                const hash = await policy.save(path.join(first.path, 'policy'));
+                return host.gradientsOf(
+                  sftObjective,
+                  { folder: path.join(first.path, 'policy'), hash },
+                  policy,
+                );
               },
               scenarios,
               seed: options.seed,
@@ -131,10 +136,8 @@ export function addWarmup(program: Command): void {
               policy: policy.hash,
             });
             policy.dispose();
-          } finally {
-            await host?.stop();
-            fs.rmSync(first, { recursive: true, force: true });
-          }
+          };
+          await cleaningUp(warm, () => host?.stop(), first.remove);
         }),
       ),
     );

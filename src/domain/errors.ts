@@ -51,6 +51,31 @@ export function messageOf(error: unknown): string {
 }
 
 /**
+ * Carries out `work` and then every clean-up, in order and whatever fails. Rejects with the first error; those after it are kept
+ * in its `suppressed`, which OPTIMA_DEBUG=1 shows.
+ */
+export async function cleaningUp<Result>(
+  work: () => Result | Promise<Result>,
+  ...cleanUps: readonly (() => unknown)[]
+): Promise<Result> {
+  const errors: unknown[] = [];
+  const attempt = async <Value>(step: () => Value | Promise<Value>) => {
+    try {
+      return await step();
+    } catch (error) {
+      errors.push(error);
+      return undefined;
+    }
+  };
+  const result = await attempt(work);
+  for (const cleanUp of cleanUps) await attempt(cleanUp);
+  if (errors.length === 0) return result as Result;
+  const [first, ...later] = errors;
+  if (later.length > 0 && first instanceof Error) Object.assign(first, { suppressed: later });
+  throw first;
+}
+
+/**
  * The candidate nearest to `word` by edit distance, or undefined when none is near enough to be a likely
  * misspelling (more than 40 % of the longer word's letters differ).
  */

@@ -38,7 +38,10 @@ export interface Generation {
   readonly text: string;
   /** The sampled ids, the end-of-turn token last when `finish` is `stop`. Empty for models without tokens. */
   readonly tokenIds: readonly number[];
-  /** Log-probability (nats) of each id under the model at temperature 1, before top-p and top-k. */
+  /**
+   * Log-probability (nats) of each id under the model at temperature 1, before top-p and top-k and among all tokens, those too
+   * that are never drawn: what `score` says of it.
+   */
   readonly logprobs: readonly number[];
   /** `stop`: the model ended its turn; `length`: it hit `maxTokens` (or the context's end). */
   readonly finish: 'stop' | 'length';

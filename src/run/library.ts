@@ -5,7 +5,7 @@ import path from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { lastValueFrom, tap } from 'rxjs';
 import { systemClock } from '../domain/clock.ts';
-import { OptimaError } from '../domain/errors.ts';
+import { cleaningUp, OptimaError } from '../domain/errors.ts';
 import type { TeamMetrics } from '../domain/metrics.ts';
 import type { GenerativeModel, TrainablePolicy } from '../domain/model.ts';
 import { type Progress, silent } from '../domain/progress.ts';
@@ -90,7 +90,7 @@ export async function holdDialogue({
   signal,
   ...options
 }: DialogueOptions): Promise<Trajectory> {
-  const { scenario } = await choose(options.scenario);
+  const { scenario } = await choose(options.scenario, signal);
   const rng = createRng(seed);
   const phase = 'dialogue';
   const tasks = await loadTasks(scenario, split, { from: index, count: 1 }, rng);
@@ -106,16 +106,16 @@ export async function holdDialogue({
     signal,
   });
   const log = folder === undefined ? null : createLog(folder);
-  try {
-    return await lastValueFrom(
-      events.pipe(
-        tap((event) => log?.append(event)),
-        foldDialogues(),
+  return cleaningUp(
+    () =>
+      lastValueFrom(
+        events.pipe(
+          tap((event) => log?.append(event)),
+          foldDialogues(),
+        ),
       ),
-    );
-  } finally {
-    log?.close();
-  }
+    () => log?.close(),
+  );
 }
 
 function createLog(folder: string): EventLog {
@@ -158,7 +158,7 @@ export async function evaluate({
   signal,
   ...options
 }: EvaluateOptions): Promise<Evaluation> {
-  const { scenario } = await choose(options.scenario);
+  const { scenario } = await choose(options.scenario, signal);
   const judges = judgesOf(scenario, options.judge);
   const play = (speakers: readonly Team[]) =>
     evaluateTeam({
@@ -178,16 +178,15 @@ export async function evaluate({
   const { startHost } = await openEngines(options);
   const { loadPolicy } = await import('../models/llama/index.ts');
   const policy = await loadPolicy(models);
-  try {
+  const source = { folder: path.resolve(models), hash: policy.hash };
+  const withHost = async () => {
     const host = await startHost(policy);
-    try {
-      return await play(await host.modelsOf({ folder: path.resolve(models), hash: policy.hash }));
-    } finally {
-      await host.stop();
-    }
-  } finally {
-    policy.dispose();
-  }
+    return cleaningUp(
+      async () => play(await host.modelsOf(source)),
+      () => host.stop(),
+    );
+  };
+  return cleaningUp(withHost, () => policy.dispose());
 }
 
 export interface TrainOptions extends ComputeOptions {
@@ -228,7 +227,7 @@ export interface Training {
  */
 export async function train(options: TrainOptions): Promise<Training> {
   const { preset = defaultPreset, seed, settings = {}, base: baseFolder = shippedModel } = options;
-  const loaded = await choose(options.scenario);
+  const loaded = await choose(options.scenario, options.signal);
   const { scenario } = loaded;
   const [judge] = judgesOf(scenario, options.judge);
   const recipe = applySettings<Recipe>(presetRecipe(preset, recipeNamed(options.recipe ?? defaultRecipe)), [
@@ -254,26 +253,22 @@ export async function train(options: TrainOptions): Promise<Training> {
       base: { folder: path.resolve(baseFolder), hash: base.hash },
     }),
   );
-  try {
+  const withHost = async () => {
     const workers = await startHost(base);
-    try {
-      const { progress = silent, signal } = options;
-      const result = await trainTeam({
-        ...{ scenario, recipe, base, judge, run, workers, progress, signal },
-      });
-      const policies = Object.entries(result.policy).map(([role, hash]) => [role, run.policyFolder(hash)]);
-      return {
-        folder: run.path,
-        base: result.base,
-        trained: result.trained,
-        policies: Object.fromEntries(policies),
-      };
-    } finally {
-      await workers.stop();
-    }
-  } finally {
-    run.close();
-  }
+    const { progress = silent, signal } = options;
+    return cleaningUp(
+      () => trainTeam({ scenario, recipe, base, judge, run, workers, progress, signal }),
+      () => workers.stop(),
+    );
+  };
+  const result = await cleaningUp(withHost, () => run.close());
+  const policies = Object.entries(result.policy).map(([role, hash]) => [role, run.policyFolder(hash)]);
+  return {
+    folder: run.path,
+    base: result.base,
+    trained: result.trained,
+    policies: Object.fromEntries(policies),
+  };
 }
 
 /** The judge as often as it is asked for; throws `usage` where the scenario asks one that is not given. */
@@ -298,8 +293,9 @@ function beginWith<Result>(policy: TrainablePolicy, begin: () => Result): Result
 /** The scenario, and the file it came from. */
 async function choose(
   scenario: ScenarioChoice,
+  signal: AbortSignal | undefined,
 ): Promise<{ readonly scenario: Scenario; readonly file: string | null }> {
   return typeof scenario === 'string'
-    ? loadScenario(scenario)
+    ? loadScenario(scenario, signal)
     : { scenario: defineScenario(scenario), file: null };
 }

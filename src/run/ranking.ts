@@ -20,6 +20,7 @@ export interface RankOptions {
   /** Least R_loss, nats. */
   readonly lossFloor: number;
   readonly eligible: EdgeCasePolicy;
+  /** What the verdicts read answers with: `Course.answer` of the dialogues' task. */
   readonly answer: AnswerParser;
   /** What the token share is taken against; by default the longest judged dialogue of the same task. */
   readonly normaliser?: number;
@@ -71,8 +72,8 @@ export function rankTrajectories(
   });
 }
 
-/** What a recipe says of ranking, and where it says nothing, the scenario. */
-export function rankOptionsOf({ reward, eligible }: Recipe, scenario: Scenario): RankOptions {
+/** What a recipe says of ranking, and where it says nothing, the scenario; which answer counts differs by the task. */
+export function rankOptionsOf({ reward, eligible }: Recipe, scenario: Scenario): Omit<RankOptions, 'answer'> {
   return {
     weights: {
       lambdaToken: reward.lambdaToken ?? scenario.reward.lambdaToken,
@@ -80,7 +81,6 @@ export function rankOptionsOf({ reward, eligible }: Recipe, scenario: Scenario):
     },
     lossFloor: reward.lossFloor,
     eligible,
-    answer: scenario.answer,
   };
 }
 

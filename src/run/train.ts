@@ -1,5 +1,6 @@
 // A training run from end to end: the trainer machine leads the recipe's plan, and each phase is carried out here.
 import { createActor, fromPromise, toPromise } from 'xstate';
+import { cleaningUp } from '../domain/errors.ts';
 import type { PhaseKind, PhaseOutput, PhaseOutputOf } from '../domain/events.ts';
 import type { PolicyHash, TeamPolicy } from '../domain/ids.ts';
 import type { TeamMetrics } from '../domain/metrics.ts';
@@ -47,7 +48,7 @@ export async function trainTeam({ workers, ...given }: TrainingRun): Promise<Tra
   const training = { ...given, scenario };
   const frozen = [...Object.values(partners), ...(judge === undefined ? [] : [judge])];
   const shelf = new PolicyShelf(base, run, workers ?? inProcessHost([base]), frozen);
-  try {
+  const train = async (): Promise<TrainingResult> => {
     // What an earlier process left, also where nothing else would read it again.
     await shelf.requireAll(trainedPolicies(run, trainedRoles(scenario)));
     if (scenario.judge !== undefined && judge === undefined) throw withoutJudge(scenario);
@@ -82,9 +83,8 @@ export async function trainTeam({ workers, ...given }: TrainingRun): Promise<Tra
       policy,
       samples: samplesOf(run),
     };
-  } finally {
-    shelf.dispose();
-  }
+  };
+  return cleaningUp(train, () => shelf.dispose());
 }
 
 /** Provides the trainer machine with the phases and waits for its end. */

@@ -1,13 +1,13 @@
-// Finds, type-checks and imports a scenario file. The only module of this folder that touches the disk
-// besides the task sources; not part of what scenario files import.
+// Finds, type-checks and imports a scenario file. Touches the disk as only the task sources do besides; not part of what
+// scenario files import.
 import { spawn } from 'node:child_process';
-import { mkdtemp, readdir, rm, stat, writeFile } from 'node:fs/promises';
+import { readdir, stat, writeFile } from 'node:fs/promises';
 import { createRequire, register } from 'node:module';
-import { tmpdir } from 'node:os';
 import { dirname, extname, isAbsolute, join, relative, resolve } from 'node:path';
 import { fileURLToPath, pathToFileURL } from 'node:url';
-import { messageOf, nearest, OptimaError } from '../domain/errors.ts';
+import { cleaningUp, messageOf, nearest, OptimaError } from '../domain/errors.ts';
 import { defineScenario } from './define.ts';
+import { temporaryFolder } from './temporary.ts';
 import type { Scenario } from './types.ts';
 
 const packageFolder = fileURLToPath(new URL('../../', import.meta.url));
@@ -26,11 +26,11 @@ export interface LoadedScenario {
  * Loads the scenario named on the command line: a path to a file, or a name looked up in `./scenarios` and
  * then among the scenarios of this package; behind a colon, the name of one of its variants. A TypeScript file is
  * type-checked first. Throws `scenario.invalid` when there is no such file or variant or it does not export a scenario,
- * `scenario.types` with the first type error.
+ * `scenario.types` with the first type error, `interrupted` where `signal` ends the check.
  */
-export async function loadScenario(nameOrPath: string): Promise<LoadedScenario> {
+export async function loadScenario(nameOrPath: string, signal?: AbortSignal): Promise<LoadedScenario> {
   const [, plain = nameOrPath, variant] = /^(.+):([^:\\/]*)$/.exec(nameOrPath) ?? [];
-  const loaded = await loadFile(await findScenario(plain));
+  const loaded = await loadFile(await findScenario(plain), signal);
   return variant === undefined ? loaded : withVariant(loaded, variant);
 }
 
@@ -51,9 +51,9 @@ function withVariant({ scenario, file }: LoadedScenario, variant: string): Loade
   return { scenario: { ...scenario, name: `${scenario.name}:${variant}`, tasks }, file };
 }
 
-async function loadFile(file: string): Promise<LoadedScenario> {
+async function loadFile(file: string, signal: AbortSignal | undefined): Promise<LoadedScenario> {
   if (file.endsWith('ts')) {
-    await checkScenarioTypes(file);
+    await checkScenarioTypes(file, signal);
     await readTypeScript();
   }
   resolvePackageFrom(file);
@@ -121,11 +121,14 @@ async function findScenario(nameOrPath: string): Promise<string> {
   });
 }
 
-/** Type-checks one scenario file (and what it imports); throws `scenario.types` with the first error. */
-export async function checkScenarioTypes(file: string): Promise<void> {
-  const folder = await mkdtemp(join(tmpdir(), 'optima-types-'));
-  try {
-    const config = join(folder, 'tsconfig.json');
+/**
+ * Type-checks one scenario file (and what it imports); throws `scenario.types` with the first error, and `interrupted` on abort:
+ * the compiler, a process of its own, does not outlive it.
+ */
+export async function checkScenarioTypes(file: string, signal?: AbortSignal): Promise<void> {
+  const folder = temporaryFolder('types');
+  await cleaningUp(async () => {
+    const config = join(folder.path, 'tsconfig.json');
     await writeFile(
       config,
       JSON.stringify({
@@ -144,7 +147,7 @@ export async function checkScenarioTypes(file: string): Promise<void> {
     );
     const require = createRequire(import.meta.url);
     const compiler = join(dirname(require.resolve('typescript/package.json')), 'bin', 'tsc');
-    const output = await run(process.execPath, [compiler, '--noEmit', '--pretty', 'false', '-p', config]);
+    const output = await run([compiler, '--noEmit', '--pretty', 'false', '-p', config], signal);
     const lines = output.split('\n').filter(Boolean);
     if (lines.length === 0) return;
     const isError = (line: string) => /\): error TS\d+:/.test(line);
@@ -160,23 +163,37 @@ export async function checkScenarioTypes(file: string): Promise<void> {
     throw new OptimaError('scenario.types', `Type error in the scenario: ${message}`, {
       hint: more > 0 ? `It is the first of ${more + 1} type errors in the file.` : undefined,
     });
-  } finally {
-    await rm(folder, { recursive: true, force: true });
-  }
+  }, folder.remove);
 }
 
-function run(command: string, args: readonly string[]): Promise<string> {
+/** What the compiler says, a program for Node; nothing where it is content. */
+function run(args: readonly string[], signal: AbortSignal | undefined): Promise<string> {
   return new Promise((done, fail) => {
-    const child = spawn(command, args, { stdio: ['ignore', 'pipe', 'pipe'] });
+    const child = spawn(process.execPath, args, { stdio: ['ignore', 'pipe', 'pipe'] });
+    const kill = () => child.kill('SIGKILL');
+    // Also where this process does not wait for it any more.
+    process.on('exit', kill);
+    signal?.addEventListener('abort', kill);
+    if (signal?.aborted) kill();
     let output = '';
-    child.stdout.on('data', (chunk) => {
+    const read = (chunk: unknown) => {
       output += chunk;
-    });
-    child.stderr.on('data', (chunk) => {
-      output += chunk;
-    });
+    };
+    child.stdout.on('data', read);
+    child.stderr.on('data', read);
     child.on('error', fail);
-    child.on('close', (code) => done(code === 0 ? '' : output || `the type checker ended with code ${code}`));
+    child.on('close', (code, killedBy) => {
+      process.off('exit', kill);
+      signal?.removeEventListener('abort', kill);
+      if (code === 0) return done('');
+      const ended = `the compiler ended with ${killedBy ?? `code ${code}`}`;
+      // A terminal's Ctrl-C reaches the compiler too, perhaps before this process.
+      if (signal?.aborted || killedBy === 'SIGINT' || killedBy === 'SIGTERM') {
+        return fail(new OptimaError('interrupted', 'The type check was interrupted.'));
+      }
+      if (code === 1 || code === 2) return done(output || ended);
+      fail(new OptimaError('scenario.types', `The scenario's types could not be checked: ${ended}.`));
+    });
   });
 }
 

@@ -245,6 +245,13 @@ const table: readonly BadInput[] = [
     message: /^--tasks 1\.5: must be a whole number/,
   },
   {
+    what: 'more workers than anyone needs',
+    args: ['train', 'typo.mts', '--workers', '300'],
+    exit: 2,
+    code: 'usage',
+    message: /^--workers 300: must be a whole number from 0 to \d+\.$/,
+  },
+  {
     what: 'an unknown value of an option',
     args: ['eval', 'sums.mjs', '--split', 'tests'],
     exit: 2,

@@ -1,6 +1,6 @@
 import { test } from 'uvu';
 import * as assert from 'uvu/assert';
-import { editDistance, messageOf, nearest, OptimaError } from '../../src/domain/errors.ts';
+import { cleaningUp, editDistance, messageOf, nearest, OptimaError } from '../../src/domain/errors.ts';
 
 test('an error carries its code, its message, its hint and its cause', () => {
   const cause = new Error('below');
@@ -21,6 +21,38 @@ test('the message of anything thrown is one line', () => {
   assert.is(messageOf('  plain text '), 'plain text');
   assert.is(messageOf(undefined), 'undefined');
   assert.is(messageOf({ message: 'not an error' }), '[object Object]');
+});
+
+test('clean-ups run in order and whatever fails, and the first error is the one that is thrown', async () => {
+  const done: string[] = [];
+  const step =
+    (name: string, fails = false) =>
+    async () => {
+      done.push(name);
+      if (fails) throw new Error(name);
+      return name;
+    };
+  assert.is(await cleaningUp(step('work'), step('stop'), step('close')), 'work');
+  assert.equal(done.splice(0), ['work', 'stop', 'close']);
+  const errorOf = (promise: Promise<unknown>) =>
+    promise.then(
+      () => assert.unreachable(),
+      (error) => error,
+    );
+  const first = await errorOf(cleaningUp(step('work', true), step('stop', true), step('close', true)));
+  assert.equal(done.splice(0), ['work', 'stop', 'close']);
+  assert.is(first.message, 'work');
+  assert.equal(
+    first.suppressed.map((error: Error) => error.message),
+    ['stop', 'close'],
+  );
+  const late = await errorOf(cleaningUp(step('work'), step('stop', true), step('close')));
+  assert.is(late.message, 'stop');
+  assert.equal(done, ['work', 'stop', 'close']);
+  const thrower = () => {
+    throw new Error('at once');
+  };
+  assert.is((await errorOf(cleaningUp(thrower, step('stop', true)))).message, 'at once');
 });
 
 test('edit distances are the hand-counted ones, in both directions', () => {

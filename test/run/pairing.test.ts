@@ -24,6 +24,7 @@ import {
 } from '../../src/run/pairing.ts';
 import type { PhaseContext } from '../../src/run/phases/context.ts';
 import { pair } from '../../src/run/phases/pair.ts';
+import { planRun } from '../../src/run/plan.ts';
 import { loadScenario } from '../../src/scenario/load.ts';
 import { keepPairs, pairsOf } from '../../src/search/index.ts';
 import { RunFolder } from '../../src/store/run-folder.ts';
@@ -233,7 +234,7 @@ test('a recipe that asks for it pairs turns by their values on one scale', async
         phases: run.phases,
         record: (event: RunEventOf<'pairs.made'>) => made.push(...event.pairs),
       },
-      ...{ scenario, progress: silent, rng: createRng(recipe.seed) },
+      ...{ scenario, plan: planRun(recipe, scenario), progress: silent, rng: createRng(recipe.seed) },
       recipe: { ...recipe, pairs: { ...recipe.pairs, values } },
     } as unknown as PhaseContext;
     await pair(context, { kind: 'pair', name: 'idpo-2/pair', iteration: 2, search: phase });

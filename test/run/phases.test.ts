@@ -402,6 +402,29 @@ test('what may not be trained on is not selected, and is counted', async () => {
   assert.is(counts.emptyMessage, 0);
 });
 
+test('what a view states itself is no answer to confirm: who says it again repeats, as the verdict has it', async () => {
+  const { sees } = spyScenario.roles.bob!;
+  const scenario: typeof spyScenario = {
+    ...spyScenario,
+    roles: { ...spyScenario.roles, bob: { sees: (task) => `${sees(task)}, end with <A>number</A>` } },
+  };
+  const run = await carryOut(['iterations=0'], {
+    scenario,
+    reply: (request) => {
+      if (!dialogueOf(request.id).endsWith('.2')) return script(request);
+      // The first two say the same.
+      const { length } = request.messages.filter(({ role }) => role !== 'system');
+      return ['<A>number</A>', '<A>number</A>', 'well', 'well well'][length] ?? 'well';
+    },
+  });
+  for (const { dialogueId, edgeCases } of eventsOf(run, 'trajectory.ranked')) {
+    const { verdict } = dialoguesOf(run).get(dialogueId)!;
+    const quotes = dialogueOf(dialogueId).endsWith('.2');
+    assert.is(verdict!.answer === null, quotes);
+    assert.is(edgeCases.includes('repetition'), quotes, dialogueId);
+  }
+});
+
 test('a first selection of nothing is an error that names the key, and nothing is trained', async () => {
   const spied = await spyOn({
     folder: fresh(),

@@ -1,12 +1,16 @@
 // Scenario files: found by name or path, type-checked, imported, and refused with the file's name.
+import { spawnSync } from 'node:child_process';
+import { existsSync, readFileSync } from 'node:fs';
 import { mkdir, mkdtemp, readdir, rm, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
+import { setTimeout } from 'node:timers/promises';
 import { test } from 'uvu';
 import * as assert from 'uvu/assert';
 import { OptimaError } from '../../src/domain/errors.ts';
 import { createRng } from '../../src/domain/rng.ts';
-import { listScenarios, loadScenario, pathOf } from '../../src/scenario/load.ts';
+import { checkScenarioTypes, listScenarios, loadScenario, pathOf } from '../../src/scenario/load.ts';
+import { temporaryFolder } from '../../src/scenario/temporary.ts';
 
 const root = await mkdtemp(join(tmpdir(), 'optima-load-'));
 test.after(() => rm(root, { recursive: true }));
@@ -230,6 +234,72 @@ test('of several type errors the first is told, be it in a file that is imported
       else process.env.TMPDIR = before;
     }
   });
+});
+
+/** A scenario beside others in a folder, and a folder for temporary files of its own. */
+async function typed(text = 'export default 1;'): Promise<{ file: string; own: string }> {
+  const folder = await freshFolder();
+  const own = join(folder, 'tmp');
+  await mkdir(own);
+  const file = join(folder, 'one.mts');
+  await writeFile(file, text);
+  process.env.TMPDIR = own;
+  return { file, own };
+}
+const { TMPDIR } = process.env;
+test.after.each(() => {
+  if (TMPDIR === undefined) delete process.env.TMPDIR;
+  else process.env.TMPDIR = TMPDIR;
+});
+
+/** Numbers of this process's children, on Linux. */
+const children = () =>
+  readFileSync(`/proc/self/task/${process.pid}/children`, 'utf8').split(' ').filter(Boolean);
+
+test('a type check ends at once when it is interrupted, and leaves neither its compiler nor its folder', async () => {
+  const { file, own } = await typed();
+  const before = existsSync('/proc') ? children() : [];
+  const controller = new AbortController();
+  const checked = checkScenarioTypes(file, controller.signal).catch((error) => error);
+  while ((await readdir(own)).length === 0) await setTimeout(5);
+  await setTimeout(50);
+  controller.abort();
+  assert.is((await checked).code, 'interrupted');
+  assert.equal(await readdir(own), []);
+  if (existsSync('/proc')) assert.equal(children(), before);
+  const late = await checkScenarioTypes(file, AbortSignal.abort()).catch((error) => error);
+  assert.is(late.code, 'interrupted');
+});
+
+test('a compiler that is killed is no type error', async () => {
+  if (!existsSync('/proc')) return;
+  const { file, own } = await typed();
+  const checked = checkScenarioTypes(file).catch((error) => error);
+  const compiler = () => children().find((id) => readFileSync(`/proc/${id}/cmdline`, 'utf8').includes(own));
+  while (compiler() === undefined) await setTimeout(5);
+  process.kill(Number(compiler()), 'SIGKILL');
+  const error = await checked;
+  assert.is(error.code, 'scenario.types');
+  assert.match(error.message, /could not be checked: the compiler ended with SIGKILL/);
+});
+
+test('what killed processes have left behind is removed, and nothing else', async () => {
+  const { file, own } = await typed('export default { name: 1 };');
+  const dead = spawnSync(process.execPath, ['-e', '']).pid;
+  const first = temporaryFolder('warmup');
+  const { namespace } = /-(?<namespace>\d+)\./.exec(first.path)!.groups!;
+  const stale = `optima-types-${namespace}.${dead}-abcdef`;
+  const kept = [`optima-types-1${namespace}.${dead}-abcdef`, `optima-notes-${dead}`, `optima-${dead}`];
+  for (const name of [stale, ...kept]) {
+    await mkdir(join(own, name));
+    await writeFile(join(own, name, 'file'), '');
+  }
+  await checkScenarioTypes(file);
+  assert.equal((await readdir(own)).sort(), [...kept, first.path.slice(own.length + 1)].sort());
+  first.remove();
+  assert.not.ok(existsSync(first.path));
+  process.env.TMPDIR = join(own, 'nowhere');
+  assert.throws(() => temporaryFolder('types'), /Cannot make a temporary folder: .*nowhere/);
 });
 
 test.run();

@@ -32,6 +32,7 @@ export const lettersTokenizer: ChatTokenizer = {
   vocabSize: firstLetterId + letters.length,
   endOfTurnId: end,
   padId: pad,
+  controlIds: [pad, end, ...Object.values(roleIds)],
   files: { tokenizerJson: {}, tokenizerConfig: {} },
   hash: 'letters',
   encode,

@@ -22,7 +22,7 @@ export interface PromptJob {
 export interface Completion {
   /** The stop token last when `finish` is `stop`. */
   readonly tokenIds: readonly number[];
-  /** Nats, at temperature 1, before the filters. */
+  /** Nats, as `Draw` says. */
   readonly logprobs: readonly number[];
   readonly finish: 'stop' | 'length';
 }
@@ -31,6 +31,8 @@ export interface Completion {
 export interface DecodeLimits {
   /** Tokens that end a message. */
   readonly stopIds: ReadonlySet<number>;
+  /** Tokens that no message may hold, none of which ends it. */
+  readonly neverIds: readonly number[];
   /** Most rows that decode together. */
   readonly maxRows: number;
   /** Most prompt tokens that are read in one pass; a longer prompt has a pass of its own. */
@@ -109,7 +111,7 @@ export class DecodeLoop {
   }
 
   async #run(): Promise<void> {
-    const { memory, stopIds } = this.#limits;
+    const { memory } = this.#limits;
     this.#isRunning = true;
     try {
       while (this.#calls.size > 0) {
@@ -123,7 +125,11 @@ export class DecodeLoop {
         if (this.#running.length === 0) continue;
         this.#fill.add(this.#running.length);
         memory.read(this.#running.map((row) => ({ sequence: row.sequence!, ids: row.tokenIds.slice(-1) })));
-        drawTokens(this.#running, memory.decoder.logits(this.#running.map((_, index) => index)), stopIds);
+        drawTokens(
+          this.#running,
+          memory.decoder.logits(this.#running.map((_, index) => index)),
+          this.#limits,
+        );
         this.#retire();
       }
     } catch (error) {
@@ -134,7 +140,7 @@ export class DecodeLoop {
 
   /** Opens the rows' sequences, reads their prompts and draws their first tokens; rows of calls that are over are passed over. */
   async #readPrompts(rows: readonly Row[]): Promise<void> {
-    const { memory, tokenBudget, stopIds } = this.#limits;
+    const { memory, tokenBudget } = this.#limits;
     let unread = rows;
     while (unread.length > 0) {
       // The last token is always read: its logits are what comes next.
@@ -158,7 +164,7 @@ export class DecodeLoop {
           end += ids.length;
           return end - 1;
         });
-        drawTokens(pass, memory.decoder.logits(last), stopIds);
+        drawTokens(pass, memory.decoder.logits(last), this.#limits);
       }
       unread = later.filter((row) => this.#running.includes(row));
     }
@@ -267,9 +273,13 @@ function createRow(job: PromptJob, context: number): Row {
 }
 
 /** Draws the next token of every row from its logits; a row whose logits are not finite fails. */
-function drawTokens(rows: readonly Row[], logits: readonly LogitsRow[], stopIds: ReadonlySet<number>): void {
+function drawTokens(
+  rows: readonly Row[],
+  logits: readonly LogitsRow[],
+  { stopIds, neverIds }: DecodeLimits,
+): void {
   rows.forEach((row, index) => {
-    const draw = sampleToken(logits[index]!, row.job.sampling, row.rng);
+    const draw = sampleToken(logits[index]!, row.job.sampling, row.rng, neverIds);
     if (!Number.isFinite(draw.logprob)) {
       row.failure = new OptimaError(
         'model.failed',

@@ -110,12 +110,14 @@ export class LlamaPolicy implements TrainablePolicy {
 
   openSession({ memoryBytes = this.#memoryBytes }: SessionOptions = {}): LlamaSession {
     const memory = new Memory(this.#blocks, memoryBytes);
+    const stopIds = new Set([
+      this.tokenizer.endOfTurnId,
+      ...[this.config.eos_token_id ?? []].flat(),
+      ...[this.#generation?.eos_token_id ?? []].flat(),
+    ]);
     const loop = new DecodeLoop({
-      stopIds: new Set([
-        this.tokenizer.endOfTurnId,
-        ...[this.config.eos_token_id ?? []].flat(),
-        ...[this.#generation?.eos_token_id ?? []].flat(),
-      ]),
+      stopIds,
+      neverIds: this.tokenizer.controlIds.filter((id) => !stopIds.has(id)),
       maxRows: this.#maxRows,
       context: this.config.max_position_embeddings,
       tokenBudget: this.#tokenBudget,

@@ -5,20 +5,32 @@ import type { LogitsRow } from '../../tensor/index.ts';
 
 export interface Draw {
   readonly id: number;
-  /** Nats, at temperature 1 and before top-k and top-p. Not finite exactly when a logit is NaN or +∞. */
+  /**
+   * Nats, at temperature 1, before top-k and top-p and with the tokens that are never drawn among what might have come: what
+   * scoring and training compute for it. Not finite exactly when a logit is NaN or +∞.
+   */
   readonly logprob: number;
 }
 
 /**
  * Draws a token id from a row of logits. Temperature 0 takes the most likely id (the lowest on a tie) and
  * draws nothing from `rng`; otherwise one number is drawn. Filters apply in the order temperature, top-k,
- * top-p, as in Transformers; among equally likely tokens the lowest ids are kept.
+ * top-p, as in Transformers; among equally likely tokens the lowest ids are kept. `never` is drawn at no temperature and takes
+ * no place in a filter; its logits are overwritten.
  * Linear in the vocabulary, plus m·log(vocab) for the m tokens that a filter keeps.
  */
-export function sampleToken(logits: LogitsRow, sampling: Sampling, rng: Rng): Draw {
+export function sampleToken(
+  logits: LogitsRow,
+  sampling: Sampling,
+  rng: Rng,
+  never: readonly number[] = [],
+): Draw {
   const { values } = logits;
-  const highest = logits.maximum();
+  let highest = logits.maximum();
   const logPartition = highest + Math.log(logits.sumExp(highest));
+  const isAbove = never.some((id) => values[id] === highest);
+  for (const id of never) values[id] = Number.NEGATIVE_INFINITY;
+  if (isAbove) highest = logits.maximum();
   const id = sampling.temperature === 0 ? values.indexOf(highest) : drawToken(logits, highest, sampling, rng);
   return { id, logprob: values[id]! - logPartition };
 }

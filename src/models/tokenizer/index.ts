@@ -6,7 +6,7 @@ import { messageOf, OptimaError } from '../../domain/errors.ts';
 import { hash16 } from '../../domain/hash.ts';
 import type { ChatMessage, TrainingSequence } from '../../domain/model.ts';
 import { readJsonFile, readTextFile } from '../files.ts';
-import { compileChatTemplate, type PlainMessage } from './chat-template.ts';
+import { type ChatTemplate, compileChatTemplate, type Frame, type PlainMessage } from './chat-template.ts';
 import type { JsonObject, TokenizerFiles } from './train.ts';
 
 export { trainTokenizer } from './train.ts';
@@ -18,6 +18,8 @@ export interface ChatTokenizer {
   /** The id that ends an assistant's turn. */
   readonly endOfTurnId: number;
   readonly padId: number;
+  /** Ids that are no text: special tokens, and those with which the chat template frames messages. Only frames hold them. */
+  readonly controlIds: readonly number[];
   /** What it was made from, to be saved beside the weights. */
   readonly files: TokenizerFiles;
   /** Hash of what it was made from, chat template included. */
@@ -84,12 +86,14 @@ export function tokenizerFrom(tokenizerJson: JsonObject, tokenizerConfig: JsonOb
   const frameOf = (role: PlainMessage['role']) =>
     template.frame(template.contextOf([{ role: 'user', content: 'probe' }]), role);
   // What stands between messages is no text, whether or not the file calls it special: nobody may write it.
-  const between = (['user', 'assistant'] as const).map(frameOf).map(({ header, footer }) => header + footer);
+  const frames = [...(['user', 'assistant'] as const).map(frameOf), ...openingFrames(template)];
+  const between = frames.map(({ header, footer }) => header + footer);
   const isControl = ({ special, content }: AddedToken) =>
-    special === true || between.some((frame) => frame.includes(content));
+    special === true || (content.trim() !== '' && between.some((frame) => frame.includes(content)));
   // Two readings of one vocabulary: frames know these tokens, contents do not.
   const controls = addedTokens.filter(isControl);
-  const controlIds = new Set(controls.map(({ id }) => id));
+  const controlIds = controls.map(({ id }) => id);
+  const isControlId = new Set(controlIds);
   const plain = createTokenizer(
     { ...tokenizerJson, added_tokens: addedTokens.filter((token) => !isControl(token)) },
     tokenizerConfig,
@@ -98,7 +102,7 @@ export function tokenizerFrom(tokenizerJson: JsonObject, tokenizerConfig: JsonOb
     text === '' ? [] : plain.encode(text, { add_special_tokens: false }).ids;
 
   const assistantFooter = encodeFrame(frameOf('assistant').footer);
-  const endOfTurnId = assistantFooter.find((id) => controlIds.has(id)) ?? idOf('eos_token');
+  const endOfTurnId = assistantFooter.find((id) => isControlId.has(id)) ?? idOf('eos_token');
   if (endOfTurnId === undefined) {
     throw new OptimaError('checkpoint.invalid', 'The chat template ends no turn with a special token.', {
       hint: 'Name one as eos_token in tokenizer_config.json.',
@@ -106,18 +110,19 @@ export function tokenizerFrom(tokenizerJson: JsonObject, tokenizerConfig: JsonOb
   }
 
   const prompts = leastRecentlyUsed<readonly number[]>(cacheCapacity);
-  const frames = leastRecentlyUsed<Record<'header' | 'footer', readonly number[]>>(cacheCapacity);
+  const encodedFrames = leastRecentlyUsed<Record<'header' | 'footer', readonly number[]>>(cacheCapacity);
   const contents = leastRecentlyUsed<readonly number[]>(cacheCapacity);
 
   return {
     vocabSize: Math.max(...framing.get_vocab().values()) + 1,
     endOfTurnId,
     padId: idOf('pad_token') ?? endOfTurnId,
+    controlIds,
     files: { tokenizerJson, tokenizerConfig },
     hash: hash16(JSON.stringify([tokenizerJson, tokenizerConfig])),
     encode,
     decode(tokenIds) {
-      const ids = tokenIds.filter((id) => !controlIds.has(id));
+      const ids = tokenIds.filter((id) => !isControlId.has(id));
       // The library's default "clean-up" drops spaces before punctuation: then texts would not round-trip.
       return ids.length === 0 ? '' : framing.decode(ids, { clean_up_tokenization_spaces: false });
     },
@@ -139,7 +144,7 @@ export function tokenizerFrom(tokenizerJson: JsonObject, tokenizerConfig: JsonOb
       messages.forEach((message, index) => {
         const { role, content, tokenIds: sampled } = message;
         const context = template.contextOf(messages.slice(0, index));
-        const frame = frames(keyOf(context, role), () => {
+        const frame = encodedFrames(keyOf(context, role), () => {
           const { header, footer } = template.frame(context, role);
           return { header: encodeFrame(header), footer: encodeFrame(footer) };
         });
@@ -164,6 +169,18 @@ export function tokenizerFrom(tokenizerJson: JsonObject, tokenizerConfig: JsonOb
       return { tokenIds, lossMask };
     },
   };
+}
+
+/** Frames of first messages, of the roles that the template accepts there. */
+function openingFrames(template: ChatTemplate): Frame[] {
+  return (['system', 'user'] as const).flatMap((role) => {
+    try {
+      return [template.frame([], role)];
+    } catch (error) {
+      if (error instanceof OptimaError) return [];
+      throw error;
+    }
+  });
 }
 
 interface AddedToken {

@@ -1,12 +1,14 @@
 // What every phase of a run is given, and what all of them ask of the run.
 import type { PhaseOutputOf } from '../../domain/events.ts';
-import type { PolicyHash, TeamPolicy } from '../../domain/ids.ts';
+import type { PolicyHash, TaskId, TeamPolicy } from '../../domain/ids.ts';
 import type { Progress } from '../../domain/progress.ts';
 import type { Rng } from '../../domain/rng.ts';
 import type { PlannedPhase } from '../../machines/index.ts';
 import type { LlamaPolicy } from '../../models/llama/index.ts';
 import type { Recipe } from '../../recipe/schema.ts';
-import type { Scenario } from '../../scenario/types.ts';
+import { Course } from '../../scenario/course.ts';
+import { loadTasks, type NamedTask } from '../../scenario/tasks.ts';
+import type { AnswerParser, Scenario } from '../../scenario/types.ts';
 import type { RunFolder } from '../../store/run-folder.ts';
 import type { PolicyHost } from '../../workers/index.ts';
 import { choosePolicy, foldIterations } from '../figures.ts';
@@ -62,6 +64,22 @@ export const countTokensOf =
     base.tokenizer.encode(text).length;
 
 export const baseOf = (context: RunContext): TeamPolicy => sharedBy(context, context.base.hash);
+
+/** What the verdicts of a phase on training tasks read answers with, by the task. */
+export async function answersIn(
+  { scenario, plan, rng }: RunContext,
+  name: string,
+): Promise<ReadonlyMap<TaskId, AnswerParser>> {
+  const phase = plan.find((phase) => phase.name === name);
+  if (phase?.kind !== 'generate' && phase?.kind !== 'search') throw new Error(`No phase ${name} on tasks.`);
+  return answersOf(scenario, await loadTasks(scenario, 'train', phase.tasks, rng));
+}
+
+export const answersOf = (
+  scenario: Scenario,
+  tasks: readonly NamedTask[],
+): ReadonlyMap<TaskId, AnswerParser> =>
+  new Map(tasks.map(({ id, task }) => [id, new Course(scenario, task).answer]));
 
 /** What the last training before a phase of the plan made; the base where there was none. */
 export function latestPolicy(context: RunContext, { name }: PlannedPhase): TeamPolicy {

@@ -16,7 +16,7 @@ import {
   type ValuedTurn,
   valuedTurns,
 } from '../pairing.ts';
-import type { PhaseContext } from './context.ts';
+import { answersIn, type PhaseContext } from './context.ts';
 import { noneScored } from './select.ts';
 
 /** Without any pair the iterations end with the policy before. Rejects with `interrupted` on abort. */
@@ -41,6 +41,7 @@ export async function pair(
     if (signal?.aborted) throw new OptimaError('interrupted', `${name} was interrupted.`);
   };
   const trained = trainedRoles(scenario);
+  const answers = await answersIn(context, phase.search);
   let scale: ReturnType<typeof scaleByRole> | null = null;
   if (values === 'per-role') {
     const turns: ValuedTurn[] = [];
@@ -51,7 +52,7 @@ export async function pair(
     scale = scaleByRole(turns);
   }
   for (const { conversation, search } of searched()) {
-    const isEligible = mayChoose(conversation, recipe.eligible, scenario.answer);
+    const isEligible = mayChoose(conversation, recipe.eligible, answers.get(conversation.taskId)!);
     const speakerOf = (node: NodeId) => conversation.turns[node]!.speaker;
     const may = (node: NodeId) => trained.includes(speakerOf(node)) && isEligible(node);
     const worth = (_: number, node: NodeId) => {

@@ -5,7 +5,7 @@ import type { PlannedPhases } from '../../machines/index.ts';
 import { trainedRoles } from '../../scenario/types.ts';
 import { rankOptionsOf, rankTrajectories } from '../ranking.ts';
 import { type ScoredTrajectory, scoreTurns } from '../readability.ts';
-import { countTokensOf, type PhaseContext } from './context.ts';
+import { answersIn, countTokensOf, type PhaseContext } from './context.ts';
 
 export async function rank(
   context: PhaseContext,
@@ -13,6 +13,7 @@ export async function rank(
 ): Promise<PhaseOutputOf<'rank'>> {
   const { run, recipe, scenario, base, shelf, progress, signal, rng } = context;
   const options = rankOptionsOf(recipe, scenario);
+  const answers = await answersIn(context, phase.dialogues);
   const { dialogues } = run.outputOf({ name: phase.dialogues, kind: 'generate' })!;
   const figures = new TeamFigures(countTokensOf(context));
   const cases = { emptyMessage: 0, repetition: 0, cappedMessage: 0, turnCap: 0 };
@@ -24,7 +25,7 @@ export async function rank(
     const ranking = rankTrajectories(
       samples.map(({ trajectory }) => trajectory),
       logprobs,
-      options,
+      { ...options, answer: answers.get(samples[0]!.trajectory.taskId)! },
     );
     for (const result of ranking) {
       run.record({ type: 'trajectory.ranked', ...result });

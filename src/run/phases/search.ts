@@ -16,7 +16,7 @@ import { preferenceOf, searchConfigOf } from '../pairing.ts';
 import { rankOptionsOf, rankTrajectories } from '../ranking.ts';
 import { scoreNewTurns } from '../readability.ts';
 import { judgesOf, recallFrom, recordCohorts } from './cohorts.ts';
-import { countTokensOf, latestPolicy, type PhaseContext } from './context.ts';
+import { answersOf, countTokensOf, latestPolicy, type PhaseContext } from './context.ts';
 
 export async function search(
   context: PhaseContext,
@@ -35,6 +35,7 @@ export async function search(
   const { cohort, together, cacheMegabytes, temperature, expansions, rolloutsPerExpansion } = recipe.search;
   const trees = tasks.map(({ id: taskId, task }) => ({ tree: rootId(name, taskId), taskId, task }));
   const rank = rankOptionsOf(recipe, scenario);
+  const answers = answersOf(scenario, tasks);
 
   const valueWith = (model: ScoringModel): ValueDialogues => {
     const known = new WeakMap<Turn, readonly number[]>();
@@ -44,7 +45,9 @@ export async function search(
       const logprobs = new Map(
         dialogues.map(({ id, turns }) => [id, turns.map((turn) => known.get(turn) ?? [])]),
       );
-      return rankTrajectories(dialogues, logprobs, { ...rank, normaliser }).map((ranked) => ({
+      // They are of one tree.
+      const answer = answers.get(dialogues[0]!.taskId)!;
+      return rankTrajectories(dialogues, logprobs, { ...rank, answer, normaliser }).map((ranked) => ({
         type: 'trajectory.ranked' as const,
         ...ranked,
       }));

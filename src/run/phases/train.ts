@@ -1,6 +1,6 @@
 // Train: fine-tunes on the chosen dialogues, or trains by preference on the chosen pairs, and leaves a checkpoint: one for
 // the team, or one for each role.
-import { OptimaError } from '../../domain/errors.ts';
+import { cleaningUp, OptimaError } from '../../domain/errors.ts';
 import type { PhaseOutputOf, RunEventOf } from '../../domain/events.ts';
 import type { DialogueId, NodeId, PolicyHash, TeamPolicy } from '../../domain/ids.ts';
 import { mean } from '../../domain/metrics.ts';
@@ -94,15 +94,14 @@ async function trainPolicy(
   const { run, shelf } = context;
   const policy = await shelf.load(start);
   const trainee: Trainee = { role, start, policy, stage: stageOf(phase, role) };
-  try {
+  const train = async () => {
     const trained =
       phase.on.method === 'sft'
         ? await trainOnDialogues(context, phase, phase.on, trainee)
         : await trainOnPairs(context, phase, phase.on, trainee);
     return { ...trained, hash: await run.saveCheckpoint(policy) };
-  } finally {
-    policy.dispose();
-  }
+  };
+  return cleaningUp(train, () => policy.dispose());
 }
 
 /** What every training of a run reports, and where its gradients are computed. */

@@ -335,7 +335,7 @@ test('a head that differs from the embedding table that config.json ties it to i
 
 test('a generation_config.json is kept as it stands, and its ids end a message', async () => {
   const folder = await savedFolder();
-  const generation = { eos_token_id: [3, 9], temperature: 0.6, nested: { a: [1] } };
+  const generation = { eos_token_id: [8, 9], temperature: 0.6, nested: { a: [1] } };
   const file = join(folder, 'generation_config.json');
   await writeFile(file, JSON.stringify(generation));
   const policy = await load(folder);
@@ -349,11 +349,11 @@ test('a generation_config.json is kept as it stands, and its ids end a message',
   const plain = await load(await savedFolder());
   const longer = (await plain.generate(requests)).map(({ tokenIds }) => tokenIds);
   for (const [index, { tokenIds, finish }] of (await policy.generate(requests)).entries()) {
-    const end = longer[index]!.findIndex((id) => [3, 9, plain.tokenizer.endOfTurnId].includes(id));
+    const end = longer[index]!.findIndex((id) => [8, 9, plain.tokenizer.endOfTurnId].includes(id));
     assert.equal(tokenIds, longer[index]!.slice(0, end + 1));
     assert.is(finish, 'stop');
   }
-  assert.ok(longer.some((ids) => ids.includes(3) || ids.includes(9)));
+  assert.ok(longer.some((ids) => ids.includes(8) || ids.includes(9)));
   for (const eos_token_id of ['3', [40], -1, [1.5]]) {
     await writeFile(file, JSON.stringify({ eos_token_id }));
     await assertRefused(load(folder), 'checkpoint.invalid', /generation_config\.json: eos_token_id .*/);

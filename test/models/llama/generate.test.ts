@@ -182,6 +182,7 @@ test('the end of the context ends the message, and a prompt that fills it is ref
   }));
   const limits = {
     stopIds: new Set<number>(),
+    neverIds: [],
     maxRows: 4,
     tokenBudget: 512,
     context: 32,
@@ -253,7 +254,14 @@ test('rows join while the blocks they may come to need fit, in order, and a larg
       sampling: { ...greedy, maxTokens: total - 20 },
       seed: 1,
     }));
-    const limits = { stopIds: new Set<number>(), maxRows, tokenBudget: 1e6, context: 1e6, memory };
+    const limits = {
+      stopIds: new Set<number>(),
+      neverIds: [],
+      maxRows,
+      tokenBudget: 1e6,
+      context: 1e6,
+      memory,
+    };
     const completions = await new DecodeLoop(limits).complete(jobs);
     assert.equal(
       completions.map(({ tokenIds }) => tokenIds.length),
@@ -394,7 +402,7 @@ test('a row without finite logits fails its own call, and the others go on', asy
     dispose: () => {},
   };
   let lengths: number[] = [];
-  const limits = { stopIds: new Set<number>(), maxRows: 9, tokenBudget: 1e6, context: 1e6 };
+  const limits = { stopIds: new Set<number>(), neverIds: [], maxRows: 9, tokenBudget: 1e6, context: 1e6 };
   const loop = new DecodeLoop({ ...limits, memory: new Memory(decoder, 0) });
   const job = (id: string, prompt: number): PromptJob => ({
     ...{ id, promptIds: Array.from({ length: prompt }, (_, token) => token), seed: 1 },

@@ -65,7 +65,8 @@ test('a turn ends at any end that the config names, and at the one of the tokeni
   const { tokenIds } = whole!;
   const stop = tokenIds.findLast((id, at) => tokenIds.indexOf(id) === at && id !== 1 && at > 1)!;
   const cut = tokenIds.slice(0, tokenIds.indexOf(stop) + 1);
-  const unsaid = Array.from({ length: 40 }, (_, id) => id).find((id) => !tokenIds.includes(id))!;
+  // A letter: what frames messages is drawn only where it ends them.
+  const unsaid = Array.from({ length: 40 }, (_, id) => id).find((id) => id > 4 && !tokenIds.includes(id))!;
   for (const eos_token_id of [stop, [unsaid, stop], [stop, unsaid]]) {
     const policy = createTinyPolicy({ eos_token_id });
     const [generation] = await policy.generate([ask]);
@@ -81,6 +82,44 @@ test('a turn ends at any end that the config names, and at the one of the tokeni
   assert.ok(answers.some(({ finish, tokenIds: ids }) => finish === 'stop' && ids.at(-1) === 1));
   free.dispose();
   elsewhere.dispose();
+});
+
+test('what frames messages is never drawn, however likely it is, and log-probabilities are those of scoring all the same', async () => {
+  const frames = [0, 2, 3, 4];
+  for (const factor of [30, -30]) {
+    const policy = createTinyPolicy({ eos_token_id: 1 });
+    tf.tidy(() => {
+      const head = policy.parameters.get('lm_head.weight')!;
+      const factors = Array.from({ length: 40 }, (_, id) => [frames.includes(id) ? factor : 1]);
+      head.assign(tf.mul(head, tf.tensor2d(factors)));
+    });
+    policy.refreshHash();
+    const settings = [
+      { temperature: 0 },
+      { temperature: 1 },
+      { temperature: 2, topP: 0.9 },
+      { temperature: 1, topK: 3 },
+    ];
+    let unlikely = 0;
+    for (const sampling of settings) {
+      const asks = Array.from({ length: 4 }, (_, seed) =>
+        request(`ab${seed}`, { ...sampling, maxTokens: 12 }, seed),
+      );
+      const answers = await policy.generate(asks);
+      for (const [at, { tokenIds, logprobs, text }] of answers.entries()) {
+        assert.not.ok(tokenIds.some((id) => frames.includes(id)));
+        const messages = [...asks[at]!.messages, assistant(text, tokenIds)];
+        const [scores] = await policy.score([{ id: 's', messages }]);
+        scores![0]!.forEach((logprob, k) => {
+          assert.ok(Math.abs(logprob - logprobs[k]!) < 1e-3 * Math.abs(logprob) + 1e-4);
+        });
+        unlikely += logprobs.filter((logprob) => logprob < -20).length;
+      }
+    }
+    // Otherwise nothing of this is seen.
+    assert.ok(unlikely > 20, `${unlikely} tokens drawn in the place of likelier ones`);
+    policy.dispose();
+  }
 });
 
 test('a view is encoded for training as the tokenizer has it, without a generation prompt', () => {
@@ -241,7 +280,7 @@ test('scoring reads what generating has written, and what was asked for decides 
 });
 
 test('as many rows decode together as are allowed: a row that waits finds what the one before it wrote', async () => {
-  const ask = request('ab', { temperature: 1, maxTokens: 40 }, 2);
+  const ask = request('ab', { temperature: 1, maxTokens: 40 }, 3);
   const reusedWith = async (maxRows: number) => {
     const policy = createTinyPolicy({}, { maxRows });
     const [answer] = await policy.generate([ask]);

@@ -182,6 +182,35 @@ test('where rounding leaves nothing under the number, the last token that can oc
   }
 });
 
+test('tokens that are never drawn take no place in a filter, and the others keep their log-probabilities', () => {
+  const probabilities = [0.1, 0.5, 0.2, 0.15, 0.05];
+  const draw = (sampling: Partial<Sampling>, number: number) =>
+    sampleRow(plainLogits(logitsOf(probabilities)), { ...plain, ...sampling }, fixed(number), [1, 4]);
+  const last = 0.999_999;
+  // Left are 0.1, 0.2 and 0.15 of 0.45.
+  assert.equal(
+    [0, 0.2, 0.3, last].map((number) => draw({}, number).id),
+    [0, 0, 2, 3],
+  );
+  assert.is(draw({ temperature: 0 }, 0).id, 2);
+  assert.equal([draw({ topK: 2 }, last).id, draw({ topK: 4 }, last).id], [3, 0]);
+  assert.equal([draw({ topP: 0.4 }, last).id, draw({ topP: 0.5 }, last).id], [2, 3]);
+  for (const sampling of [{}, { temperature: 0 }, { topK: 1 }, { temperature: 3, topP: 0.2 }]) {
+    const { id, logprob } = draw(sampling, 0.7);
+    assert.ok(Math.abs(logprob - Math.log(probabilities[id]!)) < 1e-6, JSON.stringify(sampling));
+  }
+});
+
+test('a token that is never drawn leaves the others their weights, however far above them it is', () => {
+  const logits = () => plainLogits(Float32Array.of(1, 900, 1, 2));
+  const ids = [0.1, 0.3, 0.9].map((number) => sampleRow(logits(), plain, fixed(number), [1]).id);
+  // exp(1), exp(1) and exp(2): shares of 0.21, 0.21 and 0.58.
+  assert.equal(ids, [0, 2, 3]);
+  assert.is(sampleRow(logits(), plain, fixed(0.9), [1]).logprob, -898);
+  const broken = plainLogits(Float32Array.of(1, Number.NaN, 2));
+  assert.not(Number.isFinite(sampleRow(broken, plain, fixed(0.5), [1]).logprob));
+});
+
 /** What `sampleToken` should draw: all tokens sorted, then cut to k, then to p, and the share that holds the number. */
 function drawBySorting(logits: Float32Array, { temperature, topK, topP }: Sampling, number: number): number {
   const highest = Math.max(...logits);

@@ -322,6 +322,27 @@ test('tokens added to the vocabulary that are not special are single tokens in a
   assert.is(strict.decode([400, id('1')]), '1');
 });
 
+test('control ids are special tokens and what frames messages, the opening of a dialogue included; white space is text', () => {
+  const names = ['<|pad|>', '<|system|>', '<|user|>', '<|assistant|>', '<|end|>'];
+  assert.equal([...tokenizer.controlIds].sort(), names.map(id).sort());
+  const added = (files.tokenizerJson.added_tokens as { content: string }[]).map((token) => ({
+    ...token,
+    special: false,
+  }));
+  const more = { ...added[0]!, id: 400, content: '\n' };
+  const plain = tokenizerFrom(
+    { ...files.tokenizerJson, added_tokens: [...added, more] },
+    {
+      ...files.tokenizerConfig,
+      chat_template:
+        '{% for m in messages %}<|{{ m.role }}|>\n{{ m.content }}<|end|>{% endfor %}{% if add_generation_prompt %}<|assistant|>\n{% endif %}',
+    },
+  );
+  assert.equal([...plain.controlIds].sort(), names.slice(1).map(id).sort());
+  assert.not.ok(plain.encode('<|system|>').includes(id('<|system|>')));
+  assert.is(plain.decode([id('1'), 400]), '1\n');
+});
+
 test('decoding drops no space, whatever the configuration says', () => {
   const text = "it 's , not . so ? do n't !";
   for (const cleanUp of [true, false, undefined]) {
