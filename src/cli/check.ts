@@ -2,13 +2,13 @@
 import type { Command } from 'commander';
 import type { Page, ScoredAnswer } from '../check/page.ts';
 import { messageOf, OptimaError } from '../domain/errors.ts';
-import { loadScenario } from '../scenario/load.ts';
 import type { Scenario } from '../scenario/types.ts';
 import { interruptible } from './interrupt.ts';
 import { frozenNames, locateModel, openEngine, openModel, openPolicy } from './model.ts';
 import { type Backend, backendOption, jsonOption, judgeOption, modelOption, seedOption } from './options.ts';
 import { type JsonFlag, type Output, withOutput } from './output.ts';
 import { printable } from './report.ts';
+import { openScenario, reopenScenario } from './watch.ts';
 
 interface CheckOptions extends JsonFlag {
   readonly seed: number;
@@ -37,10 +37,16 @@ export function addCheck(program: Command): void {
 async function checkNamed(name: string, options: CheckOptions, output: Output, signal: AbortSignal) {
   const { seed, backend } = options;
   const model = locateModel(options.model);
-  const { scenario, file } = await loadScenario(name);
+  const loaded = await openScenario(name);
+  const { scenario, file } = loaded;
   const { checkScenario } = await import('../check/check.ts');
   const judge = await openJudge(scenario, options, output);
   const findings = [...(await checkScenario(scenario, seed, judge?.generates))];
+  if (!findings.some(({ severity }) => severity === 'error')) {
+    const { checkReload } = await import('../check/tasks.ts');
+    const message = await checkReload(scenario, (await reopenScenario(loaded)).scenario, seed);
+    if (message !== null) findings.push({ severity: 'error', check: 'tasks', message });
+  }
   const errors = findings.filter(({ severity }) => severity === 'error').length;
   // What cannot be dealt cannot be shown; what is wrong otherwise may be plain to see.
   const isAsked = scenario.judge !== undefined && judge === null;
