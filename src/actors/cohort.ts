@@ -21,7 +21,7 @@ import {
   type ScoreAnswer,
 } from '../machines/index.ts';
 import { mannerOf } from '../scenario/course.ts';
-import { withoutJudge } from '../scenario/score.ts';
+import { isMetricFailure, withoutJudge } from '../scenario/score.ts';
 import type { Scenario } from '../scenario/types.ts';
 import type { PlacedTurn } from '../search/index.ts';
 import { createBus } from './bus.ts';
@@ -72,9 +72,11 @@ export function everyRole(scenario: Scenario, model: GenerativeModel): Cast {
  * when all have ended. With models whose results follow from their requests, the messages and their order follow from the
  * episodes and `rng`. Who unsubscribes stops the dialogues, and the calls of their models.
  *
- * A dialogue whose model fails or times out is closed as `failed`; the others go on. Errors with `interrupted` when
- * `signal` aborts, with `metric.failed` for a metric that gives no score in its time, and with `usage` for a role without a
- * speaker, a scenario without the judge that it asks for, or two dialogues with one id.
+ * A dialogue whose request a model refuses, or where code of the scenario throws, is closed as `failed`; the others go on.
+ * Whatever else goes wrong concerns no one dialogue and ends them all: errors with `model.failed` or the model's own error
+ * where a call fails or times out, with what an actor throws or a bus refuses, with `interrupted` when `signal` aborts, with
+ * `metric.failed` for a metric that gives no score in its time, and with `usage` for a role without a speaker, a scenario
+ * without the judge that it asks for, or two dialogues with one id.
  */
 export function runCohort(episodes: readonly Episode[], options: CohortOptions): Observable<DialogueMessage> {
   return new Observable((subscriber) => {
@@ -102,7 +104,8 @@ function hold(
   if (episodes.length === 0) subscriber.complete();
   if (subscriber.closed) return () => {};
 
-  const pool = createGenerationPool(turnTimeoutMs);
+  const fail = (error: unknown) => subscriber.error(error);
+  const pool = createGenerationPool(turnTimeoutMs, fail);
   const { forest = new Forest() } = options;
   const { cast, close } = openSessions(options.cast);
   const compose = createCompose(pool, forest, { ...options, cast });
@@ -110,7 +113,7 @@ function hold(
   const judging = createJudging(episodes, {
     ...options,
     modelTimeoutMs: turnTimeoutMs,
-    onStuck: (error) => subscriber.error(error),
+    onFailure: fail,
   });
   const score = createScore(forest, pool, judging);
   const judge = judgeMachine.provide({ actions: { score } });
@@ -140,7 +143,7 @@ function hold(
       judging.leave(id);
       if (--running === 0) subscriber.complete();
     };
-    actor.subscribe({ complete, error: (error) => subscriber.error(error) });
+    actor.subscribe({ complete, error: fail });
     return actor;
   });
   signal?.addEventListener('abort', interrupt, { once: true });
@@ -202,19 +205,18 @@ function createCompose(
     const seed = rng.split(nodeId).seed32();
     const messages = forest.viewOf(dialogueId, role);
     pool.ask(dialogueId, model, { id: nodeId, messages, sampling, seed }, (result) => {
-      try {
-        if (result instanceof OptimaError) throw result;
-        const logprobs = result.logprobs.map(roundForLog);
-        const utterance = { ...result, logprobs, policyHash: model.hash, seed, provenance };
-        const parent = forest.leafOf(dialogueId);
-        const { text } = utterance;
-        const into = place({ id: nodeId, parent, text, meanLogprob: mean(logprobs) });
-        const manner = mannerOf(scenario, event, text);
-        if (into === nodeId) self.send({ type: 'message.composed', nodeId, parent, utterance, manner });
-        else self.send({ type: 'message.merged', nodeId, into, utterance });
-      } catch (error) {
-        self.send({ type: 'message.failed', nodeId, reason: messageOf(error) });
+      if (result instanceof OptimaError) {
+        self.send({ type: 'message.failed', nodeId, reason: messageOf(result) });
+        return;
       }
+      const logprobs = result.logprobs.map(roundForLog);
+      const utterance = { ...result, logprobs, policyHash: model.hash, seed, provenance };
+      const parent = forest.leafOf(dialogueId);
+      const { text } = utterance;
+      const into = place({ id: nodeId, parent, text, meanLogprob: mean(logprobs) });
+      const manner = mannerOf(scenario, event, text);
+      if (into === nodeId) self.send({ type: 'message.composed', nodeId, parent, utterance, manner });
+      else self.send({ type: 'message.merged', nodeId, into, utterance });
     });
   };
 }
@@ -224,13 +226,14 @@ function createScore(forest: Forest, pool: GenerationPool, judging: Judging) {
   return ({ context, event, self }: Asked<JudgeContext, JudgeEvent, ScoreAnswer>): void => {
     assertEvent(event, 'dialogue.closed');
     const { dialogueId: id, scenario, task } = context;
+    // Of a dialogue that failed there is no verdict.
+    const outcome = event.outcome === 'agreed' ? 'agreed' : 'turn-cap';
+    const end = { outcome, ...judging.askingFor(id) } as const;
     let verdict: Verdict | Promise<Verdict>;
     try {
-      // Of a dialogue that failed there is no verdict.
-      const outcome = event.outcome === 'agreed' ? 'agreed' : 'turn-cap';
-      const end = { outcome, ...judging.askingFor(id) } as const;
       verdict = computeVerdict(scenario, task, forest.viewsIn(id), forest.turnsOf(id), end);
     } catch (error) {
+      if (!isMetricFailure(error)) throw error;
       self.send({ type: 'score.failed', reason: messageOf(error) });
       return;
     }

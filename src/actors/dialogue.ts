@@ -1,7 +1,6 @@
 // The root actor of one dialogue: it starts an environment, an agent for each role and a judge, and wires them
-// to the dialogue's bus. talking → judging → ended, where the bus completes.
-import { assertEvent, type ErrorActorEvent, sendTo, setup } from 'xstate';
-import { messageOf } from '../domain/errors.ts';
+// to the dialogue's bus. talking → judging → ended, where the bus completes. An actor that breaks breaks the root with it.
+import { assertEvent, sendTo, setup } from 'xstate';
 import type { DialogueId, NodeId, TaskId } from '../domain/ids.ts';
 import type { DialogueMessage } from '../domain/messages.ts';
 import type { Turn } from '../domain/transcript.ts';
@@ -43,8 +42,7 @@ export interface DialogueContext {
 export type DialogueEvent =
   | DialogueMessage
   /** A member said something that the bus refused. */
-  | { readonly type: 'message.rejected'; readonly reason: string }
-  | ErrorActorEvent<unknown>;
+  | { readonly type: 'message.rejected'; readonly error: unknown };
 
 export interface DialogueInput {
   readonly episode: Episode;
@@ -69,7 +67,7 @@ const judgeHears = listensTo(judgeMachine);
 /** What the root itself goes by. */
 const endsPhase = ({ type }: DialogueMessage) => type === 'dialogue.closed' || type.startsWith('verdict.');
 
-/** Provide `agent` with a `compose` action and `judge` with `score`. */
+/** Provide `agent` with a `compose` action and `judge` with `score`. Errors with what an actor of its own throws, or what its bus refuses. */
 export const dialogueMachine = setup({
   types: {
     context: {} as DialogueContext,
@@ -90,7 +88,7 @@ export const dialogueMachine = setup({
         try {
           bus.publish(message);
         } catch (error) {
-          self.send({ type: 'message.rejected', reason: messageOf(error) });
+          self.send({ type: 'message.rejected', error });
         }
       };
       for (const { actor } of members) actor.on('*', say);
@@ -101,12 +99,9 @@ export const dialogueMachine = setup({
       });
     },
     openDialogue: sendTo('environment', { type: 'dialogue.open' }),
-    closeAsFailed: ({ context, event }) => {
-      const { bus, id: dialogueId } = context;
-      bus.publish({ type: 'dialogue.closed', dialogueId, outcome: 'failed', failure: reasonOf(event) });
-    },
-    failVerdict: ({ context, event }) => {
-      context.bus.publish({ type: 'verdict.failed', dialogueId: context.id, reason: reasonOf(event) });
+    breakOff: ({ event }) => {
+      assertEvent(event, 'message.rejected');
+      throw event.error;
     },
     completeBus: ({ context }) => context.bus.complete(),
   },
@@ -135,30 +130,22 @@ export const dialogueMachine = setup({
     ];
     return { id: dialogueId, bus, members };
   },
+  on: { 'message.rejected': { actions: 'breakOff' } },
   initial: 'talking',
   states: {
     talking: {
       entry: ['connect', 'openDialogue'],
       on: {
         'dialogue.closed': [{ guard: 'hasFailed', target: 'ended' }, { target: 'judging' }],
-        'message.rejected': { actions: 'closeAsFailed' },
-        'xstate.error.actor.*': { actions: 'closeAsFailed' },
       },
     },
     judging: {
       on: {
         'verdict.given': 'ended',
         'verdict.failed': 'ended',
-        'message.rejected': { actions: 'failVerdict' },
-        'xstate.error.actor.*': { actions: 'failVerdict' },
       },
     },
     ended: { type: 'final' },
   },
   exit: 'completeBus',
 });
-
-function reasonOf(event: DialogueEvent): string {
-  assertEvent(event, ['message.rejected', 'xstate.error.actor.*']);
-  return event.type === 'message.rejected' ? event.reason : messageOf(event.error);
-}

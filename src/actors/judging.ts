@@ -7,7 +7,7 @@ import type { Generation, GenerativeModel } from '../domain/model.ts';
 import type { Rng } from '../domain/rng.ts';
 import type { Verdict } from '../domain/transcript.ts';
 import type { ScoreAnswer } from '../machines/index.ts';
-import { metricFailed, metricTimeoutMs, withoutJudge } from '../scenario/score.ts';
+import { isMetricFailure, metricFailed, metricTimeoutMs, withoutJudge } from '../scenario/score.ts';
 import type { Judged, Scenario } from '../scenario/types.ts';
 import type { Episode } from './dialogue.ts';
 import { playRound, Ticket } from './pool.ts';
@@ -39,8 +39,8 @@ export interface JudgingOptions {
   readonly rng: Rng;
   /** Longest time of a call of the judge model, ms. */
   readonly modelTimeoutMs: number;
-  /** Hears of a metric that gives no score in its time. */
-  readonly onStuck: (error: OptimaError) => void;
+  /** Hears what ends the cohort: a metric that gives no score in its time, a call of the judge model that fails. */
+  readonly onFailure: (error: unknown) => void;
 }
 
 /** A dialogue whose metric has not given its score. */
@@ -59,7 +59,7 @@ interface Waiting {
 }
 
 export function createJudging(episodes: readonly Pick<Episode, 'id'>[], options: JudgingOptions): Judging {
-  const { scenario, judge, recallReply = () => null, rng, modelTimeoutMs, onStuck } = options;
+  const { scenario, judge, recallReply = () => null, rng, modelTimeoutMs, onFailure } = options;
   const { maxTokens = 128, temperature = 0 } = scenario.judge ?? {};
   const session = scenario.judge && judge?.openSession?.();
   const model = session ?? judge;
@@ -93,7 +93,7 @@ export function createJudging(episodes: readonly Pick<Episode, 'id'>[], options:
       setImmediate(() => {
         scheduled = false;
         if (stop.signal.aborted || working().some(([, { waiting }]) => waiting.size === 0)) advance();
-        else void playQuestions();
+        else playQuestions().catch(onFailure);
       });
     }
   }
@@ -111,7 +111,7 @@ export function createJudging(episodes: readonly Pick<Episode, 'id'>[], options:
 
   function giveUp(dialogue: DialogueId): void {
     const { timeoutMs = metricTimeoutMs } = scenario.metric;
-    onStuck(metricFailed(scenario, `gave no score for ${dialogue} within ${timeoutMs} ms`));
+    onFailure(metricFailed(scenario, `gave no score for ${dialogue} within ${timeoutMs} ms`));
   }
 
   async function playQuestions(): Promise<void> {
@@ -177,7 +177,10 @@ export function createJudging(episodes: readonly Pick<Episode, 'id'>[], options:
       };
       verdict.then(
         (verdict) => settle({ type: 'score.computed', verdict }),
-        (error) => settle({ type: 'score.failed', reason: messageOf(error) }),
+        (error) => {
+          if (isMetricFailure(error)) settle({ type: 'score.failed', reason: messageOf(error) });
+          else onFailure(error);
+        },
       );
       talking.delete(dialogue);
       advance();

@@ -20,13 +20,13 @@ export interface GenerationPool {
   /** Takes out all dialogues at once. */
   close(): void;
   /**
-   * Asks for the next message of a registered dialogue, one at a time. `answer` gets it, or `model.failed` when the model
-   * refuses the request, or the call it is part of fails or takes too long.
+   * Asks for the next message of a registered dialogue, one at a time. `answer` gets it, or why the model refuses the
+   * request. Where the call it is part of fails or takes too long nobody is answered: that concerns no one dialogue.
    */
   ask(dialogue: DialogueId, model: GenerativeModel, request: GenerationRequest, answer: Answer): void;
 }
 
-/** Takes the result of a request, once; never while the request is made. */
+/** Takes the result of a request, or why it was refused, once; never while the request is made. */
 export type Answer = (result: Generation | OptimaError) => void;
 
 /** A request, and who waits for its result. */
@@ -65,9 +65,9 @@ export class Ticket {
  * A pool for any number of models. Each round calls `generate` once per distinct model object, its requests in
  * the order of their dialogues, and hands out all results in that order when the last call has ended: what the
  * dialogues do next does not depend on which model was faster. A call that takes longer than `timeoutMs` (below 2^31)
- * is aborted.
+ * is aborted. `onFailure` hears what `playRound` rejects with.
  */
-export function createGenerationPool(timeoutMs: number): GenerationPool {
+export function createGenerationPool(timeoutMs: number, onFailure: (error: unknown) => void): GenerationPool {
   /** What each running dialogue last asked for; null before its first request. */
   const running = new Map<DialogueId, Ticket | null>();
   const waiting = new Set<DialogueId>();
@@ -75,7 +75,7 @@ export function createGenerationPool(timeoutMs: number): GenerationPool {
   function playRoundWhenAllWait(): void {
     if (running.size === 0 || waiting.size < running.size) return;
     waiting.clear();
-    void playRound([...running.values()] as Ticket[], timeoutMs);
+    playRound([...running.values()] as Ticket[], timeoutMs).catch(onFailure);
   }
 
   return {
@@ -100,66 +100,70 @@ export function createGenerationPool(timeoutMs: number): GenerationPool {
   };
 }
 
-/** Calls each model once for what its tickets ask, and settles them in their order when all calls have ended. */
+/**
+ * Calls each model once for what its tickets ask, and settles them in their order when all calls have ended. Rejects as soon
+ * as a call fails, with `model.failed` or the model's own error, and settles none then.
+ */
 export async function playRound(round: readonly Ticket[], timeoutMs: number): Promise<void> {
   const results = new Map<Ticket, Generation | OptimaError>();
   const play = async (model: GenerativeModel) => {
     let batch = round.filter((ticket) => ticket.model === model);
     while (batch.length > 0) {
       const answer = await callModel(model, batch, timeoutMs);
+      if (answer === null) return;
       const refused = answer instanceof RequestsRefused ? answer.reasons : null;
       batch.forEach((ticket, row) => {
-        const failure = answer instanceof OptimaError ? (refused?.get(ticket.request.id) ?? answer) : null;
-        results.set(ticket, failure ?? (answer as readonly Generation[])[row]!);
+        const result =
+          refused === null ? (answer as readonly Generation[])[row] : refused.get(ticket.request.id);
+        if (result !== undefined) results.set(ticket, result);
       });
       // One dialogue's impossible request must not end the others of its round: these are asked for again.
-      const others = batch.filter(
-        ({ request, settled }) => refused !== null && !refused.has(request.id) && !settled,
-      );
-      batch = others.length < batch.length ? others : [];
+      batch = batch.filter((ticket) => !results.has(ticket) && !ticket.settled);
     }
   };
   await Promise.all([...new Set(round.map((ticket) => ticket.model))].map(play));
   for (const ticket of round) ticket.settle(results.get(ticket)!);
 }
 
-/** One call; resolves with its failure, too, and as soon as nobody waits for any of its results any longer. */
+/** One call; resolves with which of its requests are refused, too, and with null as soon as nobody waits for any of its results. */
 async function callModel(
   model: GenerativeModel,
   batch: readonly Ticket[],
   timeoutMs: number,
-): Promise<readonly Generation[] | OptimaError> {
+): Promise<readonly Generation[] | RequestsRefused | null> {
+  const failure = (what: string, cause?: unknown) =>
+    new OptimaError('model.failed', `Model ${model.hash} ${what}`, { cause });
   const abandonment = new AbortController();
   let timer: NodeJS.Timeout | undefined;
-  const abandoned = new Promise<OptimaError>((resolve) => {
-    const abandon = (reason: OptimaError) => {
-      // First, as a model may reject while it hears the abort.
-      resolve(reason);
-      abandonment.abort();
-    };
+  const abandoned = new Promise<null>((resolve, reject) => {
     timer = setTimeout(() => {
-      abandon(new OptimaError('model.failed', `No message within ${timeoutMs} ms.`));
+      // First, as a model may reject while it hears the abort.
+      reject(failure(`gave no message within ${timeoutMs} ms.`));
+      abandonment.abort();
     }, timeoutMs);
     let wanted = batch.length;
     const withdrawn = () => {
       if (--wanted > 0) return;
-      abandon(new OptimaError('interrupted', `All ${batch.length} requests of a call were withdrawn.`));
+      resolve(null);
+      abandonment.abort();
     };
     for (const ticket of batch) ticket.onWithdrawn = withdrawn;
   });
   try {
     const requests = batch.map((ticket) => ticket.request);
     const results = await Promise.race([model.generate(requests, { signal: abandonment.signal }), abandoned]);
-    if (results instanceof OptimaError || results.length === batch.length) return results;
-    return new OptimaError(
-      'model.failed',
-      `Model ${model.hash} gave ${results.length} messages for ${batch.length} requests.`,
-    );
+    if (results === null) return null;
+    if (results.length !== batch.length)
+      throw failure(`gave ${results.length} messages for ${batch.length} requests.`);
+    const row = results.findIndex((result) => typeof result !== 'object' || result === null);
+    if (row >= 0) throw failure(`gave ${results[row]} for request ${requests[row]!.id}.`);
+    return results;
   } catch (error) {
-    if (error instanceof OptimaError) return error;
-    return new OptimaError('model.failed', `Model ${model.hash} failed: ${messageOf(error)}`, {
-      cause: error,
-    });
+    // Refusing what nobody asked is no answer.
+    if (error instanceof RequestsRefused && batch.some(({ request }) => error.reasons.has(request.id)))
+      return error;
+    if (error instanceof OptimaError) throw error;
+    throw failure(`failed: ${messageOf(error)}`, error);
   } finally {
     clearTimeout(timer);
   }

@@ -1,5 +1,7 @@
 // What `optima check` asks of tasks and views: that they are the same whenever they are dealt, that the answer follows from them,
 // and that those who answer are told its form.
+
+import { taskId } from '../domain/ids.ts';
 import { createRng } from '../domain/rng.ts';
 import { viewOf } from '../domain/transcript.ts';
 import { Course } from '../scenario/course.ts';
@@ -40,6 +42,19 @@ export function checkRepeats(scenario: Scenario, { id, task }: NamedTask, error:
       `${id}: ${name} ${fault}: draw from the rng of \`tasks\`, and let the rest follow from the task.`,
     );
   }
+}
+
+/** Compares what is dealt with what the scenario deals when its modules are run anew: they may have drawn by chance. */
+export async function checkReload(scenario: Scenario, again: Scenario, seed: number): Promise<string | null> {
+  const count = 10;
+  const said = async (scenario: Scenario) =>
+    (await loadTasks(scenario, 'train', { from: 0, count }, createRng(seed))).map(({ task }) =>
+      JSON.stringify([new Course(scenario, task).deal(), scenario.answers(task)]),
+    );
+  const [once, twice] = [await said(scenario), await said(again)];
+  const other = once.findIndex((text, index) => text !== twice[index]);
+  if (other < 0) return null;
+  return `${taskId('train', other)}: loaded again, the scenario deals another task: its modules must not draw from Math.random or the clock as they load.`;
 }
 
 /** What a function gives, and which of the sources of chance it called meanwhile. */

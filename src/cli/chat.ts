@@ -11,7 +11,6 @@ import type { DialogueMessage } from '../domain/messages.ts';
 import type { GenerativeModel } from '../domain/model.ts';
 import { createRng } from '../domain/rng.ts';
 import type { Observation } from '../domain/transcript.ts';
-import { loadScenario } from '../scenario/load.ts';
 import { loadTasks } from '../scenario/tasks.ts';
 import { messageCap, type Scenario, type Split } from '../scenario/types.ts';
 import { interruptible } from './interrupt.ts';
@@ -29,6 +28,7 @@ import {
 } from './options.ts';
 import { line, quoted, withOutput } from './output.ts';
 import { inSeats } from './report.ts';
+import { openScenario } from './watch.ts';
 
 interface ChatOptions {
   readonly role?: string;
@@ -60,7 +60,7 @@ export function addChat(program: Command): void {
       withOutput(options, (output) =>
         interruptible(output, async (signal) => {
           const folder = locateModel(options.model);
-          const { scenario } = await loadScenario(name, signal);
+          const { scenario } = await openScenario(name, signal);
           const role = roleOf(scenario, options.role);
           const names = frozenNames(scenario, options);
           if (Object.hasOwn(names.partners, role)) {

@@ -2,12 +2,12 @@
 import type { Command } from 'commander';
 import type { Page, ScoredAnswer } from '../check/page.ts';
 import { messageOf, OptimaError } from '../domain/errors.ts';
-import { loadScenario } from '../scenario/load.ts';
 import type { Scenario } from '../scenario/types.ts';
 import { interruptible } from './interrupt.ts';
 import { frozenNames, locateModel, openEngine, openModel, openPolicy } from './model.ts';
 import { type Backend, backendOption, jsonOption, judgeOption, modelOption, seedOption } from './options.ts';
 import { formatTable, type JsonFlag, line, type Output, quoted, withOutput } from './output.ts';
+import { openScenario, reopenScenario } from './watch.ts';
 
 interface CheckOptions extends JsonFlag {
   readonly seed: number;
@@ -36,12 +36,18 @@ export function addCheck(program: Command): void {
 async function checkNamed(name: string, options: CheckOptions, output: Output, signal: AbortSignal) {
   const { seed, backend } = options;
   const model = locateModel(options.model);
-  const { scenario, file } = await loadScenario(name, signal);
+  const loaded = await openScenario(name, signal);
+  const { scenario, file } = loaded;
   const { checkScenario } = await import('../check/check.ts');
   frozenNames(scenario, { judge: options.judge ?? (scenario.judge && 'models/tiny') });
   await openEngine({ backend }, output);
   const judge = options.judge === undefined ? null : await openModel({ model: options.judge });
   const findings = [...(await checkScenario(scenario, seed, judge?.generates))];
+  if (!findings.some(({ severity }) => severity === 'error')) {
+    const { checkReload } = await import('../check/tasks.ts');
+    const message = await checkReload(scenario, (await reopenScenario(loaded)).scenario, seed);
+    if (message !== null) findings.push({ severity: 'error', check: 'tasks', message });
+  }
   const errors = findings.filter(({ severity }) => severity === 'error').length;
   // What cannot be dealt cannot be shown; what is wrong otherwise may be plain to see.
   if (!findings.some(({ severity, check }) => severity === 'error' && check === 'tasks')) {

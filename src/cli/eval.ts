@@ -4,7 +4,6 @@ import { cleaningUp } from '../domain/errors.ts';
 import { createRng } from '../domain/rng.ts';
 import { presetRecipe } from '../recipe/presets.ts';
 import { modelsFrom, speakersFrom } from '../run/frozen.ts';
-import { loadScenario } from '../scenario/load.ts';
 import { messageCap, type Split } from '../scenario/types.ts';
 import type { PolicyHost } from '../workers/index.ts';
 import { interruptible } from './interrupt.ts';
@@ -31,6 +30,7 @@ import {
 } from './options.ts';
 import { withOutput } from './output.ts';
 import { sayMetrics, sayTranscripts, summaryMetrics } from './report.ts';
+import { openScenario } from './watch.ts';
 
 interface EvalOptions {
   readonly split: Split;
@@ -71,7 +71,7 @@ export function addEval(program: Command): void {
       withOutput(options, (output) =>
         interruptible(output, async (signal) => {
           const folder = locateModel(options.model);
-          const { scenario } = await loadScenario(name, signal);
+          const { scenario } = await openScenario(name, signal);
           const names = frozenNames(scenario, options);
           const { startHost } = await openEngines(options, output);
           const model = await openModel({ model: folder });

@@ -16,6 +16,7 @@ import { addReproduce } from './reproduce.ts';
 import { addResults } from './results.ts';
 import { addTrain } from './train.ts';
 import { addWarmup } from './warmup.ts';
+import { unsettled } from './watch.ts';
 
 const { version } = JSON.parse(fs.readFileSync(path.join(packageFolder, 'package.json'), 'utf8'));
 
@@ -46,6 +47,11 @@ for (const stream of [process.stdout, process.stderr]) stream.on('error', loseOu
 
 const args = process.argv.slice(2);
 const json = args.includes('--json');
+// There is nothing left to do, and the command has not ended.
+process.once('beforeExit', () => {
+  const error = unsettled();
+  if (error !== null) process.exit(reportError(error, json));
+});
 // What no command caught must not print a stack trace either.
 process.on('uncaughtException', (error) => {
   process.exitCode = reportError(error, json);

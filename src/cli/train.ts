@@ -18,8 +18,8 @@ import type { Engines } from '../run/engines.ts';
 import { machineIteration, machinePolicy } from '../run/figures.ts';
 import { modelsFrom, speakersFrom } from '../run/frozen.ts';
 import { planIterations, planRun } from '../run/plan.ts';
-import { hashTasks } from '../run/tasks.ts';
-import { type LoadedScenario, loadScenario, pathOf } from '../scenario/load.ts';
+import { hashTasks, requireRepeats } from '../run/tasks.ts';
+import { type LoadedScenario, pathOf } from '../scenario/load.ts';
 import { withoutTraining } from '../scenario/types.ts';
 import { type Manifest, readManifest } from '../store/manifest.ts';
 import { RunFolder } from '../store/run-folder.ts';
@@ -50,6 +50,7 @@ import {
 import { type Output, withOutput } from './output.ts';
 import { sayFrozen, sayPlan, withEstimate } from './plan.ts';
 import { sayComparison, saySamples, summaryMetrics } from './report.ts';
+import { openScenario, reopenScenario } from './watch.ts';
 
 export interface TrainOptions {
   readonly recipe?: string;
@@ -127,10 +128,11 @@ export async function startRun(
     ...(options.set ?? []),
   ]);
   const model = locateModel(options.model);
-  const loaded = await loadScenario(name, signal);
+  const loaded = await openScenario(name, signal);
   const names = frozenNames(loaded.scenario, options);
   withoutTraining(loaded.scenario, Object.keys(names.partners));
   const tasks = await hashTasks(loaded.scenario, recipe);
+  await requireRepeats((await reopenScenario(loaded)).scenario, recipe, tasks);
   if (options.out !== undefined) RunFolder.refuseOccupied(options.out);
   const { engine, startHost } = await openEngines(options, output);
   const { policy: base, folder } = await openPolicy({ model });
@@ -205,7 +207,7 @@ export async function resumeRun(
       },
     );
   }
-  const loaded = await loadScenario(pathOf(manifest.scenario.file, manifest.scenario.name), signal);
+  const loaded = await openScenario(pathOf(manifest.scenario.file, manifest.scenario.name), signal);
   if (hashFile(loaded.file) !== manifest.scenario.hash) {
     throw new OptimaError('run.diverged', `${loaded.file} was changed since the run began.`, {
       hint: 'Restore it, or start a new run.',

@@ -3,7 +3,6 @@ import { cpus } from 'node:os';
 import path from 'node:path';
 import type { Command } from 'commander';
 import { cleaningUp } from '../domain/errors.ts';
-import { loadScenario } from '../scenario/load.ts';
 import { temporaryFolder } from '../scenario/temporary.ts';
 import type { Scenario } from '../scenario/types.ts';
 import { warmupDefaults } from '../warmup/estimate.ts';
@@ -20,6 +19,7 @@ import {
   workersOption,
 } from './options.ts';
 import { withOutput } from './output.ts';
+import { openScenario } from './watch.ts';
 
 interface WarmupOptions {
   readonly out?: string;
@@ -75,7 +75,7 @@ export function addWarmup(program: Command): void {
         interruptible(output, async (signal) => {
           const from = options.from === undefined ? undefined : locateModel(options.from, '--from');
           const scenarios: Scenario[] = [];
-          for (const name of names) scenarios.push((await loadScenario(name, signal)).scenario);
+          for (const name of names) scenarios.push((await openScenario(name, signal)).scenario);
           const { engine, startHost } = await openEngines(options, output);
           const { tinyArchitecture, warmUp } = await import('../warmup/warmup.ts');
           const { sftObjective } = await import('../training/sft/index.ts');

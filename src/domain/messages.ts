@@ -89,7 +89,7 @@ export const messageSchemas = {
     nodeId: branded<NodeId>(),
     observations,
   }),
-  /** An agent could not speak: its model failed or timed out. */
+  /** An agent could not speak: its model refused the request. */
   'turn.failed': z.object({ type: z.literal('turn.failed'), ...id, ...node, reason: z.string() }),
   /** The environment closed the dialogue. */
   'dialogue.closed': z.object({

@@ -80,6 +80,25 @@ export class RequestsRefused extends OptimaError {
   }
 }
 
+/** What each request becomes; throws `RequestsRefused` with all that cannot be taken, of which `take` throws an `OptimaError`. */
+export function takeAll<Request extends { readonly id: string }, Taken>(
+  requests: readonly Request[],
+  take: (request: Request) => Taken,
+): Taken[] {
+  const refused = new Map<string, OptimaError>();
+  const taken = requests.flatMap((request) => {
+    try {
+      return [take(request)];
+    } catch (error) {
+      if (!(error instanceof OptimaError)) throw error;
+      refused.set(request.id, error);
+      return [];
+    }
+  });
+  if (refused.size > 0) throw new RequestsRefused(refused);
+  return taken;
+}
+
 /**
  * A model that can take part in a dialogue. Calls are batched: results come in the order of the requests.
  * The smallest implementation answers every request with a fixed text:
@@ -92,8 +111,9 @@ export class RequestsRefused extends OptimaError {
  * };
  * ```
  *
- * A call rejects with `OptimaError('interrupted')` when `signal` aborts and with `model.failed` when a
- * request cannot be answered: as `RequestsRefused` where that is known before any work is done.
+ * A call rejects with `OptimaError('interrupted')` when `signal` aborts and with `RequestsRefused`, before any work is done,
+ * when requests cannot be answered: their dialogues fail. Whatever else it rejects with is a fault of the machine, and ends
+ * all dialogues.
  */
 export interface GenerativeModel {
   readonly hash: PolicyHash;

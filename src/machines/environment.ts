@@ -185,12 +185,12 @@ export const environmentMachine = setup({
       assertEvent(event, 'turn.failed');
       return failed(`Turn ${context.turns.length} of ${event.speaker} failed: ${event.reason}`);
     }),
-    recordStrayTurn: assign(({ context, event }) => {
+    refuseStrayTurn: ({ context, event }) => {
       const { node, speaker } = spokenIn(event);
-      return failed(
+      throw new Error(
         `Turn ${node} came from ${speaker}, but ${nextNode(context)} was ${context.floor?.speaker}'s.`,
       );
-    }),
+    },
     announceClosing: emit(({ context }) => ({
       type: 'dialogue.closed' as const,
       dialogueId: context.dialogueId,
@@ -226,11 +226,11 @@ export const environmentMachine = setup({
       on: {
         'turn.taken': [
           { guard: 'isExpected', actions: ['appendTurn', 'announceObservation', 'giveFloor'] },
-          { actions: 'recordStrayTurn' },
+          { actions: 'refuseStrayTurn' },
         ],
         'turn.merged': [
           { guard: 'isExpected', actions: ['appendTurn', 'announceObservation', 'giveFloor'] },
-          { actions: 'recordStrayTurn' },
+          { actions: 'refuseStrayTurn' },
         ],
         'turn.failed': { actions: 'recordFailedTurn' },
       },

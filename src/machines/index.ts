@@ -7,7 +7,7 @@ export {
   type ComposeAnswer,
   type Utterance,
 } from './agent.ts';
-export { type EnvironmentInput, environmentMachine } from './environment.ts';
+export { type EnvironmentEvent, type EnvironmentInput, environmentMachine } from './environment.ts';
 export { type ExplorerOutput, explorerMachine, type Rollout, type ValuedRollout } from './explorer.ts';
 export {
   computeVerdict,

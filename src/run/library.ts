@@ -23,7 +23,7 @@ import { EventLog } from '../store/event-log.ts';
 import { makeFolder } from '../store/files.ts';
 import { createRun } from './create-run.ts';
 import { openEngines } from './engines.ts';
-import { hashTasks } from './tasks.ts';
+import { hashTasks, requireRepeats } from './tasks.ts';
 
 /** The checkpoint that comes with the package. */
 const shippedModel = fileURLToPath(new URL('../../models/tiny', import.meta.url));
@@ -235,6 +235,7 @@ export async function train(options: TrainOptions): Promise<Training> {
     ...Object.entries(settings).map(([key, value]) => `${key}=${value}`),
   ]);
   const tasks = await hashTasks(scenario, recipe);
+  await requireRepeats(scenario, recipe, tasks);
   const { engine, startHost } = await openEngines(options);
   const [{ loadPolicy }, { trainTeam }] = await Promise.all([
     import('../models/llama/index.ts'),

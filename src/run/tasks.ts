@@ -21,6 +21,18 @@ export function taskCounts(scenario: Scenario, recipe: Recipe): Readonly<Record<
   return counts;
 }
 
+/** Throws `scenario.invalid` unless the scenario, loaded or dealt again, says what made this hash of its tasks. */
+export async function requireRepeats(scenario: Scenario, recipe: Recipe, tasks: string): Promise<void> {
+  if ((await hashTasks(scenario, recipe)) === tasks) return;
+  throw new OptimaError(
+    'scenario.invalid',
+    `Scenario "${scenario.name}": dealt twice from one seed, its tasks, views or answers are not the same.`,
+    {
+      hint: 'Draw from the rng of `tasks` alone: nothing else may be random or go by the clock. `optima check` names the function.',
+    },
+  );
+}
+
 /**
  * Deals all the tasks that a run will need, so that what is wrong with them shows before it begins; resolves with
  * a hash of all that is said before the first turn and of the right answers: 16 hexadecimal digits of a SHA-256. Rejects with what

@@ -140,7 +140,7 @@ export class Course {
   #recipients(to: Recipients | undefined, fail: (role: string) => void): Pick<Turn, 'to'> {
     if (to === undefined || to === 'all') return {};
     for (const role of to) if (!Object.hasOwn(this.#scenario.roles, role)) fail(role);
-    return { to };
+    return { to: [...to] };
   }
 }
 

@@ -57,15 +57,29 @@ async function loadFile(file: string, signal: AbortSignal | undefined): Promise<
     await readTypeScript();
   }
   resolvePackageFrom(file);
+  return importScenario(file);
+}
+
+/** The scenario as its file gives it when its modules are run anew; it is not type-checked again. */
+export async function reloadScenario({ scenario, file }: LoadedScenario): Promise<LoadedScenario> {
+  const loaded = await importScenario(file, '?again');
+  const [, variant] = scenario.name.split(':');
+  return variant === undefined ? loaded : withVariant(loaded, variant);
+}
+
+async function importScenario(file: string, query = ''): Promise<LoadedScenario> {
   const inFile = (error: OptimaError) =>
     new OptimaError(error.code, `${shown(file)}: ${error.message}`, { hint: error.hint, cause: error });
   let module: { default?: unknown };
   try {
-    module = await import(pathToFileURL(file).href);
+    module = await import(pathToFileURL(file).href + query);
   } catch (error) {
     if (error instanceof OptimaError) throw error.code === 'scenario.invalid' ? inFile(error) : error;
-    const outside = /Cannot find (module|package) 'optima-actors'/.test(messageOf(error));
-    throw new OptimaError('scenario.invalid', `${shown(file)}: cannot be loaded: ${messageOf(error)}`, {
+    // Node's own words for a TypeScript file that is no module speak of a cycle.
+    const isCommonJs = /require\(\) ES Module/.test(messageOf(error));
+    const outside = isCommonJs || /Cannot find (module|package) 'optima-actors'/.test(messageOf(error));
+    const reason = isCommonJs ? 'its package.json makes it a CommonJS module.' : messageOf(error);
+    throw new OptimaError('scenario.invalid', `${shown(file)}: cannot be loaded: ${reason}`, {
       cause: error,
       hint: outside
         ? 'Name the file .mts, or put a package.json with "type": "module" beside it.'

@@ -31,22 +31,24 @@ export const withoutJudge = ({ name }: Scenario): OptimaError =>
 export function scoreDialogue(scenario: Scenario, dialogue: Judged): Scored | Promise<Scored> {
   const { metric } = scenario;
   const read = (given: Judgement) => readScore(scenario, given);
-  const failed = (error: unknown) => metricFailed(scenario, `threw: ${messageOf(error)}`, error);
-  let given: Judgement | PromiseLike<Judgement>;
+  const fail = (error: unknown): never => {
+    throw isMetricFailure(error) ? error : metricFailed(scenario, `threw: ${messageOf(error)}`, error);
+  };
   try {
-    given = metric.score(dialogue.answer, dialogue.answers, dialogue);
+    const given = metric.score(dialogue.answer, dialogue.answers, dialogue);
+    return isPromise(given) ? Promise.resolve(given).then(read).catch(fail) : read(given);
   } catch (error) {
-    throw failed(error);
+    return fail(error);
   }
-  if (!isPromise(given)) return read(given);
-  return Promise.resolve(given).then(read, (error) => {
-    throw failed(error);
-  });
 }
 
 /** `metric.failed` with what a scenario's metric did. */
 export const metricFailed = ({ name, metric }: Scenario, problem: string, cause?: unknown): OptimaError =>
   new OptimaError('metric.failed', `Scenario "${name}": metric ${metric.name} ${problem}.`, { cause });
+
+/** Whether it is the scenario's code that gave no score, and not what called it. */
+export const isMetricFailure = (error: unknown): boolean =>
+  error instanceof OptimaError && error.code === 'metric.failed';
 
 function readScore(scenario: Scenario, given: Judgement): Scored {
   const checked = (value: unknown, of = ''): number => {
@@ -55,6 +57,8 @@ function readScore(scenario: Scenario, given: Judgement): Scored {
   };
   const { score, exactMatch, seats }: Partial<Score> =
     typeof given === 'object' && given !== null ? given : { score: given };
+  if (exactMatch !== undefined && typeof exactMatch !== 'boolean')
+    throw metricFailed(scenario, `gave ${exactMatch} as exactMatch, not true or false`);
   if (seats === undefined) {
     const team = checked(score);
     return { score: team, exactMatch: exactMatch ?? team === 1 };

@@ -35,7 +35,11 @@ export function lastStated(
   turns: readonly Turn[],
   answer: AnswerParser,
 ): string | null {
-  if (protocol.decide !== undefined) return protocol.decide(turns, answer);
+  if (protocol.decide !== undefined) {
+    const decided: unknown = protocol.decide(turns, answer);
+    if (typeof decided === 'string' || decided === null) return decided;
+    throw new TypeError(`protocol.decide gave ${typeof decided}, not a text or null`);
+  }
   const counts = ({ speaker }: Turn) => protocol.answeredBy?.includes(speaker) ?? true;
   let stated: string | null = null;
   for (const turn of turns) if (counts(turn)) stated = answer.parse(turn.text) ?? stated;

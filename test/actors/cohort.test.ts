@@ -15,7 +15,14 @@ import type { Trajectory, Turn } from '../../src/domain/transcript.ts';
 import { scriptedModel } from '../../src/models/scripted/index.ts';
 import { trajectoriesOf } from '../../src/rollouts/executor.ts';
 import type { Scenario } from '../../src/scenario/index.ts';
-import { chatter, solveWordPair, type WordPair, wordPairEpisodes, wordPairs } from '../support/scenarios.ts';
+import {
+  chatter,
+  refusing,
+  solveWordPair,
+  type WordPair,
+  wordPairEpisodes,
+  wordPairs,
+} from '../support/scenarios.ts';
 
 const solver = scriptedModel({ reply: solveWordPair, logprob: -1 / 3 });
 
@@ -59,6 +66,20 @@ async function rejection(promise: Promise<unknown>): Promise<unknown> {
     return error;
   }
   return assert.unreachable('resolved');
+}
+
+/** What a cohort that errors said before, and its error; what it says afterwards fails the test. */
+async function broken(count: number, overrides: Overrides) {
+  const messages: DialogueMessage[] = [];
+  let over = false;
+  const heard = runCohort(wordPairEpisodes(count), options(overrides)).forEach((message) => {
+    assert.not.ok(over);
+    messages.push(message);
+  });
+  const error = (await rejection(heard)) as OptimaError;
+  over = true;
+  await settle();
+  return { messages, error };
 }
 
 /** Enough turns of the event loop for anything that is due. */
@@ -167,62 +188,76 @@ test('a team that never agrees ends at the cap and is judged all the same', asyn
   }
 });
 
-test('a model that fails fails the dialogues of its call, with the reason', async () => {
-  const model = scriptedModel({
-    reply: (request) => {
-      if (request.id.endsWith('.0.0')) throw new Error('server gone');
-      return chatter(request);
-    },
-  });
-  const { messages, trajectories } = await hold(2, { model });
-  for (const { outcome, failure, turns, verdict } of trajectories) {
-    assert.is(outcome, 'failed');
-    assert.match(failure!, /Turn 1 of bob failed: .*server gone/);
-    assert.is(turns.length, 1);
-    assert.is(verdict, null);
-  }
-  assert.is(messages.filter(({ type }) => type === 'turn.failed').length, 2);
-  assert.is(messages.filter(({ type }) => type.startsWith('verdict')).length, 0);
+test('a request that its model refuses fails its dialogue, with the reason, and the others go on', async () => {
+  const model = refusing(solver, (id) => id === 'test/train-00001.0.0' && `${id} is too long.`);
+  const { messages, trajectories } = await hold(3, { model });
+  assert.equal(
+    trajectories.map(({ outcome }) => outcome),
+    ['agreed', 'failed', 'agreed'],
+  );
+  const { failure, turns, verdict } = trajectories[1]!;
+  assert.is(failure, 'Turn 1 of bob failed: test/train-00001.0.0 is too long.');
+  assert.is(turns.length, 1);
+  assert.is(verdict, null);
+  assert.is(messages.filter(({ type }) => type === 'turn.failed').length, 1);
+  assert.is(messages.filter(({ type }) => type.startsWith('verdict')).length, 2);
 });
 
-test('one model’s failure leaves the dialogues of another model alone', async () => {
+test('a model that fails ends all dialogues with its error, and nothing of it is said', async () => {
+  const down = new Error('server gone');
+  const full = new OptimaError('checkpoint.missing', 'There is no checkpoint.');
+  for (const [thrown, code, message] of [
+    [down, 'model.failed', 'Model scripted failed: server gone'],
+    [full, 'checkpoint.missing', 'There is no checkpoint.'],
+  ] as const) {
+    const model = modelWith(async (requests, options) => {
+      if (requests[0]!.id.endsWith('.0.0')) throw thrown;
+      return solver.generate(requests, options);
+    });
+    const { error, messages } = await broken(2, { model });
+    assert.is(error.code, code);
+    assert.is(error.message, message);
+    assert.is(error.cause, thrown === down ? down : undefined);
+    assert.equal(
+      messages.slice(-4).map(({ type }) => type),
+      ['turn.taken', 'turn.requested', 'turn.taken', 'turn.requested'],
+    );
+  }
+});
+
+test('one model’s failure ends the dialogues of another model, too; one that is never asked ends none', async () => {
   const scenario = wordPairs();
-  const broken = modelWith(async () => {
+  const down = modelWith(async () => {
     throw new Error('down');
   });
-  // Bob fails from his first turn on; a dialogue that agreed before has no such turn.
+  const cast = { ...everyRole(scenario, solver), bob: { model: down, provenance: 'sampled' as const } };
+  assert.is((await broken(2, { scenario, cast })).error.message, 'Model scripted failed: down');
   const protocol = { ...scenario.protocol, next: () => 'alice', agreed: () => true };
-  const cast = { ...everyRole(scenario, solver), bob: { model: broken, provenance: 'sampled' as const } };
-  const one = await hold(2, { scenario, cast });
+  const { trajectories } = await hold(2, { scenario: wordPairs({ protocol }), cast });
   assert.equal(
-    one.trajectories.map(({ outcome, turns }) => [outcome, turns.length]),
-    [
-      ['failed', 1],
-      ['failed', 1],
-    ],
-  );
-  const two = await hold(2, { scenario: wordPairs({ protocol }), cast });
-  assert.equal(
-    two.trajectories.map(({ outcome }) => outcome),
+    trajectories.map(({ outcome }) => outcome),
     ['agreed', 'agreed'],
   );
 });
 
-test('a model that answers nonsense fails the dialogue, not the run', async () => {
-  const nonsense = [
-    { text: 7 },
-    { logprobs: [Number.NaN] },
-    { tokenIds: [-1] },
-    { finish: 'maybe' },
-  ] as const;
-  for (const part of nonsense) {
+test('a model that answers nonsense has failed: nothing of it is said', async () => {
+  const nonsense: [unknown, string][] = [
+    [{ text: 7 }, 'Event turn.taken: field turn.'],
+    [{ logprobs: [Number.NaN] }, 'Event turn.taken: field turn.'],
+    [{ tokenIds: [-1] }, 'Event turn.taken: field turn.'],
+    [{ finish: 'maybe' }, 'Event turn.taken: field turn.'],
+    [null, 'gave null for request test/train-00001.0.'],
+  ];
+  for (const [part, reason] of nonsense) {
     const model = modelWith(async (requests) => {
       const generations = await solver.generate(requests);
-      return generations.map((generation) => ({ ...generation, ...part }) as never);
+      return generations.map((generation, row) =>
+        row === 0 ? generation : part === null ? (null as never) : { ...generation, ...(part as object) },
+      );
     });
-    const { trajectories } = await hold(1, { model });
-    assert.is(trajectories[0]!.outcome, 'failed');
-    assert.match(trajectories[0]!.failure!, 'Event turn.taken: field turn.');
+    const { error, messages } = await broken(2, { model });
+    assert.match(error.message, reason);
+    assert.is(messages.filter(({ type }) => type === 'dialogue.closed').length, 0);
   }
 });
 
@@ -272,7 +307,7 @@ test('a view that cannot be dealt fails its dialogue', async () => {
   assert.equal(trajectories[0]!.views, {});
 });
 
-test('a model that hangs is aborted and times its dialogues out', async () => {
+test('a model that hangs is aborted, and has failed', async () => {
   let aborted = false;
   const model = modelWith(
     (_, call) =>
@@ -282,12 +317,11 @@ test('a model that hangs is aborted and times its dialogues out', async () => {
         });
       }),
   );
-  const { trajectories } = await hold(2, { model, turnTimeoutMs: 20 });
-  for (const { outcome, failure } of trajectories) {
-    assert.is(outcome, 'failed');
-    assert.is(failure, 'Turn 0 of alice failed: No message within 20 ms.');
-  }
+  const { error, messages } = await broken(2, { model, turnTimeoutMs: 20 });
+  assert.is(error.code, 'model.failed');
+  assert.is(error.message, 'Model scripted gave no message within 20 ms.');
   assert.ok(aborted);
+  assert.is(messages.at(-1)!.type, 'turn.requested');
 });
 
 test('an abort interrupts the run at once and aborts the model’s call', async () => {
@@ -829,11 +863,11 @@ test('roles that share a model share its session; others have their own, and all
 
 test('a session is closed exactly once, however the cohort ends', async () => {
   const never = modelWith(() => new Promise(() => {}));
-  const broken = modelWith(() => Promise.reject(new Error('down')));
+  const down = modelWith(() => Promise.reject(new Error('down')));
   const aborted = new AbortController();
   const endings: [string, LanguageModel, (held: ReturnType<typeof runCohort>) => unknown, AbortSignal?][] = [
     ['it completes', solver, (held) => trajectoriesOf(held)],
-    ['its model fails', broken, (held) => trajectoriesOf(held)],
+    ['its model fails', down, (held) => rejection(trajectoriesOf(held))],
     ['a listener throws', solver, (held) => rejection(held.forEach(() => void assert.unreachable('full')))],
     [
       'it is interrupted',
@@ -862,19 +896,6 @@ test('no session is opened for a cohort that is not held', async () => {
   await rejection(trajectoriesOf(runCohort([episode], options({ model, signal: AbortSignal.abort() }))));
   await trajectoriesOf(runCohort([], options({ model })));
   assert.equal(seen, { calls: 0, opened: 0, closed: 0 });
-});
-
-test('a model that gives something else than a message fails the dialogue, and the others go on', async () => {
-  const broken = modelWith(async (requests) => {
-    const generations = await solver.generate(requests);
-    return generations.map((generation, row) => (row === 0 ? (null as never) : generation));
-  });
-  const { trajectories } = await hold(2, { model: broken });
-  assert.equal(
-    trajectories.map(({ outcome }) => outcome),
-    ['failed', 'failed'],
-  );
-  assert.match(trajectories[0]!.failure!, /^Turn 0 of alice failed: /);
 });
 
 test.run();

@@ -24,8 +24,8 @@ const judge = judgeMachine.provide({
 });
 const machine = dialogueMachine.provide({ actors: { agent, judge } });
 
-/** Holds one dialogue to its end: all that was said, once the bus has completed. */
-function hold(machine: typeof dialogueMachine): Promise<DialogueMessage[]> {
+/** Holds one dialogue to its end: all that was said, and what the root actor errors with, else null. */
+function hold(machine: typeof dialogueMachine): Promise<{ messages: DialogueMessage[]; error: unknown }> {
   const bus = createBus();
   const messages: DialogueMessage[] = [];
   const [episode] = wordPairEpisodes(1) as [ReturnType<typeof wordPairEpisodes>[0]];
@@ -34,9 +34,11 @@ function hold(machine: typeof dialogueMachine): Promise<DialogueMessage[]> {
   return new Promise((resolve) => {
     bus.messages$.subscribe({
       next: (message) => messages.push(message),
-      complete: () => resolve(messages),
+      complete: () => resolve({ messages, error: null }),
     });
-    createActor(machine, { input }).start();
+    const actor = createActor(machine, { input });
+    actor.subscribe({ error: (error) => resolve({ messages, error }) });
+    actor.start();
   });
 }
 
@@ -45,45 +47,38 @@ const boom = () => {
 };
 
 test('the bus completes after the verdict', async () => {
-  const messages = await hold(machine);
+  const { messages, error } = await hold(machine);
+  assert.is(error, null);
   assert.is(messages.at(-1)!.type, 'verdict.given');
 });
 
-test('an environment that breaks closes the dialogue as failed', async () => {
-  const environment = environmentMachine.provide({ actions: { appendTurn: boom } });
-  const messages = await hold(machine.provide({ actors: { environment } }));
-  assert.equal(
-    messages.map(({ type }) => type),
-    ['task.dealt', 'dialogue.opened', 'turn.requested', 'turn.taken', 'dialogue.closed'],
-  );
-  assert.match((messages.at(-1) as { failure: string }).failure, 'boom');
-});
-
-test('an agent that breaks closes the dialogue as failed', async () => {
-  const broken = agent.provide({ actions: { announceTurn: boom } });
-  const messages = await hold(machine.provide({ actors: { agent: broken } }));
-  assert.is(messages.at(-1)!.type, 'dialogue.closed');
-  assert.match((messages.at(-1) as { failure: string }).failure, 'boom');
-});
-
-test('a judge that breaks, or says what the bus refuses, fails the verdict', async () => {
-  const silent = judge.provide({ actions: { announceVerdict: boom } });
-  const wrong = judge.provide({
+test('an actor that breaks, or says what the bus refuses, breaks the root, and is no fact of its dialogue', async () => {
+  const wrongTurn = agent.provide({
+    actions: {
+      compose: ({ event, self }) => {
+        const { nodeId } = event as MessageOf<'turn.requested'>;
+        const utterance = { ...turnOf(0, '', 'hm'), seed: -1 };
+        self.send({ type: 'message.composed', nodeId, parent: tree, utterance, manner: { text: 'hm' } });
+      },
+    },
+  });
+  const wrongVerdict = judge.provide({
     actions: {
       score: ({ self }) => self.send({ type: 'score.computed', verdict: { ...verdict, taskScore: 2 } }),
     },
   });
-  for (const [broken, reason] of [
-    [silent, 'boom'],
-    [wrong, 'Event verdict.given: field taskScore'],
-    [judgeMachine, 'Action "score" was not provided.'],
+  for (const [actors, reason, last] of [
+    [{ environment: environmentMachine.provide({ actions: { appendTurn: boom } }) }, 'boom', 'turn.taken'],
+    [{ agent: agent.provide({ actions: { announceTurn: boom } }) }, 'boom', 'turn.requested'],
+    [{ agent: wrongTurn }, 'Event turn.taken: field turn.seed', 'turn.requested'],
+    [{ agent: agentMachine }, 'Action "compose" was not provided.', 'turn.requested'],
+    [{ judge: judge.provide({ actions: { announceVerdict: boom } }) }, 'boom', 'dialogue.closed'],
+    [{ judge: wrongVerdict }, 'Event verdict.given: field taskScore', 'dialogue.closed'],
+    [{ judge: judgeMachine }, 'Action "score" was not provided.', 'dialogue.closed'],
   ] as const) {
-    const messages = await hold(machine.provide({ actors: { judge: broken } }));
-    assert.equal(
-      messages.slice(-2).map(({ type }) => type),
-      ['dialogue.closed', 'verdict.failed'],
-    );
-    assert.match((messages.at(-1) as { reason: string }).reason, reason);
+    const { messages, error } = await hold(machine.provide({ actors }));
+    assert.match((error as Error).message, reason);
+    assert.is(messages.at(-1)!.type, last);
   }
 });
 

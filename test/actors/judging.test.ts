@@ -2,9 +2,9 @@
 import { test } from 'uvu';
 import * as assert from 'uvu/assert';
 import { type CohortOptions, everyRole, runCohort } from '../../src/actors/index.ts';
-import type { OptimaError } from '../../src/domain/errors.ts';
+import { OptimaError } from '../../src/domain/errors.ts';
 import type { DialogueMessage, MessageOf } from '../../src/domain/messages.ts';
-import type { GenerationRequest, LanguageModel } from '../../src/domain/model.ts';
+import { type GenerationRequest, type LanguageModel, takeAll } from '../../src/domain/model.ts';
 import { createRng } from '../../src/domain/rng.ts';
 import { scriptedModel } from '../../src/models/scripted/index.ts';
 import type { Metric, Scenario } from '../../src/scenario/index.ts';
@@ -211,15 +211,32 @@ test('a rejection fails its dialogue and no other, with what was asked before', 
   assert.is(reason, 'Scenario "word-pairs": metric slow threw: no judge today.');
 });
 
-test('a judge model that fails is the metric’s to handle', async () => {
-  const { judge } = keptJudge(() => {
-    throw new Error('server gone');
-  });
+test('a question that the judge model refuses is the metric’s to handle', async () => {
+  const { judge: able } = keptJudge();
+  const generate: LanguageModel['generate'] = async (requests) =>
+    takeAll(requests, () => {
+      throw new OptimaError('model.failed', 'The question is too long.');
+    });
+  const judge = { ...able, generate };
   const careless = withMetric(async (_, __, { judge }) => Number(await judge.ask('?')), { judge: {} });
-  const { ofType } = await hold(1, { scenario: careless, judge });
-  assert.match(ofType('verdict.failed')[0]!.reason, /metric slow threw: .*server gone/);
+  assert.match(
+    (await hold(1, { scenario: careless, judge })).ofType('verdict.failed')[0]!.reason,
+    /metric slow threw: The question is too long/,
+  );
   const careful = withMetric((_, __, { judge }) => judge.ask('?').then(Number, () => 0.5), { judge: {} });
   assert.is((await hold(1, { scenario: careful, judge })).ofType('verdict.given')[0]!.taskScore, 0.5);
+});
+
+test('a judge model that fails ends the cohort, whatever the metric would make of it', async () => {
+  const { judge: able } = keptJudge();
+  const generate: LanguageModel['generate'] = async () => {
+    throw new Error('server gone');
+  };
+  const careful = withMetric((_, __, { judge }) => judge.ask('?').then(Number, () => 0.5), { judge: {} });
+  const { error, messages } = await hold(2, { scenario: careful, judge: { ...able, generate } });
+  assert.is(error!.code, 'model.failed');
+  assert.is(error!.message, 'Model judge failed: server gone');
+  assert.is(messages.at(-1)!.type, 'dialogue.closed');
 });
 
 test('who asks without a judge is told what is missing', async () => {

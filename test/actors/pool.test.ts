@@ -47,7 +47,20 @@ function manualModel() {
   return { model, calls };
 }
 
-/** The answer to a request, when it comes; rejects where it is a failure. */
+/** A pool none of whose calls fails. */
+const poolOf = (ms = timeoutMs) =>
+  createGenerationPool(ms, (error) => assert.unreachable(`failed: ${error}`));
+
+/** A pool, and what it fails with. */
+function failingPool(ms = timeoutMs) {
+  let fail: (error: unknown) => void;
+  const failure = new Promise<OptimaError>((resolve) => {
+    fail = (error) => resolve(error as OptimaError);
+  });
+  return { pool: createGenerationPool(ms, (error) => fail(error)), failure };
+}
+
+/** The answer to a request, when it comes; rejects where the request is refused. */
 const ask = (pool: GenerationPool, ...[dialogue, model, request]: Asked): Promise<Generation> =>
   new Promise((resolve, reject) => {
     pool.ask(dialogue, model, request, (result) =>
@@ -71,7 +84,7 @@ const settled = () => new Promise((resolve) => setImmediate(resolve));
 
 test('a round begins when all wait, in the order of registration', async () => {
   const { model, calls } = manualModel();
-  const pool = createGenerationPool(timeoutMs);
+  const pool = poolOf();
   for (const dialogue of [one, two, three]) pool.register(dialogue);
   const results = [ask(pool, three, model, request('c')), ask(pool, one, model, request('a'))];
   await settled();
@@ -87,7 +100,7 @@ test('a round begins when all wait, in the order of registration', async () => {
 
 test('results are handed out in the order of the dialogues', async () => {
   const { model, calls } = manualModel();
-  const pool = createGenerationPool(timeoutMs);
+  const pool = poolOf();
   for (const dialogue of [one, two]) pool.register(dialogue);
   const order: string[] = [];
   const waits = [
@@ -101,7 +114,7 @@ test('results are handed out in the order of the dialogues', async () => {
 
 test('a dialogue that ends no longer holds the others up', async () => {
   const { model, calls } = manualModel();
-  const pool = createGenerationPool(timeoutMs);
+  const pool = poolOf();
   for (const dialogue of [one, two]) pool.register(dialogue);
   const answered = ask(pool, one, model, request('a'));
   assert.is(calls.length, 0);
@@ -114,7 +127,7 @@ test('a dialogue that ends no longer holds the others up', async () => {
 test('two models are called once each, and the faster one’s results wait', async () => {
   const fast = manualModel();
   const slow = manualModel();
-  const pool = createGenerationPool(timeoutMs);
+  const pool = poolOf();
   for (const dialogue of [one, two, three]) pool.register(dialogue);
   let early = false;
   const waits = [
@@ -141,30 +154,39 @@ async function rejection(promise: Promise<unknown>): Promise<OptimaError> {
   return assert.unreachable('resolved') as never;
 }
 
-test('a call that fails fails every request in it, and no other', async () => {
+test('a call that fails concerns no one request: the pool fails, and nobody is answered', async () => {
   const good = manualModel();
   const bad = manualModel();
-  const pool = createGenerationPool(timeoutMs);
+  const { pool, failure } = failingPool();
+  const { answers, note } = noting(pool);
   for (const dialogue of [one, two, three]) pool.register(dialogue);
-  const failed = [
-    rejection(ask(pool, one, bad.model, request('a'))),
-    rejection(ask(pool, two, bad.model, request('b'))),
-  ];
-  const fine = ask(pool, three, good.model, request('c'));
+  note(one, bad.model, request('a'));
+  note(two, bad.model, request('b'));
+  note(three, good.model, request('c'));
   const cause = new Error('out of memory');
   bad.calls[0]!.fail(cause);
+  const { code, message, cause: told } = await failure;
+  assert.is(code, 'model.failed');
+  assert.is(message, 'Model manual failed: out of memory');
+  assert.is(told, cause);
   good.calls[0]!.end();
-  for (const error of await Promise.all(failed)) {
-    assert.is(error.code, 'model.failed');
-    assert.match(error.message, 'Model manual failed: out of memory');
-    assert.is(error.cause, cause);
-  }
-  assert.is((await fine).text, 'said c');
+  await settled();
+  assert.equal(answers, []);
+});
+
+test('an error that says what it is stays what it is', async () => {
+  const { model, calls } = manualModel();
+  const { pool, failure } = failingPool();
+  pool.register(one);
+  noting(pool).note(one, model, request('a'));
+  const missing = new OptimaError('checkpoint.missing', 'There is no checkpoint.');
+  calls[0]!.fail(missing);
+  assert.is(await failure, missing);
 });
 
 test('a request that the model refuses fails alone; the others of its round are asked for again', async () => {
   const { model, calls } = manualModel();
-  const pool = createGenerationPool(timeoutMs);
+  const pool = poolOf();
   for (const dialogue of [one, two, three]) pool.register(dialogue);
   const long = rejection(ask(pool, two, model, request('b')));
   const others = [ask(pool, one, model, request('a')), ask(pool, three, model, request('c'))];
@@ -181,7 +203,7 @@ test('a request that the model refuses fails alone; the others of its round are 
 
 test('each refused request fails with its own reason', async () => {
   const { model, calls } = manualModel();
-  const pool = createGenerationPool(timeoutMs);
+  const pool = poolOf();
   for (const dialogue of [one, two, three]) pool.register(dialogue);
   const lost = [
     rejection(ask(pool, one, model, request('a'))),
@@ -201,43 +223,45 @@ test('each refused request fails with its own reason', async () => {
   );
 });
 
-test('a model that refuses requests nobody made is not asked again', async () => {
+test('a model that refuses requests nobody made is not asked again, and has failed', async () => {
   const { model, calls } = manualModel();
-  const pool = createGenerationPool(timeoutMs);
+  const { pool, failure } = failingPool();
   pool.register(one);
-  const lost = rejection(ask(pool, one, model, request('a')));
+  noting(pool).note(one, model, request('a'));
   calls[0]!.fail(new RequestsRefused(new Map([['x', new OptimaError('model.failed', 'x is too long.')]])));
-  assert.is((await lost).message, 'x is too long.');
+  assert.is((await failure).message, 'x is too long.');
   assert.is(calls.length, 1);
 });
 
-test('a model that throws at once, or answers too few or too many, fails its requests', async () => {
-  const models: [Pick<LanguageModel, 'generate'>, RegExp][] = [
+test('a model that throws at once, or answers too few, too many or no messages, has failed', async () => {
+  const models: [Pick<LanguageModel, 'generate'>, string][] = [
     [
       {
         generate: () => {
           throw new Error('sync');
         },
       },
-      /failed: sync/,
+      'failed: sync',
     ],
-    [{ generate: async () => [] }, /gave 0 messages for 1 requests/],
-    [{ generate: async () => [generation('x'), generation('y')] }, /gave 2 messages for 1 requests/],
+    [{ generate: async () => [] }, 'gave 0 messages for 1 requests.'],
+    [{ generate: async () => [generation('x'), generation('y')] }, 'gave 2 messages for 1 requests.'],
+    [{ generate: async () => [null as never] }, 'gave null for request a.'],
+    [{ generate: async () => undefined as never }, 'failed: Cannot read properties of undefined'],
   ];
   for (const [part, message] of models) {
-    const pool = createGenerationPool(timeoutMs);
+    const { pool, failure } = failingPool();
     pool.register(one);
-    const model = { ...manualModel().model, ...part };
-    const error = await rejection(ask(pool, one, model, request('a')));
+    noting(pool).note(one, { ...manualModel().model, ...part }, request('a'));
+    const error = await failure;
     assert.is(error.code, 'model.failed');
-    assert.match(error.message, message);
+    assert.ok(error.message.startsWith(`Model manual ${message}`), error.message);
   }
 });
 
 test('the call is aborted when nobody waits for it any more, and nobody is answered', async () => {
   for (const ending of ['end', 'fail'] as const) {
     const { model, calls } = manualModel();
-    const pool = createGenerationPool(timeoutMs);
+    const pool = poolOf();
     const { answers, note } = noting(pool);
     for (const dialogue of [one, two]) pool.register(dialogue);
     note(one, model, request('a'));
@@ -255,7 +279,7 @@ test('the call is aborted when nobody waits for it any more, and nobody is answe
 
 test('a dialogue that ends during a call is not answered; the others of the call are', async () => {
   const { model, calls } = manualModel();
-  const pool = createGenerationPool(timeoutMs);
+  const pool = poolOf();
   const { answers, note } = noting(pool);
   for (const dialogue of [one, two]) pool.register(dialogue);
   note(one, model, request('a'));
@@ -270,7 +294,7 @@ test('a dialogue that ends during a call is not answered; the others of the call
 test('a dialogue that another one ends as it is answered is not answered itself', async () => {
   for (const end of ['unregister', 'close'] as const) {
     const { model, calls } = manualModel();
-    const pool = createGenerationPool(timeoutMs);
+    const pool = poolOf();
     const { answers, note } = noting(pool);
     for (const dialogue of [one, two, three]) pool.register(dialogue);
     pool.ask(one, model, request('a'), () => {
@@ -288,7 +312,7 @@ test('a dialogue that another one ends as it is answered is not answered itself'
 
 test('who is answered may ask again at once; the next round waits for all all the same', async () => {
   const { model, calls } = manualModel();
-  const pool = createGenerationPool(timeoutMs);
+  const pool = poolOf();
   const { answers, note } = noting(pool);
   for (const dialogue of [one, two]) pool.register(dialogue);
   for (const [dialogue, id] of [
@@ -311,7 +335,7 @@ test('who is answered may ask again at once; the next round waits for all all th
 });
 
 test('nobody is answered while asking, however fast the model is', async () => {
-  const pool = createGenerationPool(timeoutMs);
+  const pool = poolOf();
   const { answers, note } = noting(pool);
   pool.register(one);
   const { model } = manualModel();
@@ -320,21 +344,21 @@ test('nobody is answered while asking, however fast the model is', async () => {
   assert.equal(answers, []);
   await settled();
   assert.equal(answers, ['a: at once']);
-  const broken: LanguageModel = {
+  const refusing: LanguageModel = {
     ...model,
-    generate: () => {
-      throw new Error('sync');
+    generate: ([asked]) => {
+      throw new RequestsRefused(new Map([[asked!.id, new OptimaError('model.failed', 'No.')]]));
     },
   };
-  note(one, broken, request('b'));
+  note(one, refusing, request('b'));
   assert.is(answers.length, 1);
   await settled();
-  assert.equal(answers.slice(1), ['b: Model manual failed: sync']);
+  assert.equal(answers.slice(1), ['b: No.']);
 });
 
 test('a request that was withdrawn during a call is not asked for again', async () => {
   const { model, calls } = manualModel();
-  const pool = createGenerationPool(timeoutMs);
+  const pool = poolOf();
   const { answers, note } = noting(pool);
   for (const dialogue of [one, two, three]) pool.register(dialogue);
   note(one, model, request('a'));
@@ -352,38 +376,28 @@ test('a request that was withdrawn during a call is not asked for again', async 
   assert.is(calls.length, 2);
 });
 
-test('a model that takes too long fails its requests and does not keep the other model’s results', async () => {
-  const good = manualModel();
-  const hung = manualModel();
-  const pool = createGenerationPool(20);
-  for (const dialogue of [one, two]) pool.register(dialogue);
-  const lost = rejection(ask(pool, one, hung.model, request('a')));
-  const fine = ask(pool, two, good.model, request('b'));
-  good.calls[0]!.end();
-  const { code, message } = await lost;
-  assert.is(code, 'model.failed');
-  assert.is(message, 'No message within 20 ms.');
-  assert.ok(hung.calls[0]!.signal.aborted);
-  assert.not.ok(good.calls[0]!.signal.aborted);
-  assert.is((await fine).text, 'said b');
-});
-
-test('a model that rejects when it is aborted does not hide that it took too long', async () => {
-  const pool = createGenerationPool(20);
-  pool.register(one);
-  const model: LanguageModel = {
-    ...manualModel().model,
-    generate: (_, options) =>
-      new Promise((_resolve, reject) => {
-        options!.signal!.addEventListener('abort', () => reject(new OptimaError('interrupted', 'aborted')));
-      }),
-  };
-  assert.is((await rejection(ask(pool, one, model, request('a')))).message, 'No message within 20 ms.');
+test('a model that takes too long has failed, and its call is aborted, whether it hears that or not', async () => {
+  for (const rejects of [false, true]) {
+    const { pool, failure } = failingPool(20);
+    const { model, calls } = manualModel();
+    const generate: LanguageModel['generate'] = (requests, options) => {
+      const call = model.generate(requests, options);
+      const interrupt = () => calls[0]!.fail(new OptimaError('interrupted', 'aborted'));
+      if (rejects) options!.signal!.addEventListener('abort', interrupt);
+      return call;
+    };
+    pool.register(one);
+    noting(pool).note(one, { ...model, generate }, request('a'));
+    const { code, message } = await failure;
+    assert.is(code, 'model.failed');
+    assert.is(message, 'Model manual gave no message within 20 ms.');
+    assert.ok(calls[0]!.signal.aborted);
+  }
 });
 
 test('a dialogue that ends before its round is not in it', async () => {
   const { model, calls } = manualModel();
-  const pool = createGenerationPool(timeoutMs);
+  const pool = poolOf();
   for (const dialogue of [one, two]) pool.register(dialogue);
   const { answers, note } = noting(pool);
   note(one, model, request('a'));
@@ -400,7 +414,7 @@ test('a dialogue that ends before its round is not in it', async () => {
 
 test('a dialogue that was answered may end without aborting the call of its round', async () => {
   const { model, calls } = manualModel();
-  const pool = createGenerationPool(timeoutMs);
+  const pool = poolOf();
   pool.register(one);
   const answered = ask(pool, one, model, request('a'));
   calls[0]!.end();
@@ -412,7 +426,7 @@ test('a dialogue that was answered may end without aborting the call of its roun
 test('a pool that is closed plays no round and aborts what is under way', async () => {
   const { model, calls } = manualModel();
   const other = manualModel();
-  const pool = createGenerationPool(timeoutMs);
+  const pool = poolOf();
   for (const dialogue of [one, two, three]) pool.register(dialogue);
   const { answers, note } = noting(pool);
   note(one, model, request('a'));
@@ -430,7 +444,7 @@ test('a pool that is closed plays no round and aborts what is under way', async 
 
 test('a pool that was closed waits for all of its next dialogues again', async () => {
   const { model, calls } = manualModel();
-  const pool = createGenerationPool(timeoutMs);
+  const pool = poolOf();
   for (const dialogue of [one, two]) pool.register(dialogue);
   const { answers, note } = noting(pool);
   note(one, model, request('a'));
@@ -447,7 +461,7 @@ test('a pool that was closed waits for all of its next dialogues again', async (
 
 test('requests of strangers are refused', async () => {
   const { model, calls } = manualModel();
-  const pool = createGenerationPool(timeoutMs);
+  const pool = poolOf();
   pool.register(one);
   pool.register(three);
   pool.unregister(three);

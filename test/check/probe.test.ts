@@ -88,28 +88,29 @@ test('its tasks are the first of the run, by its seed', async () => {
 });
 
 test('dialogues that fail are counted beside the others, and are an error where all do', async () => {
-  const { score } = wordPairs().metric;
+  const { score: exactly } = wordPairs().metric;
   const metric: Metric = {
     name: 'picky',
     score: (answer, right, dialogue) => {
       if (right[0]!.startsWith('oak')) throw new Error('no oaks today');
-      return score(answer, right, dialogue);
+      return exactly(answer, right, dialogue);
     },
   };
   const some = await look(solveWordPair, { metric }, 3);
   assert.ok(some.failed > 0 && some.failed < some.dialogues);
   assert.is(some.right, 1);
   assert.match(describeProbe(some), new RegExp(`, ${some.failed} failed$`));
-  const error = await look(() => {
-    throw new Error('no reply today');
-  }).then(
+  const score = (): number => {
+    throw new Error('no score today');
+  };
+  const error = await look(solveWordPair, { metric: { name: 'broken', score } }).then(
     () => null,
     (reason: OptimaError) => reason,
   );
   assert.is(error?.code, 'evaluation.empty');
   assert.match(
     error!.message,
-    /^All 32 dialogues of a first look failed, the first because: .*no reply today/,
+    /^All 32 dialogues of a first look failed, the first because: .*no score today/,
   );
 });
 

@@ -10,7 +10,7 @@ import { scriptedModel } from '../../src/models/scripted/index.ts';
 import { type EvaluationPlan, evaluateTeam, measureEvaluation } from '../../src/rollouts/evaluate.ts';
 import { loadTasks } from '../../src/scenario/tasks.ts';
 import { measureTeam } from '../support/metrics.ts';
-import { solveWordPair, wordPairs } from '../support/scenarios.ts';
+import { refusing, solveWordPair, wordPairs } from '../support/scenarios.ts';
 
 const scenario = wordPairs();
 const rng = createRng(11);
@@ -63,12 +63,7 @@ test('its figures are those of its dialogues, the interval drawn from the phaseâ
 
 test('with one dialogue that was judged there are figures, with none there is an error and no score', async () => {
   const failing = (fine: string) =>
-    scriptedModel({
-      reply: (request) => {
-        if (request.id.includes(fine)) return solveWordPair(request);
-        throw new Error('no words');
-      },
-    });
+    refusing(scriptedModel({ reply: solveWordPair }), (id) => !id.includes(fine) && 'no words');
   const change = { count: 3, concurrency: 1 };
   const { metrics } = await evaluateTeam(plan({ ...change, models: [failing('test-00001')] }));
   assert.equal([metrics.n, metrics.failed], [1, 2]);
@@ -79,7 +74,7 @@ test('with one dialogue that was judged there are figures, with none there is an
   assert.is(error?.code, 'evaluation.empty');
   assert.is(
     error?.message,
-    'trained: all 3 dialogues failed, the first because: Turn 0 of alice failed: Request trained/test-00000.0: no words',
+    'trained: all 3 dialogues failed, the first because: Turn 0 of alice failed: no words',
   );
 });
 

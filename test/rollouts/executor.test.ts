@@ -22,7 +22,7 @@ import {
   trajectoriesOf,
 } from '../../src/rollouts/executor.ts';
 import type { FormatPrompt } from '../../src/scenario/index.ts';
-import { chatter, solveWordPair, wordPairEpisodes, wordPairs } from '../support/scenarios.ts';
+import { chatter, refusing, solveWordPair, wordPairEpisodes, wordPairs } from '../support/scenarios.ts';
 
 const words = ['oak', 'elm', 'fir', 'ash', 'yew', 'bay'];
 const tasksOf = (count: number) =>
@@ -432,20 +432,17 @@ test('an interruption before the first cohort opens no session', async () => {
   assertAllEnded(lanes, [0, 0]);
 });
 
-test('a model that fails ends its cohort’s dialogues, and the others go on', async () => {
+test('a model that fails ends all cohorts, and no dialogue for it', async () => {
   const { lanes, rollout, calls } = await underWay();
   const { lines, all } = told(rollout);
   const [failing, other] = await calls();
   failing!.fail(new Error('down'));
-  const third = await lanes[0].called();
-  for (const call of [third, other!]) call.answer();
   await settle();
-  assertAllEnded(lanes, [2, 1]);
-  assert.equal(lines, ['0', '1', 'cohort 0', '2', '3', 'cohort 1', '4', '5', 'cohort 2', 'complete']);
-  assert.equal(
-    all.flatMap((event) => (event.type === 'dialogue.closed' ? [event.outcome] : [])),
-    ['failed', 'failed', 'turn-cap', 'turn-cap', 'turn-cap', 'turn-cap'],
-  );
+  assert.ok(other!.signal.aborted);
+  assertAllEnded(lanes);
+  assert.equal(lines.slice(0, 2), ['0', '1']);
+  assert.match(lines[2]!, /^error: Model \S+ failed: down$/);
+  assert.not.ok(all.some(({ type }) => type === 'dialogue.closed'));
 });
 
 test('cohorts that cannot be given end those under way', async () => {
@@ -533,12 +530,10 @@ test('dialogues are folded into the forest that is given', async () => {
 
 test('a watcher hears of each dialogue that closed, counted on from those done before', async () => {
   let ends = 0;
-  const failing = scriptedModel({
-    reply: (request) => {
-      if (request.id.includes('train-00002')) throw new Error('no words');
-      return solveWordPair(request);
-    },
-  });
+  const failing = refusing(
+    scriptedModel({ reply: solveWordPair }),
+    (id) => id.includes('train-00002') && 'no words',
+  );
   const models = [failing];
   const events = await lastValueFrom(
     rollOut(plan({ models })).pipe(

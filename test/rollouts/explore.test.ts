@@ -8,7 +8,7 @@ import { Forest, pathTo } from '../../src/domain/conversation-tree.ts';
 import { OptimaError } from '../../src/domain/errors.ts';
 import type { RunEvent } from '../../src/domain/events.ts';
 import { rootId, taskId } from '../../src/domain/ids.ts';
-import type { GenerationRequest, LanguageModel } from '../../src/domain/model.ts';
+import { type GenerationRequest, type LanguageModel, takeAll } from '../../src/domain/model.ts';
 import { createRng } from '../../src/domain/rng.ts';
 import { messageTokens } from '../../src/domain/transcript.ts';
 import { scriptedModel } from '../../src/models/scripted/index.ts';
@@ -244,22 +244,20 @@ test('what all trees ask decodes in one session, and no tree waits for another',
 });
 
 test('roll-outs that fail have no reward and do not end their tree', async () => {
-  let failures = 0;
-  const failing = scriptedModel({
-    reply: (request) => {
-      if (createRng(request.seed).split('fails').next() < 0.05) {
-        failures++;
-        throw new Error('boom');
-      }
-      return wordy(request);
+  const refusing: LanguageModel = {
+    ...model,
+    generate: async (requests, options) => {
+      takeAll(requests, ({ seed }) => {
+        if (createRng(seed).split('fails').next() < 0.1) throw new OptimaError('model.failed', 'boom');
+      });
+      return model.generate(requests, options);
     },
-  });
-  const seen = await eventsOf({ lanes: [{ cast: everyRole(scenario, failing), base: failing }] });
+  };
+  const seen = await eventsOf({ lanes: [{ cast: everyRole(scenario, refusing), base: model }] });
   const ranked = seen.flatMap((event) => (event.type === 'trajectory.ranked' ? [event] : []));
   assert.is(ranked.length, 6 * 24);
-  assert.ok(failures > 5);
-  // A call that fails fails all turns of its round.
   const failed = seen.filter(({ type }) => type === 'turn.failed').length;
+  assert.ok(failed > 5);
   assert.is(ranked.filter(({ reward }) => reward === null).length, failed);
   for (const { search: searched } of readBack(seen)) assert.is(searched.ask(), null);
 });
@@ -270,6 +268,28 @@ async function failureOf(overrides: Partial<ExplorePlan>): Promise<unknown> {
     (error) => error,
   );
 }
+
+test('a model that fails ends the search: no roll-out fails for it', async () => {
+  let calls = 0;
+  const broken: LanguageModel = {
+    ...model,
+    generate: async (requests, options) => {
+      if (++calls === 40) throw new Error('no memory left');
+      return model.generate(requests, options);
+    },
+  };
+  const said: SearchEvent[] = [];
+  const lanes = [{ cast: everyRole(scenario, broken), base: model }];
+  const error = await exploreTrees(plan({ lanes }))
+    .forEach((event) => void said.push(event))
+    .then(
+      () => assert.unreachable('the search ended'),
+      (error) => error,
+    );
+  assert.is(error.message, 'Model scripted failed: no memory left');
+  assert.ok(said.some(({ type }) => type === 'trajectory.ranked'));
+  assert.not.ok(said.some((event) => event.type === 'dialogue.closed' && event.outcome === 'failed'));
+});
 
 test('what values reject with ends the search, and so does an abort; sessions are closed', async () => {
   const boom = new OptimaError('model.failed', 'no base');

@@ -20,7 +20,7 @@ import { formatVersion, type Manifest, writeManifest } from '../../src/store/man
 import { RunFolder } from '../../src/store/run-folder.ts';
 import { measureTeam } from '../support/metrics.ts';
 import { eventsIn, replaceLog, temporaryFolder } from '../support/run.ts';
-import { chatter, solveWordPair, wordPairs } from '../support/scenarios.ts';
+import { chatter, refusing, solveWordPair, wordPairs } from '../support/scenarios.ts';
 
 const root = temporaryFolder('dialogues');
 test.after(() => fs.rmSync(root, { recursive: true }));
@@ -343,19 +343,14 @@ test('a resumed run that arrives at other words has diverged', async () => {
 });
 
 test('a watcher hears of each dialogue that closed, of those from the log at once, and of failures', async () => {
-  const failing = scriptedModel({
-    reply: (request) => {
-      // A call that fails, fails for both dialogues of the cohort.
-      if (request.id.includes('train-00001')) throw new Error('no words');
-      if (request.id.includes('train-00004')) throw new Error('no voice');
-      return solveWordPair(request);
-    },
-  });
+  const failing = refusing(
+    scriptedModel({ reply: solveWordPair }),
+    (id) => (id.includes('train-00001') && 'no words') || (id.includes('train-00004') && 'no voice'),
+  );
   const first = told();
   const setting = { models: [failing], tasks: tasksOf(5) };
   const whole = await held({ ...setting, progress: first.progress });
-  const end =
-    '5 dialogues, 3 failed, the first with: Turn 0 of alice failed: Request init-0/generate/train-00001.0: no words';
+  const end = '5 dialogues, 2 failed, the first with: Turn 0 of alice failed: no words';
   assert.equal(first.lines, ['init-0/generate: 5 dialogues', '0', '1', '2', '3', '4', '5', end]);
   const second = linesOf(whole.folder).findIndex((line) => line.includes('"cohort":1'));
   const again = told();

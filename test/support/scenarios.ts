@@ -1,7 +1,8 @@
 // Tiny scenarios and the scripts that play them, for tests and benchmarks that need real dialogues.
 import type { Episode } from '../../src/actors/index.ts';
+import { OptimaError } from '../../src/domain/errors.ts';
 import { childId, rootId, taskId } from '../../src/domain/ids.ts';
-import type { GenerationRequest } from '../../src/domain/model.ts';
+import { type GenerationRequest, type LanguageModel, takeAll } from '../../src/domain/model.ts';
 import {
   agreement,
   defineScenario,
@@ -65,3 +66,18 @@ export function wordPairEpisodes(count: number): Episode[] {
     return { id: childId(tree, 0), tree, taskId: id, task, format: null };
   });
 }
+
+/** A model that refuses the requests for which there is a reason, by their ids. */
+export const refusing = (
+  model: LanguageModel,
+  reasonOf: (id: string) => string | false | undefined,
+): LanguageModel => ({
+  ...model,
+  generate: async (requests, options) => {
+    takeAll(requests, ({ id }) => {
+      const reason = reasonOf(id);
+      if (reason) throw new OptimaError('model.failed', reason);
+    });
+    return model.generate(requests, options);
+  },
+});

@@ -2,7 +2,7 @@
 // in the order of the requests, whichever call they belong to. Called by policy.ts; memory.ts knows what has been read, sampler.ts draws.
 import { setImmediate as nextMacrotask } from 'node:timers/promises';
 import { OptimaError } from '../../domain/errors.ts';
-import { RequestsRefused, type Sampling } from '../../domain/model.ts';
+import { type Sampling, takeAll } from '../../domain/model.ts';
 import { createRng, type Rng } from '../../domain/rng.ts';
 import type { LogitsRow } from '../../tensor/index.ts';
 import { type Fill, FillTrace } from './fill.ts';
@@ -95,7 +95,7 @@ export class DecodeLoop {
    */
   async complete(jobs: readonly PromptJob[], signal?: AbortSignal): Promise<Completion[]> {
     if (this.#isClosed || signal?.aborted) throw interruption();
-    const rows = createRows(jobs, this.#limits.context);
+    const rows = takeAll(jobs, (job) => createRow(job, this.#limits.context));
     if (rows.length === 0) return [];
     return new Promise((resolve, reject) => {
       this.#calls.add({ rows, signal, resolve, reject });
@@ -222,22 +222,6 @@ function admit(waiting: Row[], running: readonly Row[], { maxRows, memory }: Dec
     count++;
   }
   return waiting.splice(0, count);
-}
-
-/** A row for every job; throws `RequestsRefused` with all the jobs that cannot have one. */
-function createRows(jobs: readonly PromptJob[], context: number): Row[] {
-  const refused = new Map<string, OptimaError>();
-  const rows = jobs.flatMap((job) => {
-    try {
-      return [createRow(job, context)];
-    } catch (error) {
-      if (!(error instanceof OptimaError)) throw error;
-      refused.set(job.id, error);
-      return [];
-    }
-  });
-  if (refused.size > 0) throw new RequestsRefused(refused);
-  return rows;
 }
 
 function createRow(job: PromptJob, context: number): Row {

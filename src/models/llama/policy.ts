@@ -14,6 +14,7 @@ import {
   type SessionStatistics,
   type TrainablePolicy,
   type TrainingSequence,
+  takeAll,
 } from '../../domain/model.ts';
 import type { Rng } from '../../domain/rng.ts';
 import { type BlockDecoder, type TreeLayout, tf } from '../../tensor/index.ts';
@@ -156,7 +157,7 @@ export class LlamaPolicy implements TrainablePolicy {
     loop: DecodeLoop,
     { signal }: CallOptions = {},
   ): Promise<readonly Generation[]> {
-    const jobs = requests.map(({ id, messages, sampling, seed }) => ({
+    const jobs = takeAll(requests, ({ id, messages, sampling, seed }) => ({
       id,
       promptIds: this.#encode(messages, true).tokenIds,
       sampling,
