@@ -9,8 +9,8 @@ import type { Scenario } from '../scenario/types.ts';
 const limitSeconds = 20;
 const loadLimitSeconds = 120;
 
-/** The number of the function that runs, from 1, else 0; and how many calls there were. Functions that it calls are part of it. */
-const cells = new Int32Array(new SharedArrayBuffer(8));
+/** The number of the function that runs, from 1, else 0; how many calls there were; 1 once a call was broken off. Functions that it calls are part of it. */
+const cells = new Int32Array(new SharedArrayBuffer(12));
 /** By their numbers. */
 const names = [''];
 /** Promises that scenario code gave and that have not settled. */
@@ -95,6 +95,10 @@ function startWatcher(): Worker {
       });
     }
   });
+  // With the inspector still in this thread, Node would say that it waits for it.
+  process.on('optima.ends' as 'exit', () => {
+    setInterval(() => cells[2] === 1 && setTimeout(() => process.exit(1), 50), 10);
+  });
   const workerData = { cells, json: process.argv.includes('--json') };
   const worker = new Worker(watching, { eval: true, workerData, execArgv: [] });
   worker.unref();
@@ -112,7 +116,10 @@ parentPort.on('message', (known) => { functions = known; });
 const evaluate = (expression, then) => {
   const session = new Session();
   session.connectToMainThread();
-  const leave = () => session.disconnect();
+  const leave = () => {
+    session.disconnect();
+    if (then) cells[2] = 1;
+  };
   session.post('Runtime.evaluate', { expression }, then ? () => session.post(then, leave) : leave);
 };
 let call = 0;
@@ -128,7 +135,6 @@ setInterval(() => {
   const hint = 'Does it loop for ever? What takes long by design belongs into tasks.load, or into a promise.';
   if (json) writeSync(1, JSON.stringify({ event: 'error', code: 'timeout', message, hint }) + '\\n');
   else writeSync(2, 'error: ' + message + '\\nhint: ' + hint + '\\n');
-  // The call is broken off, and the process ends a moment later: with the inspector still there it would say that it waits.
-  evaluate('setTimeout(() => process.exit(1), 50)', 'Runtime.terminateExecution');
+  evaluate("process.emit('optima.ends')", 'Runtime.terminateExecution');
 }, tickMs);
 `;
