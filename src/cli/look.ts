@@ -25,7 +25,7 @@ export async function sayProbe(plan: ProbePlan, output: Output): Promise<Probe> 
   return probe;
 }
 
-/** Lets the team play a handful of its tasks; throws `model.unready` where there is nothing to learn from, unless told otherwise. */
+/** Lets the team play a handful of its tasks; throws `model.unready` where there is nothing to learn from, unless told otherwise: by `anyway` or the recipe. */
 export async function lookBeforeTraining(
   team: Team & { readonly recipe: Recipe } & Pick<ProbePlan, 'models' | 'judges'>,
   { anyway = false }: { readonly anyway?: boolean },
@@ -39,9 +39,13 @@ export async function lookBeforeTraining(
   if (why === null) return;
   const message = unreadyMessage(team, why);
   const advice = await warmupAdvice(team);
-  if (anyway) output.remark(`note: ${message} ${advice}`);
+  if (anyway || takesAnything(recipe)) output.remark(`note: ${message} ${advice}`);
   else throw new OptimaError('model.unready', message, { hint: `${advice} --anyway trains all the same.` });
 }
+
+/** Whether a recipe trains on dialogues that score nothing and on messages that were cut off: then it was told to. */
+const takesAnything = ({ initialization, eligible }: Recipe): boolean =>
+  initialization.thetaInit < 0 && eligible.cappedMessage;
 
 export const unreadyMessage = ({ scenario, model }: Team, why: string): string =>
   `${shown(model)} does not speak "${scenario.name}": ${why}.`;
