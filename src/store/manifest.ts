@@ -57,8 +57,10 @@ export const incomplete = (folder: string, { failure }: Manifest, lacks: string)
   );
 
 export function writeManifest(folder: string, manifest: Manifest): void {
-  const sum = hash16(JSON.stringify(manifest));
-  writeFileAtomic(manifestPath(folder), `${JSON.stringify({ ...manifest, sum }, null, 2)}\n`);
+  // What else the object has, such as an older sum, is no part of it.
+  const own = manifestSchema.parse(manifest);
+  const sum = hash16(JSON.stringify(own));
+  writeFileAtomic(manifestPath(folder), `${JSON.stringify({ ...own, sum }, null, 2)}\n`);
 }
 
 /**
