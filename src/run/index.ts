@@ -1,6 +1,7 @@
 // Runs from code: `import { holdDialogue, train, … } from 'optima-actors/run'` (docs/library.md).
 // A project whose own `types` leave out Node's needs them for the declarations.
 /// <reference types="node" preserve="true" />
+export { type Clock, systemClock } from '../domain/clock.ts';
 export type { RunEvent } from '../domain/events.ts';
 export type { PolicyHash } from '../domain/ids.ts';
 export type { TeamMetrics } from '../domain/metrics.ts';
@@ -18,6 +19,7 @@ export { type ScriptedModelOptions, scriptedModel } from '../models/scripted/ind
 export type { Evaluation } from '../rollouts/evaluate.ts';
 export { type LoadedScenario, loadScenario } from '../scenario/load.ts';
 export { type LoggedEvent, readEvents } from '../store/read-events.ts';
+export { RunFolder } from '../store/run-folder.ts';
 export {
   type ComputeOptions,
   type DialogueOptions,
