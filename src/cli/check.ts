@@ -39,7 +39,7 @@ async function checkNamed(name: string, options: CheckOptions, output: Output, s
   const loaded = await openScenario(name, signal);
   const { scenario, file } = loaded;
   const { checkScenario } = await import('../check/check.ts');
-  frozenNames(scenario, { judge: options.judge ?? (scenario.judge && 'models/tiny') });
+  if (options.judge !== undefined) frozenNames(scenario, options);
   await openEngine({ backend }, output);
   const judge = options.judge === undefined ? null : await openModel({ model: options.judge });
   const findings = [...(await checkScenario(scenario, seed, judge?.generates))];

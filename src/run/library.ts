@@ -76,8 +76,9 @@ export interface DialogueOptions {
 }
 
 /**
- * Holds one dialogue. One that fails, because a model did, is an outcome and no error (`Trajectory.failure`). Rejects with
- * `interrupted` on abort, `run.exists` and `io.write`, and as `loadScenario` and the task source do.
+ * Holds one dialogue. One that fails, because scenario code threw or a model refused the request, is an outcome and no error
+ * (`Trajectory.failure`). Rejects with `model.failed` where a model fails otherwise, `interrupted` on abort, `run.exists` and
+ * `io.write`, and as `loadScenario` and the task source do.
  */
 export async function holdDialogue({
   models,

@@ -1,6 +1,6 @@
 // Attention of queries to keys and values in blocks, in machine code: what ../wasm/paged-attention.ts does, and says where
-// things lie. Each element is summed in the same order by all functions here, so a query's result is the same to the bit,
-// whether its token is read alone or with others.
+// things lie. Each row is computed by itself, so a token's result is the same to the bit, whether it is read alone or with
+// others.
 import { chunk as pieces } from '../../domain/chunk.ts';
 import { blockTokens } from '../decoder.ts';
 import { type HeadShape, type Paging, tokenRowFields } from '../wasm/paged-attention.ts';
