@@ -15,6 +15,8 @@ import { rootId } from '../src/domain/ids.ts';
 import { createRng } from '../src/domain/rng.ts';
 import type { Turn } from '../src/domain/transcript.ts';
 import { loadPolicy } from '../src/models/llama/index.ts';
+import { searchConfigOf, searchedTrees } from '../src/reading/pairing.ts';
+import { rankOptionsOf, rankTrajectories } from '../src/reading/ranking.ts';
 import { presetRecipe } from '../src/recipe/presets.ts';
 import { castsOf } from '../src/rollouts/executor.ts';
 import {
@@ -23,8 +25,7 @@ import {
   type SearchCost,
   type SearchEvent,
 } from '../src/rollouts/explore.ts';
-import { preferenceExample, searchConfigOf, searchedTrees } from '../src/run/pairing.ts';
-import { rankOptionsOf, rankTrajectories } from '../src/run/ranking.ts';
+import { preferenceExample } from '../src/run/preference-example.ts';
 import { scoreNewTurns } from '../src/run/readability.ts';
 import { loadScenario } from '../src/scenario/load.ts';
 import { loadTasks } from '../src/scenario/tasks.ts';

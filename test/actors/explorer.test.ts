@@ -15,7 +15,7 @@ import type { LanguageModel } from '../../src/domain/model.ts';
 import { createRng } from '../../src/domain/rng.ts';
 import type { Trajectory } from '../../src/domain/transcript.ts';
 import { scriptedModel } from '../../src/models/scripted/index.ts';
-import { searchedTrees } from '../../src/run/pairing.ts';
+import { searchedTrees } from '../../src/reading/pairing.ts';
 import { solveWordPair, wordPairs } from '../support/scenarios.ts';
 
 const scenario = wordPairs();

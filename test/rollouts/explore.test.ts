@@ -12,13 +12,13 @@ import { type GenerationRequest, type LanguageModel, takeAll } from '../../src/d
 import { createRng } from '../../src/domain/rng.ts';
 import { messageTokens } from '../../src/domain/transcript.ts';
 import { scriptedModel } from '../../src/models/scripted/index.ts';
+import { searchedTrees } from '../../src/reading/pairing.ts';
 import {
   type ExplorePlan,
   exploreTrees,
   type SearchCost,
   type SearchEvent,
 } from '../../src/rollouts/explore.ts';
-import { searchedTrees } from '../../src/run/pairing.ts';
 import type { SearchConfig } from '../../src/search/index.ts';
 import { solveWordPair, type WordPair, wordPairs } from '../support/scenarios.ts';
 

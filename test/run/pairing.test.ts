@@ -13,18 +13,18 @@ import { silent } from '../../src/domain/progress.ts';
 import { createRng } from '../../src/domain/rng.ts';
 import { messageTokens, viewOf } from '../../src/domain/transcript.ts';
 import { type LlamaPolicy, loadPolicy } from '../../src/models/llama/index.ts';
-import type { PreferenceRecipe } from '../../src/recipe/schema.ts';
 import {
   mayChoose,
-  preferenceExample,
   scaleByRole,
   searchConfigOf,
   searchedTrees,
   valuedTurns,
-} from '../../src/run/pairing.ts';
+} from '../../src/reading/pairing.ts';
+import type { PreferenceRecipe } from '../../src/recipe/schema.ts';
 import type { PhaseContext } from '../../src/run/phases/context.ts';
 import { pair } from '../../src/run/phases/pair.ts';
 import { planRun } from '../../src/run/plan.ts';
+import { preferenceExample } from '../../src/run/preference-example.ts';
 import { loadScenario } from '../../src/scenario/load.ts';
 import { keepPairs, pairsOf } from '../../src/search/index.ts';
 import { RunFolder } from '../../src/store/run-folder.ts';

@@ -5,9 +5,9 @@ import type { ConversationTree } from '../../src/domain/conversation-tree.ts';
 import { childId, type DialogueId, type NodeId, rootId, type TaskId, taskId } from '../../src/domain/ids.ts';
 import { createRng } from '../../src/domain/rng.ts';
 import type { Trajectory, Verdict } from '../../src/domain/transcript.ts';
-import { valuedTurns } from '../../src/run/pairing.ts';
-import { type RankedTrajectory, rankTrajectories } from '../../src/run/ranking.ts';
-import { selectTrajectories } from '../../src/run/selection.ts';
+import { valuedTurns } from '../../src/reading/pairing.ts';
+import { type RankedTrajectory, rankTrajectories } from '../../src/reading/ranking.ts';
+import { selectTrajectories } from '../../src/reading/selection.ts';
 import { tagged } from '../../src/scenario/index.ts';
 import { pairsOf, Search, type SearchConfig, valueTo } from '../../src/search/index.ts';
 import { turnOf } from '../support/machines.ts';
@@ -123,7 +123,7 @@ for (const backup of ['mean-of-children', 'mean-of-rollouts'] as const) {
         [yes, { id: yes, speaker: 'seller' }],
       ]),
     } as unknown as ConversationTree;
-    assert.equal(valuedTurns({ conversation, search }), [
+    assert.equal(valuedTurns({ conversation, tree: search.tree }), [
       { speaker: 'buyer', value: 0.5 },
       { speaker: 'seller', value: 0.1 },
     ]);

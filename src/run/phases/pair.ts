@@ -5,17 +5,17 @@ import type { PhaseOutputOf } from '../../domain/events.ts';
 import type { NodeId, TaskId } from '../../domain/ids.ts';
 import { mean } from '../../domain/metrics.ts';
 import type { PlannedPhases } from '../../machines/index.ts';
-import { trainedRoles } from '../../scenario/types.ts';
-import { keepPairs, type Pair, pairsOf, valueTo } from '../../search/index.ts';
 import {
-  mayChoose,
+  choosePairs,
   preferenceOf,
   scaleByRole,
   searchConfigOf,
   searchedTrees,
   type ValuedTurn,
   valuedTurns,
-} from '../pairing.ts';
+} from '../../reading/pairing.ts';
+import { trainedRoles } from '../../scenario/types.ts';
+import { keepPairs, type Pair } from '../../search/index.ts';
 import { answersIn, type PhaseContext } from './context.ts';
 import { noneScored } from './select.ts';
 
@@ -27,7 +27,7 @@ export async function pair(
   const { run, scenario, rng, progress, signal } = context;
   const recipe = preferenceOf(context.recipe);
   const { name } = phase;
-  const { from, values, keepShare: share, keepPer: per, ...thresholds } = recipe.pairs;
+  const { values, keepShare: share, keepPer: per, thetaFilter, thetaDiff } = recipe.pairs;
   const { trees, metrics } = run.outputOf({ name: phase.search, kind: 'search' })!;
   progress.begin(name, trees, 'trees');
   const found: { tree: NodeId; taskId: TaskId; pairs: readonly Pair[]; dropped: Record<string, number> }[] =
@@ -51,17 +51,11 @@ export async function pair(
     }
     scale = scaleByRole(turns);
   }
-  for (const { conversation, search } of searched()) {
-    const isEligible = mayChoose(conversation, recipe.eligible, answers.get(conversation.taskId)!);
-    const speakerOf = (node: NodeId) => conversation.turns[node]!.speaker;
-    const may = (node: NodeId) => trained.includes(speakerOf(node)) && isEligible(node);
-    const worth = (_: number, node: NodeId) => {
-      const speaker = speakerOf(node);
-      const value = valueTo(speaker, search.tree.nodes.get(node)!)!;
-      return scale?.(value, speaker) ?? value;
-    };
-    const { pairs, dropped } = pairsOf(search.tree, { pairs: from, ...thresholds }, may, worth);
-    found.push({ tree: conversation.root, taskId: conversation.taskId, pairs, dropped: { ...dropped } });
+  for (const searchedTree of searched()) {
+    const { root: tree, taskId } = searchedTree.conversation;
+    const answer = answers.get(taskId)!;
+    const { pairs, dropped } = choosePairs(searchedTree, { ...recipe, trained, answer, scale });
+    found.push({ tree, taskId, pairs, dropped: { ...dropped } });
     progress.advance(found.length);
     await breathe();
   }
@@ -72,7 +66,7 @@ export async function pair(
   const all = kept.flat();
   const candidates = found.reduce((sum, { pairs }) => sum + pairs.length, 0);
   const scored = metrics.taskScore > 0 ? '' : `: ${noneScored}`;
-  const nothing = `no pair to train on: of ${trees} trees none has two turns with a value above ${thresholds.thetaFilter} and a difference above ${thresholds.thetaDiff}${scored}`;
+  const nothing = `no pair to train on: of ${trees} trees none has two turns with a value above ${thetaFilter} and a difference above ${thetaDiff}${scored}`;
   for (const [index, { tree, taskId, pairs, dropped }] of found.entries()) {
     const worse = pairs.length - kept[index]!.length;
     run.record({

@@ -2,8 +2,8 @@
 import type { PhaseOutputOf } from '../../domain/events.ts';
 import { TeamFigures } from '../../domain/metrics.ts';
 import type { PlannedPhases } from '../../machines/index.ts';
+import { rankOptionsOf, rankTrajectories } from '../../reading/ranking.ts';
 import { trainedRoles } from '../../scenario/types.ts';
-import { rankOptionsOf, rankTrajectories } from '../ranking.ts';
 import { type ScoredTrajectory, scoreTurns } from '../readability.ts';
 import { answersIn, countTokensOf, type PhaseContext } from './context.ts';
 

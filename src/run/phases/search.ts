@@ -8,12 +8,12 @@ import { type CountTokens, mean, percentile, TeamFigures } from '../../domain/me
 import type { ScoringModel } from '../../domain/model.ts';
 import { messageTokens, type Trajectory, type Turn } from '../../domain/transcript.ts';
 import type { PlannedPhases } from '../../machines/index.ts';
+import { preferenceOf, searchConfigOf } from '../../reading/pairing.ts';
+import { rankOptionsOf, rankTrajectories } from '../../reading/ranking.ts';
 import { castsOf } from '../../rollouts/executor.ts';
 import { exploreTrees, type SearchCost } from '../../rollouts/explore.ts';
 import { loadTasks } from '../../scenario/tasks.ts';
 import { messageCap, trainedRoles } from '../../scenario/types.ts';
-import { preferenceOf, searchConfigOf } from '../pairing.ts';
-import { rankOptionsOf, rankTrajectories } from '../ranking.ts';
 import { scoreNewTurns } from '../readability.ts';
 import { judgesOf, recallFrom, recordCohorts } from './cohorts.ts';
 import { answersOf, countTokensOf, latestPolicy, type PhaseContext } from './context.ts';

@@ -2,9 +2,9 @@
 import { OptimaError } from '../../domain/errors.ts';
 import type { PhaseOutputOf, RunEvent } from '../../domain/events.ts';
 import type { PlannedPhases } from '../../machines/index.ts';
+import type { RankedTrajectory } from '../../reading/ranking.ts';
+import { selectTrajectories } from '../../reading/selection.ts';
 import { trainedRoles } from '../../scenario/types.ts';
-import type { RankedTrajectory } from '../ranking.ts';
-import { selectTrajectories } from '../selection.ts';
 import type { PhaseContext } from './context.ts';
 
 /**

@@ -7,12 +7,13 @@ import { mean } from '../../domain/metrics.ts';
 import type { TrainingSequence } from '../../domain/model.ts';
 import type { PlannedPhases } from '../../machines/index.ts';
 import type { LlamaPolicy } from '../../models/llama/index.ts';
+import { preferenceOf } from '../../reading/pairing.ts';
 import { type Scenario, trainedRoles } from '../../scenario/types.ts';
 import { type DpoConfig, dpoObjective, type PreferenceExample, trainDpo } from '../../training/dpo/index.ts';
 import type { EpochsOptions } from '../../training/epochs.ts';
 import type { Objective } from '../../training/objective.ts';
 import { sftExamples, sftObjective, trainSft } from '../../training/sft/index.ts';
-import { preferenceExample, preferenceOf } from '../pairing.ts';
+import { preferenceExample } from '../preference-example.ts';
 import { baseOf, latestPolicy, type PhaseContext, sharedBy } from './context.ts';
 
 type TrainPhase = PlannedPhases['train'];

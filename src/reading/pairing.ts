@@ -1,16 +1,22 @@
-// Preference pairs: the searched trees of a phase, read back from its events, and the pairs of turns to train on.
+// Preference pairs: the searched trees of a phase, read back from its events, and which pairs of turns are chosen of them.
 import { type ConversationTree, type Forest, pathTo } from '../domain/conversation-tree.ts';
 import { OptimaError } from '../domain/errors.ts';
 import { isDialogueMessage, type RunEvent } from '../domain/events.ts';
-import type { DialogueId, NodeId, PolicyHash } from '../domain/ids.ts';
+import type { DialogueId, NodeId } from '../domain/ids.ts';
 import { mean, standardDeviation } from '../domain/metrics.ts';
-import type { TrainablePolicy } from '../domain/model.ts';
 import type { Rng } from '../domain/rng.ts';
-import { type Deal, type Turn, viewOf, writtenOf } from '../domain/transcript.ts';
+import { writtenOf } from '../domain/transcript.ts';
 import type { PreferenceRecipe, Recipe } from '../recipe/schema.ts';
 import type { AnswerParser } from '../scenario/types.ts';
-import { type Pair, Search, type SearchConfig, valueTo } from '../search/index.ts';
-import type { PreferenceExample } from '../training/dpo/index.ts';
+import {
+  type DroppedPairs,
+  type Pair,
+  pairsOf,
+  Search,
+  type SearchConfig,
+  type SearchTree,
+  valueTo,
+} from '../search/index.ts';
 import { type EdgeCasePolicy, edgeCasesOf } from './ranking.ts';
 
 /** The recipe as one that trains by preference. */
@@ -25,9 +31,14 @@ export function searchConfigOf({ search }: PreferenceRecipe): SearchConfig {
   return { ...rest, temperature };
 }
 
-/** A searched tree: its turns, and what the search made of them. */
-export interface SearchedTree {
+/** A tree's turns, and what they are worth. */
+export interface ValuedTree {
   readonly conversation: ConversationTree;
+  readonly tree: SearchTree;
+}
+
+/** A searched tree: as its search left it. */
+export interface SearchedTree extends ValuedTree {
   readonly search: Search;
 }
 
@@ -47,7 +58,8 @@ export function* searchedTrees(
   for (const event of events) {
     if (event.type === 'cohort.completed') {
       for (const conversation of forest.trees()) {
-        yield { conversation, search: searches.get(conversation.root)!.search };
+        const { search } = searches.get(conversation.root)!;
+        yield { conversation, search, tree: search.tree };
       }
       [forest, searches] = [forestOf(), new Map()];
       treeOf.clear();
@@ -88,9 +100,9 @@ export interface ValuedTurn {
 }
 
 /** The turns of a tree that have a value. */
-export function valuedTurns({ conversation, search }: SearchedTree): ValuedTurn[] {
+export function valuedTurns({ conversation, tree }: ValuedTree): ValuedTurn[] {
   return Object.values(conversation.turns).flatMap(({ id, speaker }) => {
-    const node = search.tree.nodes.get(id);
+    const node = tree.nodes.get(id);
     const value = node === undefined ? null : valueTo(speaker, node);
     return value === null ? [] : [{ speaker, value }];
   });
@@ -139,49 +151,27 @@ export function mayChoose(
   };
 }
 
-/**
- * A pair in token space, in the better turn's speaker's plain view. Reference log-probabilities are those that the turns
- * were sampled with, at temperature 1: the log is their cache, under policy and node. Throws `run.corrupt` for a turn that
- * another policy than `reference` said.
- */
-export function preferenceExample(
-  conversation: ConversationTree,
-  deal: Deal,
-  { parent, chosen, rejected }: Pick<Pair, 'parent' | 'chosen' | 'rejected'>,
-  policy: Pick<TrainablePolicy, 'encode'>,
-  reference: PolicyHash,
-): PreferenceExample {
-  const history = pathTo(conversation, parent);
-  const side = (node: NodeId) => {
-    const turn = conversation.turns[node]!;
-    if (turn.policyHash !== reference) {
-      throw new OptimaError(
-        'run.corrupt',
-        `Turn ${node} was said by policy ${turn.policyHash}, not by ${reference}, which its iteration trains.`,
-      );
-    }
-    return { ...responseOf(turn, history, deal, policy), ref: turn.logprobs.reduce((a, b) => a + b, 0) };
-  };
-  const [better, worse] = [side(chosen), side(rejected)];
-  return {
-    promptIds: better.promptIds,
-    chosenIds: better.ids,
-    rejectedIds: worse.ids,
-    refChosen: better.ref,
-    refRejected: worse.ref,
-    group: conversation.root,
-  };
+export interface ChooseOptions extends Pick<PreferenceRecipe, 'pairs' | 'eligible'> {
+  /** The roles of whose turns there are pairs. */
+  readonly trained: readonly string[];
+  /** What the verdicts of the tree's dialogues read answers with. */
+  readonly answer: AnswerParser;
+  /** Null: values are taken as they are. */
+  readonly scale: ReturnType<typeof scaleByRole> | null;
 }
 
-/** What a turn's speaker had read, and the ids that it said. */
-function responseOf(
-  turn: Turn,
-  history: readonly Turn[],
-  deal: Deal,
-  policy: Pick<TrainablePolicy, 'encode'>,
-) {
-  const { tokenIds, lossMask } = policy.encode(viewOf(turn.speaker, deal, [...history, turn]));
-  const end = lossMask.lastIndexOf(1) + 1;
-  const start = end - turn.tokenIds.length;
-  return { promptIds: tokenIds.slice(0, start), ids: tokenIds.slice(start, end) };
+/** The pairs of a tree above the thresholds, before the better share of them is kept, and why the others are none. */
+export function choosePairs(
+  { conversation, tree }: ValuedTree,
+  { pairs: { from: pairs, ...thresholds }, eligible, trained, answer, scale }: ChooseOptions,
+): { readonly pairs: readonly Pair[]; readonly dropped: DroppedPairs } {
+  const isEligible = mayChoose(conversation, eligible, answer);
+  const speakerOf = (node: NodeId) => conversation.turns[node]!.speaker;
+  const may = (node: NodeId) => trained.includes(speakerOf(node)) && isEligible(node);
+  const worth = (_: number, node: NodeId) => {
+    const speaker = speakerOf(node);
+    const value = valueTo(speaker, tree.nodes.get(node)!)!;
+    return scale?.(value, speaker) ?? value;
+  };
+  return pairsOf(tree, { pairs, ...thresholds }, may, worth);
 }

@@ -4,8 +4,8 @@ import { readFileSync } from 'node:fs';
 import { test } from 'uvu';
 import * as assert from 'uvu/assert';
 import { computeReward, type RewardTerms } from '../../src/domain/reward.ts';
-import type { RankedTrajectory } from '../../src/run/ranking.ts';
-import { selectTrajectories } from '../../src/run/selection.ts';
+import type { RankedTrajectory } from '../../src/reading/ranking.ts';
+import { selectTrajectories } from '../../src/reading/selection.ts';
 
 type Recorded = Omit<RankedTrajectory, 'reward'> & { readonly turns: readonly string[] };
 const recorded: readonly Recorded[] = JSON.parse(

@@ -16,7 +16,7 @@ import {
   type RankedTrajectory,
   type RankOptions,
   rankTrajectories,
-} from '../../src/run/ranking.ts';
+} from '../../src/reading/ranking.ts';
 import { tagged } from '../../src/scenario/index.ts';
 
 const read = (name: string) =>

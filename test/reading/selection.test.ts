@@ -16,8 +16,8 @@ import {
   type RankedTrajectory,
   type RankOptions,
   rankTrajectories,
-} from '../../src/run/ranking.ts';
-import { selectTrajectories } from '../../src/run/selection.ts';
+} from '../../src/reading/ranking.ts';
+import { selectTrajectories } from '../../src/reading/selection.ts';
 import { tagged } from '../../src/scenario/index.ts';
 
 interface RecordedTurn {

@@ -1,0 +1,55 @@
+// Preference examples: the chosen pairs of a search in token space, as a policy is trained on them.
+import { type ConversationTree, pathTo } from '../domain/conversation-tree.ts';
+import { OptimaError } from '../domain/errors.ts';
+import type { NodeId, PolicyHash } from '../domain/ids.ts';
+import type { TrainablePolicy } from '../domain/model.ts';
+import { type Deal, type Turn, viewOf } from '../domain/transcript.ts';
+import type { Pair } from '../search/index.ts';
+import type { PreferenceExample } from '../training/dpo/index.ts';
+
+/**
+ * A pair in token space, in the better turn's speaker's plain view. Reference log-probabilities are those that the turns
+ * were sampled with, at temperature 1: the log is their cache, under policy and node. Throws `run.corrupt` for a turn that
+ * another policy than `reference` said.
+ */
+export function preferenceExample(
+  conversation: ConversationTree,
+  deal: Deal,
+  { parent, chosen, rejected }: Pick<Pair, 'parent' | 'chosen' | 'rejected'>,
+  policy: Pick<TrainablePolicy, 'encode'>,
+  reference: PolicyHash,
+): PreferenceExample {
+  const history = pathTo(conversation, parent);
+  const side = (node: NodeId) => {
+    const turn = conversation.turns[node]!;
+    if (turn.policyHash !== reference) {
+      throw new OptimaError(
+        'run.corrupt',
+        `Turn ${node} was said by policy ${turn.policyHash}, not by ${reference}, which its iteration trains.`,
+      );
+    }
+    return { ...responseOf(turn, history, deal, policy), ref: turn.logprobs.reduce((a, b) => a + b, 0) };
+  };
+  const [better, worse] = [side(chosen), side(rejected)];
+  return {
+    promptIds: better.promptIds,
+    chosenIds: better.ids,
+    rejectedIds: worse.ids,
+    refChosen: better.ref,
+    refRejected: worse.ref,
+    group: conversation.root,
+  };
+}
+
+/** What a turn's speaker had read, and the ids that it said. */
+function responseOf(
+  turn: Turn,
+  history: readonly Turn[],
+  deal: Deal,
+  policy: Pick<TrainablePolicy, 'encode'>,
+) {
+  const { tokenIds, lossMask } = policy.encode(viewOf(turn.speaker, deal, [...history, turn]));
+  const end = lossMask.lastIndexOf(1) + 1;
+  const start = end - turn.tokenIds.length;
+  return { promptIds: tokenIds.slice(0, start), ids: tokenIds.slice(start, end) };
+}
