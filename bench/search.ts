@@ -10,7 +10,7 @@ import path from 'node:path';
 import { parseArgs } from 'node:util';
 import { lastValueFrom, toArray } from 'rxjs';
 import { chunk } from '../src/domain/chunk.ts';
-import { Forest } from '../src/domain/conversation-tree.ts';
+import { Forest, treesIn } from '../src/domain/conversation-tree.ts';
 import { rootId } from '../src/domain/ids.ts';
 import { createRng } from '../src/domain/rng.ts';
 import type { Turn } from '../src/domain/transcript.ts';
@@ -121,7 +121,13 @@ report({
   fill: shared.costs[0]!.fill[0]!.parts.map((rows) => Math.round(rows)),
 });
 
-const trees = [...searchedTrees(shared.events, () => new Forest(), searchConfigOf(recipe), rng)];
+const trees = [
+  ...searchedTrees(
+    treesIn(shared.events, () => new Forest()),
+    searchConfigOf(recipe),
+    rng,
+  ),
+];
 const deals = new Map(
   shared.events.flatMap((event) => (event.type === 'task.dealt' ? [[event.taskId, event]] : [])),
 );

@@ -139,24 +139,29 @@ export class Forest {
     this.#trees.set(root, { ...known, turns: { ...added, ...known.turns } });
   }
 
+  /** The tree of an opened dialogue. */
+  treeOf(dialogue: DialogueId): ConversationTree {
+    return this.#trees.get(this.#treeOf.get(dialogue)!)!;
+  }
+
   /** The node that an opened dialogue has come to. */
   leafOf(dialogue: DialogueId): NodeId {
-    return this.#trees.get(this.#treeOf.get(dialogue)!)!.dialogues[dialogue]!.leaf;
+    return this.treeOf(dialogue).dialogues[dialogue]!.leaf;
   }
 
   /** A turn of an opened dialogue's tree. */
   turnOf(dialogue: DialogueId, node: NodeId): Turn {
-    return this.#trees.get(this.#treeOf.get(dialogue)!)!.turns[node]!;
+    return this.treeOf(dialogue).turns[node]!;
   }
 
   /** The turns of an opened dialogue so far, from the root on. */
   turnsOf(dialogue: DialogueId): readonly Turn[] {
-    return pathTo(this.#trees.get(this.#treeOf.get(dialogue)!)!, this.leafOf(dialogue));
+    return pathTo(this.treeOf(dialogue), this.leafOf(dialogue));
   }
 
   /** The conversation of an opened dialogue so far, as one of its roles sees it, its format prompt included. */
   viewOf(dialogue: DialogueId, role: string): ChatMessage[] {
-    const { taskId, dialogues } = this.#trees.get(this.#treeOf.get(dialogue)!)!;
+    const { taskId, dialogues } = this.treeOf(dialogue);
     const { views, ...deal } = this.dealOf(taskId);
     const { format } = dialogues[dialogue]!;
     const system = format === null ? views[role]! : this.#underFormat(format, role, views[role]!);
@@ -172,7 +177,7 @@ export class Forest {
 
   /** What each role of an opened dialogue is told, its format prompt aside. */
   viewsIn(dialogue: DialogueId): Deal['views'] {
-    return this.dealOf(this.#trees.get(this.#treeOf.get(dialogue)!)!.taskId).views;
+    return this.dealOf(this.treeOf(dialogue).taskId).views;
   }
 
   /** What is said of a task before its first turn; throws `run.corrupt` where nothing says it. */
@@ -189,7 +194,7 @@ export class Forest {
 
   /** An opened dialogue, once it is finished; null before. */
   trajectoryOf(dialogue: DialogueId): Trajectory | null {
-    const tree = this.#trees.get(this.#treeOf.get(dialogue)!)!;
+    const tree = this.treeOf(dialogue);
     return this.#trajectoryOf(tree, tree.dialogues[dialogue]!);
   }
 
@@ -236,5 +241,39 @@ export class Forest {
     const { taskScore, exactMatch, answer, seats } = verdict;
     const given = { taskScore, exactMatch, answer, ...(seats && { seats }) };
     return { ...common, ...this.dealOf(tree.taskId), outcome: closed.outcome, failure: null, verdict: given };
+  }
+}
+
+/** An event that names its dialogue. */
+export type EventOfDialogue = Extract<RunEvent, { dialogueId: DialogueId }>;
+
+/** A tree as a log tells it. */
+export interface LoggedTree {
+  readonly conversation: ConversationTree;
+  /** What the log says of its dialogues, in order: their messages, and their rewards where the phase values them. */
+  readonly events: readonly EventOfDialogue[];
+  /** What its roles were told; throws as `Forest.dealOf` does. */
+  dealOf(): Deal;
+}
+
+/** The trees of a phase's events, one after the other: those of a cohort when it is completed. `forestOf` gives an empty forest. */
+export function* treesIn(events: Iterable<RunEvent>, forestOf: () => Forest): Generator<LoggedTree> {
+  let forest = forestOf();
+  let own = new Map<NodeId, EventOfDialogue[]>();
+  for (const event of events) {
+    if (isDialogueMessage(event)) forest.hear(event);
+    if ('dialogueId' in event) {
+      const { root } = forest.treeOf(event.dialogueId);
+      const told = own.get(root);
+      if (told === undefined) own.set(root, [event]);
+      else told.push(event);
+    }
+    if (event.type !== 'cohort.completed') continue;
+    const known = forest;
+    for (const conversation of known.trees()) {
+      const { root, taskId } = conversation;
+      yield { conversation, events: own.get(root) ?? [], dealOf: () => known.dealOf(taskId) };
+    }
+    [forest, own] = [forestOf(), new Map()];
   }
 }

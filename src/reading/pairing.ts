@@ -1,7 +1,6 @@
 // Preference pairs: the searched trees of a phase, read back from its events, and which pairs of turns are chosen of them.
-import { type ConversationTree, type Forest, pathTo } from '../domain/conversation-tree.ts';
+import { type ConversationTree, type LoggedTree, pathTo } from '../domain/conversation-tree.ts';
 import { OptimaError } from '../domain/errors.ts';
-import { isDialogueMessage, type RunEvent } from '../domain/events.ts';
 import type { DialogueId, NodeId } from '../domain/ids.ts';
 import { mean, standardDeviation } from '../domain/metrics.ts';
 import type { Rng } from '../domain/rng.ts';
@@ -44,53 +43,46 @@ export interface SearchedTree extends ValuedTree {
 
 /**
  * The trees of a search phase, one after the other, as its explorers left them: every turn is placed, every reward told
- * and every expansion chosen again, from the phase's events alone.
+ * and every expansion chosen again, from the phase's events alone. `rng` is the run's.
  */
 export function* searchedTrees(
-  events: Iterable<RunEvent>,
-  forestOf: () => Forest,
+  trees: Iterable<LoggedTree>,
   config: SearchConfig,
   rng: Rng,
 ): Generator<SearchedTree> {
-  let forest = forestOf();
-  let searches = new Map<NodeId, { search: Search; rollouts: Map<DialogueId, number> }>();
-  const treeOf = new Map<DialogueId, NodeId>();
+  for (const logged of trees) {
+    const { conversation } = logged;
+    const search = searchAgain(logged, config, rng);
+    yield { conversation, search, tree: search.tree };
+  }
+}
+
+/** A tree's search, made again from what the log says of its dialogues; of one under way as far as that goes. */
+export function searchAgain(
+  { conversation, events }: Pick<LoggedTree, 'conversation' | 'events'>,
+  config: SearchConfig,
+  rng: Rng,
+): Search {
+  const { root, dialogues } = conversation;
+  const search = new Search(root, config, rng.split('search').split(root));
+  const rollouts = new Map<DialogueId, number>();
   for (const event of events) {
-    if (event.type === 'cohort.completed') {
-      for (const conversation of forest.trees()) {
-        const { search } = searches.get(conversation.root)!;
-        yield { conversation, search, tree: search.tree };
+    if (event.type === 'dialogue.opened') {
+      if (rollouts.size % config.rolloutsPerExpansion === 0) search.ask();
+      rollouts.set(event.dialogueId, rollouts.size);
+    } else if (event.type === 'turn.taken') {
+      const { id, parent, logprobs } = event.turn;
+      const text = writtenOf(event.turn);
+      const into = search.place({ id, parent, text, meanLogprob: mean(logprobs) });
+      if (into !== id) {
+        throw new OptimaError('run.corrupt', `Turn ${id} is as good as ${into}, but stands beside it.`);
       }
-      [forest, searches] = [forestOf(), new Map()];
-      treeOf.clear();
     } else if (event.type === 'trajectory.ranked') {
-      const tree = treeOf.get(event.dialogueId)!;
-      const { search, rollouts } = searches.get(tree)!;
-      const leaf = forest.leafOf(event.dialogueId);
-      search.tell(rollouts.get(event.dialogueId)!, leaf, event.reward, event.seats);
-    } else if (isDialogueMessage(event)) {
-      forest.hear(event);
-      if (event.type === 'dialogue.opened') {
-        const { tree, dialogueId } = event;
-        const known = searches.get(tree) ?? {
-          search: new Search(tree, config, rng.split('search').split(tree)),
-          rollouts: new Map(),
-        };
-        searches.set(tree, known);
-        treeOf.set(dialogueId, tree);
-        if (known.rollouts.size % config.rolloutsPerExpansion === 0) known.search.ask();
-        known.rollouts.set(dialogueId, known.rollouts.size);
-      } else if (event.type === 'turn.taken') {
-        const { id, parent, logprobs } = event.turn;
-        const text = writtenOf(event.turn);
-        const { search } = searches.get(treeOf.get(event.dialogueId)!)!;
-        const into = search.place({ id, parent, text, meanLogprob: mean(logprobs) });
-        if (into !== id) {
-          throw new OptimaError('run.corrupt', `Turn ${id} is as good as ${into}, but stands beside it.`);
-        }
-      }
+      const { dialogueId, reward, seats } = event;
+      search.tell(rollouts.get(dialogueId)!, dialogues[dialogueId]!.leaf, reward, seats);
     }
   }
+  return search;
 }
 
 /** What a turn of a search is worth to who said it. */

@@ -3,20 +3,14 @@
 import fs from 'node:fs';
 import path from 'node:path';
 import { type Clock, systemClock } from '../domain/clock.ts';
-import { type ConversationTree, dealIn, Forest } from '../domain/conversation-tree.ts';
+import { dealIn, Forest, type LoggedTree, treesIn } from '../domain/conversation-tree.ts';
 import { OptimaError } from '../domain/errors.ts';
-import {
-  isDialogueMessage,
-  type PhaseKind,
-  type PhaseOutput,
-  type PhaseOutputOf,
-  type RunEvent,
-} from '../domain/events.ts';
+import type { PhaseKind, PhaseOutput, PhaseOutputOf, RunEvent } from '../domain/events.ts';
 import { hash16 } from '../domain/hash.ts';
 import type { DialogueId, PolicyHash, TeamPolicy } from '../domain/ids.ts';
 import type { MessageOf } from '../domain/messages.ts';
 import type { TrainablePolicy } from '../domain/model.ts';
-import type { Deal as Dealt, Trajectory, Turn } from '../domain/transcript.ts';
+import type { Trajectory, Turn } from '../domain/transcript.ts';
 import { EventLog, emptyLog } from './event-log.ts';
 import { ioError, makeFolder, partialOf, syncFolder, writeFileAtomic } from './files.ts';
 import { lock } from './lock.ts';
@@ -191,19 +185,10 @@ export class RunFolder {
     for (const event of this.log.events(record.from, record.to)) yield* forest.take(event);
   }
 
-  /** The trees of a completed phase, one after the other; `dealOf` says what the roles were told, as `Forest.dealOf` does. */
-  *treesOf(phase: string): Generator<{ readonly conversation: ConversationTree; dealOf(): Dealt }> {
-    const record = this.#recordOf(phase);
-    let forest = this.forest(record.from);
-    for (const event of this.log.events(record.from, record.to)) {
-      if (isDialogueMessage(event)) forest.hear(event);
-      if (event.type !== 'cohort.completed') continue;
-      for (const conversation of forest.trees()) {
-        const known = forest;
-        yield { conversation, dealOf: () => known.dealOf(conversation.taskId) };
-      }
-      forest = this.forest(record.from);
-    }
+  /** The trees of a completed phase, one after the other. */
+  treesOf(phase: string): Generator<LoggedTree> {
+    const { from } = this.#recordOf(phase);
+    return treesIn(this.eventsOf(phase), () => this.forest(from));
   }
 
   /** An empty forest for the events of a phase, which begins at event `from`, that knows what the run said before. */

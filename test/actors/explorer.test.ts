@@ -9,7 +9,7 @@ import {
   runExplorer,
   type ValueDialogues,
 } from '../../src/actors/index.ts';
-import { Forest } from '../../src/domain/conversation-tree.ts';
+import { Forest, treesIn } from '../../src/domain/conversation-tree.ts';
 import { rootId, taskId } from '../../src/domain/ids.ts';
 import type { LanguageModel } from '../../src/domain/model.ts';
 import { createRng } from '../../src/domain/rng.ts';
@@ -163,7 +163,11 @@ test('a search goes by what was written, private notes included, live and from t
   assert.ok(first.length > 1, 'what is heard of them is the same');
   assert.equal(new Set(first.map(({ text }) => text)), new Set(['mine is oak']));
   const done = { type: 'cohort.completed', phase: 's', cohort: 0 } as const;
-  const [tree] = searchedTrees([...events, done], () => new Forest(), options.search, createRng(3));
+  const [tree] = searchedTrees(
+    treesIn([...events, done], () => new Forest()),
+    options.search,
+    createRng(3),
+  );
   assert.is(tree!.search.tree.root.children.length, first.length);
   assert.is(tree!.search.tree.nodes.get(first[0]!.id)!.text, first[0]!.written);
 });

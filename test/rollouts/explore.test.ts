@@ -4,7 +4,7 @@ import { lastValueFrom, toArray } from 'rxjs';
 import { test } from 'uvu';
 import * as assert from 'uvu/assert';
 import { type Exploration, everyRole, runExplorer, type ValueDialogues } from '../../src/actors/index.ts';
-import { Forest, pathTo } from '../../src/domain/conversation-tree.ts';
+import { Forest, pathTo, treesIn } from '../../src/domain/conversation-tree.ts';
 import { OptimaError } from '../../src/domain/errors.ts';
 import type { RunEvent } from '../../src/domain/events.ts';
 import { rootId, taskId } from '../../src/domain/ids.ts';
@@ -68,7 +68,11 @@ const eventsOf = (overrides: Partial<ExplorePlan> = {}): Promise<SearchEvent[]> 
 
 /** The trees of events, and what searching came to, read back. */
 const readBack = (events: readonly RunEvent[]) => [
-  ...searchedTrees(events, () => new Forest(), search, createRng(1)),
+  ...searchedTrees(
+    treesIn(events, () => new Forest()),
+    search,
+    createRng(1),
+  ),
 ];
 
 const events = await eventsOf();

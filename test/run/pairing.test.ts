@@ -121,16 +121,8 @@ test('a turn that another policy said is refused', () => {
 });
 
 test('the log alone gives the pairs again, and says of every other one why it is none', () => {
-  const { from } = run.phases.get(phase)!;
   const made = madePairs();
-  const trees = [
-    ...searchedTrees(
-      run.eventsOf(phase),
-      () => run.forest(from),
-      searchConfigOf(recipe),
-      createRng(recipe.seed),
-    ),
-  ];
+  const trees = [...searchedTrees(run.treesOf(phase), searchConfigOf(recipe), createRng(recipe.seed))];
   assert.is(trees.length, 3);
   for (const { conversation, search } of trees) {
     const may = mayChoose(conversation, recipe.eligible, wordPairs().answer);
@@ -184,15 +176,7 @@ test('rewards are taken against the pilot, and the divergence from the base is t
 });
 
 test('on one scale each role’s values have the mean and the spread of all, in the order they had', () => {
-  const start = run.phases.get(phase)!.from;
-  const trees = [
-    ...searchedTrees(
-      run.eventsOf(phase),
-      () => run.forest(start),
-      searchConfigOf(recipe),
-      createRng(recipe.seed),
-    ),
-  ];
+  const trees = [...searchedTrees(run.treesOf(phase), searchConfigOf(recipe), createRng(recipe.seed))];
   const scale = scaleByRole(trees.flatMap(valuedTurns));
   const valued = trees.flatMap(({ conversation, search }) =>
     Object.values(conversation.turns).flatMap(({ id, speaker }) => {
@@ -230,8 +214,7 @@ test('a recipe that asks for it pairs turns by their values on one scale', async
       run: {
         outputOf: run.outputOf.bind(run),
         eventsOf: run.eventsOf.bind(run),
-        forest: run.forest.bind(run),
-        phases: run.phases,
+        treesOf: run.treesOf.bind(run),
         record: (event: RunEventOf<'pairs.made'>) => made.push(...event.pairs),
       },
       ...{ scenario, plan: planRun(recipe, scenario), progress: silent, rng: createRng(recipe.seed) },
@@ -245,15 +228,7 @@ test('a recipe that asks for it pairs turns by their values on one scale', async
     raw,
     [...madePairs().values()].flatMap(({ pairs }) => pairs),
   );
-  const start = run.phases.get(phase)!.from;
-  const searched = [
-    ...searchedTrees(
-      run.eventsOf(phase),
-      () => run.forest(start),
-      searchConfigOf(recipe),
-      createRng(recipe.seed),
-    ),
-  ];
+  const searched = [...searchedTrees(run.treesOf(phase), searchConfigOf(recipe), createRng(recipe.seed))];
   const scale = scaleByRole(searched.flatMap(valuedTurns));
   const rawValue = (node: NodeId) =>
     searched.flatMap(({ search }) => search.tree.nodes.get(node)?.value ?? [])[0]!;

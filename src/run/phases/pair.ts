@@ -32,9 +32,7 @@ export async function pair(
   progress.begin(name, trees, 'trees');
   const found: { tree: NodeId; taskId: TaskId; pairs: readonly Pair[]; dropped: Record<string, number> }[] =
     [];
-  const start = run.phases.get(phase.search)!.from;
-  const searched = () =>
-    searchedTrees(run.eventsOf(phase.search), () => run.forest(start), searchConfigOf(recipe), rng);
+  const searched = () => searchedTrees(run.treesOf(phase.search), searchConfigOf(recipe), rng);
   // A tree is milliseconds, and there may be thousands of them.
   const breathe = async () => {
     await nextTick();
