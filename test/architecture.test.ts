@@ -51,6 +51,7 @@ const owners: readonly [RegExp, readonly string[]][] = [
   [/^xstate(\/|$)/, ['machines', 'actors', 'run']],
   [/^rxjs(\/|$)/, ['actors', 'rollouts', 'run', 'viewer', 'cli']],
   [/^(commander|cli-progress)$/, ['cli']],
+  [/^fastest-levenshtein$/, ['domain', 'search']],
   [/^node:crypto$/, ['domain']],
   [
     /^node:(?!crypto$)/,

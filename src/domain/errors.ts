@@ -1,4 +1,5 @@
 // The one error type users see: what happened, where, and what to do about it.
+import { distance } from 'fastest-levenshtein';
 
 /** Stable machine-readable names of what can go wrong; printed by `--json` beside the message. */
 export type ErrorCode =
@@ -83,25 +84,11 @@ export function nearest(word: string, candidates: readonly string[]): string | u
   let best: string | undefined;
   let bestDistance = Number.POSITIVE_INFINITY;
   for (const candidate of candidates) {
-    const distance = editDistance(word, candidate);
-    if (distance < bestDistance && distance <= 0.4 * Math.max(word.length, candidate.length)) {
+    const edits = distance(word, candidate);
+    if (edits < bestDistance && edits <= 0.4 * Math.max(word.length, candidate.length)) {
       best = candidate;
-      bestDistance = distance;
+      bestDistance = edits;
     }
   }
   return best;
-}
-
-/** Levenshtein distance (insertions, deletions, substitutions) between two sequences of characters. */
-export function editDistance(a: string, b: string): number {
-  let previous = Array.from({ length: b.length + 1 }, (_, j) => j);
-  for (let i = 1; i <= a.length; i++) {
-    const row = [i];
-    for (let j = 1; j <= b.length; j++) {
-      const substitution = previous[j - 1]! + (a[i - 1] === b[j - 1] ? 0 : 1);
-      row.push(Math.min(previous[j]! + 1, row[j - 1]! + 1, substitution));
-    }
-    previous = row;
-  }
-  return previous[b.length]!;
 }

@@ -6,20 +6,39 @@ import type { AnswerParser, Scenario } from './types.ts';
 /**
  * A scenario's parser for one task. What a view states itself, as in the instruction `end with <A>sum</A>`, is no answer when
  * an agent repeats it; but where a view states a right answer too, it lists what may be answered, and all of it counts. `views`
- * is asked for once, when a message states something.
+ * is asked for once for a task, when a message states something.
  */
 export function parserOf(scenario: Scenario, task: unknown, views: () => readonly string[]): AnswerParser {
   const { answer } = scenario;
-  let told: ReadonlySet<string> | undefined;
+  // After every turn all that were said before are asked about again.
+  const known = new Map<string, string | null>();
+  const read = (text: string): string | null => {
+    const stated = answer.parse(text);
+    if (stated === null) return null;
+    return knownToldBy(views, scenario, task).has(normalizeAnswer(stated)) ? null : stated;
+  };
   return {
     example: (text) => answer.example(text),
     parse(text) {
-      const stated = answer.parse(text);
-      if (stated === null) return null;
-      told ??= toldBy(views(), scenario, task);
-      return told.has(normalizeAnswer(stated)) ? null : stated;
+      const before = known.get(text);
+      if (before !== undefined) return before;
+      const stated = read(text);
+      known.set(text, stated);
+      return stated;
     },
   };
+}
+
+/** By scenario and task: many dialogues are held about one. */
+const knownTold = new WeakMap<Scenario, WeakMap<object, ReadonlySet<string>>>();
+
+function knownToldBy(views: () => readonly string[], scenario: Scenario, task: unknown): ReadonlySet<string> {
+  if (typeof task !== 'object' || task === null) return toldBy(views(), scenario, task);
+  const ofScenario = knownTold.get(scenario) ?? new WeakMap<object, ReadonlySet<string>>();
+  knownTold.set(scenario, ofScenario);
+  const told = ofScenario.get(task) ?? toldBy(views(), scenario, task);
+  ofScenario.set(task, told);
+  return told;
 }
 
 function toldBy(views: readonly string[], { answer, answers }: Scenario, task: unknown): Set<string> {

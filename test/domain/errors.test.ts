@@ -1,6 +1,6 @@
 import { test } from 'uvu';
 import * as assert from 'uvu/assert';
-import { cleaningUp, editDistance, messageOf, nearest, OptimaError } from '../../src/domain/errors.ts';
+import { cleaningUp, messageOf, nearest, OptimaError } from '../../src/domain/errors.ts';
 
 test('an error carries its code, its message, its hint and its cause', () => {
   const cause = new Error('below');
@@ -53,25 +53,6 @@ test('clean-ups run in order and whatever fails, and the first error is the one 
     throw new Error('at once');
   };
   assert.is((await errorOf(cleaningUp(thrower, step('stop', true)))).message, 'at once');
-});
-
-test('edit distances are the hand-counted ones, in both directions', () => {
-  for (const [a, b, distance] of [
-    ['kitten', 'sitting', 3],
-    ['flaw', 'lawn', 2],
-    ['alice', 'alcie', 2],
-    ['same', 'same', 0],
-    ['', 'abc', 3],
-    ['', '', 0],
-    ['abc', 'xabc', 1],
-    ['abc', 'abxc', 1],
-    ['abc', 'abcx', 1],
-    ['abc', 'axc', 1],
-    ['abcd', 'xyz', 4],
-  ] as const) {
-    assert.is(editDistance(a, b), distance, `${a} → ${b}`);
-    assert.is(editDistance(b, a), distance, `${b} → ${a}`);
-  }
 });
 
 test('the nearest candidate is found wherever it stands, the first one on a tie', () => {

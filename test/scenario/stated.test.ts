@@ -30,16 +30,24 @@ test('where a view lists what may be answered, a wrong answer counts as a right 
   for (const letter of 'ABCD') assert.is(listed.parse(`The answer is ${letter}`), letter);
 });
 
-test('views are asked for once, and only when something is stated', () => {
+test('the views of a task are asked for once, and only when something is stated', () => {
   let asked = 0;
-  const { parse } = parserOf(wordPairs(), task, () => {
-    asked++;
-    return views;
-  });
-  parse('hm');
+  const scenario = wordPairs();
+  const parser = () =>
+    parserOf(scenario, task, () => {
+      asked++;
+      return views;
+    });
+  parser().parse('hm');
   assert.is(asked, 0);
-  for (let round = 0; round < 3; round++) parse('<A>elm</A>');
+  for (const text of ['elm', 'oak', 'elm']) assert.is(parser().parse(`<A>${text}</A>`), text);
   assert.is(asked, 1);
+});
+
+test('a task that is no object has views of its own each time', () => {
+  const scenario = wordPairs({ answers: () => ['elm'] });
+  assert.is(parserOf(scenario, 1, () => ['Say <A>oak</A>.']).parse('<A>oak</A>'), null);
+  assert.is(parserOf(scenario, 1, () => ['Say <A>elk</A>.']).parse('<A>oak</A>'), 'oak');
 });
 
 test('the last answer counts, of the roles whose answer does', () => {

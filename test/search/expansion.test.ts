@@ -1,9 +1,9 @@
 import { test } from 'uvu';
 import * as assert from 'uvu/assert';
-import { editDistance } from '../../src/domain/errors.ts';
 import { createRng } from '../../src/domain/rng.ts';
 import { policies } from '../../src/search/expansion.ts';
 import { Search, type SearchConfig, type SearchNode } from '../../src/search/index.ts';
+import { editDistance } from '../support/edit-distance.ts';
 import { hold, live, paper, root, searched, type Written } from './worlds.ts';
 
 /** The text of the node that is expanded next; empty for the root. */

@@ -1,9 +1,9 @@
 import { test } from 'uvu';
 import * as assert from 'uvu/assert';
-import { editDistance } from '../../src/domain/errors.ts';
 import { childId, type NodeId } from '../../src/domain/ids.ts';
 import { createRng } from '../../src/domain/rng.ts';
 import { Search } from '../../src/search/index.ts';
+import { editDistance } from '../support/edit-distance.ts';
 import { hold, live, paper, root, searched } from './worlds.ts';
 
 const begun = () => {
