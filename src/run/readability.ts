@@ -91,7 +91,7 @@ function speakerViews(
 
 /**
  * Adds to `known` the base model's log-probabilities of the tokens of each turn of the roles that it does not hold yet, scored
- * in its speaker's plain view as far as that turn. Of a dialogue without a verdict it adds none.
+ * in its speaker's plain view. Of a dialogue without a verdict it adds none.
  */
 export async function scoreNewTurns(
   base: ScoringModel,
@@ -99,18 +99,26 @@ export async function scoreNewTurns(
   known: WeakMap<Turn, readonly number[]>,
   roles?: readonly string[],
 ): Promise<void> {
-  const asked = new Map<Turn, ScoreRequest>();
+  const asked = new Set<Turn>();
+  const views: { readonly fresh: readonly Turn[]; readonly request: ScoreRequest }[] = [];
   for (const dialogue of dialogues) {
-    const { verdict, turns } = dialogue;
+    const { id, verdict, turns } = dialogue;
     if (verdict === null) continue;
-    for (const [index, turn] of turns.entries()) {
-      const { id, speaker } = turn;
-      if (known.has(turn) || asked.has(turn) || roles?.includes(speaker) === false) continue;
-      const messages = viewOf(speaker, dialogue, turns.slice(0, index + 1));
-      asked.set(turn, { id, messages, last: 1 });
+    for (const role of new Set(turns.map(({ speaker }) => speaker))) {
+      if (roles?.includes(role) === false) continue;
+      const own = turns.filter(({ speaker }) => speaker === role);
+      // Behind a turn that is new all are: one view has them.
+      const first = own.findIndex((turn) => !known.has(turn) && !asked.has(turn));
+      if (first < 0) continue;
+      const fresh = own.slice(first);
+      for (const turn of fresh) asked.add(turn);
+      const messages = viewOf(role, dialogue, turns.slice(0, turns.indexOf(fresh.at(-1)!) + 1));
+      views.push({ fresh, request: { id: `${id}:${role}`, messages, last: fresh.length } });
     }
   }
-  if (asked.size === 0) return;
-  const scores = await base.score([...asked.values()]);
-  for (const [index, turn] of [...asked.keys()].entries()) known.set(turn, scores[index]![0]!);
+  if (views.length === 0) return;
+  const scores = await base.score(views.map(({ request }) => request));
+  for (const [index, { fresh }] of views.entries()) {
+    for (const [place, turn] of fresh.entries()) known.set(turn, scores[index]![place]!);
+  }
 }

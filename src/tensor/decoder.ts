@@ -89,6 +89,8 @@ export interface BlockDecoder {
   readonly blockBytes: number;
   /** A block with nothing in it. Throws `model.failed` when memory is full. */
   allocate(): number;
+  /** Makes a block hold what another one does. */
+  copy(from: number, to: number): void;
   /** Gives a block back; without effect after `dispose`. */
   free(block: number): void;
   /**

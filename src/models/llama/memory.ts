@@ -2,7 +2,7 @@
 // later one with the same beginning shares. generate.ts and score.ts ask; a block decoder computes.
 import { OptimaError } from '../../domain/errors.ts';
 import { type BlockDecoder, blockTokens } from '../../tensor/index.ts';
-import { type PrefixNode, PrefixTree } from './prefix-tree.ts';
+import { type PartOfBlock, type PrefixNode, PrefixTree } from './prefix-tree.ts';
 
 /** Tokens that a session's calls had to read, by how. */
 export interface PrefixStatistics {
@@ -23,7 +23,12 @@ interface OpenSequence extends Sequence {
   /** From position 0 on; the first ones are those of `path`, the others its own. */
   readonly blocks: number[];
   readonly path: PrefixNode[];
+  /** What is known of its last block while that is not whole; its ids grow with the sequence. */
+  tail: { readonly node: PrefixNode; readonly ids: number[] } | null;
 }
+
+/** So few tokens are read twice sooner than waited for: waiting costs a pass. */
+const worthWaiting = 4;
 
 /** Tokens for a sequence to read next. */
 export interface Unread {
@@ -75,15 +80,18 @@ export class Memory {
     const later: T[] = [];
     for (const item of items) {
       const [ids, limit] = [idsOf(item), limitOf(item)];
-      const path = this.maxBlocks > 0 ? this.#tree.find(ids, limit) : [];
-      const next = (path.length + 1) * blockTokens;
-      const claim = this.maxBlocks > 0 && next <= limit ? ids.slice(0, next).join(' ') : null;
+      const shares = this.maxBlocks > 0;
+      const path = shares ? this.#tree.find(ids, limit) : [];
+      const part = shares ? this.#tree.findPart(path, ids, limit) : null;
+      const known = path.length * blockTokens + (part?.tokens ?? 0);
+      const next = Math.min((path.length + 1) * blockTokens, limit);
+      const claim = shares && next - known >= worthWaiting ? ids.slice(0, next).join(' ') : null;
       if (claim !== null && claimed.has(claim)) {
         later.push(item);
         continue;
       }
       if (claim !== null) claimed.add(claim);
-      now.push({ item, sequence: this.#start(ids, path) });
+      now.push({ item, sequence: this.#start(ids, path, part) });
     }
     return { now, later };
   }
@@ -109,12 +117,15 @@ export class Memory {
     });
   }
 
-  /** Ends a sequence. Its whole blocks stay known as long as there is room. */
+  /** Ends a sequence. Its blocks stay known as long as there is room. */
   close(sequence: Sequence): void {
-    const { path, blocks } = sequence as OpenSequence;
+    const { path, blocks, tail } = sequence as OpenSequence;
     if (!this.#open.delete(sequence as OpenSequence)) return;
+    const isKept = tail !== null && !this.#tree.isRepeated(tail.node);
+    if (isKept) this.#tree.release([tail.node]);
+    else if (tail !== null) this.#tree.dropTail(tail.node);
     this.#tree.release(path);
-    for (const block of blocks.slice(path.length)) this.#free(block);
+    for (const block of blocks.slice(path.length + (isKept ? 1 : 0))) this.#free(block);
     while (this.#held > this.maxBlocks && this.#forgetOne());
   }
 
@@ -124,24 +135,48 @@ export class Memory {
     while (this.#forgetOne());
   }
 
-  #start(ids: readonly number[], path: PrefixNode[]): OpenSequence {
+  #start(ids: readonly number[], path: PrefixNode[], part: PartOfBlock | null): OpenSequence {
     this.#tree.hold(path);
-    const known = path.length * blockTokens;
-    const sequence = { ids: ids.slice(0, known), blocks: path.map(({ block }) => block), path };
+    const blocks = path.map(({ block }) => block);
+    if (part !== null) blocks.push(this.#copy(part.node));
+    const known = path.length * blockTokens + (part?.tokens ?? 0);
+    const sequence = { ids: ids.slice(0, known), blocks, path, tail: null };
     this.#reused += known;
     this.#open.add(sequence);
     return sequence;
   }
 
-  /** Makes whole blocks known; where another sequence was first, its blocks take the place of the own ones. */
-  #share({ ids, blocks, path }: OpenSequence): void {
+  /** Makes blocks known; where another sequence was first, its whole blocks take the place of the own ones. */
+  #share(sequence: OpenSequence): void {
+    const { ids, blocks, path } = sequence;
     while ((path.length + 1) * blockTokens <= ids.length) {
+      if (sequence.tail !== null) this.#tree.dropTail(sequence.tail.node);
+      sequence.tail = null;
       const index = path.length;
       const node = this.#tree.extend(path.at(-1) ?? null, ids, index, blocks[index]!);
       if (node.block !== blocks[index]) this.#free(blocks[index]!);
       blocks[index] = node.block;
       path.push(node);
     }
+    const start = path.length * blockTokens;
+    if (start === ids.length) return;
+    if (sequence.tail === null) {
+      const own = ids.slice(start);
+      sequence.tail = {
+        node: this.#tree.addTail(path.at(-1) ?? null, own, blocks[path.length]!),
+        ids: own,
+      };
+    } else sequence.tail.ids.push(...ids.slice(start + sequence.tail.ids.length));
+  }
+
+  /** A block that holds what a known one does. */
+  #copy(known: PrefixNode): number {
+    // It must not be what is forgotten to make room.
+    this.#tree.hold([known]);
+    const block = this.#allocate();
+    this.decoder.copy(known.block, block);
+    this.#tree.release([known]);
+    return block;
   }
 
   #allocate(): number {

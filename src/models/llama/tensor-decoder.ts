@@ -38,6 +38,10 @@ export class TensorDecoder implements BlockDecoder {
     return this.#next++;
   }
 
+  copy(from: number, to: number): void {
+    this.#blocks.get(to)!.set(this.#blocks.get(from)!);
+  }
+
   free(block: number): void {
     this.#blocks.delete(block);
   }

@@ -159,6 +159,10 @@ export class HeapDecoder implements BlockDecoder {
     return block;
   }
 
+  copy(from: number, to: number): void {
+    this.#kit.vectors.copy(from, to, this.blockBytes / 4);
+  }
+
   free(block: number): void {
     if (this.#slabs.length === 0) return; // disposed meanwhile, and the block with it
     this.#free.push(block);

@@ -238,6 +238,7 @@ test('rows join while the blocks they may come to need fit, in order, and a larg
       most = Math.max(most, ++blocks);
       return blocks;
     },
+    copy: () => {},
     free: () => void blocks--,
     read: (spans) => void together.push(spans.length),
     logits: (rows) => rows.map(() => plainLogits(Float32Array.of(0, 0, 1))),
@@ -391,6 +392,7 @@ test('a row without finite logits fails its own call, and the others go on', asy
   const decoder: BlockDecoder = {
     blockBytes: 1,
     allocate: () => 1,
+    copy: () => {},
     free: () => {},
     read: (spans) => {
       lengths = spans.map(({ start, ids }) => start + ids.length);

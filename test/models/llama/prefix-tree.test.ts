@@ -103,4 +103,40 @@ test('what is in use is never forgotten, and neither is what lies before it', ()
   assert.equal([tree.forgetOne(), tree.forgetOne(), tree.forgetOne()], [30, 10, null]);
 });
 
+test('the longest beginning of a block behind a path is found, of whole ones and of tails, within the limit', () => {
+  const tree = new PrefixTree();
+  const [whole] = add(tree, block(1, 2, 3), 10);
+  const growing = [1, 2];
+  const tail = tree.addTail(null, growing, 20);
+  const behind = tree.addTail(whole!, [5, 6], 30);
+  const part = (path: readonly PrefixNode[], ids: readonly number[], limit = ids.length) => {
+    const found = tree.findPart(path, ids, limit);
+    return found && [found.node.block, found.tokens];
+  };
+  assert.equal(part([], [1, 2, 3, 7]), [10, 3]);
+  assert.equal(part([], [1, 2, 3, 7], 2), [20, 2], 'the earlier one where both have as much');
+  growing.push(3, 7);
+  assert.equal(part([], [1, 2, 3, 7]), [20, 4]);
+  assert.is(part([], [2]), null);
+  assert.is(part([], [1], 0), null);
+  assert.equal(part([whole!], [...block(1, 2, 3), 5, 6, 7]), [30, 2]);
+  assert.is(tree.isRepeated(tail), false);
+  growing.pop();
+  assert.is(tree.isRepeated(tail), true, 'the whole block begins so');
+  assert.is(tree.isRepeated(behind), false);
+  tree.dropTail(tail);
+  assert.equal(part([], [1, 2, 3, 7]), [10, 3]);
+});
+
+test('a tail in use is not forgotten; released, it goes before the block before it', () => {
+  const tree = new PrefixTree();
+  const [whole] = add(tree, block(1), 10);
+  const tail = tree.addTail(whole!, [5], 30);
+  assert.is(tree.forgetOne(), null);
+  tree.release([whole!, tail]);
+  assert.is(tree.forgetOne(), 30);
+  assert.is(tree.findPart([whole!], [...block(1), 5], 17), null);
+  assert.is(tree.forgetOne(), 10);
+});
+
 test.run();
