@@ -16,7 +16,10 @@ export interface MessageBus {
   complete(): void;
 }
 
-export function createBus(): MessageBus {
+/** Gives a message as it is heard; throws `message.invalid` for one that does not fit its schema. */
+export type ParseMessage = (message: DialogueMessage) => DialogueMessage;
+
+export function createBus(parse: ParseMessage = parseMessage): MessageBus {
   const subject = new Subject<DialogueMessage>();
   // rxjs delivers a re-entrant `next` before the rest of the subscribers hear the outer one.
   const queue: DialogueMessage[] = [];
@@ -28,7 +31,7 @@ export function createBus(): MessageBus {
       if (completed) {
         throw new OptimaError('message.invalid', `Message ${message.type} came after the dialogue's end.`);
       }
-      queue.push(parseMessage(message));
+      queue.push(parse(message));
       if (delivering) return;
       delivering = true;
       for (let next = queue.shift(); next !== undefined; next = queue.shift()) subject.next(next);

@@ -3,7 +3,7 @@ import { Observable, type Subscriber } from 'rxjs';
 import { assertEvent, createActor } from 'xstate';
 import { Forest } from '../domain/conversation-tree.ts';
 import { messageOf, OptimaError } from '../domain/errors.ts';
-import type { NodeId } from '../domain/ids.ts';
+import type { DialogueId, NodeId } from '../domain/ids.ts';
 import type { DialogueMessage } from '../domain/messages.ts';
 import { mean } from '../domain/metrics.ts';
 import type { GenerativeModel, GenerativeSession, Sampling, SessionOptions } from '../domain/model.ts';
@@ -20,11 +20,11 @@ import {
   judgeMachine,
   type ScoreAnswer,
 } from '../machines/index.ts';
-import { mannerOf } from '../scenario/course.ts';
+import { type Course, mannerOf } from '../scenario/course.ts';
 import { isMetricFailure, withoutJudge } from '../scenario/score.ts';
-import type { Scenario } from '../scenario/types.ts';
+import type { Metric, Scenario } from '../scenario/types.ts';
 import type { PlacedTurn } from '../search/index.ts';
-import { createBus } from './bus.ts';
+import { createBus, type ParseMessage } from './bus.ts';
 import { dialogueMachine, type Episode } from './dialogue.ts';
 import { createJudging, type Judging, type RecalledReply } from './judging.ts';
 import { createGenerationPool, type GenerationPool } from './pool.ts';
@@ -58,6 +58,14 @@ export interface CohortOptions {
    * from which the dialogue goes on. By default each has its own.
    */
   readonly place?: (turn: PlacedTurn) => NodeId;
+  /** Who speaks at a node, where it is not the role's speaker. */
+  readonly speakerAt?: (node: NodeId) => Speaker | undefined;
+  /** What of a dialogue the scenario says; by default what it says now. */
+  readonly courseOf?: (episode: Episode) => Course;
+  /** Who scores a dialogue; by default the scenario's metric. */
+  readonly metricOf?: (dialogue: DialogueId) => Metric;
+  /** What a dialogue's actors say, as it is to be heard; by default as its schema has it. */
+  readonly parse?: ParseMessage;
 }
 
 /** One model for every role, its turns counted as sampled. */
@@ -115,7 +123,7 @@ function hold(
     modelTimeoutMs: turnTimeoutMs,
     onFailure: fail,
   });
-  const score = createScore(forest, pool, judging);
+  const score = createScore(forest, pool, judging, options.metricOf);
   const judge = judgeMachine.provide({ actions: { score } });
   const machine = dialogueMachine.provide({ actors: { agent, judge } });
   let running = episodes.length;
@@ -123,7 +131,7 @@ function hold(
     const { id, tree, taskId, history = [] } = episode;
     forest.plant(tree, taskId, history);
     pool.register(id);
-    const bus = createBus();
+    const bus = createBus(options.parse);
     bus.messages$.subscribe((message) => {
       if (subscriber.closed) return;
       try {
@@ -135,7 +143,8 @@ function hold(
       }
     });
     const recall = (node: NodeId) => forest.turnOf(id, node);
-    const actor = createActor(machine, { input: { episode, scenario, bus, recall } });
+    const course = options.courseOf?.(episode);
+    const actor = createActor(machine, { input: { episode, scenario, bus, recall, course } });
     const complete = () => {
       // Stopping an actor completes it, too.
       if (subscriber.closed) return;
@@ -195,13 +204,13 @@ function checkCast(episodes: readonly Episode[], { scenario, cast, judge }: Coho
 function createCompose(
   pool: GenerationPool,
   forest: Forest,
-  { scenario, cast, sampling, rng, place = ({ id }) => id }: CohortOptions,
+  { scenario, cast, sampling, rng, place = ({ id }) => id, speakerAt = () => undefined }: CohortOptions,
 ) {
   return ({ context, event, self }: Asked<AgentContext, AgentEvent, ComposeAnswer>): void => {
     assertEvent(event, 'turn.requested');
     const { dialogueId, role } = context;
     const { nodeId } = event;
-    const { model, provenance } = cast[role]!;
+    const { model, provenance } = speakerAt(nodeId) ?? cast[role]!;
     const seed = rng.split(nodeId).seed32();
     const messages = forest.viewOf(dialogueId, role);
     pool.ask(dialogueId, model, { id: nodeId, messages, sampling, seed }, (result) => {
@@ -222,10 +231,17 @@ function createCompose(
 }
 
 /** How the judge scores a dialogue: from what was said, at once, or with the others of its cohort where that takes time. */
-function createScore(forest: Forest, pool: GenerationPool, judging: Judging) {
+function createScore(
+  forest: Forest,
+  pool: GenerationPool,
+  judging: Judging,
+  metricOf: CohortOptions['metricOf'],
+) {
   return ({ context, event, self }: Asked<JudgeContext, JudgeEvent, ScoreAnswer>): void => {
     assertEvent(event, 'dialogue.closed');
-    const { dialogueId: id, scenario, task } = context;
+    const { dialogueId: id, task } = context;
+    const scenario =
+      metricOf === undefined ? context.scenario : { ...context.scenario, metric: metricOf(id) };
     // Of a dialogue that failed there is no verdict.
     const outcome = event.outcome === 'agreed' ? 'agreed' : 'turn-cap';
     const end = { outcome, ...judging.askingFor(id) } as const;

@@ -5,6 +5,7 @@ import type { DialogueId, NodeId, TaskId } from '../domain/ids.ts';
 import type { DialogueMessage } from '../domain/messages.ts';
 import type { Turn } from '../domain/transcript.ts';
 import { agentMachine, environmentMachine, judgeMachine } from '../machines/index.ts';
+import type { Course } from '../scenario/course.ts';
 import type { FormatPrompt, Scenario } from '../scenario/types.ts';
 import type { MessageBus } from './bus.ts';
 
@@ -51,6 +52,8 @@ export interface DialogueInput {
   readonly bus: MessageBus;
   /** A turn of the episode's tree by its node. */
   readonly recall: (node: NodeId) => Turn;
+  /** As of the environment. */
+  readonly course?: Course | undefined;
 }
 
 /** A dialogue has no result: all that happens in it is on its bus. */
@@ -108,11 +111,11 @@ export const dialogueMachine = setup({
 }).createMachine({
   id: 'dialogue',
   options: { maxIterations: 100 },
-  context: ({ input: { episode, scenario, bus, recall }, spawn }) => {
+  context: ({ input: { episode, scenario, bus, recall, course }, spawn }) => {
     const { id: dialogueId, tree, taskId, task, format, history = [], branches = [] } = episode;
     const environment = spawn('environment', {
       id: 'environment',
-      input: { dialogueId, tree, taskId, scenario, task, format, history, branches, recall },
+      input: { dialogueId, tree, taskId, scenario, task, format, history, branches, recall, course },
     });
     const agents = Object.keys(scenario.roles).map((role) => ({
       actor: spawn('agent', { id: `agent.${role}`, input: { role, dialogueId } }),

@@ -12,6 +12,7 @@ import { addList } from './list.ts';
 import { addNew } from './new.ts';
 import { packageFolder } from './options.ts';
 import { reportError } from './output.ts';
+import { addReplay } from './replay.ts';
 import { addReproduce } from './reproduce.ts';
 import { addResults } from './results.ts';
 import { addTrain } from './train.ts';
@@ -39,6 +40,7 @@ for (const add of [
   addWarmup,
   addResults,
   addReproduce,
+  addReplay,
 ]) {
   add(program);
 }

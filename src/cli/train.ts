@@ -5,23 +5,16 @@ import { cleaningUp, messageOf, OptimaError } from '../domain/errors.ts';
 import type { TeamPolicy } from '../domain/ids.ts';
 import type { LlamaPolicy } from '../models/llama/index.ts';
 import { defaultPreset, defaultRecipe, presetRecipe, recipeNamed } from '../recipe/presets.ts';
-import {
-  applySettings,
-  policyKinds,
-  type Recipe,
-  recipeKeys,
-  recipeNames,
-  recipeSchema,
-} from '../recipe/schema.ts';
-import { createRun, hashFile, packageVersion } from '../run/create-run.ts';
+import { applySettings, policyKinds, type Recipe, recipeKeys, recipeNames } from '../recipe/schema.ts';
+import { createRun, packageVersion } from '../run/create-run.ts';
 import type { Engines } from '../run/engines.ts';
 import { machineIteration, machinePolicy } from '../run/figures.ts';
 import { modelsFrom, speakersFrom } from '../run/frozen.ts';
 import { planIterations, planRun } from '../run/plan.ts';
 import { hashTasks, requireRepeats } from '../run/tasks.ts';
-import { type LoadedScenario, pathOf } from '../scenario/load.ts';
+import type { LoadedScenario } from '../scenario/load.ts';
 import { withoutTraining } from '../scenario/types.ts';
-import { type Manifest, readManifest } from '../store/manifest.ts';
+import { readManifest } from '../store/manifest.ts';
 import { RunFolder } from '../store/run-folder.ts';
 import type { PolicyHost } from '../workers/index.ts';
 import { interruptible } from './interrupt.ts';
@@ -49,6 +42,7 @@ import {
 } from './options.ts';
 import { type Output, withOutput } from './output.ts';
 import { sayFrozen, sayPlan, withEstimate } from './plan.ts';
+import { reopenFrozen, reopenRun } from './reopen.ts';
 import { sayComparison, saySamples, summaryMetrics } from './report.ts';
 import { openScenario, reopenScenario } from './watch.ts';
 
@@ -198,22 +192,7 @@ export async function resumeRun(
   if (name !== undefined && name !== manifest.scenario.name) {
     throw new OptimaError('usage', `${folder} is a run of "${manifest.scenario.name}", not of "${name}".`);
   }
-  if (manifest.scenario.file === '') {
-    throw new OptimaError(
-      'usage',
-      `${folder} was begun in code, and its scenario has no file to load it from.`,
-      {
-        hint: "Begin it with the scenario's name or file, and it can be resumed.",
-      },
-    );
-  }
-  const loaded = await openScenario(pathOf(manifest.scenario.file, manifest.scenario.name), signal);
-  if (hashFile(loaded.file) !== manifest.scenario.hash) {
-    throw new OptimaError('run.diverged', `${loaded.file} was changed since the run began.`, {
-      hint: 'Restore it, or start a new run.',
-    });
-  }
-  const recipe = recipeOf(manifest, folder);
+  const { loaded, recipe } = await reopenRun(folder, manifest, signal);
   if ((await hashTasks(loaded.scenario, recipe)) !== manifest.scenario.tasks) {
     throw new OptimaError(
       'run.diverged',
@@ -238,34 +217,9 @@ export async function resumeRun(
       hint: 'Restore the base checkpoint, or start a new run.',
     });
   }
-  const reopen = async (what: string, { folder, hash }: Manifest['base']): Promise<OpenedFrozen> => {
-    const opened = await openFrozen(folder);
-    if (opened.model.hash === hash) return opened;
-    throw new OptimaError('run.diverged', `${folder} was changed since the run began.`, {
-      hint: `Restore the ${what}, or start a new run.`,
-    });
-  };
-  const partners: Record<string, OpenedFrozen> = {};
-  for (const [role, one] of Object.entries(manifest.partners ?? {})) {
-    partners[role] = await reopen(`policy of ${role}`, one);
-  }
-  const judge = manifest.judge === undefined ? null : await reopen('judge', manifest.judge);
+  const { partners, judge } = await reopenFrozen(manifest);
   const openRun = async () => RunFolder.open(folder, systemClock);
   await carryOut({ loaded, recipe, base, partners, judge, openRun, startHost, began }, output, signal);
-}
-
-/** The recipe of a run; throws `run.version` when this version of the program knows another set of keys. */
-function recipeOf({ recipe, version }: Manifest, folder: string): Recipe {
-  const result = recipeSchema.safeParse(recipe);
-  if (result.success) return result.data;
-  const { path: key, message } = result.error.issues[0]!;
-  throw new OptimaError(
-    'run.version',
-    `${folder}: its recipe, of version ${version}, has ${key.join('.') || 'a key'} that this version does not take: ${message}.`,
-    {
-      hint: 'Continue it with the version that wrote it, or start a new run.',
-    },
-  );
 }
 
 interface Work {

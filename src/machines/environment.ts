@@ -24,6 +24,8 @@ export interface EnvironmentInput {
   readonly branches: readonly number[];
   /** A turn of the tree by its node. */
   readonly recall: (node: NodeId) => Turn;
+  /** What of the dialogue is the scenario's to say; by default the scenario says it. */
+  readonly course?: Course | undefined;
 }
 
 export interface EnvironmentContext extends EnvironmentInput {
@@ -203,7 +205,7 @@ export const environmentMachine = setup({
   options: { maxIterations: 100 },
   context: ({ input }) => ({
     ...input,
-    course: new Course(input.scenario, input.task),
+    course: input.course ?? new Course(input.scenario, input.task),
     deal: null,
     turns: input.history,
     given: null,

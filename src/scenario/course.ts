@@ -32,7 +32,7 @@ export class Course {
       if (typeof text !== 'string') throw new TypeError(`role "${role}" sees ${typeof text}, not a text`);
       return [role, text] as const;
     });
-    const opening = this.#observe('open', []);
+    const opening = this.observe('open', []);
     this.#deal = { views: Object.fromEntries(views), ...(opening.length > 0 && { opening }) };
     return this.#deal;
   }
@@ -66,7 +66,7 @@ export class Course {
   /** The dialogue with one turn more, and with what the environment says then; within a round it says nothing. */
   take(turns: readonly Turn[], turn: Turn): readonly Turn[] {
     const taken = [...turns, turn];
-    const observed = isMidRound(turn) ? [] : this.#observe('respond', taken);
+    const observed = isMidRound(turn) ? [] : this.observe('respond', taken);
     return observed.length === 0 ? taken : [...turns, { ...turn, observed }];
   }
 
@@ -118,7 +118,7 @@ export class Course {
   }
 
   /** What the environment says; [] for nothing. */
-  #observe(by: 'open' | 'respond', turns: readonly Turn[]): Observation[] {
+  protected observe(by: 'open' | 'respond', turns: readonly Turn[]): Observation[] {
     const fail = (problem: string, cause?: unknown): never => {
       const when = by === 'open' ? '' : ` after turn ${turns.length - 1}`;
       throw new Error(`environment.${by}${when} ${problem}`, { cause });

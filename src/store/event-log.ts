@@ -15,7 +15,15 @@ export type WriteBytes = (descriptor: number, bytes: Uint8Array) => number;
 /** Gets every event of a log as it is opened, in order, with its number and its text without number, time and sum. */
 export type Fold = (event: RunEvent, number: number, body: string) => void;
 
-const header = /^\{"seq":(\d+),"at":"[^"]*","sum":"([\w-]{6})",/;
+const header = /^\{"seq":(\d+),"at":"([^"]*)","sum":"([\w-]{6})",/;
+
+/** An event's line: when it was written, and its text without number, time and sum. */
+export interface LoggedLine {
+  readonly number: number;
+  readonly at: string;
+  readonly body: string;
+}
+
 /** How far a log goes. */
 export interface LogEnd {
   readonly events: number;
@@ -33,7 +41,7 @@ const sumOf = (before: string, body: string): string => hash6(before + body);
  * says what is wrong with it.
  */
 export function checkLine(line: string, { events, sum: before }: LogEnd): { body: string; end: LogEnd } {
-  const [, seq, sum] = header.exec(line) ?? [];
+  const [, seq, , sum] = header.exec(line) ?? [];
   if (seq !== String(events)) throw new Error(`it does not begin with {"seq":${events},"at":…,"sum":…`);
   const body = bodyOf(line);
   if (sum !== sumOf(before, body)) throw new Error('it does not have its sum');
@@ -106,7 +114,7 @@ export class EventLog {
     if (events === 0) return true;
     if (events > this.#starts.length) return false;
     const [line] = this.#lines(events - 1, events);
-    return header.exec(line!)?.[2] === sum;
+    return header.exec(line!)?.[3] === sum;
   }
 
   /** Whether events of an earlier process are still to be met. */
@@ -165,6 +173,15 @@ export class EventLog {
   *events(from: number, to: number = this.#position): Generator<RunEvent> {
     let number = from;
     for (const line of this.#lines(from, to)) yield this.#parse(line, number++);
+  }
+
+  /** The lines numbered `from` (inclusive) to `to` (exclusive): what was checked when the log was opened is not checked again. */
+  *lines(from: number, to: number): Generator<LoggedLine> {
+    let number = from;
+    for (const line of this.#lines(from, to)) {
+      const [, , at] = header.exec(line) ?? [];
+      yield { number: number++, at: at!, body: bodyOf(line) };
+    }
   }
 
   /** The events of an earlier process that are still to be met. */

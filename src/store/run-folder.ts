@@ -172,6 +172,23 @@ export class RunFolder {
     );
   }
 
+  /** Where a phase's events lie in the log, as far as they go where it is under way; null where it has not begun. */
+  rangeOf(phase: string): { readonly from: number; readonly to: number } | null {
+    const { end, phases } = this.#index;
+    const record = phases.get(phase);
+    if (record !== undefined) return record;
+    const [begun] = this.log.events(end, Math.min(end + 1, this.log.end.events));
+    return begun?.type === 'phase.started' && begun.phase === phase
+      ? { from: end, to: this.log.end.events }
+      : null;
+  }
+
+  /** What a completed phase dealt first of the task or format that an event deals. */
+  dealtBefore(event: RunEvent): RunEvent | undefined {
+    const key = dealKey(event);
+    return key === null ? undefined : this.#dealOf(key);
+  }
+
   /** The events of a completed phase, one after the other. */
   eventsOf(phase: string): Iterable<RunEvent> {
     const { from, to } = this.#recordOf(phase);

@@ -3,15 +3,15 @@ import type { PhaseOutputOf } from '../../domain/events.ts';
 import type { PolicyHash, TaskId, TeamPolicy } from '../../domain/ids.ts';
 import type { Progress } from '../../domain/progress.ts';
 import type { Rng } from '../../domain/rng.ts';
-import type { PlannedPhase } from '../../machines/index.ts';
+import type { PlannedPhase, PlannedPhases } from '../../machines/index.ts';
 import type { LlamaPolicy } from '../../models/llama/index.ts';
 import type { Recipe } from '../../recipe/schema.ts';
 import { Course } from '../../scenario/course.ts';
 import { loadTasks, type NamedTask } from '../../scenario/tasks.ts';
-import type { AnswerParser, Scenario } from '../../scenario/types.ts';
+import { type AnswerParser, type Scenario, trainedRoles } from '../../scenario/types.ts';
 import type { RunFolder } from '../../store/run-folder.ts';
 import type { PolicyHost } from '../../workers/index.ts';
-import { choosePolicy, foldIterations } from '../figures.ts';
+import { choosePolicy, foldIterations, swapPolicies } from '../figures.ts';
 import type { FrozenModel } from '../frozen.ts';
 import type { IterationPlan } from '../plan.ts';
 import type { PolicyShelf } from '../policy-shelf.ts';
@@ -34,6 +34,17 @@ export interface TrainingRun {
   readonly signal?: AbortSignal | undefined;
 }
 
+/** What says who speaks in which phase. */
+export interface TeamContext {
+  readonly scenario: Scenario;
+  readonly recipe: Recipe;
+  readonly run: RunFolder;
+  readonly plan: readonly PlannedPhase[];
+  readonly iterations: readonly IterationPlan[];
+  readonly base: { readonly hash: PolicyHash };
+  readonly partners?: Readonly<Record<string, { readonly hash: PolicyHash }>> | undefined;
+}
+
 /** What a run has while it is carried out. */
 export interface RunContext extends Omit<TrainingRun, 'workers'> {
   readonly plan: readonly PlannedPhase[];
@@ -49,7 +60,7 @@ export interface PhaseContext extends RunContext {
 }
 
 /** One policy in every role that is trained; the others have their partner, or the base. */
-export const sharedBy = ({ scenario, base, partners = {} }: RunContext, hash: PolicyHash): TeamPolicy =>
+export const sharedBy = ({ scenario, base, partners = {} }: TeamContext, hash: PolicyHash): TeamPolicy =>
   Object.fromEntries(
     Object.entries(scenario.roles).map(([role, { trained }]) => [
       role,
@@ -63,7 +74,7 @@ export const countTokensOf =
   (text: string): number =>
     base.tokenizer.encode(text).length;
 
-export const baseOf = (context: RunContext): TeamPolicy => sharedBy(context, context.base.hash);
+export const baseOf = (context: TeamContext): TeamPolicy => sharedBy(context, context.base.hash);
 
 /** What the verdicts of a phase on training tasks read answers with, by the task. */
 export async function answersIn(
@@ -82,7 +93,7 @@ export const answersOf = (
   new Map(tasks.map(({ id, task }) => [id, new Course(scenario, task).answer]));
 
 /** What the last training before a phase of the plan made; the base where there was none. */
-export function latestPolicy(context: RunContext, { name }: PlannedPhase): TeamPolicy {
+export function latestPolicy(context: TeamContext, { name }: PlannedPhase): TeamPolicy {
   const { plan, run } = context;
   const before = plan.slice(
     0,
@@ -96,5 +107,19 @@ export function latestPolicy(context: RunContext, { name }: PlannedPhase): TeamP
 }
 
 /** The policy that the run ends with, once its iterations are over. */
-export const keptPolicy = ({ run, iterations, recipe }: RunContext): TeamPolicy =>
+export const keptPolicy = ({ run, iterations, recipe }: TeamContext): TeamPolicy =>
   choosePolicy(foldIterations(run, iterations), recipe.keep);
+
+/** Who speaks in a phase that holds dialogues. */
+export function policyIn(
+  context: TeamContext,
+  phase: PlannedPhases['generate' | 'search' | 'evaluate'],
+): TeamPolicy {
+  if (phase.kind !== 'evaluate') return latestPolicy(context, phase);
+  return {
+    base: () => baseOf(context),
+    latest: () => latestPolicy(context, phase),
+    kept: () => keptPolicy(context),
+    swapped: () => swapPolicies(keptPolicy(context), trainedRoles(context.scenario)),
+  }[phase.policy]();
+}

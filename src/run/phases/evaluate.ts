@@ -3,9 +3,7 @@ import type { PhaseOutputOf } from '../../domain/events.ts';
 import type { PlannedPhases } from '../../machines/index.ts';
 import { measureEvaluation } from '../../rollouts/evaluate.ts';
 import { loadTasks } from '../../scenario/tasks.ts';
-import { trainedRoles } from '../../scenario/types.ts';
-import { swapPolicies } from '../figures.ts';
-import { baseOf, keptPolicy, latestPolicy, type PhaseContext } from './context.ts';
+import { type PhaseContext, policyIn } from './context.ts';
 import { holdDialogues } from './dialogues.ts';
 
 export async function evaluate(
@@ -13,12 +11,7 @@ export async function evaluate(
   phase: PlannedPhases['evaluate'],
 ): Promise<PhaseOutputOf<'evaluate'>> {
   const { scenario, rng } = context;
-  const policy = {
-    base: baseOf,
-    latest: () => latestPolicy(context, phase),
-    kept: keptPolicy,
-    swapped: () => swapPolicies(keptPolicy(context), trainedRoles(scenario)),
-  }[phase.policy](context);
+  const policy = policyIn(context, phase);
   const tasks = await loadTasks(scenario, phase.split, { from: 0, count: phase.tasks }, rng);
   const { name } = phase;
   const plan = { phase: name, policy, tasks, samplesPerTask: 1, formats: [], temperature: 0 };

@@ -2,7 +2,7 @@
 import type { PhaseOutputOf } from '../../domain/events.ts';
 import type { PlannedPhases } from '../../machines/index.ts';
 import { loadTasks } from '../../scenario/tasks.ts';
-import { latestPolicy, type PhaseContext } from './context.ts';
+import { type PhaseContext, policyIn } from './context.ts';
 import { holdDialogues } from './dialogues.ts';
 
 export async function generate(
@@ -13,7 +13,7 @@ export async function generate(
   const { figures, sampledTokens } = await holdDialogues(context, {
     ...phase,
     phase: phase.name,
-    policy: latestPolicy(context, phase),
+    policy: policyIn(context, phase),
     tasks: await loadTasks(scenario, 'train', phase.tasks, rng),
     formats: phase.formats ? scenario.formats : [],
   });

@@ -16,7 +16,7 @@ import { loadTasks } from '../../scenario/tasks.ts';
 import { messageCap, trainedRoles } from '../../scenario/types.ts';
 import { scoreNewTurns } from '../readability.ts';
 import { judgesOf, recallFrom, recordCohorts } from './cohorts.ts';
-import { answersOf, countTokensOf, latestPolicy, type PhaseContext } from './context.ts';
+import { answersOf, countTokensOf, type PhaseContext, policyIn } from './context.ts';
 
 export async function search(
   context: PhaseContext,
@@ -30,7 +30,7 @@ export async function search(
   const roles = trainedRoles(scenario);
   const figures = new SearchFigures(roles, countTokensOf(context));
   const costs: SearchCost[] = [];
-  const policy = latestPolicy(context, phase);
+  const policy = policyIn(context, phase);
   const forest = run.forest(context.from);
   const { cohort, together, cacheMegabytes, temperature, expansions, rolloutsPerExpansion } = recipe.search;
   const trees = tasks.map(({ id: taskId, task }) => ({ tree: rootId(name, taskId), taskId, task }));

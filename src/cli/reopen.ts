@@ -1,0 +1,68 @@
+// Opens what a run was made with: its scenario, which must be as it was, its recipe, and the models that it asks and does not train.
+
+import { OptimaError } from '../domain/errors.ts';
+import type { PolicyHash } from '../domain/ids.ts';
+import { type Recipe, recipeSchema } from '../recipe/schema.ts';
+import { hashFile } from '../run/create-run.ts';
+import { type LoadedScenario, pathOf } from '../scenario/load.ts';
+import type { Manifest } from '../store/manifest.ts';
+import { type OpenedFrozen, openFrozen } from './model.ts';
+import { openScenario } from './watch.ts';
+
+export interface ReopenedRun {
+  readonly loaded: LoadedScenario;
+  readonly recipe: Recipe;
+}
+
+/**
+ * The scenario and the recipe of a run. Rejects with `usage` for a run that was begun in code, `run.diverged` where the scenario's file was changed,
+ * `run.version` for a recipe of other keys, and as `loadScenario` does.
+ */
+export async function reopenRun(
+  folder: string,
+  manifest: Manifest,
+  signal: AbortSignal,
+): Promise<ReopenedRun> {
+  if (manifest.scenario.file === '') {
+    throw new OptimaError(
+      'usage',
+      `${folder} was begun in code, and its scenario has no file to load it from.`,
+      { hint: "Begin it with the scenario's name or file, and it can be resumed." },
+    );
+  }
+  const loaded = await openScenario(pathOf(manifest.scenario.file, manifest.scenario.name), signal);
+  if (hashFile(loaded.file) !== manifest.scenario.hash) {
+    throw new OptimaError('run.diverged', `${loaded.file} was changed since the run began.`, {
+      hint: 'Restore it, or start a new run.',
+    });
+  }
+  return { loaded, recipe: recipeOf(manifest, folder) };
+}
+
+/** The recipe of a run; throws `run.version` when this version of the program knows another set of keys. */
+function recipeOf({ recipe, version }: Manifest, folder: string): Recipe {
+  const result = recipeSchema.safeParse(recipe);
+  if (result.success) return result.data;
+  const { path: key, message } = result.error.issues[0]!;
+  throw new OptimaError(
+    'run.version',
+    `${folder}: its recipe, of version ${version}, has ${key.join('.') || 'a key'} that this version does not take: ${message}.`,
+    {
+      hint: 'Continue it with the version that wrote it, or start a new run.',
+    },
+  );
+}
+
+/** Who plays the roles that a run does not train, and its judge; rejects with `run.diverged` where one was changed. */
+export async function reopenFrozen({ partners: named = {}, judge }: Manifest) {
+  const reopen = async (what: string, one: { readonly folder: string; readonly hash: PolicyHash }) => {
+    const opened = await openFrozen(one.folder);
+    if (opened.model.hash === one.hash) return opened;
+    throw new OptimaError('run.diverged', `${one.folder} was changed since the run began.`, {
+      hint: `Restore the ${what}, or start a new run.`,
+    });
+  };
+  const partners: Record<string, OpenedFrozen> = {};
+  for (const [role, one] of Object.entries(named)) partners[role] = await reopen(`policy of ${role}`, one);
+  return { partners, judge: judge === undefined ? null : await reopen('judge', judge) };
+}
