@@ -4,10 +4,8 @@
 import fs from 'node:fs';
 import os from 'node:os';
 import path from 'node:path';
-import { setImmediate as nextTick } from 'node:timers/promises';
 import { systemClock } from '../src/domain/clock.ts';
 import type { RunId } from '../src/domain/ids.ts';
-import type { LanguageModel } from '../src/domain/model.ts';
 import { loadPolicy } from '../src/models/llama/index.ts';
 import { presetRecipe } from '../src/recipe/presets.ts';
 import { applySettings } from '../src/recipe/schema.ts';
@@ -16,9 +14,8 @@ import { emptyLog } from '../src/store/event-log.ts';
 import { formatVersion, type Manifest } from '../src/store/manifest.ts';
 import { RunFolder } from '../src/store/run-folder.ts';
 import { startEngine } from '../src/tensor/index.ts';
-import type { PolicyHost, PolicySource } from '../src/workers/index.ts';
 import { solveWordPair, wordPairs } from '../test/support/scenarios.ts';
-import { countArgument, packageFolder, rounded } from './shared.ts';
+import { countArgument, packageFolder, rounded, scriptedHost } from './shared.ts';
 
 const samplesPerTask = 8;
 const tasks = Math.ceil(countArgument(0, 100_000) / samplesPerTask);
@@ -38,27 +35,6 @@ const recipe = applySettings(presetRecipe('quick'), [
   'evaluation.tasks=50',
 ]);
 
-/** Solves each task in three turns, with a word more in some dialogues than in others. */
-const speak = (source: PolicySource, encode: (text: string) => number[]): LanguageModel => ({
-  hash: source.hash,
-  async generate(requests) {
-    // As a model does, which takes its time.
-    await nextTick();
-    return requests.map((request) => {
-      const text = solveWordPair(request);
-      const tokenIds = encode(text);
-      const logprobs = tokenIds.map((_, token) => -((request.seed + token) % 1000) / 1000);
-      return { text, tokenIds, logprobs, finish: 'stop', promptTokens: 20 };
-    });
-  },
-  async score(requests) {
-    await nextTick();
-    return requests.map(({ messages }) =>
-      messages.flatMap(({ tokenIds }) => (tokenIds === undefined ? [] : [tokenIds.map(() => -0.5)])),
-    );
-  },
-});
-
 const folder = fs.mkdtempSync(path.join(os.tmpdir(), 'optima-long-run-'));
 const mebibytes = (bytes: number) => Math.round(bytes / 2 ** 20);
 const peak = () => mebibytes(process.resourceUsage().maxRSS * 1024);
@@ -66,20 +42,7 @@ const peak = () => mebibytes(process.resourceUsage().maxRSS * 1024);
 /** Carries the run out, or what is left of it; resolves with the time of each part of its dialogues, ms a dialogue. */
 async function carryOut(resume: boolean): Promise<number[]> {
   const base = await loadPolicy(model);
-  const { tokenizer, hash } = base;
-  const encode = (text: string) => [...tokenizer.encode(text), tokenizer.endOfTurnId];
-  const host: PolicyHost = {
-    // Two, as with two workers: cohorts are held side by side.
-    modelsOf: async (source) => [speak(source, encode), speak(source, encode)],
-    gradientsOf: (_objective, _source, policy) => async () => {
-      const gradients = [...policy.parameters].map(
-        ([name, { size }]) => [name, new Float32Array(size)] as const,
-      );
-      return { loss: 1, figures: {}, gradients: new Map(gradients) };
-    },
-    keep() {},
-    async stop() {},
-  };
+  const host = scriptedHost(base.tokenizer, solveWordPair);
   const manifest: Manifest = {
     format: formatVersion,
     version: '0',
@@ -90,7 +53,7 @@ async function carryOut(resume: boolean): Promise<number[]> {
     preset: 'quick',
     recipe,
     engine: engine.name,
-    base: { folder: model, hash },
+    base: { folder: model, hash: base.hash },
     seconds: 0,
     log: emptyLog,
   };

@@ -2,19 +2,20 @@
 import fs from 'node:fs';
 import os from 'node:os';
 import path from 'node:path';
+import { setImmediate as nextTick } from 'node:timers/promises';
 import { fileURLToPath } from 'node:url';
-import type { TrainingSequence } from '../src/domain/model.ts';
+import type { GenerationRequest, LanguageModel, TrainingSequence } from '../src/domain/model.ts';
 import { createRng, type Rng } from '../src/domain/rng.ts';
 import { createBlockDecoder } from '../src/models/llama/block-decoder.ts';
 import { createPolicy, type LlamaPolicy, loadPolicy } from '../src/models/llama/index.ts';
 import { Memory } from '../src/models/llama/memory.ts';
 import { RotaryTable } from '../src/models/llama/rotary.ts';
 import { arrangeWeights } from '../src/models/llama/weights.ts';
-import { tokenizerFrom, trainTokenizer } from '../src/models/tokenizer/index.ts';
+import { type ChatTokenizer, tokenizerFrom, trainTokenizer } from '../src/models/tokenizer/index.ts';
 import { loadScenario } from '../src/scenario/load.ts';
 import type { Engine } from '../src/tensor/index.ts';
 import { demonstrateDialogues, viewsOf } from '../src/warmup/demonstrations.ts';
-import type { PolicySource } from '../src/workers/index.ts';
+import type { PolicyHost, PolicySource } from '../src/workers/index.ts';
 
 export interface StepFigures {
   readonly bench: 'tensor-step';
@@ -157,6 +158,46 @@ export async function trainingBatch({ shape, policy, rng }: Subject): Promise<Tr
 export function createMemory({ config, parameters }: LlamaPolicy, maxBytes?: number): Memory {
   const weights = arrangeWeights(config, parameters);
   return new Memory(createBlockDecoder({ config, weights, rotary: new RotaryTable(config) }), maxBytes);
+}
+
+/** A host of models that are a script, which learn nothing. As models do, they take their time. */
+export function scriptedHost(
+  { encode, endOfTurnId }: Pick<ChatTokenizer, 'encode' | 'endOfTurnId'>,
+  reply: (request: GenerationRequest) => string,
+): PolicyHost {
+  const speak = ({ hash }: PolicySource): LanguageModel => ({
+    hash,
+    async generate(requests) {
+      await nextTick();
+      return requests.map((request) => {
+        const text = reply(request);
+        const tokenIds = [...encode(text), endOfTurnId];
+        const logprobs = tokenIds.map((_, token) => -((request.seed + token) % 1000) / 1000);
+        return { text, tokenIds, logprobs, finish: 'stop', promptTokens: 20 };
+      });
+    },
+    async score(requests) {
+      await nextTick();
+      return requests.map(({ messages, last }) => {
+        const scores = messages.flatMap(({ tokenIds }) =>
+          tokenIds === undefined ? [] : [tokenIds.map((id) => -0.5 - (id % 7) / 10)],
+        );
+        return last === undefined ? scores : scores.slice(-last);
+      });
+    },
+  });
+  return {
+    // Two, as with two workers: cohorts are held side by side.
+    modelsOf: async (source) => [speak(source), speak(source)],
+    gradientsOf: (_objective, _source, policy) => async () => {
+      const gradients = [...policy.parameters].map(
+        ([name, { size }]) => [name, new Float32Array(size)] as const,
+      );
+      return { loss: 1, figures: {}, gradients: new Map(gradients) };
+    },
+    keep() {},
+    async stop() {},
+  };
 }
 
 /** Random token ids. */

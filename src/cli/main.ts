@@ -14,6 +14,7 @@ import { packageFolder } from './options.ts';
 import { reportError } from './output.ts';
 import { addReplay } from './replay.ts';
 import { addReproduce } from './reproduce.ts';
+import { addRerank } from './rerank.ts';
 import { addResults } from './results.ts';
 import { addTrain } from './train.ts';
 import { addWarmup } from './warmup.ts';
@@ -41,6 +42,7 @@ for (const add of [
   addResults,
   addReproduce,
   addReplay,
+  addRerank,
 ]) {
   add(program);
 }

@@ -11,7 +11,7 @@ import type { Engines } from '../run/engines.ts';
 import { machineIteration, machinePolicy } from '../run/figures.ts';
 import { modelsFrom, speakersFrom } from '../run/frozen.ts';
 import { planIterations, planRun } from '../run/plan.ts';
-import { hashTasks, requireRepeats } from '../run/tasks.ts';
+import { hashTasks, requireRepeats, requireSameTasks } from '../run/tasks.ts';
 import type { LoadedScenario } from '../scenario/load.ts';
 import { withoutTraining } from '../scenario/types.ts';
 import { readManifest } from '../store/manifest.ts';
@@ -193,15 +193,7 @@ export async function resumeRun(
     throw new OptimaError('usage', `${folder} is a run of "${manifest.scenario.name}", not of "${name}".`);
   }
   const { loaded, recipe } = await reopenRun(folder, manifest, signal);
-  if ((await hashTasks(loaded.scenario, recipe)) !== manifest.scenario.tasks) {
-    throw new OptimaError(
-      'run.diverged',
-      `The tasks of "${loaded.scenario.name}" are not those the run began with.`,
-      {
-        hint: 'Restore the files the scenario imports and its data, or start a new run.',
-      },
-    );
-  }
+  await requireSameTasks(loaded.scenario, recipe, manifest.scenario.tasks);
   const { engine, startHost } = await openEngines(options, output);
   const setting = { engine: engine.name, version: packageVersion(), node: process.version };
   for (const part of ['engine', 'version', 'node'] as const) {

@@ -269,7 +269,9 @@ function hintFor(name: string, own: readonly RecipeKey[]): string {
   if (others.length > 0) return `It is a key of ${others.join(' and ')}: add --recipe ${others[0]}.`;
   const inGroup = keys.filter((key) => key.startsWith(`${name}.`));
   if (inGroup.length > 0) return `It is a group: ${inGroup.join(', ')}.`;
-  const guess = keys.find((key) => key.endsWith(`.${name}`)) ?? nearest(name, keys);
+  const lastOf = (key: string) => key.slice(key.lastIndexOf('.') + 1);
+  const short = name.includes('.') ? undefined : nearest(name, keys.map(lastOf));
+  const guess = nearest(name, keys) ?? keys.find((key) => lastOf(key) === (short ?? name));
   return guess === undefined ? '`optima train --help` lists the keys.' : `Did you mean "${guess}"?`;
 }
 

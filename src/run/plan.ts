@@ -1,6 +1,7 @@
 // From a recipe to a run's plan: the phases in their order, each with all that it goes by.
 import type { PhaseKind } from '../domain/events.ts';
 import type { PlannedPhase, PlannedPhases } from '../machines/index.ts';
+import type { Choice } from '../reading/rerank/index.ts';
 import type { IsftRecipe, PreferenceRecipe, Recipe } from '../recipe/schema.ts';
 import { type Scenario, trainedRoles } from '../scenario/types.ts';
 
@@ -142,4 +143,16 @@ export function planRun(recipe: Recipe, scenario: Kind): readonly PlannedPhase[]
     { ...measured, name: 'trained', policy: 'kept' },
     ...(canSwap ? [{ ...measured, name: 'swapped', policy: 'swapped' } as const] : []),
   ];
+}
+
+/** The phases of a plan that choose, each with where it chooses from. */
+export function choicesIn(plan: readonly PlannedPhase[]): Choice[] {
+  const called = <Kind extends PhaseKind>(kind: Kind, name: string) =>
+    plan.find(
+      (phase): phase is PlannedPhases[Kind] & PlannedPhase => phase.kind === kind && phase.name === name,
+    )!;
+  return plan.flatMap((phase): Choice[] => {
+    if (phase.kind === 'select') return [{ ...phase, dialogues: called('rank', phase.ranking).dialogues }];
+    return phase.kind === 'pair' ? [{ ...phase, pilot: called('search', phase.search).pilot }] : [];
+  });
 }

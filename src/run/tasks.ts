@@ -33,6 +33,14 @@ export async function requireRepeats(scenario: Scenario, recipe: Recipe, tasks: 
   );
 }
 
+/** Throws `run.diverged` unless the scenario's tasks are those that a run began with, of this hash. */
+export async function requireSameTasks(scenario: Scenario, recipe: Recipe, tasks: string): Promise<void> {
+  if ((await hashTasks(scenario, recipe)) === tasks) return;
+  throw new OptimaError('run.diverged', `The tasks of "${scenario.name}" are not those the run began with.`, {
+    hint: 'Restore the files the scenario imports and its data, or start a new run.',
+  });
+}
+
 /**
  * Deals all the tasks that a run will need, so that what is wrong with them shows before it begins; resolves with
  * a hash of all that is said before the first turn and of the right answers: 16 hexadecimal digits of a SHA-256. Rejects with what

@@ -8,5 +8,6 @@ export {
   type PairConfig,
   pairsOf,
 } from './pairs.ts';
+export { RecordedTree } from './recorded.ts';
 export { type Expansion, Search } from './search.ts';
 export type { PlacedTurn, RolloutEnd, SearchNode, SearchTree } from './tree.ts';

@@ -26,7 +26,8 @@ test('help lists the commands and loads nothing that computes', async () => {
   assert.is(code, 0);
   assert.match(loaded, 'commander');
   assert.not.match(loaded, /tensorflow|koffi|typescript/);
-  for (const command of ['train', 'eval', 'warmup', 'chat', 'list', 'new', 'check', 'results', 'replay']) {
+  const known = ['train', 'eval', 'warmup', 'chat', 'list', 'new', 'check', 'results', 'replay', 'rerank'];
+  for (const command of known) {
     assert.match(stdout, new RegExp(`^  ${command} `, 'm'));
   }
   assert.is((await optimaHere([])).stdout, stdout);

@@ -78,7 +78,7 @@ export const baseOf = (context: TeamContext): TeamPolicy => sharedBy(context, co
 
 /** What the verdicts of a phase on training tasks read answers with, by the task. */
 export async function answersIn(
-  { scenario, plan, rng }: RunContext,
+  { scenario, plan, rng }: Pick<RunContext, 'scenario' | 'plan' | 'rng'>,
   name: string,
 ): Promise<ReadonlyMap<TaskId, AnswerParser>> {
   const phase = plan.find((phase) => phase.name === name);
