@@ -293,13 +293,16 @@ export class HeapDecoder implements BlockDecoder {
   ): void {
     const half = this.#shape.headSize / 2;
     const { heap } = this.#kit;
-    let [table, token] = [at.tables, at.tokens];
+    const numbers = spans.reduce((sum, { ids }) => sum + ids.length, 0) * tokenRowNumbers;
+    // One view for all: a view of a few numbers takes longer to make than to fill.
+    const tokens = heap.ints(at.tokens, numbers);
+    let [table, token] = [at.tables, 0];
     for (const { ids, start, blocks } of spans) {
       heap.ints(table, blocks.length).set(blocks);
       for (let position = start; position < start + ids.length; position++) {
         const turned = bytes(position * half);
         const last = Math.floor(position / blockTokens);
-        heap.ints(token, tokenRowNumbers).set(
+        tokens.set(
           tokenRow({
             table,
             blocks: last + 1,
@@ -309,8 +312,9 @@ export class HeapDecoder implements BlockDecoder {
             block: blocks[last]!,
             slot: position % blockTokens,
           }),
+          token,
         );
-        token += bytes(tokenRowNumbers);
+        token += tokenRowNumbers;
       }
       table += bytes(blocks.length);
     }
