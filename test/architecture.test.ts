@@ -52,6 +52,7 @@ const owners: readonly [RegExp, readonly string[]][] = [
   [/^rxjs(\/|$)/, ['actors', 'rollouts', 'run', 'viewer', 'cli']],
   [/^(commander|cli-progress)$/, ['cli']],
   [/^fastest-levenshtein$/, ['domain', 'search']],
+  [/^(preact|@preact\/|esbuild$)/, ['viewer']],
   [/^node:crypto$/, ['domain']],
   [
     /^node:(?!crypto$)/,
@@ -104,7 +105,7 @@ function problemsOf(path: string, source: string): string[] {
       return isFree ? [] : [`${path} imports ${specifier}, which belongs to ${owner[1].join(', ')}`];
     }
     const target = posix.normalize(posix.join(posix.dirname(path), specifier));
-    if (!/\.(ts|cjs)$/.test(specifier)) return [`${path} imports ${specifier} without its ending`];
+    if (!/\.(tsx?|cjs)$/.test(specifier)) return [`${path} imports ${specifier} without its ending`];
     const isInside = part !== undefined && target.startsWith(`${part}/`);
     return isInside || allowed.includes(folderOf(target)) ? [] : [`${path} imports src/${target}`];
   });
@@ -113,7 +114,7 @@ function problemsOf(path: string, source: string): string[] {
 const root = new URL('../src/', import.meta.url);
 const sources = readdirSync(root, { recursive: true, encoding: 'utf8' })
   .map((path) => path.replaceAll('\\', '/'))
-  .filter((path) => /\.c?[jt]s$/.test(path))
+  .filter((path) => /\.c?[jt]sx?$/.test(path))
   .sort()
   .map((path) => ({ path, source: readFileSync(new URL(path, root), 'utf8') }));
 

@@ -17,6 +17,7 @@ import { addReproduce } from './reproduce.ts';
 import { addRerank } from './rerank.ts';
 import { addResults } from './results.ts';
 import { addTrain } from './train.ts';
+import { addView } from './view.ts';
 import { addWarmup } from './warmup.ts';
 import { unsettled } from './watch.ts';
 
@@ -43,6 +44,7 @@ for (const add of [
   addReproduce,
   addReplay,
   addRerank,
+  addView,
 ]) {
   add(program);
 }

@@ -99,6 +99,17 @@ function readIfThere(file: string): string | null {
   }
 }
 
+/** Whether a process has the folder, or may have it as far as this host can tell. */
+export function isLocked(folder: string): boolean {
+  const { last } = walk(folder);
+  try {
+    if (last !== null) requireDead(last, folder);
+    return false;
+  } catch {
+    return true;
+  }
+}
+
 /** Deletes the own lock and those before it, the first one first: without it the others are nobody's. */
 function release(folder: string, own: string): void {
   const { files, last } = walk(folder);

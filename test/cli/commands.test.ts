@@ -26,7 +26,19 @@ test('help lists the commands and loads nothing that computes', async () => {
   assert.is(code, 0);
   assert.match(loaded, 'commander');
   assert.not.match(loaded, /tensorflow|koffi|typescript/);
-  const known = ['train', 'eval', 'warmup', 'chat', 'list', 'new', 'check', 'results', 'replay', 'rerank'];
+  const known = [
+    'train',
+    'eval',
+    'warmup',
+    'chat',
+    'list',
+    'new',
+    'check',
+    'results',
+    'replay',
+    'rerank',
+    'view',
+  ];
   for (const command of known) {
     assert.match(stdout, new RegExp(`^  ${command} `, 'm'));
   }

@@ -54,7 +54,13 @@ test('it is small, compiled, and holds no sources', () => {
     files.filter((file) => /^(src|test|bench|tools)\//.test(file)),
     [],
   );
-  for (const file of ['dist/index.js', 'dist/run/index.d.ts', 'dist/tensor/tfjs.cjs', 'bin/optima.js']) {
+  for (const file of [
+    'dist/index.js',
+    'dist/run/index.d.ts',
+    'dist/tensor/tfjs.cjs',
+    'dist/viewer/client/app.js',
+    'bin/optima.js',
+  ]) {
     assert.ok(files.includes(file), file);
   }
 });

@@ -1,14 +1,16 @@
-// Makes the package that `npm pack` and `npm publish` send out: compiled modules with declarations in dist/, and a
-// package.json whose entries name those. npm runs it before (`prepack`) and, to leave the clone as it was, after (`postpack`).
+// Makes the package that `npm pack` and `npm publish` send out: compiled modules with declarations in dist/, the viewer's page
+// bundled beside them, and a package.json whose entries name those. npm runs it before (`prepack`) and, to leave the clone as it
+// was, after (`postpack`).
 import { spawnSync } from 'node:child_process';
 import fs from 'node:fs';
 import path from 'node:path';
+import { bundleClient } from '../../src/viewer/server/client-files.ts';
 
 const root = path.resolve(import.meta.dirname, '../..');
 const dist = path.join(root, 'dist');
 
-const steps: Record<string, () => void> = {
-  compiled() {
+const steps: Record<string, () => void | Promise<void>> = {
+  async compiled() {
     fs.rmSync(dist, { recursive: true, force: true });
     const compiler = path.join(root, 'node_modules/typescript/bin/tsc');
     const project = path.join(import.meta.dirname, 'tsconfig.json');
@@ -22,6 +24,9 @@ const steps: Record<string, () => void> = {
       // The compiler rewrites the imports of modules only.
       rewrite(path.join(dist, file), /(?<=\bfrom '|\bimport\(')(\.{1,2}\/[^']*)\.ts(?=')/g, '$1.js');
     }
+    const client = path.join(dist, 'viewer/client');
+    fs.mkdirSync(client, { recursive: true });
+    for (const [file, content] of await bundleClient()) fs.writeFileSync(path.join(client, file), content);
     rewrite(path.join(root, 'package.json'), /"\.\/src\/(.*)\.ts"/g, '"./dist/$1.js"');
   },
   sources() {
@@ -38,4 +43,4 @@ function rewrite(file: string, pattern: RegExp, by: string): void {
 
 const [step = ''] = process.argv.slice(2);
 if (!Object.hasOwn(steps, step)) throw new Error(`pack.ts takes one of ${Object.keys(steps).join(', ')}`);
-steps[step]!();
+await steps[step]!();

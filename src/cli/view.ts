@@ -1,0 +1,63 @@
+// `optima view`: shows runs in a browser.
+import fs from 'node:fs';
+import type { Command } from 'commander';
+import { nanoid } from 'nanoid';
+import { OptimaError } from '../domain/errors.ts';
+import { interruptible } from './interrupt.ts';
+import { jsonOption, wholeNumber } from './options.ts';
+import { type JsonFlag, withOutput } from './output.ts';
+
+interface ViewOptions extends JsonFlag {
+  readonly port: number;
+}
+
+export function addView(program: Command): void {
+  program
+    .command('view')
+    .argument('[run...]', 'run folders, or folders of runs (default: runs)')
+    .description('show runs in a browser: figures, trees, every turn; also while they go on')
+    .option(
+      '--port <n>',
+      'where to listen on this machine; 0: any that is free',
+      wholeNumber('--port', 0, 65535),
+      4747,
+    )
+    .addOption(jsonOption())
+    .action((runs: string[], options: ViewOptions) =>
+      withOutput(options, (output) =>
+        interruptible(output, async (signal) => {
+          const folders = runs.length > 0 ? runs : ['runs'];
+          requireFolders(folders);
+          const [{ startServer }, { clientFiles }, { viewerRoutes }] = await Promise.all([
+            import('../viewer/server/server.ts'),
+            import('../viewer/server/client-files.ts'),
+            import('../viewer/server/routes.ts'),
+          ]);
+          const token = nanoid();
+          const client = await clientFiles();
+          const server = await startServer({
+            routes: viewerRoutes({ folders }),
+            client,
+            port: options.port,
+            token,
+          });
+          const url = `http://127.0.0.1:${server.port}/#/?token=${token}`;
+          output.emit({ event: 'listening', url, port: server.port });
+          output.say(`Runs are shown at ${url}\nCtrl-C ends it.`);
+          await new Promise<void>((resolve) => {
+            signal.addEventListener('abort', () => resolve(), { once: true });
+          });
+          await server.close();
+        }),
+      ),
+    );
+}
+
+function requireFolders(folders: readonly string[]): void {
+  for (const folder of folders) {
+    if (fs.statSync(folder, { throwIfNoEntry: false })?.isDirectory()) continue;
+    throw new OptimaError('run.missing', `${folder} is not a folder: there is no run to show.`, {
+      hint: 'Name the folder of a run, or one that holds runs; `optima train two-hop-qa` makes one in runs/.',
+    });
+  }
+}

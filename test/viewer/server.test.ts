@@ -1,0 +1,233 @@
+// The viewer's server, asked by who may and by who may not.
+import fs from 'node:fs';
+import http from 'node:http';
+import net from 'node:net';
+import path from 'node:path';
+import { test } from 'uvu';
+import * as assert from 'uvu/assert';
+import type { RunList } from '../../src/viewer/api.ts';
+import { bundleClient, type ClientFiles } from '../../src/viewer/server/client-files.ts';
+import type { Route } from '../../src/viewer/server/router.ts';
+import { viewerRoutes } from '../../src/viewer/server/routes.ts';
+import { startServer, type ViewerServer } from '../../src/viewer/server/server.ts';
+import { temporaryFolder } from '../support/run.ts';
+import { began, writeRun } from './hand-made-run.ts';
+
+const folder = temporaryFolder('viewer');
+const secret = path.join(folder, 'secret.txt');
+const token = 'the-token-of-this-test';
+let client: ClientFiles;
+let server: ViewerServer;
+/** Bodies of the changes that went through. */
+const changes: unknown[] = [];
+
+test.before(async () => {
+  fs.writeFileSync(secret, 'my secret');
+  writeRun(path.join(folder, 'runs/one'), [began]);
+  writeRun(path.join(folder, 'runs/newer'), [began]);
+  const newer = path.join(folder, 'runs/newer/manifest.json');
+  fs.writeFileSync(newer, fs.readFileSync(newer, 'utf8').replace(/"format": \d+/, '"format": 99'));
+  writeRun(path.join(folder, 'runs/linked'), [began]);
+  fs.rmSync(path.join(folder, 'runs/linked/manifest.json'));
+  fs.symlinkSync(secret, path.join(folder, 'runs/linked/manifest.json'));
+  writeRun(path.join(folder, 'twin/one'), [began]);
+  client = await bundleClient();
+  const change: Route = {
+    method: 'POST',
+    path: '/api/change/{name}',
+    handle: ({ body }) => changes.push(body),
+  };
+  server = await startServer({
+    routes: [
+      ...viewerRoutes({ folders: [path.join(folder, 'runs'), path.join(folder, 'twin/one')] }),
+      change,
+    ],
+    client,
+    port: 0,
+    token,
+  });
+});
+test.after(async () => {
+  await server.close();
+  fs.rmSync(folder, { recursive: true });
+});
+
+interface Answered {
+  readonly status: number;
+  readonly headers: http.IncomingHttpHeaders;
+  readonly text: string;
+}
+
+/** Asks with exactly these headers; the path goes out as it is. */
+function ask(
+  target: string,
+  headers: http.OutgoingHttpHeaders = {},
+  method = 'GET',
+  body = '',
+): Promise<Answered> {
+  return new Promise((resolve, reject) => {
+    const request = http.request(
+      { port: server.port, host: '127.0.0.1', path: target, method, headers, agent: false },
+      (response) => {
+        let text = '';
+        response.setEncoding('utf8').on('data', (chunk) => {
+          text += chunk;
+        });
+        response.on('end', () => resolve({ status: response.statusCode!, headers: response.headers, text }));
+      },
+    );
+    request.on('error', reject);
+    request.end(body);
+  });
+}
+const own = () => ({ host: `127.0.0.1:${server.port}` });
+const changing = () => ({ ...own(), 'content-type': 'application/json', 'x-optima-token': token });
+
+test('the page and its runs are there, under a policy that lets nothing else in', async () => {
+  const page = await ask('/', own());
+  assert.is(page.status, 200);
+  assert.match(page.text, '<script src="app.js" defer>');
+  assert.match(String(page.headers['content-security-policy']), "default-src 'none'; script-src 'self'");
+  assert.match(page.text, "require-trusted-types-for 'script'");
+  for (const [name, value] of [
+    ['x-content-type-options', 'nosniff'],
+    ['referrer-policy', 'no-referrer'],
+    ['cross-origin-resource-policy', 'same-origin'],
+    ['x-frame-options', 'DENY'],
+  ] as const) {
+    assert.is(page.headers[name], value);
+  }
+  const { runs } = JSON.parse((await ask('/api/runs', own())).text) as RunList;
+  assert.equal(runs.map(({ id, state }) => [id, state]).sort(), [
+    ['linked', 'unreadable'],
+    ['newer', 'unreadable'],
+    ['one', 'stopped'],
+    ['one-2', 'stopped'],
+  ]);
+});
+
+test('a run of a newer format is named with its version, a linked file is not read', async () => {
+  const { text } = await ask('/api/runs', own());
+  const { runs } = JSON.parse(text) as RunList;
+  const failure = (id: string) => runs.find((run) => run.id === id)!.failure!.message;
+  assert.match(failure('newer'), 'run format 99; this version reads format');
+  assert.match(failure('linked'), 'manifest.json is not a file of the run: a link');
+  assert.not.match(text, 'my secret');
+});
+
+test('a DNS name that leads to loopback is refused, and so is a request for nobody', async () => {
+  for (const host of [
+    `evil.example:${server.port}`,
+    '127.0.0.1',
+    `127.0.0.1:${server.port + 1}`,
+    'localhost.',
+  ]) {
+    for (const target of ['/', '/api/runs']) {
+      const answer = await ask(target, { host });
+      assert.is(answer.status, 421, host);
+      assert.not.match(answer.text, 'two-hop-qa');
+    }
+  }
+  for (const name of ['localhost', '127.0.0.1', '[::1]', 'LOCALHOST']) {
+    assert.is((await ask('/', { host: `${name}:${server.port}` })).status, 200, name);
+  }
+});
+
+test('a page of another origin gets nothing and changes nothing', async () => {
+  for (const headers of [
+    { origin: 'http://evil.example' },
+    { origin: 'null' },
+    { origin: `http://127.0.0.1:${server.port + 1}` },
+    { 'sec-fetch-site': 'cross-site' },
+    { 'sec-fetch-site': 'same-site' },
+  ]) {
+    assert.is((await ask('/api/runs', { ...own(), ...headers })).status, 403, JSON.stringify(headers));
+    assert.is((await ask('/api/change/x', { ...changing(), ...headers }, 'POST', '{}')).status, 403);
+  }
+  // A link on another page may open this one.
+  const visit = { ...own(), 'sec-fetch-site': 'cross-site', 'sec-fetch-mode': 'navigate' };
+  assert.is((await ask('/', visit)).status, 200);
+  assert.is((await ask('/api/change/x', { ...changing(), ...visit }, 'POST', '{}')).status, 403);
+  assert.equal(changes, []);
+});
+
+test('a change needs the token, JSON, and a body of a size that a person writes', async () => {
+  const withOut = (name: string, value?: string) => {
+    const { [name]: _, ...headers } = changing() as Record<string, string>;
+    return value === undefined ? headers : { ...headers, [name]: value };
+  };
+  const post = (headers: http.OutgoingHttpHeaders, body = '{"a":1}') =>
+    ask('/api/change/x', headers, 'POST', body);
+  assert.is((await post(withOut('x-optima-token'))).status, 403);
+  assert.is((await post(withOut('x-optima-token', 'another'))).status, 403);
+  assert.is((await post(withOut('content-type'))).status, 415);
+  assert.is((await post(withOut('content-type', 'text/plain'))).status, 415);
+  assert.is((await post(changing(), '{')).status, 400);
+  assert.is((await post(changing(), JSON.stringify('x'.repeat(1.1e6)))).status, 413);
+  assert.equal(changes, []);
+  const answer = await post({ ...changing(), origin: `http://127.0.0.1:${server.port}` });
+  assert.is(answer.status, 200, answer.text);
+  assert.equal(changes, [{ a: 1 }]);
+  assert.is((await ask('/api/change/x', changing())).status, 405);
+});
+
+test('no address leads out of what is served', async () => {
+  const ways = [
+    '../secret.txt',
+    '..%2fsecret.txt',
+    '%2e%2e%2fsecret.txt',
+    '..\\secret.txt',
+    `/${secret}`,
+    secret,
+  ];
+  const starts = [
+    '/',
+    '/api/',
+    '/api/runs/',
+    '/api/runs/one/',
+    '/api/runs/one/nodes/',
+    '/api/runs/one/trees/',
+  ];
+  for (const start of starts) {
+    for (const way of [...ways, 'one/../../secret.txt', '%', '%00', 'constructor', '__proto__']) {
+      const { status, text } = await ask(`${start}${way}`, own());
+      assert.ok(status >= 400 && status < 500, `${start}${way}: ${status}`);
+      assert.not.match(text, 'my secret');
+    }
+  }
+});
+
+test('a request that is none does not end the server', async () => {
+  const socket = net.connect(server.port, '127.0.0.1');
+  socket.on('error', () => {});
+  socket.resume();
+  socket.end('GET /api/runs HTTP/1.1\r\n\r\n\u0000garbage');
+  await new Promise((resolve) => socket.on('close', resolve));
+  assert.is((await ask('//', own())).status, 400);
+  assert.is((await ask('/', own())).status, 200);
+});
+
+test('a port that another program has is an error in a line', async () => {
+  const options = { routes: [], client, token };
+  try {
+    await startServer({ ...options, port: server.port });
+    assert.unreachable();
+  } catch (error) {
+    assert.match((error as Error).message, `--port ${server.port}: another program has this port.`);
+  }
+});
+
+test('many open sockets end with the server', async () => {
+  const other = await startServer({ routes: [], client, port: 0, token });
+  const sockets = Array.from({ length: 60 }, () => net.connect(other.port, '127.0.0.1'));
+  const closed = sockets.map((socket) => {
+    socket.on('error', () => {}).resume();
+    return new Promise((resolve) => socket.on('close', resolve));
+  });
+  await Promise.all(sockets.map((socket) => new Promise((resolve) => socket.on('connect', resolve))));
+  sockets[0]!.write(`GET / HTTP/1.1\r\nHost: 127.0.0.1:${other.port}\r\n`);
+  await other.close();
+  await Promise.all(closed);
+});
+
+test.run();
