@@ -56,7 +56,19 @@ const owners: readonly [RegExp, readonly string[]][] = [
   [/^node:crypto$/, ['domain']],
   [
     /^node:(?!crypto$)/,
-    ['scenario', 'tensor', 'models', 'training', 'workers', 'store', 'warmup', 'run', 'viewer', 'cli'],
+    [
+      'scenario',
+      'tensor',
+      'models',
+      'training',
+      'workers',
+      'store',
+      'reading',
+      'warmup',
+      'run',
+      'viewer',
+      'cli',
+    ],
   ],
 ];
 

@@ -2,6 +2,8 @@
 export { valueTo } from './backup.ts';
 export type { SearchConfig } from './config.ts';
 export {
+  type ComparedPair,
+  comparePairs,
   type DroppedPairs,
   keepPairs,
   type Pair,

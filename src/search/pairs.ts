@@ -34,18 +34,21 @@ export interface DroppedPairs {
   readonly gapTooSmall: number;
 }
 
+/** Two siblings side by side, and why they are no pair; null: they are one. */
+export interface ComparedPair extends Pair {
+  readonly reason: keyof DroppedPairs | null;
+}
+
 /**
- * The pairs of a tree, node by node and child by child in the order in which they were placed. Children without a value are
- * in none. Of equal children the earlier one is the better one. What a value counts for is for `worth` to say.
+ * The siblings of a tree that are compared, node by node and child by child in the order in which they were placed. Children
+ * without a value are not. Of equal children the earlier one is the better one. What a value counts for is for `worth` to say.
  */
-export function pairsOf(
+export function* comparePairs(
   tree: SearchTree,
   { pairs: which, thetaFilter, thetaDiff }: Omit<PairConfig, 'keep'>,
   mayChoose: (node: NodeId) => boolean = () => true,
   worth: (value: number, node: NodeId) => number = (value) => value,
-): { readonly pairs: readonly Pair[]; readonly dropped: DroppedPairs } {
-  const pairs: Pair[] = [];
-  const dropped = { sameText: 0, notEligible: 0, belowFilter: 0, gapTooSmall: 0 };
+): Generator<ComparedPair> {
   for (const parent of tree.nodes.values()) {
     const children = parent.children.flatMap((id): Valued[] => {
       const { text, value } = tree.nodes.get(id)!;
@@ -53,12 +56,28 @@ export function pairsOf(
     });
     for (const [better, worse] of which === 'all' ? everyTwo(children) : extremes(children)) {
       const gap = better.value - worse.value;
-      if (better.text === worse.text) dropped.sameText++;
-      else if (!mayChoose(better.id)) dropped.notEligible++;
-      else if (better.value <= thetaFilter) dropped.belowFilter++;
-      else if (gap <= thetaDiff) dropped.gapTooSmall++;
-      else pairs.push({ parent: parent.id, chosen: better.id, rejected: worse.id, value: better.value, gap });
+      const reasonOf = (): ComparedPair['reason'] => {
+        if (better.text === worse.text) return 'sameText';
+        if (!mayChoose(better.id)) return 'notEligible';
+        if (better.value <= thetaFilter) return 'belowFilter';
+        return gap <= thetaDiff ? 'gapTooSmall' : null;
+      };
+      const reason = reasonOf();
+      yield { parent: parent.id, chosen: better.id, rejected: worse.id, value: better.value, gap, reason };
     }
+  }
+}
+
+/** The pairs of a tree, in the order in which they are compared, and how many others there are. */
+export function pairsOf(...[tree, config, mayChoose, worth]: Parameters<typeof comparePairs>): {
+  readonly pairs: readonly Pair[];
+  readonly dropped: DroppedPairs;
+} {
+  const pairs: Pair[] = [];
+  const dropped = { sameText: 0, notEligible: 0, belowFilter: 0, gapTooSmall: 0 };
+  for (const { reason, ...pair } of comparePairs(tree, config, mayChoose, worth)) {
+    if (reason === null) pairs.push(pair);
+    else dropped[reason]++;
   }
   return { pairs, dropped };
 }

@@ -8,6 +8,7 @@ import { messageOf, OptimaError } from '../domain/errors.ts';
 import { parseEvent, type RunEvent } from '../domain/events.ts';
 import { hash6 } from '../domain/hash.ts';
 import { ioError } from './files.ts';
+import { linesIn } from './lines.ts';
 
 /** Writes bytes to the end of an open file and returns how many it took; `fs.writeSync` by default. */
 export type WriteBytes = (descriptor: number, bytes: Uint8Array) => number;
@@ -47,9 +48,6 @@ export function checkLine(line: string, { events, sum: before }: LogEnd): { body
   if (sum !== sumOf(before, body)) throw new Error('it does not have its sum');
   return { body, end: { events: events + 1, sum } };
 }
-const newline = 0x0a;
-/** Bytes that are read at once. */
-const bufferBytes = 1 << 20;
 
 export interface EventLogOptions {
   readonly fold?: Fold;
@@ -226,34 +224,12 @@ export class EventLog {
   /** The lines numbered `from` to `to`, without their ends. */
   *#lines(from: number, to: number): Generator<string> {
     const end = to < this.#starts.length ? this.#starts[to]! : this.#size;
-    for (const [line] of this.#split(this.#starts[from] ?? this.#size, end)) yield line;
-  }
-
-  /** A range of bytes as lines, each with its number of bytes, through one buffer: a log may be longer than the memory. */
-  *#split(from: number, to: number): Generator<[line: string, bytes: number]> {
-    let buffer = Buffer.allocUnsafe(Math.min(bufferBytes, to - from));
-    let held = 0;
-    for (let offset = from; offset < to; ) {
-      if (held === buffer.length) buffer = Buffer.concat([buffer], 2 * buffer.length);
-      const room = Math.min(bufferBytes, buffer.length - held, to - offset);
-      const count = fs.readSync(this.#descriptor, buffer, held, room, offset);
-      if (count === 0) break;
-      offset += count;
-      held += count;
-      const bytes = buffer.subarray(0, held);
-      let start = 0;
-      for (let end = bytes.indexOf(newline); end >= 0; end = bytes.indexOf(newline, start)) {
-        yield [bytes.toString('utf8', start, end), end + 1 - start];
-        start = end + 1;
-      }
-      buffer.copyWithin(0, start, held);
-      held -= start;
-    }
+    for (const [line] of linesIn(this.#descriptor, this.#starts[from] ?? this.#size, end)) yield line;
   }
 
   #scan(fold: Fold): void {
     const { size } = fs.fstatSync(this.#descriptor);
-    for (const [line, bytes] of this.#split(0, size)) {
+    for (const [line, bytes] of linesIn(this.#descriptor, 0, size)) {
       const number = this.#starts.length;
       const { body, end } = this.#check(line);
       fold(this.#parse(line, number), number, body);

@@ -73,3 +73,19 @@ export function syncFolder(folder: string): void {
     fs.closeSync(descriptor);
   }
 }
+
+/**
+ * Throws `run.corrupt` for a file of a run that is a link and leads out of the run's folder: whoever made the folder must not
+ * have others read what it cannot. A file that is not there passes.
+ */
+export function requireWithin(folder: string, file: string): void {
+  try {
+    const at = path.relative(fs.realpathSync(folder), fs.realpathSync(file));
+    if (at !== '..' && !at.startsWith(`..${path.sep}`) && !path.isAbsolute(at)) return;
+  } catch {
+    return;
+  }
+  throw new OptimaError('run.corrupt', `${file} is a link that leads out of the run's folder.`, {
+    hint: 'Put the file itself there.',
+  });
+}

@@ -56,6 +56,16 @@ export const incomplete = (folder: string, { failure }: Manifest, lacks: string)
     { hint: failure === undefined ? `Complete it with: optima train --resume ${folder}` : failure.hint },
   );
 
+/** The error for a log that is not the one that the manifest knows. */
+export const notThisLog = (file: string, { log: { events } }: Manifest): OptimaError =>
+  new OptimaError(
+    'run.corrupt',
+    `${file}: its first ${events} events are not those that the manifest knows.`,
+    {
+      hint: 'The file was cut, deleted or replaced; restore it or start a new run.',
+    },
+  );
+
 export function writeManifest(folder: string, manifest: Manifest): void {
   // What else the object has, such as an older sum, is no part of it.
   const own = manifestSchema.parse(manifest);

@@ -14,7 +14,14 @@ import type { Trajectory, Turn } from '../domain/transcript.ts';
 import { EventLog, emptyLog } from './event-log.ts';
 import { ioError, makeFolder, partialOf, syncFolder, writeFileAtomic } from './files.ts';
 import { lock } from './lock.ts';
-import { finalFolder, type Manifest, manifestPath, readManifest, writeManifest } from './manifest.ts';
+import {
+  finalFolder,
+  type Manifest,
+  manifestPath,
+  notThisLog,
+  readManifest,
+  writeManifest,
+} from './manifest.ts';
 
 /** A completed phase: where its events lie in the log and what it handed on. */
 export interface PhaseRecord {
@@ -394,15 +401,6 @@ export class RunFolder {
     writeManifest(this.path, this.#manifest);
   }
 }
-
-const notThisLog = (file: string, { log: { events } }: Manifest): OptimaError =>
-  new OptimaError(
-    'run.corrupt',
-    `${file}: its first ${events} events are not those that the manifest knows.`,
-    {
-      hint: 'The file was cut, deleted or replaced; restore it or start a new run.',
-    },
-  );
 
 /** A phase by its name in the log, and what kind of output it has. */
 export interface PhaseName<Kind extends PhaseKind> {

@@ -1,0 +1,187 @@
+// The log of a run with its index: any of its events is one seek. Read-only, whoever writes it meanwhile.
+import fs from 'node:fs';
+import path from 'node:path';
+import { OptimaError } from '../domain/errors.ts';
+import { parseEvent, type RunEvent } from '../domain/events.ts';
+import { checkLine, type LogEnd } from '../store/event-log.ts';
+import { ioError, requireWithin } from '../store/files.ts';
+import { linesIn } from '../store/lines.ts';
+import { readIndex, writeIndex } from './index-file.ts';
+import { emptyIndex, type IndexData, marked, notAnEvent, type PlaceBefore, RunIndex } from './run-index.ts';
+
+export const logPath = (folder: string): string => path.join(folder, 'events.jsonl');
+/** Where the index of a run is. */
+export const indexPath = (folder: string): string => path.join(folder, 'events.index');
+
+/** Bytes by which a log grows before its index is written again. */
+const worthWriting = 1 << 20;
+
+/** An event as its line has it, not yet validated, with its number. */
+export interface RawEvent {
+  readonly number: number;
+  readonly value: { readonly type?: unknown } & Readonly<Record<string, unknown>>;
+}
+
+export class IndexedLog {
+  readonly folder: string;
+  readonly file: string;
+  readonly #descriptor: number;
+  readonly #placeBefore: PlaceBefore;
+  #index: RunIndex;
+  /** Bytes of the log that the index in the file reaches. */
+  #written = 0;
+  /** Why the index that was there was not taken; null where it was, or there was none. */
+  problem: string | null;
+
+  /** `placeBefore` reads on: what it is asked for lies in what the log has already said. Throws `run.missing`, `run.corrupt`, `io.read`. */
+  constructor(folder: string, placeBefore: PlaceBefore) {
+    this.folder = folder;
+    this.file = logPath(folder);
+    this.#descriptor = openLog(folder);
+    this.#placeBefore = placeBefore;
+    const found = readIndex(indexPath(folder));
+    const isSound = found !== null && !(found instanceof Error);
+    const fits = isSound && this.#holdsEndOf(found);
+    this.#index = new RunIndex(fits ? found : emptyIndex(), placeBefore);
+    this.#written = this.end.bytes;
+    this.problem = found instanceof Error ? found.message : isSound && !fits ? 'it is of another log' : null;
+  }
+
+  get index(): RunIndex {
+    return this.#index;
+  }
+
+  /** How far the log has been read: events, sum of the last, bytes. */
+  get end(): RunIndex['data']['end'] {
+    return this.#index.data.end;
+  }
+
+  /**
+   * Takes in what the log has gained, at most so many bytes and a line; gives the bytes that are left. A last line without its
+   * end is left for the next time.
+   */
+  refresh(mostBytes = Number.POSITIVE_INFINITY): number {
+    const { file } = this;
+    const { size, ino, nlink } = fs.fstatSync(this.#descriptor);
+    const { bytes: before } = this.end;
+    if (nlink === 0 || fs.statSync(file).ino !== ino || size < before) {
+      throw new OptimaError('run.corrupt', `${file}: it was cut or replaced while it was read.`, {
+        hint: 'Open the run again.',
+      });
+    }
+    const isWhole = this.#takeIn(size, before + mostBytes);
+    this.#write();
+    return isWhole ? 0 : size - this.end.bytes;
+  }
+
+  /** Whether it has come to the end. */
+  #takeIn(size: number, most: number): boolean {
+    try {
+      for (const [line, bytes] of linesIn(this.#descriptor, this.end.bytes, size)) {
+        this.#index.add(line, bytes, this.file);
+        if (this.end.bytes >= most) return false;
+      }
+      return true;
+    } catch (error) {
+      if (this.#written === 0) throw error;
+      // Is it the log, or an index that others made up? Read from the start on, the log says it.
+      this.#index = new RunIndex(emptyIndex(), this.#placeBefore);
+      this.#written = 0;
+      this.problem = 'what follows it in the log does not follow from it';
+      return this.#takeIn(size, Number.POSITIVE_INFINITY);
+    }
+  }
+
+  /** Whether the log holds, as its first ones, the events that ended so. */
+  holds({ events, sum }: LogEnd): boolean {
+    if (events === 0 || events > this.end.events) return events === 0;
+    let last: LogEnd = { events: 0, sum: '' };
+    for (const { end } of this.#lines(events - 1, events)) last = end;
+    return last.sum === sum;
+  }
+
+  /**
+   * The events numbered `from` (inclusive) to `to` (exclusive), each when it is asked for: their lines are checked against their
+   * sums. Throws `run.corrupt` with the line that is not the one that was indexed.
+   */
+  *raw(from: number, to = this.end.events): Generator<RawEvent> {
+    for (const { line, number } of this.#lines(from, to)) yield { number, value: JSON.parse(line) };
+  }
+
+  /** As `raw`, validated. */
+  *events(from: number, to?: number): Generator<RunEvent> {
+    for (const raw of this.raw(from, to)) yield this.parse(raw);
+  }
+
+  /** An event as its schema has it. */
+  parse({ number, value }: RawEvent): RunEvent {
+    try {
+      return parseEvent(value);
+    } catch (error) {
+      throw notAnEvent(this.file, number, error);
+    }
+  }
+
+  close(): void {
+    fs.closeSync(this.#descriptor);
+  }
+
+  *#lines(from: number, to: number): Generator<{ line: string; number: number; end: LogEnd }> {
+    const { markBytes, markSums, end } = this.#index.data;
+    if (from >= Math.min(to, end.events)) return;
+    const mark = Math.floor(from / marked);
+    const bound = markBytes[Math.ceil(to / marked)] ?? end.bytes;
+    let at: LogEnd = { events: mark * marked, sum: markSums[mark]! };
+    for (const [line] of linesIn(this.#descriptor, markBytes[mark]!, bound)) {
+      const number = at.events;
+      if (number === to) return;
+      try {
+        at = checkLine(line, at).end;
+      } catch (error) {
+        throw notAnEvent(this.file, number, error);
+      }
+      if (number >= from) yield { line, number, end: at };
+    }
+    if (at.events < Math.min(to, end.events)) throw notAnEvent(this.file, at.events, 'it is not there');
+  }
+
+  /** Whether the last events that an index knows are where it has them: their sums hold all that was before. */
+  #holdsEndOf({ end: { events, sum, bytes }, markBytes, markSums }: IndexData): boolean {
+    if (bytes > fs.fstatSync(this.#descriptor).size) return false;
+    const mark = markBytes.length - 1;
+    let at: LogEnd & { bytes: number } = {
+      events: mark * marked,
+      sum: markSums[mark]!,
+      bytes: markBytes[mark]!,
+    };
+    try {
+      for (const [line, length] of linesIn(this.#descriptor, at.bytes, bytes)) {
+        at = { ...checkLine(line, at).end, bytes: at.bytes + length };
+      }
+    } catch {
+      return false;
+    }
+    return at.events === events && at.sum === sum && at.bytes === bytes;
+  }
+
+  #write(): void {
+    const { bytes } = this.end;
+    const gained = bytes - this.#written;
+    if (gained === 0 || (this.#written > 0 && gained < Math.max(worthWriting, this.#written / 10))) return;
+    // Where it cannot be written now it cannot be later: it is tried again when the log has grown.
+    writeIndex(indexPath(this.folder), this.#index.data);
+    this.#written = bytes;
+  }
+}
+
+function openLog(folder: string): number {
+  const file = logPath(folder);
+  requireWithin(folder, file);
+  try {
+    return fs.openSync(file, 'r');
+  } catch (error) {
+    const { code } = error as NodeJS.ErrnoException;
+    if (code !== 'ENOENT' && code !== 'ENOTDIR') throw ioError('read', file, error);
+    throw new OptimaError('run.missing', `${folder} is not a run folder: it has no events.jsonl.`);
+  }
+}

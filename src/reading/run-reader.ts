@@ -1,0 +1,352 @@
+// A run as its log has it, for whoever reads it: what happened in its phases, its dialogues, its trees. Read-only, whoever
+// writes the run meanwhile; what is asked for is found through an index beside the log, so that it is one seek in a long one.
+import fs from 'node:fs';
+import { setImmediate as nextTick } from 'node:timers/promises';
+import { dealIn, type EventOfDialogue, Forest, pathTo } from '../domain/conversation-tree.ts';
+import { OptimaError } from '../domain/errors.ts';
+import { isDialogueMessage, type RunEvent, type RunEventOf } from '../domain/events.ts';
+import type { DialogueId, NodeId, TeamPolicy } from '../domain/ids.ts';
+import type { MessageOf } from '../domain/messages.ts';
+import { messageTokens, type Outcome, type Trajectory } from '../domain/transcript.ts';
+import { type Recipe, recipeSchema } from '../recipe/schema.ts';
+import { requireWithin } from '../store/files.ts';
+import { type Manifest, manifestPath, notThisLog, readManifest } from '../store/manifest.ts';
+import { comparisonOf, type Scale, scaleFrom, searchOf } from './comparison.ts';
+import { IndexedLog, indexPath, logPath } from './indexed-log.ts';
+import { type IndexedTree, outcomes } from './run-index.ts';
+import {
+  type DialogueSummary,
+  kindOf,
+  type PhaseSummary,
+  phaseSummaryOf,
+  summaryOf,
+  type TreeSummary,
+  treeSummaryOf,
+} from './summaries.ts';
+import {
+  type NodeReading,
+  nodeReading,
+  type ReadTree,
+  type TreeReading,
+  treeReading,
+} from './tree-reading.ts';
+
+/** What dialogues have in common that are asked for. */
+export interface DialogueFilter {
+  readonly phase?: string | undefined;
+  readonly taskId?: string | undefined;
+  /** Root of their tree. */
+  readonly tree?: string | undefined;
+  /** Null: those that are held. */
+  readonly outcome?: Outcome | null | undefined;
+}
+
+/** A dialogue: a `Trajectory`, but that it may be under way. */
+export interface DialogueReading extends Omit<Trajectory, 'outcome'> {
+  readonly outcome: Outcome | null;
+  readonly summary: DialogueSummary;
+  /** Its reward, and the loss of each turn under the base; null where it has not been ranked. */
+  readonly ranked: RunEventOf<'trajectory.ranked'> | null;
+  /** What its metric asked the judge model. */
+  readonly questions: readonly MessageOf<'judge.asked'>[];
+}
+
+/** Bytes that are taken in at once where others wait. */
+const partBytes = 8 << 20;
+/** Most trees that are searched again to find on which scale a phase's values were paired. */
+const mostForScale = 32;
+
+export class RunReader {
+  readonly folder: string;
+  readonly #log: IndexedLog;
+  #manifest: Manifest | null;
+  readonly #scales = new Map<string, Scale>();
+
+  private constructor(folder: string) {
+    this.folder = folder;
+    this.#manifest = manifestIn(folder);
+    this.#log = new IndexedLog(folder, (tree, node) => {
+      const turns = pathTo(this.#read(tree).conversation, node);
+      return turns.length === 0 ? null : { tokens: messageTokens(turns), turns: turns.length };
+    });
+  }
+
+  /**
+   * Opens a run to read it, whoever writes it, and reads what of its log is not in its index. Nothing of the run is changed, but
+   * that the index is written where it can be. A folder with a log alone, as `holdDialogue` leaves it, has no manifest. Throws
+   * `run.missing`, `run.version` for a run of another format, `run.corrupt` with the line that is not an event of the log, or
+   * `io.read`.
+   */
+  static open(folder: string): RunReader {
+    const reader = new RunReader(folder);
+    try {
+      reader.refresh();
+      return reader;
+    } catch (error) {
+      reader.close();
+      throw error;
+    }
+  }
+
+  /** As `open`, a part after the other, so that others get a turn; `onProgress` hears how many bytes are left. */
+  static async openInParts(
+    folder: string,
+    { onProgress, signal }: { onProgress?: (left: number) => void; signal?: AbortSignal | undefined } = {},
+  ): Promise<RunReader> {
+    const reader = new RunReader(folder);
+    try {
+      for (let left = reader.#takeIn(partBytes); left > 0; left = reader.#takeIn(partBytes)) {
+        onProgress?.(left);
+        await nextTick();
+        signal?.throwIfAborted();
+      }
+      return reader;
+    } catch (error) {
+      reader.close();
+      throw error;
+    }
+  }
+
+  /**
+   * Takes in what the log has gained, and says whether that is anything. A last line without its end is left for the next time.
+   * Throws as `open` does, and `run.corrupt` where the log was cut or replaced: then the run is to be opened again.
+   */
+  refresh(): boolean {
+    const { events } = this.#log.end;
+    this.#takeIn(Number.POSITIVE_INFINITY);
+    return this.#log.end.events > events;
+  }
+
+  /** What began the run and how far it is; null in a folder that holds a log alone. */
+  get manifest(): Manifest | null {
+    return this.#manifest;
+  }
+
+  /** The run's recipe; null without a manifest, or where this version knows no such recipe. */
+  get recipe(): Recipe | null {
+    return recipeSchema.safeParse(this.#manifest?.recipe).data ?? null;
+  }
+
+  /** Events in the log, and their bytes, as far as it was read. */
+  get size(): { readonly events: number; readonly bytes: number } {
+    const { events, bytes } = this.#log.end;
+    return { events, bytes };
+  }
+
+  /** What the run ended with; null while it has not. */
+  get policy(): TeamPolicy | null {
+    return this.#data.policy;
+  }
+
+  /** Why the index that was found was made anew; null where it was used, or there was none. */
+  get indexProblem(): string | null {
+    return this.#log.problem;
+  }
+
+  close(): void {
+    this.#log.close();
+  }
+
+  phases(): readonly PhaseSummary[] {
+    return this.#data.phases.map(phaseSummaryOf);
+  }
+
+  /** What became of the dialogues, in the order in which they were opened. */
+  *dialogues({ phase, taskId, tree, outcome }: DialogueFilter = {}): Generator<DialogueSummary> {
+    const within = tree === undefined ? null : (this.#index.treeOf(tree)?.rows ?? []);
+    const { trees, phases, columns, rows } = this.#data;
+    for (let place = 0; place < (within?.length ?? rows); place++) {
+      const row = within?.[place] ?? place;
+      const own = trees[columns.tree[row]!]!;
+      if (phase !== undefined && phases[own.phase]!.name !== phase) continue;
+      if (taskId !== undefined && own.taskId !== taskId) continue;
+      if (outcome !== undefined && outcomes[columns.outcome[row]!] !== outcome) continue;
+      yield summaryOf(this.#index, row);
+    }
+  }
+
+  /** What became of the tasks, phase by phase. */
+  *trees({ phase, taskId }: Pick<DialogueFilter, 'phase' | 'taskId'> = {}): Generator<TreeSummary> {
+    const { trees, phases } = this.#data;
+    for (const tree of trees) {
+      if (phase !== undefined && phases[tree.phase]!.name !== phase) continue;
+      if (taskId !== undefined && tree.taskId !== taskId) continue;
+      yield treeSummaryOf(this.#index, tree);
+    }
+  }
+
+  /** A dialogue; null where there is none of this id. */
+  dialogue(id: string): DialogueReading | null {
+    const row = this.#index.rowOf(id);
+    if (row === undefined) return null;
+    const own = id as DialogueId;
+    const tree = this.#read(this.#data.trees[this.#data.columns.tree[row]!]!);
+    const { forest, conversation, events } = tree;
+    const { format, leaf, closed } = conversation.dialogues[own]!;
+    const turns = pathTo(conversation, leaf);
+    const trajectory = forest.trajectoryOf(own) ?? {
+      ...{ id: own, taskId: conversation.taskId, format, turns, ...(tree.deal ?? { views: {} }) },
+      ...{ outcome: closed?.outcome ?? null, failure: null, verdict: null },
+    };
+    return {
+      ...trajectory,
+      summary: summaryOf(this.#index, row),
+      ranked: this.#ranked([row])[0] ?? null,
+      questions: events.flatMap((event) =>
+        event.type === 'judge.asked' && event.dialogueId === own ? [event] : [],
+      ),
+    };
+  }
+
+  /** A tree: all its turns, in a search what they are worth, and which of them were paired and why others were not; null where there is none. */
+  tree(root: string): TreeReading | null {
+    const tree = this.#index.treeOf(root);
+    return tree === undefined ? null : this.#treeReading(tree).reading;
+  }
+
+  /** A turn: what each role had heard when it was said, and what came of it; null where there is none of this id. */
+  node(id: string): NodeReading | null {
+    const tree = this.#index.treeAround(id);
+    if (tree === undefined || tree.root === id) return null;
+    const { read, reading } = this.#treeReading(tree);
+    return nodeReading(id as NodeId, read, reading);
+  }
+
+  /** The events numbered `from` (inclusive) to `to` (exclusive), validated. */
+  events(from: number, to?: number): Generator<RunEvent> {
+    return this.#log.events(from, to);
+  }
+
+  get #index() {
+    return this.#log.index;
+  }
+
+  get #data() {
+    return this.#log.index.data;
+  }
+
+  /** Bytes that are left. */
+  #takeIn(mostBytes: number): number {
+    const manifest = manifestIn(this.folder);
+    const left = this.#log.refresh(mostBytes);
+    if (left === 0 && manifest !== null && !this.#log.holds(manifest.log)) {
+      throw notThisLog(this.#log.file, manifest);
+    }
+    this.#manifest = manifest;
+    return left;
+  }
+
+  /** How the dialogues of a tree were ranked, as far as they were: by their rows, next to each other in the log. */
+  #ranked(rows: readonly number[]): RunEventOf<'trajectory.ranked'>[] {
+    const numbers = rows.map((row) => this.#data.columns.ranked[row]!).filter((number) => number > 0);
+    const wanted = new Set(numbers);
+    const ranked: RunEventOf<'trajectory.ranked'>[] = [];
+    if (numbers.length === 0) return ranked;
+    for (const raw of this.#log.raw(Math.min(...numbers), Math.max(...numbers) + 1)) {
+      const event = wanted.has(raw.number) ? this.#log.parse(raw) : null;
+      if (event?.type === 'trajectory.ranked') ranked.push(event);
+    }
+    return ranked;
+  }
+
+  /** Reads what the log says of a tree: its cohorts, and of these what concerns it. */
+  #read(tree: IndexedTree): ReadTree {
+    const { cohortFrom, cohortTo, tasks, formatDeals } = this.#data;
+    const eventAt = (number: number | undefined) =>
+      number === undefined ? undefined : this.#log.events(number, number + 1).next().value;
+    const dealt = eventAt(tasks.get(tree.taskId));
+    const deal = dealt?.type === 'task.dealt' ? dealIn(dealt) : null;
+    const formats = new Map<string, MessageOf<'format.dealt'>>();
+    const forest = new Forest({
+      dealOf: (task) => (task === tree.taskId ? deal : null),
+      format: (name) => {
+        const event = eventAt(formatDeals.get(name));
+        return event?.type === 'format.dealt' ? event : null;
+      },
+      turnsBefore: () => [],
+    });
+    const ids = new Set(tree.rows.map((row) => this.#index.idOf(row) as string));
+    const events: EventOfDialogue[] = [];
+    for (const cohort of tree.cohorts) {
+      for (const raw of this.#log.raw(cohortFrom[cohort]!, cohortTo[cohort]! || undefined)) {
+        if (!ids.has(raw.value.dialogueId as string)) continue;
+        const event = this.#log.parse(raw) as EventOfDialogue;
+        if (isDialogueMessage(event)) forest.hear(event);
+        events.push(event);
+      }
+    }
+    for (const name of new Set(tree.rows.map((row) => summaryOf(this.#index, row).format))) {
+      const format = name === null ? undefined : eventAt(formatDeals.get(name));
+      if (format?.type === 'format.dealt') formats.set(format.format, format);
+    }
+    const [conversation] = forest.trees();
+    if (conversation?.root !== tree.root) {
+      throw new OptimaError(
+        'run.corrupt',
+        `${this.#log.file}: tree ${tree.root} is not where its index has it.`,
+        {
+          hint: `Delete ${indexPath(this.folder)}: it is made anew.`,
+        },
+      );
+    }
+    return { forest, conversation, events, deal, formats };
+  }
+
+  #treeReading(tree: IndexedTree): { readonly read: ReadTree; readonly reading: TreeReading } {
+    const { recipe } = this;
+    const read = this.#read(tree);
+    const phase = this.#data.phases[tree.phase]!;
+    const isSearched = recipe !== null && 'search' in recipe && kindOf(phase) === 'search';
+    const search = isSearched ? searchOf(read, recipe) : null;
+    const ranked = this.#ranked(tree.rows);
+    const parts = {
+      ...{
+        phase: phase.name,
+        dialogues: tree.rows.map((row) => summaryOf(this.#index, row)),
+        ranked,
+        search,
+      },
+      rolloutsPerExpansion: isSearched ? recipe.search.rolloutsPerExpansion : 1,
+      pairs:
+        search === null || recipe === null
+          ? null
+          : comparisonOf(read.conversation, {
+              ...{ search, ranked, recipe, made: this.#madeOf(tree), scale: this.#scaleOf(tree, recipe) },
+            }),
+    };
+    return { read, reading: treeReading(read, parts) };
+  }
+
+  #madeOf({ pairs }: IndexedTree): RunEventOf<'pairs.made'> | null {
+    if (pairs === null) return null;
+    const [event] = this.#log.events(pairs, pairs + 1);
+    return event as RunEventOf<'pairs.made'>;
+  }
+
+  /** On which scale the values of a search phase were paired, from what was kept of it. */
+  #scaleOf({ phase }: IndexedTree, recipe: Recipe): Scale {
+    const { name } = this.#data.phases[phase]!;
+    const known = this.#scales.get(name);
+    if (known !== undefined) return known;
+    const paired = this.#data.trees.filter((tree) => tree.phase === phase && tree.pairsKept > 0);
+    const scale = scaleFrom(recipe, this.#paired(paired.slice(0, mostForScale), recipe));
+    // While none are paired yet there may come more.
+    if (paired.length > 0) this.#scales.set(name, scale);
+    return scale;
+  }
+
+  *#paired(trees: readonly IndexedTree[], recipe: Recipe) {
+    for (const tree of trees) {
+      const read = this.#read(tree);
+      yield { conversation: read.conversation, search: searchOf(read, recipe), made: this.#madeOf(tree) };
+    }
+  }
+}
+
+/** The manifest of a run's folder; null where there is a log alone. */
+function manifestIn(folder: string): Manifest | null {
+  const file = manifestPath(folder);
+  if (!fs.existsSync(file) && fs.existsSync(logPath(folder))) return null;
+  requireWithin(folder, file);
+  return readManifest(folder);
+}

@@ -1,0 +1,320 @@
+// Reading a run through its index: what is read is what the log says, whatever became of the index, and whoever writes meanwhile.
+import fs from 'node:fs';
+import path from 'node:path';
+import { test } from 'uvu';
+import * as assert from 'uvu/assert';
+import { systemClock } from '../../src/domain/clock.ts';
+import type { OptimaError } from '../../src/domain/errors.ts';
+import { messageTokens } from '../../src/domain/transcript.ts';
+import { RunReader, type TreeSummary } from '../../src/reading/index.ts';
+import { RunFolder } from '../../src/store/run-folder.ts';
+import {
+  changeManifest,
+  optimaHere,
+  smallHybridRun,
+  temporaryFolder,
+  writeRandomCheckpoint,
+} from '../support/run.ts';
+
+const folder = temporaryFolder('reading');
+test.after(() => fs.rmSync(folder, { recursive: true }));
+const source = path.join(folder, 'run');
+const at = (run: string, name = 'events.jsonl') => path.join(run, name);
+const linesOf = (run: string) => fs.readFileSync(at(run), 'utf8').split('\n');
+
+test.before(async () => {
+  process.env.OPTIMA_BLAS = 'off';
+  const model = path.join(folder, 'model');
+  await writeRandomCheckpoint(model);
+  const settings = [
+    'search.expansions=4',
+    'search.mergeBelow=0.7',
+    'maxMessageTokens=4',
+    'pairs.keepShare=0.5',
+  ];
+  const sets = [...settings, 'pairs.values=per-role'].flatMap((one) => ['--set', one]);
+  const args = ['train', 'two-hop-qa', '--model', model, ...smallHybridRun, ...sets, '--workers', '0'];
+  const { code, stdout } = await optimaHere([...args, '--json', '--out', source]);
+  assert.is(code, 0, stdout);
+});
+
+let copies = 0;
+/** A copy of the run, of whose log there are so many lines, the last of them whole. */
+function copyOf(lines?: number): string {
+  const run = path.join(folder, `copy-${copies++}`);
+  fs.cpSync(source, run, { recursive: true });
+  if (lines === undefined) return run;
+  fs.writeFileSync(at(run), `${linesOf(source).slice(0, lines).join('\n')}\n`);
+  changeManifest(run, ({ log }) => ({ log: { ...log, events: 1, sum: JSON.parse(linesOf(run)[0]!).sum } }));
+  return run;
+}
+
+/** All that a reader has to say. */
+function allOf(reader: RunReader) {
+  const trees = [...reader.trees()];
+  return JSON.stringify([
+    ...[reader.phases(), [...reader.dialogues()], trees, reader.policy, reader.size.events],
+    trees.filter((_, place) => place % 5 === 0).map(({ root }) => reader.tree(root)),
+  ]);
+}
+const readAll = (run: string) => {
+  const reader = RunReader.open(run);
+  try {
+    return allOf(reader);
+  } finally {
+    reader.close();
+  }
+};
+
+test('dialogues, trees and turns are those of the log', () => {
+  const run = RunFolder.read(source);
+  const reader = RunReader.open(source);
+  let [dialogues, merged] = [0, 0];
+  for (const { name, from, to, output, kind } of reader.phases()) {
+    assert.equal(run.phases.get(name), { from, to, output }, name);
+    assert.is(kind, output!.kind);
+    if (kind !== 'generate' && kind !== 'search' && kind !== 'evaluate') continue;
+    for (const expected of run.dialoguesOf(name)) {
+      dialogues++;
+      const { summary, ranked, questions, ...own } = reader.dialogue(expected.id)!;
+      assert.equal(own, expected);
+      assert.is(summary.tokens, messageTokens(expected.turns));
+      assert.is(summary.turns, expected.turns.length);
+      assert.is(summary.taskScore, expected.verdict?.taskScore ?? null);
+      assert.is(summary.outcome, expected.outcome);
+      assert.is(summary.reward, ranked?.reward ?? null);
+      assert.equal(questions, []);
+    }
+    for (const { conversation, events } of run.treesOf(name)) {
+      const tree = reader.tree(conversation.root)!;
+      assert.equal(Object.fromEntries(tree.turns.map(({ id, parent, text }) => [id, [parent, text]])), {
+        ...Object.fromEntries(
+          Object.values(conversation.turns).map(({ id, parent, text }) => [id, [parent, text]]),
+        ),
+      });
+      const count = tree.turns.reduce((sum, turn) => sum + turn.merged.length, 0);
+      assert.is(count, events.filter(({ type }) => type === 'turn.merged').length);
+      merged += count;
+    }
+  }
+  assert.is(dialogues, [...reader.dialogues()].length);
+  assert.ok(dialogues > 40 && merged > 0);
+  assert.equal(reader.policy, run.policy);
+  assert.equal([...reader.events(300, 310)], [...run.log.events(300, 310)]);
+  assert.is(reader.dialogue('base/test-99999.0'), null);
+  assert.is(reader.tree('../../etc/passwd'), null);
+  assert.is(reader.node('base/test-00000.0.0.0.0.7'), null);
+  const selected = [...reader.dialogues({ phase: 'isft-1/generate' })].filter(({ kept }) => kept);
+  assert.is(selected.length, run.outputOf({ name: 'isft-1/select', kind: 'select' })!.kept);
+  reader.close();
+  run.close();
+});
+
+test('of every two siblings it is told whether they are a pair and why not, as often as the log counts', () => {
+  const reader = RunReader.open(source);
+  let kept = 0;
+  const reasons = new Set<unknown>();
+  for (const { root } of reader.trees({ phase: 'idpo-2/search' })) {
+    const { pairs, worth, dialogues } = reader.tree(root)!;
+    const { compared, dropped, untold } = pairs!;
+    assert.equal(untold, []);
+    const counts: Record<string, number> = {
+      sameText: 0,
+      notEligible: 0,
+      belowFilter: 0,
+      gapTooSmall: 0,
+      worse: 0,
+    };
+    for (const { reason, better, worse, value, gap } of compared) {
+      reasons.add(reason);
+      if (reason !== null) counts[reason]!++;
+      const logged = pairs!.kept!.find(({ chosen, rejected }) => chosen === better && rejected === worse);
+      assert.is(logged !== undefined, reason === null);
+      if (logged === undefined) continue;
+      kept++;
+      assert.ok(Math.abs(logged.value - value!) < 1e-9 && Math.abs(logged.gap - gap!) < 1e-9);
+    }
+    assert.equal(counts, dropped);
+    assert.is(worth!.visits, dialogues.length);
+  }
+  assert.is(
+    kept,
+    [...reader.trees({ phase: 'idpo-2/search' })].reduce((sum, tree) => sum + tree.kept!, 0),
+  );
+  assert.ok(reasons.has(null) && reasons.has('worse') && reasons.has('gapTooSmall'));
+  reader.close();
+});
+
+test('a turn is shown with what its speaker read, its format prompt too, and what came of it', () => {
+  const reader = RunReader.open(source);
+  const { id } = [...reader.dialogues({ phase: 'init-0/generate' })].find(
+    ({ turns, format }) => turns > 1 && format,
+  )!;
+  const { turns, summary, ranked } = reader.dialogue(id)!;
+  const { turn, path: before, views, loss, dialogues, format } = reader.node(turns[1]!.id)!;
+  assert.is(turn.text, turns[1]!.text);
+  assert.equal(
+    before.map((one) => one.id),
+    [turns[0]!.id],
+  );
+  assert.equal(dialogues, [summary]);
+  assert.is(loss, ranked!.turnLosses[1]);
+  assert.is(format, summary.format);
+  const { formats } = reader.tree(summary.tree)!;
+  const told = formats.find((one) => one.format === format)!;
+  for (const [role, [system]] of Object.entries(views))
+    assert.is(system!.content.endsWith(told.prompt), told.roles.includes(role));
+  assert.is(views[turn.speaker]!.at(-1)!.content, turns[0]!.text);
+  reader.close();
+});
+
+test('a log that grows is read on, from wherever it was, and its index goes on with it', () => {
+  const lines = linesOf(source);
+  const whole = readAll(source);
+  {
+    const step = 197;
+    const run = copyOf(1);
+    const reader = RunReader.open(run);
+    for (let next = 1; next < lines.length - 1; next += step) {
+      const part = lines.slice(next, Math.min(next + step, lines.length - 1));
+      // The last line lacks its end for a while.
+      fs.appendFileSync(at(run), part.join('\n'));
+      reader.refresh();
+      assert.is(reader.size.events, next + part.length - 1);
+      fs.appendFileSync(at(run), '\n');
+      assert.ok(reader.refresh());
+      if (next < 600) {
+        for (const { root } of reader.trees()) assert.ok(reader.tree(root)!.dialogues.length > 0);
+        for (const { id } of reader.dialogues({ outcome: null }))
+          assert.is(reader.dialogue(id)!.outcome, null);
+        fs.rmSync(at(run, 'events.index'), { force: true });
+        RunReader.open(run).close();
+      }
+    }
+    assert.not.ok(reader.refresh());
+    assert.is(allOf(reader), whole);
+    reader.close();
+    const again = RunReader.open(run);
+    assert.is(again.indexProblem, null);
+    assert.is(allOf(again), whole);
+    again.close();
+  }
+});
+
+test('an index that is damaged, of another log or made up is not believed', () => {
+  const whole = readAll(source);
+  const run = copyOf();
+  const file = at(run, 'events.index');
+  const bytes = fs.readFileSync(file);
+  for (let flip = 0; flip < 8; flip++) {
+    const damaged = Buffer.from(bytes);
+    damaged[Math.floor((flip / 8) * bytes.length)]! ^= 1 << flip;
+    fs.writeFileSync(file, damaged);
+    const reader = RunReader.open(run);
+    assert.ok(reader.indexProblem !== null, `${flip}`);
+    assert.is(allOf(reader), whole);
+    reader.close();
+    assert.equal(fs.readFileSync(file), bytes, 'it is made anew');
+  }
+  for (const text of ['', '{}', '{"index":99}\n', 'x'.repeat(1000)]) {
+    fs.writeFileSync(file, text);
+    assert.is(readAll(run), whole);
+  }
+  // A shorter log, whose index the longer one's is not.
+  const shorter = copyOf(linesOf(source).length - 200);
+  const other = RunReader.open(shorter);
+  assert.is(other.indexProblem, 'it is of another log');
+  assert.is(other.size.events, linesOf(source).length - 200);
+  other.close();
+});
+
+test('where the index cannot be written a run is read all the same, and a link in its place is not followed', () => {
+  const whole = readAll(source);
+  const run = copyOf();
+  fs.rmSync(at(run, 'events.index'));
+  fs.mkdirSync(at(run, 'events.index'));
+  assert.is(readAll(run), whole);
+  assert.equal(
+    fs.readdirSync(run).filter((name) => name.includes('partial')),
+    [],
+  );
+  fs.rmdirSync(at(run, 'events.index'));
+  const secret = path.join(folder, 'secret');
+  fs.writeFileSync(secret, 'secret');
+  fs.symlinkSync(secret, at(run, 'events.index'));
+  assert.is(readAll(run), whole);
+  assert.is(fs.readFileSync(secret, 'utf8'), 'secret');
+  assert.not.ok(fs.lstatSync(at(run, 'events.index')).isSymbolicLink());
+});
+
+const refused = (run: string, code: string, message: RegExp) =>
+  assert.throws(
+    () => RunReader.open(run),
+    (error: OptimaError) => {
+      assert.is(error.code, code);
+      assert.match(error.message, message);
+      assert.not.match(error.message, /\n|root:/);
+      return true;
+    },
+  );
+
+test('what is no run, of another format, damaged, or leads elsewhere is refused in a line', () => {
+  refused(path.join(folder, 'nowhere'), 'run.missing', /nowhere is not a run folder/);
+  const newer = copyOf();
+  const manifest = JSON.parse(fs.readFileSync(at(newer, 'manifest.json'), 'utf8'));
+  fs.writeFileSync(at(newer, 'manifest.json'), JSON.stringify({ ...manifest, format: 6 }));
+  refused(newer, 'run.version', /format 6/);
+  const damaged = copyOf();
+  fs.rmSync(at(damaged, 'events.index'));
+  const text = linesOf(damaged);
+  text[700] = text[700]!.replace(/"type":"/, '"type":"x');
+  fs.writeFileSync(at(damaged), text.join('\n'));
+  refused(damaged, 'run.corrupt', /events\.jsonl:701: not an event of this log: it does not have its sum/);
+  const cut = copyOf();
+  fs.rmSync(at(cut, 'events.index'));
+  fs.writeFileSync(at(cut), `${linesOf(source).slice(0, 500).join('\n')}\n`);
+  refused(cut, 'run.corrupt', /first \d+ events are not those that the manifest knows/);
+  for (const name of ['events.jsonl', 'manifest.json']) {
+    const linked = copyOf();
+    fs.rmSync(at(linked, name));
+    fs.symlinkSync('/etc/passwd', at(linked, name));
+    refused(linked, 'run.corrupt', /link that leads out/);
+  }
+});
+
+test('a byte that changes after the index was made is found where it is read', () => {
+  const run = copyOf();
+  RunReader.open(run).close();
+  const lines = linesOf(run);
+  const place = lines.findIndex((line) => line.includes('"turn.taken"') && line.includes('isft-1/generate'));
+  const { dialogueId } = JSON.parse(lines[place]!);
+  const bytes = fs.readFileSync(at(run));
+  const offset = bytes.indexOf(lines[place]!) + lines[place]!.indexOf('"text":"') + 8;
+  bytes[offset]! ^= 1;
+  fs.writeFileSync(at(run), bytes);
+  const reader = RunReader.open(run);
+  assert.throws(() => reader.dialogue(dialogueId), new RegExp(`events.jsonl:${place + 1}: .*sum`));
+  assert.ok(reader.dialogue('base/test-00000.0'));
+  reader.close();
+});
+
+test('a run is read in parts as at once, while a process has it open, and a log without a manifest too', async () => {
+  const run = copyOf();
+  fs.rmSync(at(run, 'events.index'));
+  const writer = RunFolder.open(run, systemClock);
+  const reader = await RunReader.openInParts(run);
+  assert.is(allOf(reader), readAll(source));
+  reader.close();
+  writer.close();
+  const alone = path.join(folder, 'alone');
+  fs.mkdirSync(alone);
+  fs.copyFileSync(at(source), at(alone));
+  const log = RunReader.open(alone);
+  assert.is(log.manifest, null);
+  assert.is([...log.trees()].length, [...RunReader.open(source).trees()].length);
+  const [{ root }] = [...log.trees({ phase: 'idpo-2/search' })] as [TreeSummary];
+  assert.is(log.tree(root)!.pairs, null, 'what a search is worth says its recipe');
+  log.close();
+});
+
+test.run();
