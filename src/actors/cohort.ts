@@ -59,7 +59,7 @@ export interface CohortOptions {
    */
   readonly place?: (turn: PlacedTurn) => NodeId;
   /** Who speaks at a node, where it is not the role's speaker. */
-  readonly speakerAt?: (node: NodeId) => Speaker | undefined;
+  readonly speakerAt?: (node: NodeId, role: string) => Speaker | undefined;
   /** What of a dialogue the scenario says; by default what it says now. */
   readonly courseOf?: (episode: Episode) => Course;
   /** Who scores a dialogue; by default the scenario's metric. */
@@ -210,7 +210,7 @@ function createCompose(
     assertEvent(event, 'turn.requested');
     const { dialogueId, role } = context;
     const { nodeId } = event;
-    const { model, provenance } = speakerAt(nodeId) ?? cast[role]!;
+    const { model, provenance } = speakerAt(nodeId, role) ?? cast[role]!;
     const seed = rng.split(nodeId).seed32();
     const messages = forest.viewOf(dialogueId, role);
     pool.ask(dialogueId, model, { id: nodeId, messages, sampling, seed }, (result) => {

@@ -7,6 +7,7 @@ import { OptimaError } from '../domain/errors.ts';
 import { addChat } from './chat.ts';
 import { addCheck } from './check.ts';
 import { addEval } from './eval.ts';
+import { addFork, addPairs } from './fork.ts';
 import { loseOutput } from './interrupt.ts';
 import { addList } from './list.ts';
 import { addNew } from './new.ts';
@@ -43,6 +44,8 @@ for (const add of [
   addResults,
   addReproduce,
   addReplay,
+  addFork,
+  addPairs,
   addRerank,
   addView,
 ]) {

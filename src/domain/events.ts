@@ -122,6 +122,14 @@ export type PhaseOutput = { [Kind in PhaseKind]: PhaseOutputOf<Kind> }[PhaseKind
 
 const { generate, rank, select, search, pair, train, evaluate } = phaseOutputSchemas;
 
+const keptTurn = z.object({
+  id: branded<NodeId>(),
+  text: z.string(),
+  tokenIds: z.array(count).readonly(),
+  policyHash: branded<PolicyHash>(),
+  provenance: z.enum(['sampled', 'human', 'recorded']),
+});
+
 /** Schemas of the events that a run adds to the messages of its dialogues, by type. */
 export const runEventSchemas = {
   'run.started': z.object({
@@ -207,6 +215,66 @@ export const runEventSchemas = {
     tokens: z.int(),
     /** What the objective measures beside its loss. */
     figures: z.record(z.string(), z.number()),
+  }),
+  /** In `forks.jsonl`: a dialogue that somebody had begin at a turn of the run, or of an earlier fork. Its messages follow, and its reward. */
+  'fork.begun': z.object({
+    type: z.literal('fork.begun'),
+    /** Counted through the run's, from 0. */
+    fork: count,
+    ...dialogue,
+    /** Of whose task's tree. */
+    ...phase,
+    tree: branded<NodeId>(),
+    /** Its first turn stands instead of `node`, as its sibling, or after it, as its child. */
+    at: z.enum(['instead-of', 'after']),
+    node: branded<NodeId>(),
+    /** The turn that it is compared with, and a dialogue that goes through that one; null where the node has no other child. */
+    sibling: branded<NodeId>().nullable(),
+    beside: branded<DialogueId>().nullable(),
+    /** Who said the first turn: a person, who wrote or changed it, or plays its role to the end; or the policy. */
+    said: z.enum(['written', 'played', 'sampled']),
+    /** Whose sampled turns follow. */
+    policy: team,
+    /** Whether that is who spoke in the phase. */
+    own: z.boolean(),
+    temperature: z.number(),
+    /** Tokens that R_token is taken against; null where the dialogue has no reward. */
+    normaliser: z.number().nullable(),
+  }),
+  /** In `forks.jsonl`: of a fork's first turn and its sibling the better and the worse one are to be trained on; complete in itself. */
+  'pair.kept': z.object({
+    type: z.literal('pair.kept'),
+    fork: count,
+    taskId: branded<TaskId>(),
+    tree: branded<NodeId>(),
+    parent: branded<NodeId>(),
+    speaker: z.string(),
+    /** What the speaker had read, without a format prompt. */
+    view: z
+      .array(
+        z.object({
+          role: z.enum(['system', 'user', 'assistant']),
+          content: z.string(),
+          tokenIds: z.array(count).readonly().optional(),
+        }),
+      )
+      .readonly(),
+    chosen: keptTurn,
+    rejected: keptTurn,
+    /** Of the chosen one. */
+    value: z.number(),
+    gap: z.number(),
+    /** The run whose fork it is, where that is another one. */
+    from: z.string().optional(),
+  }),
+  /** A training phase took these pairs of `forks.jsonl`, which went so far then, beside its own. */
+  'forks.taken': z.object({
+    type: z.literal('forks.taken'),
+    ...phase,
+    pairs: z
+      .array(z.object({ fork: count, chosen: branded<NodeId>(), rejected: branded<NodeId>() }))
+      .readonly(),
+    log: z.object({ events: count, sum: z.string() }),
   }),
   'phase.completed': z.object({
     type: z.literal('phase.completed'),

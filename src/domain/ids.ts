@@ -26,8 +26,9 @@ export const taskId = (split: string, index: number): TaskId =>
 /** The root of the tree that a phase grows for a task. */
 export const rootId = (phase: string, task: TaskId): NodeId => `${phase}/${task}` as NodeId;
 
-/** Branch `branch` (from 0) below a node. */
-export const childId = (parent: NodeId, branch: number): NodeId => `${parent}.${branch}` as NodeId;
+/** A branch below a node: by its number, from 0, or of a fork, of which a run gives none, as `f` and the fork's number. */
+export const childId = (parent: NodeId, branch: number | `f${number}`): NodeId =>
+  `${parent}.${branch}` as NodeId;
 
 const suffix = customAlphabet('0123456789abcdefghijkmnpqrstuvwxyz', 6);
 

@@ -14,7 +14,7 @@ export interface Turn {
   /** As those who heard it read it. */
   readonly text: string;
   readonly tokenIds: readonly number[];
-  /** Nats, one for each token id. */
+  /** Nats, one for each token id; none of what a person wrote. */
   readonly logprobs: readonly number[];
   readonly finish: 'stop' | 'length';
   readonly policyHash: PolicyHash;

@@ -25,17 +25,17 @@ const ownerSchema = z.object({
 type Owner = z.output<typeof ownerSchema>;
 
 /**
- * Takes a run folder for this process: two on one log would ruin it. Gives what gives it back. Throws `run.exists` while
+ * Takes a run folder, or by another name a part of it, for this process: two on one log would ruin it. Gives what gives it back. Throws `run.exists` while
  * another process holds it, or one of which this host cannot tell whether it is alive: a process of another host, or of
  * another PID namespace.
  */
-export function lock(folder: string): () => void {
+export function lock(folder: string, name = 'lock'): () => void {
   const own = JSON.stringify({ ...thisProcess(), id: nanoid() });
-  const draft = path.join(folder, `${firstLock}.${nanoid()}.partial`);
+  const draft = path.join(folder, `${name}.${nanoid()}.partial`);
   try {
     fs.writeFileSync(draft, own);
     for (;;) {
-      const { file, last } = walk(folder);
+      const { file, last } = walk(folder, name);
       if (last !== null) requireDead(last, folder);
       try {
         take(draft, file);
@@ -44,15 +44,15 @@ export function lock(folder: string): () => void {
         throw error;
       }
       // Whoever had given the folder back meanwhile took the way to this lock with it: then it is nobody's.
-      if (walk(folder).last?.text === own) break;
+      if (walk(folder, name).last?.text === own) break;
       fs.rmSync(file, { force: true });
     }
   } catch (error) {
-    throw ioError('write', path.join(folder, firstLock), error);
+    throw ioError('write', path.join(folder, name), error);
   } finally {
     fs.rmSync(draft, { force: true });
   }
-  return () => release(folder, own);
+  return () => release(folder, name, own);
 }
 
 /** Puts a lock where there is none, whole; throws EEXIST where there is one. */
@@ -66,22 +66,23 @@ function take(draft: string, file: string): void {
   }
 }
 
-const firstLock = 'lock';
-
 /** Goes from lock to lock: the last one, if there is any, and the file of the one that would follow. */
-function walk(folder: string): {
+function walk(
+  folder: string,
+  name: string,
+): {
   readonly file: string;
   readonly last: Lock | null;
   readonly files: string[];
 } {
   const files: string[] = [];
   let last: Lock | null = null;
-  for (let file = path.join(folder, firstLock); ; ) {
+  for (let file = path.join(folder, name); ; ) {
     const text = readIfThere(file);
     if (text === null) return { file, last, files };
     files.push(file);
     last = { file, text };
-    file = path.join(folder, `${firstLock}.${hash16(text)}`);
+    file = path.join(folder, `${name}.${hash16(text)}`);
   }
 }
 
@@ -101,7 +102,7 @@ function readIfThere(file: string): string | null {
 
 /** Whether a process has the folder, or may have it as far as this host can tell. */
 export function isLocked(folder: string): boolean {
-  const { last } = walk(folder);
+  const { last } = walk(folder, 'lock');
   try {
     if (last !== null) requireDead(last, folder);
     return false;
@@ -111,8 +112,8 @@ export function isLocked(folder: string): boolean {
 }
 
 /** Deletes the own lock and those before it, the first one first: without it the others are nobody's. */
-function release(folder: string, own: string): void {
-  const { files, last } = walk(folder);
+function release(folder: string, name: string, own: string): void {
+  const { files, last } = walk(folder, name);
   if (last?.text !== own) return;
   for (const file of files) fs.rmSync(file, { force: true });
 }

@@ -34,6 +34,8 @@ test('help lists the commands and loads nothing that computes', async () => {
     'list',
     'new',
     'check',
+    'fork',
+    'pairs',
     'results',
     'replay',
     'rerank',

@@ -153,6 +153,21 @@ const events: Readonly<Record<keyof typeof runEventSchemas, Fields>> = {
     tokens: 100,
     figures: { nll: 2.25 },
   },
+  'fork.begun': {
+    ...{ ...task, ...phase, fork: 0, tree: 't', at: 'after', node: 't.0', sibling: null, beside: 't.0' },
+    ...{ said: 'written', policy: { alice: 'abc' }, own: true, temperature: 0.7, normaliser: 31 },
+  },
+  'pair.kept': {
+    ...{ fork: 0, taskId: 'train-00000', tree: 't', parent: 't.0', speaker: 'alice', value: 1, gap: 0.5 },
+    view: [{ role: 'system', content: 'You are Alice.' }],
+    chosen: { id: 't.0.f0', text: 'a', tokenIds: [1], policyHash: 'person', provenance: 'human' },
+    rejected: { id: 't.0.1', text: 'b', tokenIds: [2], policyHash: 'abc', provenance: 'sampled' },
+  },
+  'forks.taken': {
+    ...phase,
+    pairs: [{ fork: 0, chosen: 't.0.f0', rejected: 't.0.1' }],
+    log: { events: 9, sum: 'abcdef' },
+  },
   'phase.completed': { ...phase, output: { kind: 'select', ...outputs.select } },
   'run.completed': { policy: team },
 };

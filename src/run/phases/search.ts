@@ -93,7 +93,10 @@ export async function search(
 }
 
 /** Tokens that R_token is taken against: a percentile of the pilot's dialogues, plus one, as in the authors' code. */
-function measurePilot({ run, recipe }: PhaseContext, { name, pilot }: PlannedPhases['search']): number {
+export function measurePilot(
+  { run, recipe }: Pick<PhaseContext, 'run' | 'recipe'>,
+  { name, pilot }: PlannedPhases['search'],
+): number {
   const lengths: number[] = [];
   for (const { verdict, turns } of run.dialoguesOf(pilot)) {
     if (verdict !== null) lengths.push(messageTokens(turns));

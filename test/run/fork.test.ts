@@ -1,0 +1,200 @@
+// Forks of a run: at the first turn, at the last one, of a failed dialogue, of a fork; what a person wrote, what another policy
+// says. The run's own log stays as it is, and what is kept is trained on where that was asked for.
+import fs from 'node:fs';
+import path from 'node:path';
+import { test } from 'uvu';
+import * as assert from 'uvu/assert';
+import type { RunEventOf } from '../../src/domain/events.ts';
+import type { Turn } from '../../src/domain/transcript.ts';
+import { ForkLog } from '../../src/store/fork-log.ts';
+import {
+  eventsIn,
+  optimaHere,
+  smallHybridRun,
+  temporaryFolder,
+  writeRandomCheckpoint,
+} from '../support/run.ts';
+
+const folder = temporaryFolder('fork');
+test.after(() => fs.rmSync(folder, { recursive: true }));
+const inFolder = (name: string) => path.join(folder, name);
+const out = inFolder('run');
+const calls = inFolder('calls');
+const source = new URL('../../src/index.ts', import.meta.url).href;
+const scenario = `
+import fs from 'node:fs';
+import { agreement, defineScenario, dialogue, generated, tagged } from ${JSON.stringify(source)};
+const last = ({ turns }) => turns.at(-1).text.length;
+export default defineScenario({
+  name: 'noted', kind: 'information-exchange', description: '',
+  tasks: generated((rng) => ({ n: rng.int(99) })),
+  roles: { ann: { sees: ({ n }) => 'Ann has ' + n }, ben: { sees: ({ n }) => 'Ben has ' + n } },
+  environment: {
+    open: ({ task }) => 'Begin with ' + task.n + '.',
+    respond: ({ turns }) => {
+      fs.appendFileSync(${JSON.stringify(calls)}, turns.length + ' ');
+      if (turns.at(-1).text.length % 7 === 6) throw new Error('no more');
+      return 'Heard ' + turns.map(({ text }) => text.length).join(' and ');
+    },
+  },
+  protocol: dialogue({ order: ['ann', 'ben'], maxTurns: 3, until: agreement() }),
+  answer: tagged('A'), answers: ({ n }) => [String(n)],
+  metric: { name: 'length', score: (_prediction, _answers, { turns }) => (turns.reduce((sum, { text }) => sum + text.length, 0) % 50) / 50 },
+  reward: { lambdaToken: 0.6, lambdaLoss: 0.1 }, formats: [{ name: 'terse', prompt: 'Be terse.' }],
+});
+`;
+const called = () => fs.readFileSync(calls, 'utf8');
+const turnsOf = (run: string): Turn[] =>
+  eventsIn(run).flatMap((event) => (event.type === 'turn.taken' ? [event.turn] : []));
+// biome-ignore lint/suspicious/noExplicitAny: lines of --json.
+const linesOf = (stdout: string): any[] =>
+  stdout
+    .trim()
+    .split('\n')
+    .map((line) => JSON.parse(line));
+/** Forks the run and gives the summaries of the forks. */
+async function fork(...options: string[]) {
+  const { code, stdout } = await optimaHere(['fork', out, ...options, '--json']);
+  assert.is(code, 0, stdout);
+  return linesOf(stdout).filter(({ event }) => event === 'fork');
+}
+const loggedFork = (number: number) => ForkLog.read(out).forks.get(number)!;
+
+let log: Buffer;
+test.before(async () => {
+  await writeRandomCheckpoint(inFolder('model'), 'Ann Ben has Begin with Heard and 0 1 2 3 4 5 6 7 8 9');
+  fs.writeFileSync(inFolder('noted.mjs'), scenario);
+  const settings = ['search.mergeBelow=0.8', 'maxMessageTokens=4', 'iterations=2'];
+  const { code, stdout } = await optimaHere([
+    ...['train', inFolder('noted.mjs'), '--model', inFolder('model')],
+    ...[...smallHybridRun, ...settings.flatMap((setting) => ['--set', setting])],
+    ...['--workers', '0', '--json', '--out', out],
+  ]);
+  assert.is(code, 0, stdout);
+  log = fs.readFileSync(path.join(out, 'events.jsonl'));
+});
+
+test('instead of a turn is its sibling, after a turn is its child, at the first turn too', async () => {
+  const first = turnsOf(out).find(({ id }) => id.startsWith('init-0/generate/'))!;
+  const [beside] = await fork('--instead-of', first.id, '--say', 'five words');
+  assert.is(beside.turn.parent, first.parent);
+  assert.is(beside.turn.speaker, first.speaker);
+  assert.is(beside.beside.turn, first.id);
+  const [below] = await fork('--after', first.id, '--say', 'other words');
+  assert.is(below.turn.parent, first.id);
+  assert.not(below.turn.speaker === first.speaker);
+  assert.is(below.turn.id, `${first.id}.f${below.fork}`);
+  const [another] = await fork('--after', first.parent, '--reroll', '1');
+  assert.is(another.turn.parent, first.parent);
+  assert.is(loggedFork(another.fork).format, 'terse');
+});
+
+test('what a person wrote is encoded anew, is theirs, and has no log-probabilities', async () => {
+  const first = turnsOf(out).find(({ id }) => id.startsWith('idpo-2/search/'))!;
+  const [{ turn, reward, beside, own }] = await fork('--instead-of', first.id, '--say', 'Ann has 7');
+  assert.is(turn.provenance, 'human');
+  assert.is(turn.policyHash, 'person');
+  assert.equal(turn.logprobs, []);
+  assert.is(turn.text, 'Ann has 7');
+  assert.not.equal(turn.tokenIds, first.tokenIds);
+  assert.ok(turn.tokenIds.length > 2 && Number.isFinite(reward) && own);
+  assert.ok(beside.value !== null);
+});
+
+test('a turn that is said again has the reward that the run gave it', async () => {
+  const events = eventsIn(out);
+  const test = turnsOf(out).find(({ id }) => id.startsWith('base/'))!;
+  // Without temperature the policy says it again.
+  const [fork0] = await fork('--instead-of', test.id, '--reroll', '1');
+  assert.equal(fork0.turn.tokenIds, test.tokenIds);
+  assert.is(fork0.reward, fork0.beside.reward);
+  const generated = turnsOf(out).find(({ id }) => id.startsWith('isft-1/generate/'))!;
+  const [again] = await fork('--instead-of', generated.id, '--reroll', '1');
+  const ranked = events.find(
+    (event): event is RunEventOf<'trajectory.ranked'> =>
+      event.type === 'trajectory.ranked' && event.dialogueId === again.beside.dialogue,
+  );
+  assert.is(again.beside.reward, ranked!.reward);
+});
+
+test('the last turn and a failed dialogue can be forked; after its end nothing is said', async () => {
+  const events = eventsIn(out);
+  const ends = (failed: boolean) =>
+    events.flatMap((event) => {
+      if (event.type !== 'dialogue.closed' || (event.outcome === 'failed') !== failed) return [];
+      const turns = events.flatMap((one) =>
+        one.type === 'turn.taken' && one.dialogueId === event.dialogueId ? [one.turn] : [],
+      );
+      return turns.length === 0 ? [] : [turns];
+    });
+  const last = ends(false)[0]!.at(-1)!;
+  const [instead] = await fork('--instead-of', last.id, '--say', 'word');
+  assert.is(instead.turn.parent, last.parent);
+  const over = await optimaHere(['fork', out, '--after', last.id, '--say', 'word']);
+  assert.is(over.code, 2);
+  assert.match(over.stderr, 'the dialogue is over (turn-cap)');
+  const failed = ends(true)[0]!;
+  const [other] = await fork('--instead-of', failed.at(-1)!.id, '--say', 'abc');
+  assert.not(other.outcome === 'failed');
+  // Nothing that was said there before is asked of the environment again.
+  const before = called().length;
+  await fork('--instead-of', failed.at(-1)!.id, '--say', 'abcd');
+  assert.not(
+    called()
+      .slice(before)
+      .split(' ')
+      .includes(String(failed.length - 1)),
+  );
+});
+
+test('what the environment said at the fork is as it was there, and not as at the end', async () => {
+  const { turns } = [...ForkLog.read(out).forks.values()].find(({ begun }) => begun.at === 'after')!;
+  const parent = turnsOf(out).find(({ id }) => id === turns[0]!.parent)!;
+  assert.is(turns[0]!.observed![0]!.text, `Heard ${parent.text.length} and ${turns[0]!.text.length}`);
+});
+
+test('a fork of a fork goes on from its parent', async () => {
+  const { begun, turns } = [...ForkLog.read(out).forks.values()].find((one) => one.turns.length > 1)!;
+  const [again] = await fork('--instead-of', turns[1]!.id, '--say', 'ab');
+  assert.is(again.turn.parent, turns[0]!.id);
+  assert.is(again.beside.turn, turns[1]!.id);
+  assert.is(again.beside.dialogue, begun.dialogueId);
+  const [below] = await fork('--after', turns[0]!.id, '--reroll', '2');
+  assert.ok(below.turn.id.startsWith(`${turns[0]!.id}.f`));
+});
+
+test('under another policy a fork has that one’s hash; several differ in their seeds', async () => {
+  const [first] = turnsOf(out).filter(({ id }) => id.startsWith('idpo-2/search/'));
+  const { policy } = eventsIn(out).find(
+    (event): event is RunEventOf<'run.completed'> => event.type === 'run.completed',
+  )!;
+  assert.not(first!.policyHash === policy.ann);
+  const forks = await fork('--instead-of', first!.id, '--reroll', '2', '--policy', policy.ann!);
+  for (const { turn, own } of forks) {
+    assert.is(turn.policyHash, policy.ann);
+    assert.not(own);
+  }
+  assert.not(forks[0].turn.seed === forks[1].turn.seed);
+});
+
+test('ids are the run’s or a fork’s, never both, and the run’s log is as it was', () => {
+  const own = new Set(turnsOf(out).map(({ id }) => id));
+  const forked = [...ForkLog.read(out).forks.values()].flatMap(({ turns }) => turns.map(({ id }) => id));
+  assert.is(new Set(forked).size, forked.length);
+  assert.ok(forked.every((id) => !own.has(id) && /\.f\d+/.test(id)));
+  assert.equal(fs.readFileSync(path.join(out, 'events.jsonl')), log);
+});
+
+test('what is asked for wrongly is said in one line', async () => {
+  const wrong = async (words: string, ...options: string[]) => {
+    const { code, stderr } = await optimaHere(['fork', out, ...options]);
+    assert.ok(code === 1 || code === 2);
+    assert.match(stderr, words);
+  };
+  await wrong('Where?', '--say', 'a');
+  await wrong('Who speaks there?', '--after', 'x');
+  await wrong('there is no turn base/test-00000.99', '--after', 'base/test-00000.99', '--say', 'a');
+  await wrong('is a task and no turn', '--instead-of', 'base/test-00000', '--say', 'a');
+});
+
+test.run();
