@@ -36,7 +36,8 @@ function edit(folder: string, file: string, change: (json: Json) => unknown): vo
 
 /** What loading the folder is refused with, within two seconds; null where it loads. */
 async function refusal(folder: string): Promise<OptimaError | null> {
-  const startedAt = performance.now();
+  // The processor's time: a busy machine is not the file's doing.
+  const before = process.cpuUsage();
   try {
     (await loadPolicy(folder)).dispose();
     return null;
@@ -45,7 +46,8 @@ async function refusal(folder: string): Promise<OptimaError | null> {
     assert.not.match((error as OptimaError).message, '\n');
     return error as OptimaError;
   } finally {
-    assert.ok(performance.now() - startedAt < 2000);
+    const { user, system } = process.cpuUsage(before);
+    assert.ok(user + system < 2e6);
   }
 }
 
