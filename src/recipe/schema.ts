@@ -218,7 +218,12 @@ export interface RecipeKey {
 }
 
 /** Every settable number of a recipe, in order. */
-export const recipeKeys = (recipe: RecipeName): readonly RecipeKey[] => keysOf(schemas[recipe], '');
+export function recipeKeys(recipe: RecipeName): readonly RecipeKey[] {
+  const keys = knownKeys.get(recipe) ?? keysOf(schemas[recipe], '');
+  knownKeys.set(recipe, keys);
+  return keys;
+}
+const knownKeys = new Map<RecipeName, readonly RecipeKey[]>();
 
 /**
  * The recipe with `key=value` settings applied in order. Throws `usage` for a setting that names no key (with

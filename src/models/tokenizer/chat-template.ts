@@ -101,13 +101,23 @@ export function compileChatTemplate(
     }
   };
 
+  // By the very same array: most contexts are the anchor.
+  const renderContext = remembering((context: readonly PlainMessage[]) => render(context));
+
   const addition = (context: readonly PlainMessage[], message: PlainMessage): string =>
-    withoutPrefix(render([...context, message]), render(context));
+    withoutPrefix(render([...context, message]), renderContext(context));
 
   const generationPrompt = (context: readonly PlainMessage[]): string =>
-    withoutPrefix(render(context, true), render(context));
+    withoutPrefix(render(context, true), renderContext(context));
 
+  const framesIn = remembering((_: readonly PlainMessage[]) => new Map<ChatMessage['role'], Frame>());
   const frame = (context: readonly PlainMessage[], role: ChatMessage['role']): Frame => {
+    const frames = framesIn(context);
+    const known = frames.get(role) ?? measureFrame(context, role);
+    frames.set(role, known);
+    return known;
+  };
+  const measureFrame = (context: readonly PlainMessage[], role: ChatMessage['role']): Frame => {
     const [header, footer, ...more] = addition(context, { role, content: sentinel }).split(sentinel);
     if (header === undefined || footer === undefined || more.length > 0) {
       throw new OptimaError(
@@ -137,6 +147,15 @@ export function compileChatTemplate(
       return content;
     },
     generationPrompt,
+  };
+}
+
+/** The function, asked once for each object as long as that is held. */
+function remembering<Key extends object, Value>(compute: (key: Key) => Value): (key: Key) => Value {
+  const known = new WeakMap<Key, Value>();
+  return (key) => {
+    if (!known.has(key)) known.set(key, compute(key));
+    return known.get(key)!;
   };
 }
 
