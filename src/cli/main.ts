@@ -6,6 +6,7 @@ import { Command, CommanderError } from 'commander';
 import { OptimaError } from '../domain/errors.ts';
 import { addChat } from './chat.ts';
 import { addCheck } from './check.ts';
+import { addDoctor } from './doctor.ts';
 import { addEval } from './eval.ts';
 import { addFork, addPairs } from './fork.ts';
 import { loseOutput } from './interrupt.ts';
@@ -17,7 +18,10 @@ import { addReplay } from './replay.ts';
 import { addReproduce } from './reproduce.ts';
 import { addRerank } from './rerank.ts';
 import { addResults } from './results.ts';
+import { addRuns } from './runs.ts';
+import { addShow } from './show.ts';
 import { addTrain } from './train.ts';
+import { addTree } from './tree.ts';
 import { addView } from './view.ts';
 import { addWarmup } from './warmup.ts';
 import { unsettled } from './watch.ts';
@@ -43,6 +47,10 @@ for (const add of [
   addWarmup,
   addResults,
   addReproduce,
+  addShow,
+  addTree,
+  addRuns,
+  addDoctor,
   addReplay,
   addFork,
   addPairs,

@@ -101,7 +101,11 @@ export function inSeats({ seats }: Verdict): string {
   return ` (${each.join(', ')})`;
 }
 
-function transcript({ opening = [], turns, failure }: Trajectory): string {
+export function transcript({
+  opening = [],
+  turns,
+  failure,
+}: Pick<Trajectory, 'opening' | 'turns' | 'failure'>): string {
   const said = (speaker: string, text: string, to?: readonly string[]) =>
     `${speaker}${to === undefined ? '' : ` (to ${to.join(', ') || 'nobody'})`}: ${quoted(text)}`;
   const observed = (observations: readonly Observation[] = []) =>

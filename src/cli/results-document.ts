@@ -56,7 +56,7 @@ export function readResult(folder: string): RunResult {
 }
 
 /** Throws where the file, which others read, does not have these rows. */
-function requireSameMetrics(file: string, rows: readonly MetricsRow[]): void {
+export function requireSameMetrics(file: string, rows: readonly MetricsRow[]): void {
   let text: string;
   try {
     text = fs.readFileSync(file, 'utf8');

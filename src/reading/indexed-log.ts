@@ -102,10 +102,13 @@ export class IndexedLog {
 
   /**
    * The events numbered `from` (inclusive) to `to` (exclusive), each when it is asked for: their lines are checked against their
-   * sums. Throws `run.corrupt` with the line that is not the one that was indexed.
+   * sums. With `mentions`, those alone in whose lines this stands. Throws `run.corrupt` with the line that is not the one that was
+   * indexed.
    */
-  *raw(from: number, to = this.end.events): Generator<RawEvent> {
-    for (const { line, number } of this.#lines(from, to)) yield { number, value: JSON.parse(line) };
+  *raw(from: number, to = this.end.events, mentions = ''): Generator<RawEvent> {
+    for (const { line, number } of this.#lines(from, to)) {
+      if (line.includes(mentions)) yield { number, value: JSON.parse(line) };
+    }
   }
 
   /** As `raw`, validated. */

@@ -70,6 +70,10 @@ export const columnNames = Object.keys(newColumns(0)) as readonly (keyof Columns
 const failureLength = 200;
 /** What of a log is read for its ids alone, or not at all. */
 const skipped = /^\{"type":"(turn\.requested|observation\.given|judge\.asked|step\.trained)"/;
+/** How a turn's line begins and where its ids are, as this program writes it: most of a log is turns, and of them only this counts. */
+const taken =
+  /^\{"type":"turn\.taken","dialogueId":"([^"\\]+)","turn":\{"id":"([^"\\]+)","parent":"([^"\\]+)","speaker":/;
+const idsBegin = '"tokenIds":[';
 const timeOf = (line: string): string => /"at":"([^"]*)"/.exec(line)![1]!;
 
 /** How far a dialogue has come at a turn: from the root on, in tokens and turns. */
@@ -153,7 +157,7 @@ export class RunIndex {
         data.markBytes.push(before);
         data.markSums.push(sum);
       }
-      if (!skipped.test(body)) this.#fold(JSON.parse(body) as RunEvent, events, line);
+      if (!skipped.test(body) && !this.#tookTurn(body)) this.#fold(JSON.parse(body), events, line);
       data.end = { ...end, bytes: before + bytes };
     } catch (error) {
       throw notAnEvent(file, events, error);
@@ -219,11 +223,7 @@ export class RunIndex {
         break;
       case 'turn.taken': {
         const { id, parent, tokenIds } = event.turn;
-        const before = this.#placeOf(parent, event.dialogueId);
-        this.#moveTo(event.dialogueId, id, {
-          tokens: before.tokens + tokenIds.length,
-          turns: before.turns + 1,
-        });
+        this.#speak(event.dialogueId, id, parent, tokenIds.length);
         break;
       }
       case 'turn.merged':
@@ -339,6 +339,24 @@ export class RunIndex {
     const { tokens, turns } = parent === null ? { tokens: 0, turns: 0 } : this.#placeOf(parent, id);
     columns.tokens[row] = tokens;
     columns.turns[row] = turns;
+  }
+
+  /** Takes in a turn by what its text has where this program wrote it; false where it is another event or written otherwise. */
+  #tookTurn(body: string): boolean {
+    const [, dialogue, id, parent] = taken.exec(body) ?? [];
+    // Within a text, a quotation mark has a backslash before it.
+    const from = dialogue === undefined ? -1 : body.indexOf(idsBegin);
+    if (from < 0) return false;
+    const to = body.indexOf(']', from);
+    let tokens = to > from + idsBegin.length ? 1 : 0;
+    for (let at = body.indexOf(',', from); at >= 0 && at < to; at = body.indexOf(',', at + 1)) tokens++;
+    this.#speak(dialogue as DialogueId, id as NodeId, parent as NodeId, tokens);
+    return true;
+  }
+
+  #speak(dialogue: DialogueId, id: NodeId, parent: NodeId, count: number): void {
+    const { tokens, turns } = this.#placeOf(parent, dialogue);
+    this.#moveTo(dialogue, id, { tokens: tokens + count, turns: turns + 1 });
   }
 
   #moveTo(dialogue: DialogueId, node: NodeId, place: Place): void {

@@ -266,9 +266,12 @@ export class RunReader {
       turnsBefore: () => [],
     });
     const ids = new Set(tree.rows.map((row) => this.#index.idOf(row) as string));
+    const named = [...ids].every((id) => id.startsWith(tree.root))
+      ? JSON.stringify(tree.root).slice(1, -1)
+      : '';
     const events: EventOfDialogue[] = [];
     for (const cohort of tree.cohorts) {
-      for (const raw of this.#log.raw(cohortFrom[cohort]!, cohortTo[cohort]! || undefined)) {
+      for (const raw of this.#log.raw(cohortFrom[cohort]!, cohortTo[cohort]! || undefined, named)) {
         if (!ids.has(raw.value.dialogueId as string)) continue;
         const event = this.#log.parse(raw) as EventOfDialogue;
         if (isDialogueMessage(event)) forest.hear(event);

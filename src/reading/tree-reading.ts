@@ -67,6 +67,8 @@ export interface TreeReading {
   readonly turns: readonly TurnReading[];
   /** The turns that open a dialogue. */
   readonly children: readonly NodeId[];
+  /** Numbers of the expansions that began at the root. */
+  readonly expansions: readonly number[];
   readonly worth: Worth | null;
   readonly dialogues: readonly DialogueSummary[];
   readonly ranked: readonly RunEventOf<'trajectory.ranked'>[];
@@ -122,6 +124,7 @@ export function treeReading(
   for (const { id, leaf } of Object.values(conversation.dialogues)) {
     for (const turn of pathTo(conversation, leaf)) add(passing, turn.id, id);
   }
+  const expansionsAt = (node: NodeId) => (search === null ? [] : [...(expanded.get(node) ?? [])]);
   const worthOf = (node: NodeId) => worthIn(search?.nodes.get(node));
   return {
     ...{ root, taskId, deal, ...parts },
@@ -131,10 +134,11 @@ export function treeReading(
       children: children.get(turn.id) ?? [],
       dialogues: passing.get(turn.id) ?? [],
       merged: merged.get(turn.id) ?? [],
-      expansions: search === null ? [] : [...(expanded.get(turn.id) ?? [])],
+      expansions: expansionsAt(turn.id),
       worth: worthOf(turn.id),
     })),
     children: children.get(root) ?? [],
+    expansions: expansionsAt(root),
     worth: worthOf(root),
   };
 }

@@ -40,6 +40,10 @@ test('help lists the commands and loads nothing that computes', async () => {
     'replay',
     'rerank',
     'view',
+    'show',
+    'tree',
+    'runs',
+    'doctor',
   ];
   for (const command of known) {
     assert.match(stdout, new RegExp(`^  ${command} `, 'm'));

@@ -88,6 +88,7 @@ for (const [what, source] of [
         bytes[offset]! ^= 1 << rng.int(8);
         fs.writeFileSync(at, bytes);
         const results = file === 'metrics.jsonl' && what === 'finished';
+        const doctor = await optimaHere(['doctor', run, '--json']);
         const { code, stdout } = await optimaHere(results ? ['results', run, '--json'] : resume(run));
         const last = JSON.parse(stdout.trim().split('\n').at(-1)!);
         if (code !== 0) {
@@ -95,6 +96,9 @@ for (const [what, source] of [
           // Where: the file, or the folder of the checkpoint.
           const named = new RegExp(`${path.basename(file)}|${path.basename(path.dirname(file))}`);
           assert.match(last.message, named, `${file}:${offset}: ${last.message}`);
+          // What ends a command the doctor finds too, and names the same.
+          assert.is(doctor.code, 1, `${file}:${offset}: ${doctor.stdout}`);
+          assert.match(doctor.stdout, named, `${file}:${offset}`);
           found++;
         } else if (outcomeOf(run) === undisturbed || results) harmless++;
         else silent.push(`${file}:${offset}`);

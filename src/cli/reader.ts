@@ -1,0 +1,78 @@
+// Opening a run to read it, as the commands do that show one; and how they say what is not in it.
+import fs from 'node:fs';
+import path from 'node:path';
+import { nearest, OptimaError } from '../domain/errors.ts';
+import { RunReader } from '../reading/index.ts';
+
+/** Opens a run, does the work, and closes it. Throws as `RunReader.open`, with the nearest run's name where there is no such folder. */
+export async function withReader(
+  folder: string,
+  work: (reader: RunReader) => void | Promise<void>,
+): Promise<void> {
+  if (!fs.existsSync(folder)) {
+    throw new OptimaError('run.missing', `${folder}: no such run.`, { hint: nearestRun(folder) });
+  }
+  const reader = RunReader.open(folder);
+  try {
+    await work(reader);
+  } finally {
+    reader.close();
+  }
+}
+
+/** The runs of a folder: what holds a manifest, by its name in it. */
+export function runsIn(folder: string): string[] {
+  return fs
+    .readdirSync(folder, { withFileTypes: true })
+    .filter((entry) => entry.isDirectory() && fs.existsSync(path.join(folder, entry.name, 'manifest.json')))
+    .map(({ name }) => name)
+    .sort();
+}
+
+function nearestRun(folder: string): string {
+  const inside = path.dirname(folder);
+  for (const place of new Set([inside, 'runs'])) {
+    if (!fs.existsSync(place) || !fs.statSync(place).isDirectory()) continue;
+    const guess = nearest(path.basename(folder), runsIn(place));
+    if (guess !== undefined) return `Did you mean ${path.join(place, guess)}?`;
+  }
+  return '`optima runs <folder>` lists the runs of a folder.';
+}
+
+/** The error for a dialogue, a tree or a task that a run does not have, with the nearest one's name. */
+export function notInRun(reader: RunReader, what: string, id: string): OptimaError {
+  const roots = new Map([...reader.trees()].map(({ root, taskId }) => [root as string, taskId as string]));
+  const tasks = [...new Set(roots.values())];
+  const within = nearest(id.replace(/(\.\d+)+$/, ''), [...roots.keys()]);
+  const dialogues = within === undefined ? [] : [...reader.dialogues({ tree: within })].map((one) => one.id);
+  const guess = what === 'task' ? nearest(id, tasks) : (nearest(id, dialogues) ?? within);
+  const some =
+    roots.size === 0
+      ? 'It has no dialogue yet.'
+      : `One that it has: ${what === 'task' ? tasks[0] : [...roots.keys()][0]}.`;
+  return new OptimaError('usage', `${reader.folder}: it has no ${what} ${id}.`, {
+    hint: guess === undefined ? some : `Did you mean ${guess}?`,
+  });
+}
+
+/** Bytes in words. */
+export function sizeOf(bytes: number): string {
+  if (bytes < 2 ** 20) return `${(bytes / 2 ** 10).toFixed(1)} KiB`;
+  return bytes < 2 ** 30 ? `${(bytes / 2 ** 20).toFixed(1)} MiB` : `${(bytes / 2 ** 30).toFixed(2)} GiB`;
+}
+
+/** Seconds in words. */
+export function spanOf(seconds: number): string {
+  if (seconds < 100) return `${seconds.toFixed(1)} s`;
+  return seconds < 5400 ? `${Math.round(seconds / 60)} min` : `${(seconds / 3600).toFixed(1)} h`;
+}
+
+/** Columns of the terminal; where there is none, as many as a line may well have. */
+export const widthOf = (): number => Math.max(40, process.stdout.columns ?? 120);
+
+/** A text of others on one line, of at most so many characters. */
+export function shortened(text: string, most: number): string {
+  const whole = text.replaceAll(/\s+/gu, ' ').trim();
+  const characters = [...whole];
+  return characters.length <= most ? whole : `${characters.slice(0, Math.max(0, most - 1)).join('')}…`;
+}

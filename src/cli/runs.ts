@@ -1,0 +1,200 @@
+// `optima runs [folder]`: the runs of a folder, what they came to and what they take; with --prune, to be rid of some.
+import fs from 'node:fs';
+import path from 'node:path';
+import readline from 'node:readline/promises';
+import type { Command } from 'commander';
+import { messageOf, nearest, OptimaError } from '../domain/errors.ts';
+import type { TeamMetrics } from '../domain/metrics.ts';
+import { RunReader } from '../reading/index.ts';
+import { ioError } from '../store/files.ts';
+import { isLocked, lock } from '../store/lock.ts';
+import { interruptible } from './interrupt.ts';
+import { collect, jsonOption } from './options.ts';
+import { formatTable, type JsonFlag, line, type Output, withOutput } from './output.ts';
+import { runsIn, shortened, sizeOf, spanOf, widthOf } from './reader.ts';
+import { stateOf } from './show.ts';
+
+interface RunsOptions extends JsonFlag {
+  readonly prune?: readonly string[];
+  readonly yes?: boolean;
+}
+
+export function addRuns(program: Command): void {
+  program
+    .command('runs')
+    .argument('[folder]', 'where the runs are', 'runs')
+    .description('list runs with their size and state, or delete some')
+    .option('--prune <run>', 'delete this run of the folder, after a question; may be repeated', collect)
+    .option('--yes', 'do not ask: needed where there is no terminal to ask on')
+    .addOption(jsonOption())
+    .action((folder: string, options: RunsOptions) =>
+      withOutput(options, (output) =>
+        interruptible(output, async (signal) => {
+          if (!fs.existsSync(folder) || !fs.statSync(folder).isDirectory()) {
+            throw new OptimaError('run.missing', `${folder}: no such folder.`, {
+              hint: 'Give the folder in which the runs are; `optima train` makes them in ./runs.',
+            });
+          }
+          const { prune } = options;
+          if (prune === undefined) list(folder, output);
+          else await pruneRuns(folder, prune, options, output, signal);
+        }),
+      ),
+    );
+}
+
+interface Listed {
+  readonly name: string;
+  readonly folder: string;
+  readonly scenario: string | null;
+  readonly recipe: string | null;
+  readonly seed: number | null;
+  readonly state: string;
+  /** Task score of the base and of the trained team. */
+  readonly base: number | null;
+  readonly trained: number | null;
+  readonly seconds: number | null;
+  readonly events: number | null;
+  readonly bytes: number;
+}
+
+/** A run as the list has it; what cannot be read is listed with why. */
+function listed(folder: string, name: string): Listed {
+  const run = path.join(folder, name);
+  const known = { name, folder: run, bytes: bytesIn(run) };
+  try {
+    const reader = RunReader.open(run);
+    try {
+      const { manifest, recipe, size } = reader;
+      const outputs = new Map(reader.phases().map((phase) => [phase.name, phase.output]));
+      const scoreOf = (phase: string) => {
+        const output = outputs.get(phase);
+        return output?.kind === 'evaluate' ? (output.metrics satisfies TeamMetrics).taskScore : null;
+      };
+      return {
+        ...known,
+        ...{
+          scenario: manifest?.scenario.name ?? null,
+          recipe: recipe?.recipe ?? null,
+          seed: recipe?.seed ?? null,
+        },
+        ...{ state: stateOf(reader), base: scoreOf('base'), trained: scoreOf('trained') },
+        ...{ seconds: manifest?.seconds ?? null, events: size.events },
+      };
+    } finally {
+      reader.close();
+    }
+  } catch (error) {
+    const nothing = {
+      scenario: null,
+      recipe: null,
+      seed: null,
+      base: null,
+      trained: null,
+      seconds: null,
+      events: null,
+    };
+    return { ...known, ...nothing, state: messageOf(error) };
+  }
+}
+
+function list(folder: string, output: Output): void {
+  const runs = runsIn(folder).map((name) => listed(folder, name));
+  for (const run of runs) output.emit({ event: 'run', ...run });
+  const bytes = runs.reduce((sum, run) => sum + run.bytes, 0);
+  output.emit({ event: 'summary', runs: runs.length, bytes });
+  if (runs.length === 0) {
+    output.say(`No run in ${path.resolve(folder)}. \`optima train <scenario>\` makes one.`);
+    return;
+  }
+  const score = (value: number | null) => value?.toFixed(3) ?? '–';
+  const rows = runs.map((run) => [
+    shortened(run.name, 40),
+    run.recipe ?? '–',
+    score(run.base),
+    score(run.trained),
+    run.seconds === null ? '–' : spanOf(run.seconds),
+    sizeOf(run.bytes),
+  ]);
+  const table = formatTable([['run', 'recipe', 'base', 'trained', 'work', 'size'], ...rows]).split('\n');
+  const width = Math.max(...table.map(({ length }) => length));
+  for (const [place, row] of table.entries()) {
+    const state =
+      place === 0 ? 'state' : shortened(line(runs[place - 1]!.state), Math.max(20, widthOf() - width - 2));
+    output.say(`${row.padEnd(width)}  ${state}`);
+  }
+  output.say(`${runs.length} runs, ${sizeOf(bytes)}`);
+}
+
+/** Bytes of a folder's files; links count for nothing. */
+function bytesIn(folder: string): number {
+  return fs.readdirSync(folder, { withFileTypes: true }).reduce((sum, entry) => {
+    const file = path.join(folder, entry.name);
+    if (entry.isDirectory()) return sum + bytesIn(file);
+    // A run under way may have taken a file away meanwhile.
+    return sum + (entry.isFile() ? (fs.lstatSync(file, { throwIfNoEntry: false })?.size ?? 0) : 0);
+  }, 0);
+}
+
+async function pruneRuns(
+  folder: string,
+  names: readonly string[],
+  { yes = false, json = false }: RunsOptions,
+  output: Output,
+  signal: AbortSignal,
+): Promise<void> {
+  const known = runsIn(folder);
+  const runs = [...new Set(names.map((name) => nameIn(folder, name)))].map((name) => {
+    if (!known.includes(name)) {
+      const guess = nearest(name, known);
+      throw new OptimaError('run.missing', `${folder} has no run ${name}.`, {
+        hint: guess === undefined ? `\`optima runs ${folder}\` lists them.` : `Did you mean ${guess}?`,
+      });
+    }
+    return listed(folder, name);
+  });
+  const inUse = runs.find((run) => isLocked(run.folder));
+  // It says who has it.
+  if (inUse !== undefined) lock(inUse.folder)();
+  for (const { name, state, bytes } of runs) output.say(`${name}: ${line(state)}, ${sizeOf(bytes)}`);
+  if (!yes && !(await isAgreed(runs.length, json, signal))) {
+    output.say('Nothing was deleted.');
+    output.emit({ event: 'summary', deleted: 0, bytes: 0 });
+    return;
+  }
+  for (const run of runs) {
+    // Nobody else is to begin with it meanwhile; the lock goes with the folder.
+    lock(run.folder);
+    try {
+      fs.rmSync(run.folder, { recursive: true });
+    } catch (error) {
+      throw ioError('write', run.folder, error);
+    }
+    output.emit({ event: 'deleted', run: run.name, folder: run.folder, bytes: run.bytes });
+  }
+  const bytes = runs.reduce((sum, run) => sum + run.bytes, 0);
+  output.say(`${runs.length} runs deleted, ${sizeOf(bytes)}.`);
+  output.emit({ event: 'summary', deleted: runs.length, bytes });
+}
+
+/** A run as it is called in its folder; it may be given by its path. */
+const nameIn = (folder: string, name: string): string =>
+  path.resolve(path.dirname(name)) === path.resolve(folder) ? path.basename(name) : name.replace(/\/$/, '');
+
+async function isAgreed(count: number, json: boolean, signal: AbortSignal): Promise<boolean> {
+  if (json || !process.stdin.isTTY || !process.stdout.isTTY) {
+    throw new OptimaError('usage', 'Runs are deleted after a question, and there is nobody to ask.', {
+      hint: 'Add --yes to delete them without one.',
+    });
+  }
+  const terminal = readline.createInterface({ input: process.stdin, output: process.stdout });
+  try {
+    const answer = await terminal.question(
+      `Delete ${count === 1 ? 'it' : `these ${count}`} for good? Type yes: `,
+      { signal },
+    );
+    return answer.trim().toLowerCase() === 'yes';
+  } finally {
+    terminal.close();
+  }
+}

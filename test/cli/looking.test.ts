@@ -1,0 +1,168 @@
+// show, tree, runs and doctor, on a run that nobody trained.
+import fs from 'node:fs';
+import path from 'node:path';
+import { test } from 'uvu';
+import * as assert from 'uvu/assert';
+import { writeSyntheticRun } from '../../bench/synthetic-run.ts';
+import { systemClock } from '../../src/domain/clock.ts';
+import { RunReader } from '../../src/reading/index.ts';
+import { RunFolder } from '../../src/store/run-folder.ts';
+import { optimaHere, temporaryFolder } from '../support/run.ts';
+
+const folder = temporaryFolder('looking');
+test.after(() => fs.rmSync(folder, { recursive: true }));
+const runs = path.join(folder, 'runs');
+const run = path.join(runs, 'made-up');
+/** A tree that was searched. */
+let tree: string;
+const objects = (stdout: string) =>
+  stdout
+    .trim()
+    .split('\n')
+    .map((text) => JSON.parse(text));
+const copyOf = (name: string) => {
+  fs.cpSync(run, path.join(runs, name), { recursive: true });
+  return path.join(runs, name);
+};
+
+test.before(() => {
+  writeSyntheticRun(run, 6000);
+  const reader = RunReader.open(run);
+  tree = [...reader.trees({ phase: 'idpo-1/search' })][3]!.root;
+  reader.close();
+});
+
+test('show tells what happened in a page, and one dialogue or turn to read', async () => {
+  const { code, stdout, stderr } = await optimaHere(['show', run]);
+  assert.is(code, 0, stderr);
+  assert.match(stdout, /^synthetic · idpo, preset quick, seed 1 · completed\n\d+ events, /);
+  for (const name of ['base', 'init-0/generate', 'idpo-1/search', 'trained'])
+    assert.match(stdout, `\n${name} `);
+  assert.match(stdout, /── best of idpo-1\/search: .*reward/);
+  assert.match(stdout, /── worst of idpo-1\/search: /);
+  const told = objects((await optimaHere(['show', run, '--json'])).stdout);
+  assert.equal(
+    [...new Set(told.map(({ event }) => event))],
+    ['run', 'phase', 'rewards', 'dialogue', 'summary'],
+  );
+  const [best, worst] = told.filter(({ event }) => event === 'dialogue');
+  assert.ok(best.reward > worst.reward && best.turns.length > 0);
+  const one = await optimaHere(['show', run, best.id]);
+  assert.match(one.stdout, new RegExp(`reward: ${best.reward.toFixed(4)}`));
+  assert.match(one.stdout, 'alice is told:');
+  const [dialogue] = objects((await optimaHere(['show', run, best.id, '--json'])).stdout);
+  assert.is(dialogue.ranked.reward, best.reward);
+  const turn = await optimaHere(['show', run, dialogue.turns[1].id]);
+  assert.match(turn.stdout, /bob had read:\n {2}system: You are bob/);
+});
+
+test('tree tells values, visits, merged turns, pairs and why others are none', async () => {
+  const told = objects((await optimaHere(['tree', run, '--task', tree, '--json'])).stdout);
+  const summary = told.at(-1);
+  assert.is(summary.tree, tree);
+  assert.is(summary.worth.visits, 24);
+  const pairs = told.filter(({ event }) => event === 'pair');
+  const count = (reason: string | null) => pairs.filter((pair) => pair.reason === reason).length;
+  assert.is(count(null), summary.pairs);
+  for (const [reason, number] of Object.entries(summary.dropped)) assert.is(count(reason), number, reason);
+  assert.ok(told.some(({ event, merged }) => event === 'turn' && merged.length > 0));
+  const { stdout } = await optimaHere(['tree', run, '--task', path.basename(tree), '--all']);
+  assert.match(stdout, `${tree}: 24 dialogues`);
+  assert.match(stdout, /└─ \.\d+ alice v -?\d\.\d\d n \d+/);
+  assert.match(stdout, `${summary.pairs} pairs kept of ${pairs.length} compared`);
+  assert.match(stdout, 'they are worth too much alike');
+  const elsewhere = await optimaHere(['tree', run, '--task', 'train-00001']);
+  assert.match(elsewhere.stdout, 'init-0/generate/train-00001: 8 dialogues');
+});
+
+test('what is not there is said in a line, with the nearest that is', async () => {
+  const cases: [string[], string, string][] = [
+    [['show', path.join(runs, 'made-upp')], 'no such run', 'Did you mean .*made-up\\?'],
+    [['show', folder], 'is not a run folder', ''],
+    [
+      ['show', run, `${tree.replace('search', 'serch')}.0`],
+      'it has no dialogue',
+      `Did you mean ${tree}\\.0\\?`,
+    ],
+    [['tree', run, '--task', 'train-0002'], 'it has no task train-0002', 'Did you mean train-000\\d\\d\\?'],
+    [['show', run, '../../etc/passwd'], 'it has no dialogue', ''],
+    [['runs', path.join(folder, 'nowhere')], 'no such folder', ''],
+    [['runs', runs, '--prune', 'made-upp', '--yes'], 'has no run made-upp', 'Did you mean made-up\\?'],
+    [['runs', runs, '--prune', '..', '--yes'], 'has no run \\.\\.', ''],
+    [['runs', runs, '--prune', 'made-up'], 'nobody to ask', '--yes'],
+    [['doctor', folder], 'is not a run folder', ''],
+  ];
+  for (const [args, message, hint] of cases) {
+    const { code, stdout } = await optimaHere([...args, '--json']);
+    assert.ok(code !== 0, args.join(' '));
+    const error = objects(stdout).at(-1);
+    assert.match(error.message, new RegExp(message), args.join(' '));
+    assert.not.match(error.message, /\n/);
+    if (hint !== '') assert.match(error.hint, new RegExp(hint));
+  }
+  assert.ok(fs.existsSync(run));
+});
+
+test('runs lists runs, and deletes one only when it may and none has it', async () => {
+  const old = copyOf('old');
+  const kept = copyOf('kept');
+  const listed = objects((await optimaHere(['runs', runs, '--json'])).stdout);
+  assert.equal(
+    listed.map(({ name, state }) => [name, state]),
+    [
+      ['kept', 'completed'],
+      ['made-up', 'completed'],
+      ['old', 'completed'],
+      [undefined, undefined],
+    ],
+  );
+  const inUse = RunFolder.open(kept, systemClock);
+  const refused = await optimaHere(['runs', runs, '--prune', 'old', '--prune', 'kept', '--yes', '--json']);
+  assert.match(objects(refused.stdout)[0].message, /kept is in use by process/);
+  inUse.close();
+  assert.ok(fs.existsSync(old), 'nothing is deleted where one may not be');
+  const { code, stdout } = await optimaHere(['runs', runs, '--prune', old, '--yes', '--json']);
+  assert.is(code, 0, stdout);
+  assert.equal(fs.readdirSync(runs), ['kept', 'made-up']);
+  fs.rmSync(kept, { recursive: true });
+});
+
+test('doctor says what is wrong, where, and what lies about', async () => {
+  const ill = copyOf('ill');
+  const at = (name: string) => path.join(ill, name);
+  const lines = fs.readFileSync(at('events.jsonl'), 'utf8').split('\n');
+  fs.appendFileSync(at('events.jsonl'), '{"seq":');
+  fs.writeFileSync(at('manifest.json.partial'), '{');
+  fs.writeFileSync(at('notes.txt'), '');
+  fs.writeFileSync(at('lock'), '');
+  const examine = async () => {
+    const { code, stdout } = await optimaHere(['doctor', ill, '--json']);
+    const told = objects(stdout);
+    const of = (level: string) =>
+      told
+        .filter((one) => one.level === level)
+        .map(({ problem }) => problem)
+        .join('\n');
+    return { code, wrong: of('wrong'), remarks: of('remark'), last: told.at(-1) };
+  };
+  const first = await examine();
+  assert.is(first.code, 1);
+  assert.is(first.last.event, 'error');
+  assert.match(first.wrong, /metrics\.jsonl/);
+  assert.match(first.wrong, /22eeb2508bf7e90e: no such checkpoint folder/);
+  for (const what of [
+    'last line has no end',
+    'manifest.json.partial',
+    'notes.txt',
+    'ill/lock',
+    'base: the base is no longer',
+  ]) {
+    assert.match(first.remarks, what);
+  }
+  lines[3000] = lines[3000]!.replace(/"sum":"(.)/, (_, one) => `"sum":"${one === 'x' ? 'y' : 'x'}`);
+  fs.writeFileSync(at('events.jsonl'), lines.join('\n'));
+  assert.match((await examine()).wrong, /events\.jsonl:3001: not an event of this log/);
+  fs.rmSync(ill, { recursive: true });
+});
+
+test.run();
