@@ -33,6 +33,8 @@ export interface Probe {
   /** Messages that the model wrote, and the share of them that ran into their cap. */
   readonly messages: number;
   readonly capped: number;
+  /** Roles of which every message did. */
+  readonly cappedRoles: readonly string[];
   readonly maxMessageTokens: number;
   /** Share that stated an answer, that ended in agreement, that scored above 0, and whose answer was right. */
   readonly stated: number;
@@ -105,6 +107,9 @@ function measure(trajectories: readonly Trajectory[], maxMessageTokens: number):
     failed: trajectories.length - judged.length,
     messages: messages.length,
     capped: mean(messages.map(({ finish }) => Number(finish === 'length'))),
+    cappedRoles: [...new Set(messages.map(({ speaker }) => speaker))].filter((role) =>
+      messages.every(({ speaker, finish }) => speaker !== role || finish === 'length'),
+    ),
     maxMessageTokens,
     stated: share(({ verdict }) => verdict.answer !== null),
     agreed: share(({ outcome }) => outcome === 'agreed'),

@@ -11,10 +11,11 @@ import type { DialogueMessage } from '../domain/messages.ts';
 import type { GenerativeModel } from '../domain/model.ts';
 import { createRng } from '../domain/rng.ts';
 import type { Observation } from '../domain/transcript.ts';
+import { foldersFor, locateTeam } from '../run/locate.ts';
 import { loadTasks } from '../scenario/tasks.ts';
 import { messageCap, type Scenario, type Split } from '../scenario/types.ts';
 import { interruptible } from './interrupt.ts';
-import { frozenNames, locateModel, openEngine, openModel } from './model.ts';
+import { frozenNames, openEngine, openModel } from './model.ts';
 import {
   type Backend,
   backendOption,
@@ -59,13 +60,15 @@ export function addChat(program: Command): void {
     .action((name: string, options: ChatOptions) =>
       withOutput(options, (output) =>
         interruptible(output, async (signal) => {
-          const folder = locateModel(options.model);
+          const located = locateTeam(options.model, '--model');
           const { scenario } = await openScenario(name, signal);
           const role = roleOf(scenario, options.role);
           const names = frozenNames(scenario, options);
           if (Object.hasOwn(names.partners, role)) {
             throw new OptimaError('usage', `--policy ${role}=…: you speak for ${role} yourself.`);
           }
+          const played = [role, ...Object.keys(names.partners)];
+          const [folder, byRole] = foldersFor(scenario, located, played);
           await openEngine(options, output);
           const model = await openModel({ model: folder });
           const opened = [model];
@@ -75,7 +78,7 @@ export function addChat(program: Command): void {
             return other.generates;
           };
           const partners: Cast = {};
-          for (const [partner, name] of Object.entries(names.partners)) {
+          for (const [partner, name] of Object.entries({ ...byRole, ...names.partners })) {
             Object.assign(partners, { [partner]: { model: await open(name), provenance: 'sampled' } });
           }
           const judge = names.judge === undefined ? undefined : await open(names.judge);

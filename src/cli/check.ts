@@ -2,9 +2,10 @@
 import type { Command } from 'commander';
 import type { Page, ScoredAnswer } from '../check/page.ts';
 import { messageOf, OptimaError } from '../domain/errors.ts';
+import { locateModel } from '../run/locate.ts';
 import type { Scenario } from '../scenario/types.ts';
 import { interruptible } from './interrupt.ts';
-import { frozenNames, locateModel, openEngine, openModel, openPolicy } from './model.ts';
+import { frozenNames, openEngine, openModel, openPolicy } from './model.ts';
 import { type Backend, backendOption, jsonOption, judgeOption, modelOption, seedOption } from './options.ts';
 import { formatTable, type JsonFlag, line, type Output, quoted, withOutput } from './output.ts';
 import { openScenario, reopenScenario } from './watch.ts';
@@ -35,7 +36,7 @@ export function addCheck(program: Command): void {
 
 async function checkNamed(name: string, options: CheckOptions, output: Output, signal: AbortSignal) {
   const { seed, backend } = options;
-  const model = locateModel(options.model);
+  const model = locateModel(options.model, '--model');
   const loaded = await openScenario(name, signal);
   const { scenario, file } = loaded;
   const { checkScenario } = await import('../check/check.ts');
@@ -51,7 +52,7 @@ async function checkNamed(name: string, options: CheckOptions, output: Output, s
   const errors = findings.filter(({ severity }) => severity === 'error').length;
   // What cannot be dealt cannot be shown; what is wrong otherwise may be plain to see.
   if (!findings.some(({ severity, check }) => severity === 'error' && check === 'tasks')) {
-    const { policy: base } = await openPolicy({ model });
+    const { policy: base } = await openPolicy({ model }, 'tokenizer to count tokens with');
     const { describeScenario } = await import('../check/page.ts');
     const countTokens = (text: string) => base.tokenizer.encode(text).length;
     try {
@@ -63,17 +64,14 @@ async function checkNamed(name: string, options: CheckOptions, output: Output, s
       output.say(`The scenario cannot be laid out: ${messageOf(thrown)}.`);
     }
     if (errors === 0 && (scenario.judge === undefined || judge !== null)) {
-      const { sayProbe, unreadyMessage, warmupAdvice } = await import('./look.ts');
+      const { adviceFor, sayProbe, unreadyMessage } = await import('./look.ts');
       const { whyUnready } = await import('../check/probe.ts');
-      const why = whyUnready(
-        await sayProbe(
-          { scenario, models: [base], judges: judge === null ? [] : [judge.generates], seed, signal },
-          output,
-        ),
-      );
+      const judges = judge === null ? [] : [judge.generates];
+      const probe = await sayProbe({ scenario, models: [base], judges, seed, signal }, output);
+      const why = whyUnready(probe);
       const team = { scenario, name, model, base };
       if (why !== null) {
-        const message = `${unreadyMessage(team, why)} ${await warmupAdvice(team)}`;
+        const message = `${unreadyMessage(team, why, probe)} ${await adviceFor(team, probe)}`;
         findings.push({ severity: 'warning', check: 'model', message });
       }
     }

@@ -1,21 +1,15 @@
-// `optima eval <scenario>`: how well a team does with one model in every role, and at what cost.
+// `optima eval <scenario>`: how well a team does with one model in every role, or with a run's for each, and at what cost.
 import type { Command } from 'commander';
 import { cleaningUp } from '../domain/errors.ts';
 import { createRng } from '../domain/rng.ts';
 import { presetRecipe } from '../recipe/presets.ts';
-import { modelsFrom, speakersFrom } from '../run/frozen.ts';
+import { machinePolicy } from '../run/figures.ts';
+import { modelsFrom, openFrozen, speakersFrom } from '../run/frozen.ts';
+import { foldersFor, locateTeam } from '../run/locate.ts';
 import { messageCap, type Split } from '../scenario/types.ts';
 import type { PolicyHost } from '../workers/index.ts';
 import { interruptible } from './interrupt.ts';
-import {
-  frozenHashes,
-  frozenNames,
-  locateModel,
-  openEngines,
-  openFrozen,
-  openModel,
-  openPartners,
-} from './model.ts';
+import { frozenHashes, frozenNames, hashesOf, openEngines, openModel, openPartners } from './model.ts';
 import {
   type Backend,
   backendOption,
@@ -70,15 +64,17 @@ export function addEval(program: Command): void {
     .action((name: string, options: EvalOptions) =>
       withOutput(options, (output) =>
         interruptible(output, async (signal) => {
-          const folder = locateModel(options.model);
+          const located = locateTeam(options.model, '--model');
           const { scenario } = await openScenario(name, signal);
           const names = frozenNames(scenario, options);
+          const [folder, byRole] = foldersFor(scenario, located, Object.keys(names.partners));
           const { startHost } = await openEngines(options, output);
           const model = await openModel({ model: folder });
           const { generates, trains } = model;
           let host: PolicyHost | undefined;
           const evaluate = async () => {
             const tokenizer = trains?.policy.tokenizer;
+            const team = await openPartners(byRole);
             const partners = await openPartners(names.partners);
             const judge = names.judge === undefined ? null : await openFrozen(names.judge);
             host = await startHost(trains?.policy ?? null);
@@ -87,7 +83,7 @@ export function addEval(program: Command): void {
             const { metrics, trajectories } = await evaluateTeam({
               phase: 'eval',
               scenario,
-              models: await speakersFrom(scenario, own, partners, host),
+              models: await speakersFrom(scenario, own, { ...team, ...partners }, host),
               judges: judge === null ? undefined : await modelsFrom(judge.model, host),
               split: options.split,
               count: options.tasks,
@@ -108,7 +104,7 @@ export function addEval(program: Command): void {
               ...summaryMetrics(metrics),
               failed: metrics.failed,
               seconds: Math.round(process.uptime()),
-              policy: generates.hash,
+              policy: Object.keys(team).length === 0 ? generates.hash : machinePolicy(hashesOf(team)),
               ...frozenHashes(partners, judge),
             });
           };

@@ -3,10 +3,10 @@ import { describeProbe, type Probe, type ProbePlan, probeTeam, whyUnready } from
 import { OptimaError } from '../domain/errors.ts';
 import type { LlamaPolicy } from '../models/llama/index.ts';
 import type { Recipe } from '../recipe/schema.ts';
+import type { OpenedFrozen } from '../run/frozen.ts';
+import { shippedFolder, shippedModel } from '../run/locate.ts';
 import type { Scenario } from '../scenario/types.ts';
 import { estimateSeconds } from '../warmup/estimate.ts';
-import { shippedModel } from './model.ts';
-import { defaultModel } from './options.ts';
 import type { Output } from './output.ts';
 
 /** A scenario as it was named on the command line, and the model that is to speak it. */
@@ -16,6 +16,8 @@ export interface Team {
   /** Its checkpoint, and the weights. */
   readonly model: string;
   readonly base: LlamaPolicy;
+  /** Who plays roles that are not trained, if anybody does. */
+  readonly partners?: Readonly<Record<string, OpenedFrozen>>;
 }
 
 export async function sayProbe(plan: ProbePlan, output: Output): Promise<Probe> {
@@ -37,8 +39,8 @@ export async function lookBeforeTraining(
   const probe = await sayProbe({ scenario, models, judges, seed, maxMessageTokens, signal }, output);
   const why = whyUnready(probe);
   if (why === null) return;
-  const message = unreadyMessage(team, why);
-  const advice = await warmupAdvice(team);
+  const message = unreadyMessage(team, why, probe);
+  const advice = await adviceFor(team, probe);
   if (anyway || takesAnything(recipe)) output.remark(`note: ${message} ${advice}`);
   else throw new OptimaError('model.unready', message, { hint: `${advice} --anyway trains all the same.` });
 }
@@ -47,11 +49,36 @@ export async function lookBeforeTraining(
 const takesAnything = ({ initialization, eligible }: Recipe): boolean =>
   initialization.thetaInit < 0 && eligible.cappedMessage;
 
-export const unreadyMessage = ({ scenario, model }: Team, why: string): string =>
-  `${shown(model)} does not speak "${scenario.name}": ${why}.`;
+/** Roles with a partner who says nothing whole where the model itself does: then those are to blame. */
+function silentPartners(team: Team, { cappedRoles }: Probe): readonly string[] {
+  if (rolesOf(team).every((role) => cappedRoles.includes(role))) return [];
+  return Object.keys(team.partners ?? {}).filter((role) => cappedRoles.includes(role));
+}
 
-/** What makes a model speak a scenario, and about how long that takes. */
-export async function warmupAdvice({ scenario, name, model, base }: Team): Promise<string> {
+/** Those that the model plays itself. */
+const rolesOf = ({ scenario, partners = {} }: Team) =>
+  Object.keys(scenario.roles).filter((role) => !Object.hasOwn(partners, role));
+
+export function unreadyMessage(team: Team, why: string, probe: Probe): string {
+  const { scenario, model, partners = {} } = team;
+  const playing = (roles: readonly string[]) =>
+    roles.map((role) => `${shown(partners[role]!.folder)} as ${role}`).join(', ');
+  const cut = `every message ran into its cap of ${probe.maxMessageTokens} tokens`;
+  const silent = silentPartners(team, probe);
+  if (silent.length > 0) return `${playing(silent)} does not speak "${scenario.name}": ${cut}.`;
+  const others = Object.keys(partners);
+  if (others.length === 0) return `${shown(model)} does not speak "${scenario.name}": ${why}.`;
+  const isSilent = rolesOf(team).every((role) => probe.cappedRoles.includes(role));
+  return isSilent
+    ? `${shown(model)} does not speak "${scenario.name}": ${cut}.`
+    : `${shown(model)} with ${playing(others)} does not solve "${scenario.name}": ${why}.`;
+}
+
+/** What makes a team able to be trained, and about how long that takes. */
+export async function adviceFor(team: Team, probe: Probe): Promise<string> {
+  const { scenario, name, model, base } = team;
+  const [silent] = silentPartners(team, probe);
+  if (silent !== undefined) return `Give ${silent} a policy that speaks it (--policy ${silent}=…).`;
   const out = `models/${scenario.name.replace(':', '-')}`;
   const warm = `npx optima warmup ${name} --from ${shown(model)} --out ${out}`;
   if (scenario.demonstrate === undefined) {
@@ -61,4 +88,4 @@ export async function warmupAdvice({ scenario, name, model, base }: Team): Promi
   return `Warm it up first, about ${minutes} min on two cores: ${warm}; then train with --model ${out}.`;
 }
 
-const shown = (model: string) => (model === defaultModel ? shippedModel : model);
+const shown = (model: string) => (model === shippedFolder ? shippedModel : model);

@@ -3,8 +3,8 @@ import fs from 'node:fs';
 import path from 'node:path';
 import { type Command, Option } from 'commander';
 import { OptimaError } from '../domain/errors.ts';
+import { shippedModel } from '../run/locate.ts';
 import { ioError, makeFolder } from '../store/files.ts';
-import { shippedModel } from './model.ts';
 import { jsonOption, oneOf, packageFolder } from './options.ts';
 import { type JsonFlag, withOutput } from './output.ts';
 

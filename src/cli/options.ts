@@ -6,8 +6,6 @@ import { maxWorkers } from '../run/engines.ts';
 import { splits } from '../scenario/types.ts';
 
 export const packageFolder = fileURLToPath(new URL('../../', import.meta.url));
-/** The base checkpoint that comes with the package. */
-export const defaultModel = fileURLToPath(new URL('../../models/tiny', import.meta.url));
 
 /** A whole number from `least` to `most`; anything else is a `usage` error that names the option. */
 export function wholeNumber(option: string, least: number, most = 0xffffffff): (text: string) => number {

@@ -93,8 +93,8 @@ function lineStages(): Stages {
     begin: () => {},
     advance: ({ name, total, unit, from }, done) => {
       const perSecond = done / secondsSince(from);
-      const left = Math.round((total - done) / perSecond);
-      print(`${name}: ${done} of ${total} ${unit} (${perSecond.toFixed(1)}/s, ${left} s left)`);
+      const pace = `${perSecond.toFixed(1)}/s, ${Math.round((total - done) / perSecond)} s left`;
+      print(`${name}: ${done} of ${total} ${unit}${done === 0 ? '' : ` (${pace})`}`);
     },
     end: ({ name, from }, result) => print(`${name}: ${result} (${secondsSince(from).toFixed(1)} s)`),
   });

@@ -2,9 +2,9 @@
 import type { Progress } from '../domain/progress.ts';
 import type { PlannedPhase } from '../machines/index.ts';
 import type { Recipe } from '../recipe/schema.ts';
+import type { OpenedFrozen } from '../run/frozen.ts';
 import type { IterationPlan } from '../run/plan.ts';
 import type { Scenario } from '../scenario/types.ts';
-import type { OpenedFrozen } from './model.ts';
 import { formatTable, type Output } from './output.ts';
 
 /** Dialogues that a phase holds. */

@@ -4,9 +4,9 @@ import { OptimaError } from '../domain/errors.ts';
 import type { PolicyHash } from '../domain/ids.ts';
 import { type Recipe, recipeSchema } from '../recipe/schema.ts';
 import { hashFile } from '../run/create-run.ts';
+import { type OpenedFrozen, openFrozen } from '../run/frozen.ts';
 import { type LoadedScenario, pathOf } from '../scenario/load.ts';
 import type { Manifest } from '../store/manifest.ts';
-import { type OpenedFrozen, openFrozen } from './model.ts';
 import { openScenario } from './watch.ts';
 
 export interface ReopenedRun {

@@ -5,12 +5,12 @@ import type { Command } from 'commander';
 import { OptimaError } from '../domain/errors.ts';
 import { presetRecipe } from '../recipe/presets.ts';
 import { applySettings, type Recipe, type RecipeName, recipeKeys, recipeNames } from '../recipe/schema.ts';
+import { locateModel } from '../run/locate.ts';
 import { pathOf } from '../scenario/load.ts';
 import { makeFolder, writeFileAtomic } from '../store/files.ts';
 import { type Manifest, readManifest } from '../store/manifest.ts';
 import { RunFolder } from '../store/run-folder.ts';
 import { interruptible } from './interrupt.ts';
-import { locateModel } from './model.ts';
 import {
   type Backend,
   backendOption,
@@ -74,7 +74,7 @@ async function carryOutStudy(
 ): Promise<void> {
   const { preset, out, results: file, seeds, set = [] } = options;
   const { conditions } = study;
-  const model = locateModel(options.model);
+  const model = locateModel(options.model, '--model');
   const wanted = Array.from({ length: seeds }, (_, index) => index + 1).flatMap((seed) =>
     conditions.map((condition) => ({ condition, seed })),
   );

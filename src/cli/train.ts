@@ -9,7 +9,8 @@ import { applySettings, policyKinds, type Recipe, recipeKeys, recipeNames } from
 import { createRun, packageVersion } from '../run/create-run.ts';
 import type { Engines } from '../run/engines.ts';
 import { machineIteration, machinePolicy } from '../run/figures.ts';
-import { modelsFrom, speakersFrom } from '../run/frozen.ts';
+import { modelsFrom, type OpenedFrozen, openFrozen, speakersFrom } from '../run/frozen.ts';
+import { locateModel } from '../run/locate.ts';
 import { planIterations, planRun } from '../run/plan.ts';
 import { hashTasks, requireRepeats, requireSameTasks } from '../run/tasks.ts';
 import type { LoadedScenario } from '../scenario/load.ts';
@@ -18,16 +19,7 @@ import { readManifest } from '../store/manifest.ts';
 import { RunFolder } from '../store/run-folder.ts';
 import type { PolicyHost } from '../workers/index.ts';
 import { interruptible } from './interrupt.ts';
-import {
-  frozenHashes,
-  frozenNames,
-  locateModel,
-  type OpenedFrozen,
-  openEngines,
-  openFrozen,
-  openPartners,
-  openPolicy,
-} from './model.ts';
+import { frozenHashes, frozenNames, openEngines, openPartners, openPolicy } from './model.ts';
 import {
   type Backend,
   backendOption,
@@ -121,7 +113,7 @@ export async function startRun(
     ...shorthands,
     ...(options.set ?? []),
   ]);
-  const model = locateModel(options.model);
+  const model = locateModel(options.model, '--model');
   const loaded = await openScenario(name, signal);
   const names = frozenNames(loaded.scenario, options);
   withoutTraining(loaded.scenario, Object.keys(names.partners));
@@ -152,7 +144,7 @@ export async function startRun(
     const models = await speakersFrom(loaded.scenario, { folder, hash: base.hash }, partners, workers);
     const judges = judge === null ? undefined : await modelsFrom(judge.model, workers);
     await lookBeforeTraining(
-      { ...loaded, name, recipe, models, judges, base, model },
+      { ...loaded, name, recipe, models, judges, base, model, partners },
       options,
       output,
       signal,

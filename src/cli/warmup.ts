@@ -3,12 +3,13 @@ import { cpus } from 'node:os';
 import path from 'node:path';
 import type { Command } from 'commander';
 import { cleaningUp } from '../domain/errors.ts';
+import { locateModel, shippedModel } from '../run/locate.ts';
 import { temporaryFolder } from '../scenario/temporary.ts';
 import type { Scenario } from '../scenario/types.ts';
 import { warmupDefaults } from '../warmup/estimate.ts';
 import type { PolicyHost } from '../workers/index.ts';
 import { interruptible } from './interrupt.ts';
-import { locateModel, openEngines, openPolicy, shippedModel } from './model.ts';
+import { openEngines, openPolicy } from './model.ts';
 import {
   type Backend,
   backendOption,

@@ -1,4 +1,5 @@
 // Models that are asked and never trained, and who speaks for whom in each lane.
+import path from 'node:path';
 import type { GenerativeModel } from '../domain/model.ts';
 import type { Scenario } from '../scenario/types.ts';
 import type { PolicyHost, PolicySource } from '../workers/index.ts';
@@ -13,6 +14,21 @@ export const modelsFrom = async (
   model: FrozenModel,
   host: Pick<PolicyHost, 'modelsOf'>,
 ): Promise<readonly GenerativeModel[]> => (hasNoWeights(model) ? [model] : host.modelsOf(model));
+
+/** A model that is not trained, and where it was found. */
+export interface OpenedFrozen {
+  readonly folder: string;
+  readonly model: FrozenModel;
+}
+
+/** Opens a model to be asked, of a checkpoint folder or a module; its weights are let go again, as a host loads them where it computes. */
+export async function openFrozen(name: string): Promise<OpenedFrozen> {
+  const { openModel } = await import('../models/open.ts');
+  const { generates, trains, dispose } = await openModel(name);
+  dispose();
+  if (trains === null) return { folder: path.resolve(name), model: generates };
+  return { folder: trains.folder, model: { folder: trains.folder, hash: trains.policy.hash } };
+}
 
 /** Who speaks for each role, as often as cohorts can be held side by side: its partner, if it has one, or `own`. */
 export async function speakersFrom(

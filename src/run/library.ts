@@ -2,7 +2,6 @@
 // The types here name no tensor and no actor: whoever imports them need not have the types of TF.js and XState.
 import fs from 'node:fs';
 import path from 'node:path';
-import { fileURLToPath } from 'node:url';
 import { lastValueFrom, tap } from 'rxjs';
 import { systemClock } from '../domain/clock.ts';
 import { cleaningUp, OptimaError } from '../domain/errors.ts';
@@ -23,10 +22,9 @@ import { EventLog } from '../store/event-log.ts';
 import { makeFolder } from '../store/files.ts';
 import { createRun } from './create-run.ts';
 import { openEngines } from './engines.ts';
+import { type OpenedFrozen, openFrozen, speakersFrom } from './frozen.ts';
+import { foldersFor, locateModel, locateTeam, shippedFolder } from './locate.ts';
 import { hashTasks, requireRepeats } from './tasks.ts';
-
-/** The checkpoint that comes with the package. */
-const shippedModel = fileURLToPath(new URL('../../models/tiny', import.meta.url));
 
 /** A scenario, or as on the command line its name (`name:variant`) or its file. */
 export type ScenarioChoice = Scenario | string;
@@ -43,16 +41,17 @@ export interface ComputeOptions {
 }
 
 /**
- * Opens a checkpoint in the Hugging Face layout, by default the one that comes with the package; who opens it disposes it.
+ * Opens a checkpoint in the Hugging Face layout, or the policy that a run ended with, by default the model that ships; who opens it disposes it.
  * Rejects with `checkpoint.missing`, `checkpoint.invalid`, `tokenizer.mismatch` and as the engine's start does.
  */
 export async function openModel(
-  folder: string = shippedModel,
+  folder?: string,
   { backend }: Pick<ComputeOptions, 'backend'> = {},
 ): Promise<TrainablePolicy> {
+  const checkpoint = locateModel(folder, 'folder');
   await openEngines({ backend, workers: 0 });
   const { loadPolicy } = await import('../models/llama/index.ts');
-  return loadPolicy(folder);
+  return loadPolicy(checkpoint);
 }
 
 export interface DialogueOptions {
@@ -99,7 +98,7 @@ export async function holdDialogue({
     phase,
     scenario,
     casts: castsOf(scenario, [models]),
-    judges: judgesOf(scenario, judge),
+    judges: judgeModels(scenario, judge),
     cohorts: [[...episodesOf({ phase, tasks, samplesPerTask: 1, formats: [], rng })]],
     temperature,
     maxMessageTokens: messageCap(scenario, options.maxMessageTokens ?? null),
@@ -130,7 +129,10 @@ function createLog(folder: string): EventLog {
 
 export interface EvaluateOptions extends ComputeOptions {
   readonly scenario: ScenarioChoice;
-  /** A team, or the folder of a checkpoint that speaks for every role and is computed by workers; default: the shipped one. */
+  /**
+   * A team; or a folder, whose policies workers compute: a checkpoint, which speaks for every role, or a run for the policy it ended
+   * with, or for each role's. Default: the shipped model.
+   */
   readonly models?: Team | string | undefined;
   /** Whom the scenario's metric asks, if it has a judge. */
   readonly judge?: GenerativeModel | undefined;
@@ -151,7 +153,7 @@ export interface EvaluateOptions extends ComputeOptions {
  * every dialogue failed, `interrupted` on abort, and as `loadScenario`, `openModel` and the task source do.
  */
 export async function evaluate({
-  models = shippedModel,
+  models = shippedFolder,
   split = 'test',
   tasks: count = 100,
   seed = 1,
@@ -160,7 +162,7 @@ export async function evaluate({
   ...options
 }: EvaluateOptions): Promise<Evaluation> {
   const { scenario } = await choose(options.scenario, signal);
-  const judges = judgesOf(scenario, options.judge);
+  const judges = judgeModels(scenario, options.judge);
   const play = (speakers: readonly Team[]) =>
     evaluateTeam({
       phase: 'eval',
@@ -176,18 +178,16 @@ export async function evaluate({
       signal,
     });
   if (typeof models !== 'string') return play([models]);
+  const [folder, folders] = foldersFor(scenario, locateTeam(models, 'models'));
   const { startHost } = await openEngines(options);
-  const { loadPolicy } = await import('../models/llama/index.ts');
-  const policy = await loadPolicy(models);
-  const source = { folder: path.resolve(models), hash: policy.hash };
-  const withHost = async () => {
-    const host = await startHost(policy);
-    return cleaningUp(
-      async () => play(await host.modelsOf(source)),
-      () => host.stop(),
-    );
-  };
-  return cleaningUp(withHost, () => policy.dispose());
+  const { model } = await openFrozen(folder);
+  const byRole: Record<string, OpenedFrozen> = {};
+  for (const [role, own] of Object.entries(folders)) byRole[role] = await openFrozen(own);
+  const host = await startHost(null);
+  return cleaningUp(
+    async () => play(await speakersFrom(scenario, model, byRole, host)),
+    () => host.stop(),
+  );
 }
 
 export interface TrainOptions extends ComputeOptions {
@@ -201,7 +201,7 @@ export interface TrainOptions extends ComputeOptions {
   readonly seed?: number | undefined;
   /** Other values for keys of the recipe, by their paths, as with `--set`: `{ iterations: 1, 'evaluation.tasks': 50 }`. */
   readonly settings?: Readonly<Record<string, string | number | boolean | null>> | undefined;
-  /** Folder of the checkpoint to start from; default: the shipped one. */
+  /** Folder of the checkpoint to start from, or of a run for its final policy; default: the shipped one. */
   readonly base?: string | undefined;
   /** Whom the scenario's metric asks, if it has a judge; it has no file, so such a run cannot be resumed. */
   readonly judge?: GenerativeModel | undefined;
@@ -227,10 +227,11 @@ export interface Training {
  * to train on, `training.diverged`, and as `loadScenario`, `openModel` and the task source do.
  */
 export async function train(options: TrainOptions): Promise<Training> {
-  const { preset = defaultPreset, seed, settings = {}, base: baseFolder = shippedModel } = options;
+  const { preset = defaultPreset, seed, settings = {} } = options;
+  const baseFolder = locateModel(options.base, 'base');
   const loaded = await choose(options.scenario, options.signal);
   const { scenario } = loaded;
-  const [judge] = judgesOf(scenario, options.judge);
+  const [judge] = judgeModels(scenario, options.judge);
   const recipe = applySettings<Recipe>(presetRecipe(preset, recipeNamed(options.recipe ?? defaultRecipe)), [
     ...(seed === undefined ? [] : [`seed=${seed}`]),
     ...Object.entries(settings).map(([key, value]) => `${key}=${value}`),
@@ -274,7 +275,7 @@ export async function train(options: TrainOptions): Promise<Training> {
 }
 
 /** The judge as often as it is asked for; throws `usage` where the scenario asks one that is not given. */
-function judgesOf({ name, judge }: Scenario, given: GenerativeModel | undefined): GenerativeModel[] {
+function judgeModels({ name, judge }: Scenario, given: GenerativeModel | undefined): GenerativeModel[] {
   if (judge === undefined) return [];
   if (given !== undefined) return [given];
   throw new OptimaError('usage', `Scenario "${name}" asks a judge model, and none is given.`, {

@@ -18,7 +18,7 @@ const look = (
 test('a team that solves its tasks is ready, and is looked at no further', async () => {
   const probe = await look(solveWordPair);
   assert.equal(probe, {
-    ...{ dialogues: 32, failed: 0, messages: 96, capped: 0, maxMessageTokens: 96 },
+    ...{ dialogues: 32, failed: 0, messages: 96, capped: 0, cappedRoles: [], maxMessageTokens: 96 },
     ...{ stated: 1, agreed: 1, scored: 1, right: 1, tokens: 10 },
   });
   assert.is(whyUnready(probe), null);

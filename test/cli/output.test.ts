@@ -51,6 +51,26 @@ test('whatever is said, remarked or shown as progress comes without control char
   assert.equal(more, ['']);
 });
 
+test('progress says no pace while nothing is done', async () => {
+  const { now } = Date;
+  let at = 0;
+  Date.now = () => at;
+  try {
+    const { stderr } = await written(() =>
+      withOutput({}, async ({ progress }) => {
+        progress.begin('probe', 32, 'dialogues');
+        for (const done of [0, 8]) {
+          at += 10_000;
+          progress.advance(done);
+        }
+      }),
+    );
+    assert.is(stderr, 'probe: 0 of 32 dialogues\nprobe: 8 of 32 dialogues (0.4/s, 60 s left)\n');
+  } finally {
+    Date.now = now;
+  }
+});
+
 test('under --json they are escaped, and what is read back is the same', async () => {
   const object = { event: 'message', text: hostile, [hostile]: [1, 'ü👩‍🔬'] };
   const { stdout } = await written(() =>

@@ -78,6 +78,21 @@ export const smallHybridRun = [
   ].flatMap((setting) => ['--set', setting]),
 ];
 
+/** Those settings of a small run that the recipe has. */
+export function smallRunOf(recipe: string): string[] {
+  const settings = (recipe === 'isft' ? smallRun : smallHybridRun).filter((part) => part.includes('='));
+  const had = recipe === 'idpo' ? settings.filter((setting) => !setting.startsWith('isft.')) : settings;
+  return ['--recipe', recipe, ...had.flatMap((setting) => ['--set', setting])];
+}
+
+/** Writes two-hop-qa to a file of JavaScript, of which no process has to check the types. */
+export function writeSmallScenario(folder: string): string {
+  const file = path.join(folder, 'two-hop-qa.mjs');
+  const original = new URL('../../scenarios/two-hop-qa.ts', import.meta.url).href;
+  fs.writeFileSync(file, `export { default } from ${JSON.stringify(original)};\n`);
+  return file;
+}
+
 /** Rewrites a run's manifest as if the run had begun otherwise. */
 export function changeManifest(folder: string, change: (manifest: Manifest) => Partial<Manifest>): void {
   const manifest = readManifest(folder);

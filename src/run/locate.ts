@@ -1,0 +1,75 @@
+// Where the weights are that a name stands for: a checkpoint, a run for the policy it ended with, or the model that ships.
+import fs from 'node:fs';
+import path from 'node:path';
+import { fileURLToPath } from 'node:url';
+import { OptimaError } from '../domain/errors.ts';
+import type { Scenario } from '../scenario/types.ts';
+import { finalFolder, incomplete, readManifest } from '../store/manifest.ts';
+
+/** What the shipped model is called where there is no folder of that name. */
+export const shippedModel = 'models/tiny';
+/** The checkpoint that comes with the package. */
+export const shippedFolder = fileURLToPath(new URL('../../models/tiny', import.meta.url));
+
+/** One checkpoint folder for every role, or one for each by its name. */
+export type Located = string | Readonly<Record<string, string>>;
+
+/**
+ * The checkpoints that `model` names, by default those of the shipped model; `option` is how it was given. Loads nothing, so that a
+ * wrong name shows before the engine starts. Throws `checkpoint.missing`, and `run.missing` for a run without a final policy.
+ */
+export function locateTeam(model: string | undefined, option: string): Located {
+  if (model === undefined) return shippedFolder;
+  if (!fs.existsSync(model)) {
+    if (path.normalize(model) === path.normalize(shippedModel)) return shippedFolder;
+    throw new OptimaError('checkpoint.missing', `${option} ${model}: no such checkpoint folder.`, {
+      hint: `Give a folder with config.json, model.safetensors and tokenizer.json, a run's folder, or ${shippedModel} for the model that ships.`,
+    });
+  }
+  // A module that writes replies.
+  if (/\.[cm]?[jt]s$/.test(model)) return model;
+  const folder = fs.existsSync(path.join(model, 'manifest.json')) ? finalPolicyOf(model) : model;
+  const isCheckpoint = (at: string) => fs.existsSync(path.join(at, 'config.json'));
+  if (isCheckpoint(folder)) return folder;
+  const within = fs.statSync(folder).isDirectory() ? fs.readdirSync(folder) : [];
+  const roles = within.filter((name) => isCheckpoint(path.join(folder, name)));
+  if (roles.length > 0) return Object.fromEntries(roles.map((role) => [role, path.join(folder, role)]));
+  throw new OptimaError('checkpoint.missing', `${option} ${model}: is no checkpoint: it has no config.json.`);
+}
+
+/** As `locateTeam`, for what takes one checkpoint; throws `usage` for a run with a policy for each role. */
+export function locateModel(model: string | undefined, option: string): string {
+  const located = locateTeam(model, option);
+  if (typeof located === 'string') return located;
+  throw new OptimaError('usage', `${option} ${model}: each role has a policy of its own there.`, {
+    hint: `Give one of them: ${Object.values(located).join(', ')}`,
+  });
+}
+
+/**
+ * The checkpoint that speaks for every role, and those that speak for one each, where a run has them: for all but the roles in `played`,
+ * which others play. Throws `usage` where there is none for a role.
+ */
+export function foldersFor(
+  { name, roles }: Scenario,
+  located: Located,
+  played: readonly string[] = [],
+): readonly [folder: string, byRole: Readonly<Record<string, string>>] {
+  if (typeof located === 'string') return [located, {}];
+  const own = Object.keys(roles).filter((role) => !played.includes(role));
+  const missing = own.find((role) => !Object.hasOwn(located, role));
+  const [first] = Object.values(located);
+  if (missing === undefined) return [first!, Object.fromEntries(own.map((role) => [role, located[role]!]))];
+  const known = Object.keys(located).join(', ');
+  throw new OptimaError(
+    'usage',
+    `"${name}" has a role ${missing}, and ${path.dirname(first!)} has policies for ${known}.`,
+  );
+}
+
+function finalPolicyOf(run: string): string {
+  const manifest = readManifest(run);
+  const folder = finalFolder(run);
+  if (fs.existsSync(folder)) return folder;
+  throw incomplete(run, manifest, 'no final policy');
+}
