@@ -32,15 +32,16 @@ export default defineScenario({
 const hanging = write('hangs.mjs', {
   sees: '{ for (;;) if (task.left < 0) return ""; }',
   tasks: '{ load: () => { for (;;) {} } }',
-  metric: "{ name: 'slow', score: () => { for (;;) {} } }",
+  metric: "{ name: 'slow', score: async () => { await null; for (;;) {} } }",
 });
+const hangingAtOnce = write('at-once.mjs', { before: 'for (;;) {}' });
 const watch = fileURLToPath(new URL('../../src/cli/watch.ts', import.meta.url));
 
-/** Calls a function of the hanging scenario in a process that watches it, and has a listener for signals. */
-function hang(call: string, seconds: number, args: readonly string[] = []) {
+/** Calls a function of a hanging scenario in a process that watches it, and has a listener for signals. */
+function hang(call: string, seconds: number, args: readonly string[] = [], file = hanging) {
   const code = `import { openScenario } from ${JSON.stringify(watch)};
     process.on('SIGINT', () => {});
-    const { scenario } = await openScenario(${JSON.stringify(hanging)}, undefined, ${seconds});
+    const { scenario } = await openScenario(${JSON.stringify(file)}, undefined, ${seconds});
     console.error('calls');
     scenario.${call};`;
   const child = spawn(process.execPath, [
@@ -65,19 +66,19 @@ function hang(call: string, seconds: number, args: readonly string[] = []) {
 
 test('a function that never comes back ends the process with one line that names it', async () => {
   for (const [call, name] of [
-    ['roles.alice.sees({ left: 1 })', 'roles.alice.sees'],
-    ["tasks.load('train', 1)", 'tasks.load'],
-    ['metric.score()', 'metric.score'],
+    ['roles.alice.sees({ left: 1 })', 'Scenario "sums": roles.alice.sees'],
+    ['metric.score()', 'Scenario "sums": metric.score'],
+    [null, `${hangingAtOnce}, as it is imported,`],
   ] as const) {
-    const { code, said } = await hang(call, 1).ended;
+    const { code, said } = await hang(call ?? 'name', 1, [], call === null ? hangingAtOnce : hanging).ended;
     assert.is(code, 1);
-    assert.match(said, `error: Scenario "sums": ${name} has not come back for 1 s.\nhint: `);
+    assert.match(said, `error: ${name} has not come back for 1 s.\nhint: `);
     assert.is(said.trim().split('\n').length, 2, said);
   }
-  const { said } = await hang('metric.score()', 1, ['--json']).ended;
+  const { said } = await hang("tasks.load('train', 1)", 1, ['--json']).ended;
   const { event, code, message } = JSON.parse(said);
   assert.equal([event, code], ['error', 'timeout']);
-  assert.is(message, 'Scenario "sums": metric.score has not come back for 1 s.');
+  assert.is(message, 'Scenario "sums": tasks.load has not come back for 1 s.');
 });
 
 test('Ctrl-C ends a process that is blocked, also where a listener would be called', async () => {
@@ -90,12 +91,14 @@ test('Ctrl-C ends a process that is blocked, also where a listener would be call
 });
 
 test('what a load or a metric says is told in its words, as the scenario’s', async () => {
+  const never = write('never.mjs', { before: 'await new Promise(() => {});' });
   const silent = write('silent.mjs', { tasks: '{ load: () => new Promise(() => {}) }' });
   const away = write('away.mjs', {
     tasks: "{ load: async () => { throw new Error('the source is away'); } }",
   });
   const none = write('none.mjs', { tasks: '{ load: async () => null }' });
   for (const [file, message] of [
+    [never, `${never}: its top level awaits what never settles.`],
     [silent, 'Scenario "sums": tasks.load gave a promise that never settles.'],
     [away, `Scenario "sums": tasks.load('test', 2) threw: the source is away.`],
     [none, `Scenario "sums": tasks.load('test', 2) gave no list of tasks.`],
