@@ -7,7 +7,7 @@ import { nanoid } from 'nanoid';
 import { z } from 'zod';
 import { OptimaError } from '../domain/errors.ts';
 import { hash16 } from '../domain/hash.ts';
-import { ioError } from './files.ts';
+import { ioError, partialOf } from './files.ts';
 
 const ownerSchema = z.object({
   host: z.string(),
@@ -31,7 +31,7 @@ type Owner = z.output<typeof ownerSchema>;
  */
 export function lock(folder: string, name = 'lock'): () => void {
   const own = JSON.stringify({ ...thisProcess(), id: nanoid() });
-  const draft = path.join(folder, `${name}.${nanoid()}.partial`);
+  const draft = partialOf(path.join(folder, `${name}.${nanoid()}`));
   try {
     fs.writeFileSync(draft, own);
     for (;;) {
@@ -40,8 +40,11 @@ export function lock(folder: string, name = 'lock'): () => void {
       try {
         take(draft, file);
       } catch (error) {
-        if ((error as NodeJS.ErrnoException).code === 'EEXIST') continue; // Another one was faster: who is it?
-        throw error;
+        const { code } = error as NodeJS.ErrnoException;
+        if (code === 'ENOENT')
+          fs.writeFileSync(draft, own); // Whoever has the folder has tidied it up.
+        else if (code !== 'EEXIST') throw error; // Else another one was faster: who is it?
+        continue;
       }
       // Whoever had given the folder back meanwhile took the way to this lock with it: then it is nobody's.
       if (walk(folder, name).last?.text === own) break;
@@ -51,6 +54,10 @@ export function lock(folder: string, name = 'lock'): () => void {
     throw ioError('write', path.join(folder, name), error);
   } finally {
     fs.rmSync(draft, { force: true });
+  }
+  // What processes left that were killed before they had a lock.
+  for (const other of fs.readdirSync(folder)) {
+    if (isDraft(other, name)) fs.rmSync(path.join(folder, other), { force: true });
   }
   return () => release(folder, name, own);
 }
@@ -65,6 +72,8 @@ function take(draft: string, file: string): void {
     fs.copyFileSync(draft, file, fs.constants.COPYFILE_EXCL);
   }
 }
+
+const isDraft = (file: string, name: string) => file.startsWith(`${name}.`) && file.endsWith(partialOf(''));
 
 /** Goes from lock to lock: the last one, if there is any, and the file of the one that would follow. */
 function walk(

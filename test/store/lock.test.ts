@@ -133,6 +133,26 @@ test('a lock of another process with the same number, of an earlier start of the
   }
 });
 
+test('what a process left that was killed before it had a lock is tidied up, and one that lives writes its own anew', () => {
+  const folder = fresh();
+  fs.writeFileSync(path.join(folder, 'lock.left.partial'), '{"ho');
+  const { linkSync } = fs;
+  let tidied = 0;
+  fs.linkSync = (draft, file) => {
+    if (tidied++ === 0) fs.rmSync(draft);
+    linkSync(draft, file);
+  };
+  try {
+    const unlock = lock(folder);
+    assert.equal(fs.readdirSync(folder), ['lock']);
+    unlock();
+  } finally {
+    fs.linkSync = linkSync;
+  }
+  assert.is(tidied, 2);
+  assert.equal(fs.readdirSync(folder), []);
+});
+
 test('a lock is not given back by one whose lock somebody has deleted', () => {
   const folder = fresh();
   const first = lock(folder);
