@@ -25,13 +25,13 @@ import {
   type SearchCost,
   type SearchEvent,
 } from '../src/rollouts/explore.ts';
-import { preferenceExample } from '../src/run/preference-example.ts';
 import { scoreNewTurns } from '../src/run/readability.ts';
 import { loadScenario } from '../src/scenario/load.ts';
 import { loadTasks } from '../src/scenario/tasks.ts';
 import { messageCap } from '../src/scenario/types.ts';
 import { pairsOf } from '../src/search/index.ts';
 import { startEngine } from '../src/tensor/index.ts';
+import { preferenceExample } from '../src/training/dpo/examples.ts';
 import { dpoObjective } from '../src/training/dpo/index.ts';
 import { onThisThread } from '../src/training/step.ts';
 import { Workers } from '../src/workers/index.ts';

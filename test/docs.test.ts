@@ -14,7 +14,7 @@ const folder = temporaryFolder('docs');
 test.after(() => fs.rmSync(folder, { recursive: true }));
 const root = fileURLToPath(new URL('..', import.meta.url));
 const read = (file: string) => fs.readFileSync(path.join(root, file), 'utf8');
-const documents = ['README.md', 'docs/scenario-authoring.md', 'docs/replay.md'];
+const documents = ['README.md', 'docs/scenario-authoring.md', 'docs/replay.md', 'docs/export.md'];
 const blocksOf = (file: string, language: string) =>
   [...read(file).matchAll(new RegExp(`^\`\`\`${language}$([\\s\\S]*?)^\`\`\`$`, 'gmu'))].map(
     ([, text]) => text!,

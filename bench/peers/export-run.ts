@@ -9,13 +9,13 @@ import { loadPolicy } from '../../src/models/llama/index.ts';
 import { preferenceOf } from '../../src/reading/pairing.ts';
 import type { Recipe } from '../../src/recipe/schema.ts';
 import { planRun } from '../../src/run/plan.ts';
-import { preferenceExample } from '../../src/run/preference-example.ts';
 import { loadScenario } from '../../src/scenario/load.ts';
 import { loadTasks } from '../../src/scenario/tasks.ts';
 import { messageCap } from '../../src/scenario/types.ts';
 import { RunFolder } from '../../src/store/run-folder.ts';
 import { startEngine } from '../../src/tensor/index.ts';
 import { groupedBatches } from '../../src/training/batches.ts';
+import { preferenceExample } from '../../src/training/dpo/examples.ts';
 
 const [folder] = process.argv.slice(2);
 if (folder === undefined) throw new RangeError('Say which run: export-run.ts <run folder>');

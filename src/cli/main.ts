@@ -8,6 +8,7 @@ import { addChat } from './chat.ts';
 import { addCheck } from './check.ts';
 import { addDoctor } from './doctor.ts';
 import { addEval } from './eval.ts';
+import { addExport } from './export.ts';
 import { addFork, addPairs } from './fork.ts';
 import { loseOutput } from './interrupt.ts';
 import { addList } from './list.ts';
@@ -56,6 +57,7 @@ for (const add of [
   addPairs,
   addRerank,
   addView,
+  addExport,
 ]) {
   add(program);
 }

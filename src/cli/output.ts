@@ -1,6 +1,7 @@
 // What the commands print: tables and lines for people, one JSON object a line for machines, and progress as
 // bars on a terminal or plain lines elsewhere. Results go to stdout, progress to stderr. Whatever is printed goes through
 // `spelt` or `jsonOf` here: scenarios, models and files may say anything, also what would command a terminal.
+import { once } from 'node:events';
 import type { SingleBar } from 'cli-progress';
 import { cleaningUp, messageOf, OptimaError } from '../domain/errors.ts';
 import type { Progress } from '../domain/progress.ts';
@@ -17,6 +18,8 @@ export interface Output {
   remark(text: string): void;
   /** An object for machines; nothing without `--json`. */
   emit(object: { readonly event: string } & Record<string, unknown>): void;
+  /** What the command was asked for, as lines on stdout with `--json` and without; resolves when it takes more. */
+  pour(lines: string): Promise<void>;
   readonly progress: Progress;
 }
 
@@ -39,6 +42,9 @@ export async function withOutput(
     },
     remark: (text) => stages.aside(() => process.stderr.write(`${spelt(text)}\n`)),
     emit,
+    pour: async (lines) => {
+      if (!process.stdout.write(lines)) await once(process.stdout, 'drain');
+    },
     progress: {
       begin: (name, total, unit) => stages.begin(line(name), total, line(unit)),
       advance: stages.advance,
@@ -57,7 +63,7 @@ const spelt = (text: string) =>
   );
 
 /** As JSON, which would leave some of these characters as they are. */
-const jsonOf = (object: object) =>
+export const jsonOf = (object: object): string =>
   JSON.stringify(object).replaceAll(/[\p{Cc}\p{Cf}\u2028\u2029]/gu, (character) =>
     Array.from(
       { length: character.length },

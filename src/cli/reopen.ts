@@ -40,7 +40,7 @@ export async function reopenRun(
 }
 
 /** The recipe of a run; throws `run.version` when this version of the program knows another set of keys. */
-function recipeOf({ recipe, version }: Manifest, folder: string): Recipe {
+export function recipeOf({ recipe, version }: Manifest, folder: string): Recipe {
   const result = recipeSchema.safeParse(recipe);
   if (result.success) return result.data;
   const { path: key, message } = result.error.issues[0]!;

@@ -1,7 +1,8 @@
 // Files a run writes: whole or not at all, and with errors that name the path and the cause.
 import fs from 'node:fs';
 import path from 'node:path';
-import { messageOf, OptimaError } from '../domain/errors.ts';
+import { setImmediate as nextTick } from 'node:timers/promises';
+import { cleaningUp, messageOf, OptimaError } from '../domain/errors.ts';
 
 const causes: Readonly<Record<string, string>> = {
   ENOSPC: 'no space is left on the device',
@@ -61,6 +62,76 @@ export function writeFileAtomic(file: string, content: string): void {
     throw ioError('write', file, error);
   }
 }
+
+/** Most bytes that `writeFileWhole` holds back. */
+const bufferBytes = 1 << 20;
+
+/**
+ * Writes a file piece by piece beside its place, and puts it there at the end: whole or not at all. Resolves with its bytes.
+ * Rejects with `io.write`, for a file that is there already too unless `force` says to replace it, with `interrupted` on abort,
+ * and as `pieces` does.
+ */
+export async function writeFileWhole(
+  file: string,
+  pieces: Iterable<string | Uint8Array> | AsyncIterable<string | Uint8Array>,
+  { force = false, signal }: { readonly force?: boolean; readonly signal?: AbortSignal | undefined } = {},
+): Promise<number> {
+  refuseExisting(file, force);
+  // Of this process: another one may be writing the same file.
+  const temporary = `${file}.${process.pid}.partial`;
+  const descriptor = opened(temporary, file);
+  const written = async (): Promise<number> => {
+    let size = 0;
+    let held: Buffer[] = [];
+    let heldBytes = 0;
+    const flush = (): void => {
+      for (const bytes of held) fs.writeFileSync(descriptor, bytes);
+      [held, heldBytes] = [[], 0];
+    };
+    for await (const piece of pieces) {
+      const bytes = Buffer.from(piece as string);
+      held.push(bytes);
+      size += bytes.length;
+      heldBytes += bytes.length;
+      if (heldBytes < bufferBytes) continue;
+      flush();
+      await nextTick();
+      if (signal?.aborted) throw new OptimaError('interrupted', `Writing ${file} was interrupted.`);
+    }
+    flush();
+    fs.fsyncSync(descriptor);
+    return size;
+  };
+  try {
+    const size = await cleaningUp(written, () => fs.closeSync(descriptor));
+    refuseExisting(file, force);
+    fs.renameSync(temporary, file);
+    syncFolder(path.dirname(file));
+    return size;
+  } catch (error) {
+    fs.rmSync(temporary, { force: true });
+    throw isOfFiles(error) ? ioError('write', file, error) : error;
+  }
+}
+
+function opened(temporary: string, file: string): number {
+  try {
+    return fs.openSync(temporary, 'w');
+  } catch (error) {
+    throw ioError('write', file, error);
+  }
+}
+
+/** Throws `io.write` where a file is there that must not be replaced. */
+export function refuseExisting(file: string, force: boolean): void {
+  if (force || !fs.existsSync(file)) return;
+  throw new OptimaError('io.write', `${file} exists already.`, {
+    hint: 'Name another file, or replace it with --force.',
+  });
+}
+
+const isOfFiles = (error: unknown): boolean =>
+  typeof (error as NodeJS.ErrnoException | null)?.syscall === 'string';
 
 /** Flushes a folder's entries (a rename in it) to the disk. */
 export function syncFolder(folder: string): void {

@@ -44,6 +44,7 @@ test('help lists the commands and loads nothing that computes', async () => {
     'tree',
     'runs',
     'doctor',
+    'export',
   ];
   for (const command of known) {
     assert.match(stdout, new RegExp(`^  ${command} `, 'm'));

@@ -24,10 +24,10 @@ import type { PreferenceRecipe } from '../../src/recipe/schema.ts';
 import type { PhaseContext } from '../../src/run/phases/context.ts';
 import { pair } from '../../src/run/phases/pair.ts';
 import { planRun } from '../../src/run/plan.ts';
-import { preferenceExample } from '../../src/run/preference-example.ts';
 import { loadScenario } from '../../src/scenario/load.ts';
 import { keepPairs, pairsOf } from '../../src/search/index.ts';
 import { RunFolder } from '../../src/store/run-folder.ts';
+import { preferenceExample } from '../../src/training/dpo/examples.ts';
 import { optimaHere, smallHybridRun, temporaryFolder, writeRandomCheckpoint } from '../support/run.ts';
 import { wordPairs } from '../support/scenarios.ts';
 

@@ -7,9 +7,9 @@ import * as assert from 'uvu/assert';
 import { systemClock } from '../../src/domain/clock.ts';
 import { isMidRound } from '../../src/domain/transcript.ts';
 import { type LlamaPolicy, loadPolicy } from '../../src/models/llama/index.ts';
-import { preferenceExample } from '../../src/run/preference-example.ts';
 import { emptyLog } from '../../src/store/event-log.ts';
 import { RunFolder } from '../../src/store/run-folder.ts';
+import { preferenceExample } from '../../src/training/dpo/examples.ts';
 import {
   changeManifest,
   optimaHere,

@@ -4,7 +4,7 @@ import path from 'node:path';
 import { test } from 'uvu';
 import * as assert from 'uvu/assert';
 import { OptimaError } from '../../src/domain/errors.ts';
-import { ioError, makeFolder, syncFolder, writeFileAtomic } from '../../src/store/files.ts';
+import { ioError, makeFolder, syncFolder, writeFileAtomic, writeFileWhole } from '../../src/store/files.ts';
 import { temporaryFolder } from '../support/run.ts';
 
 const root = temporaryFolder('files');
@@ -130,6 +130,37 @@ test('a folder is made with those above it, and one that is there stays', () => 
       (error: OptimaError) => error.code === 'io.write' && error.message.startsWith(`Cannot write ${file}: `),
     );
   }
+});
+
+test('a file of pieces is there whole or not at all, and what was there stays unless it is to be replaced', async () => {
+  const folder = path.join(root, 'pieces');
+  fs.mkdirSync(folder);
+  const file = path.join(folder, 'rows');
+  const failing = async (work: Promise<unknown>) =>
+    work.then(
+      () => null,
+      (error: OptimaError) => error,
+    );
+  function* broken() {
+    yield 'x'.repeat(3 << 20);
+    assert.is(fs.existsSync(file), false);
+    throw new RangeError('no more');
+  }
+  assert.is((await failing(writeFileWhole(file, broken())))!.message, 'no more');
+  assert.equal(fs.readdirSync(folder), []);
+  assert.is(await writeFileWhole(file, ['ö', Uint8Array.of(10)]), 3);
+  assert.is(fs.readFileSync(file, 'utf8'), 'ö\n');
+  const refused = await failing(writeFileWhole(file, ['other']));
+  assert.equal([refused!.code, refused!.message], ['io.write', `${file} exists already.`]);
+  assert.is(fs.readFileSync(file, 'utf8'), 'ö\n');
+  await writeFileWhole(file, ['other'], { force: true });
+  assert.is(fs.readFileSync(file, 'utf8'), 'other');
+  const signal = AbortSignal.abort();
+  const stopped = await failing(writeFileWhole(file, ['x'.repeat(2 << 20)], { force: true, signal }));
+  assert.is(stopped!.code, 'interrupted');
+  assert.match((await failing(writeFileWhole(path.join(file, 'x'), ['a'])))!.message, 'not a folder');
+  assert.equal(fs.readdirSync(folder), ['rows']);
+  assert.is(fs.readFileSync(file, 'utf8'), 'other');
 });
 
 test.run();

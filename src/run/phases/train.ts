@@ -9,11 +9,11 @@ import type { PlannedPhases } from '../../machines/index.ts';
 import type { LlamaPolicy } from '../../models/llama/index.ts';
 import { preferenceOf } from '../../reading/pairing.ts';
 import { type Scenario, trainedRoles } from '../../scenario/types.ts';
+import { preferenceExample } from '../../training/dpo/examples.ts';
 import { type DpoConfig, dpoObjective, type PreferenceExample, trainDpo } from '../../training/dpo/index.ts';
 import type { EpochsOptions } from '../../training/epochs.ts';
 import type { Objective } from '../../training/objective.ts';
 import { sftExamples, sftObjective, trainSft } from '../../training/sft/index.ts';
-import { preferenceExample } from '../preference-example.ts';
 import { baseOf, latestPolicy, type PhaseContext, sharedBy } from './context.ts';
 
 type TrainPhase = PlannedPhases['train'];

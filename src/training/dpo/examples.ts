@@ -1,11 +1,18 @@
-// Preference examples: the chosen pairs of a search in token space, as a policy is trained on them.
-import { type ConversationTree, pathTo } from '../domain/conversation-tree.ts';
-import { OptimaError } from '../domain/errors.ts';
-import type { NodeId, PolicyHash } from '../domain/ids.ts';
-import type { TrainablePolicy } from '../domain/model.ts';
-import { type Deal, type Turn, viewOf } from '../domain/transcript.ts';
-import type { Pair } from '../search/index.ts';
-import type { PreferenceExample } from '../training/dpo/index.ts';
+// From pairs of turns to preference examples: in token space, in their speaker's own view (docs/method.md §5).
+import { type ConversationTree, pathTo } from '../../domain/conversation-tree.ts';
+import { OptimaError } from '../../domain/errors.ts';
+import type { NodeId, PolicyHash } from '../../domain/ids.ts';
+import type { TrainablePolicy } from '../../domain/model.ts';
+import { type Deal, type Turn, viewOf } from '../../domain/transcript.ts';
+import type { PreferenceExample } from './objective.ts';
+
+/** Two turns that answer the same, by their ids. */
+export interface PairOfTurns {
+  /** The last node of the history. */
+  readonly parent: NodeId;
+  readonly chosen: NodeId;
+  readonly rejected: NodeId;
+}
 
 /**
  * A pair in token space, in the better turn's speaker's plain view. Reference log-probabilities are those that the turns
@@ -15,7 +22,7 @@ import type { PreferenceExample } from '../training/dpo/index.ts';
 export function preferenceExample(
   conversation: ConversationTree,
   deal: Deal,
-  { parent, chosen, rejected }: Pick<Pair, 'parent' | 'chosen' | 'rejected'>,
+  { parent, chosen, rejected }: PairOfTurns,
   policy: Pick<TrainablePolicy, 'encode'>,
   reference: PolicyHash,
 ): PreferenceExample {
