@@ -11,11 +11,13 @@ import type { Engines } from '../run/engines.ts';
 import { machineIteration, machinePolicy } from '../run/figures.ts';
 import { modelsFrom, type OpenedFrozen, openFrozen, speakersFrom } from '../run/frozen.ts';
 import { locateModel } from '../run/locate.ts';
+import { requirePairsTaken } from '../run/phases/forks.ts';
 import { planIterations, planRun } from '../run/plan.ts';
 import { hashTasks, requireRepeats, requireSameTasks } from '../run/tasks.ts';
-import type { LoadedScenario } from '../scenario/load.ts';
+import { type LoadedScenario, pathOf } from '../scenario/load.ts';
 import { withoutTraining } from '../scenario/types.ts';
-import { readManifest } from '../store/manifest.ts';
+import { appendForks, ForkLog } from '../store/fork-log.ts';
+import { type Manifest, readManifest } from '../store/manifest.ts';
 import { RunFolder } from '../store/run-folder.ts';
 import type { PolicyHost } from '../workers/index.ts';
 import { interruptible } from './interrupt.ts';
@@ -46,6 +48,8 @@ export interface TrainOptions {
   readonly set?: readonly string[];
   readonly out?: string;
   readonly resume?: string;
+  readonly initFrom?: string;
+  readonly withForks?: boolean;
   readonly model?: string;
   readonly policy?: readonly string[];
   readonly judge?: string;
@@ -73,6 +77,8 @@ export function addTrain(program: Command): void {
     .option('--set <key=value>', 'change one number of the recipe; may be repeated', collect)
     .option('--out <folder>', 'folder of the run (default: runs/<id>)')
     .option('--resume <folder>', 'continue a run where it stopped')
+    .option('--init-from <run>', 'start from the policy that a run ended with, by default on its scenario')
+    .option('--with-forks', 'with --resume or --init-from: train on the pairs of forks that were kept, too')
     .addOption(modelOption())
     .addOption(policyOption())
     .addOption(judgeOption())
@@ -94,16 +100,16 @@ export function addTrain(program: Command): void {
 
 /** Begins a run and carries it out; `--out` must not hold one. `command` is what its manifest says began it. */
 export async function startRun(
-  name: string | undefined,
+  asked: string | undefined,
   options: TrainOptions,
   output: Output,
   signal: AbortSignal,
   command: readonly string[] = process.argv.slice(2),
 ): Promise<void> {
   const began = performance.now();
-  if (name === undefined) {
-    throw new OptimaError('usage', 'Which scenario?', { hint: '`optima list` shows them.' });
-  }
+  const origin = originOf(options);
+  const name = asked ?? (origin && pathOf(origin.scenario.file, origin.scenario.name));
+  if (!name) throw new OptimaError('usage', 'Which scenario?', { hint: '`optima list` shows them.' });
   const preset = options.preset ?? defaultPreset;
   const preferred = recipeNamed(options.recipe ?? defaultRecipe);
   const shorthands = (['seed', 'policies'] as const).flatMap((key) =>
@@ -113,10 +119,12 @@ export async function startRun(
     ...shorthands,
     ...(options.set ?? []),
   ]);
-  const model = locateModel(options.model, '--model');
+  const model = locateModel(options.initFrom ?? options.model, options.initFrom ? '--init-from' : '--model');
   const loaded = await openScenario(name, signal);
   const names = frozenNames(loaded.scenario, options);
-  withoutTraining(loaded.scenario, Object.keys(names.partners));
+  const trained = withoutTraining(loaded.scenario, Object.keys(names.partners));
+  const kept = options.withForks ? keptPairsOf(options.initFrom!) : [];
+  if (options.withForks) requirePairsTaken(planRun(recipe, trained));
   const tasks = await hashTasks(loaded.scenario, recipe);
   await requireRepeats((await reopenScenario(loaded)).scenario, recipe, tasks);
   if (options.out !== undefined) RunFolder.refuseOccupied(options.out);
@@ -149,9 +157,37 @@ export async function startRun(
       output,
       signal,
     );
-    return createRun(begun);
+    const run = createRun(begun);
+    if (kept.length > 0)
+      appendForks(run.path, () => kept.map((pair) => ({ ...pair, from: pair.from ?? origin!.run })));
+    return run;
   };
-  await carryOut({ loaded, recipe, base, partners, judge, openRun, startHost, began }, output, signal);
+  const { withForks } = options;
+  await carryOut(
+    { loaded, recipe, base, partners, judge, withForks, openRun, startHost, began },
+    output,
+    signal,
+  );
+}
+
+/** The pairs of a run's forks; throws `usage` where none is kept. */
+function keptPairsOf(folder: string) {
+  const { kept } = ForkLog.read(folder);
+  if (kept.length > 0) return kept;
+  throw new OptimaError('usage', `--with-forks: no pair of a fork is kept in ${folder}.`, {
+    hint: `Keep one with: optima fork ${folder} … --keep`,
+  });
+}
+
+/** The run that `--init-from` names; null without it. Throws `usage` where it is no run, or beside options that it goes without. */
+function originOf({ initFrom, withForks, model }: TrainOptions): Manifest | null {
+  if (initFrom === undefined) {
+    if (withForks !== true) return null;
+    throw new OptimaError('usage', '--with-forks: whose? Give --resume <run> or --init-from <run>.');
+  }
+  if (model !== undefined)
+    throw new OptimaError('usage', '--init-from names the model: it takes no --model.');
+  return readManifest(initFrom);
 }
 
 /** Goes on with the run of a folder. */
@@ -174,6 +210,7 @@ export async function resumeRun(
     'policy',
     'judge',
     'anyway',
+    'initFrom',
   ] as const;
   for (const option of ofTheRun) {
     if (options[option] !== undefined) {
@@ -202,8 +239,24 @@ export async function resumeRun(
     });
   }
   const { partners, judge } = await reopenFrozen(manifest);
-  const openRun = async () => RunFolder.open(folder, systemClock);
-  await carryOut({ loaded, recipe, base, partners, judge, openRun, startHost, began }, output, signal);
+  const { withForks } = options;
+  const openRun = async () => {
+    const run = RunFolder.open(folder, systemClock);
+    try {
+      if (withForks) keptPairsOf(folder);
+      if (withForks)
+        requirePairsTaken(planRun(recipe, withoutTraining(loaded.scenario, Object.keys(partners))), run);
+      return run;
+    } catch (error) {
+      run.close();
+      throw error;
+    }
+  };
+  await carryOut(
+    { loaded, recipe, base, partners, judge, withForks, openRun, startHost, began },
+    output,
+    signal,
+  );
 }
 
 interface Work {
@@ -212,6 +265,7 @@ interface Work {
   readonly base: LlamaPolicy;
   readonly partners: Readonly<Record<string, OpenedFrozen>>;
   readonly judge: OpenedFrozen | null;
+  readonly withForks?: boolean | undefined;
   /** Called when all else is ready. */
   openRun(workers: PolicyHost): Promise<RunFolder>;
   readonly startHost: Engines['startHost'];
@@ -220,7 +274,7 @@ interface Work {
 }
 
 async function carryOut(
-  { loaded, recipe, base, partners, judge, openRun, startHost, began }: Work,
+  { loaded, recipe, base, partners, judge, withForks, openRun, startHost, began }: Work,
   output: Output,
   signal: AbortSignal,
 ) {
@@ -244,6 +298,7 @@ async function carryOut(
         partners: Object.fromEntries(Object.entries(partners).map(([role, { model }]) => [role, model])),
       }),
       judge: judge?.model,
+      withForks,
       run,
       workers,
       progress: withEstimate(output.progress, plan, recipe, output),

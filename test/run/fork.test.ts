@@ -6,8 +6,10 @@ import { test } from 'uvu';
 import * as assert from 'uvu/assert';
 import type { RunEventOf } from '../../src/domain/events.ts';
 import type { Turn } from '../../src/domain/transcript.ts';
+import { emptyLog } from '../../src/store/event-log.ts';
 import { ForkLog } from '../../src/store/fork-log.ts';
 import {
+  changeManifest,
   eventsIn,
   optimaHere,
   smallHybridRun,
@@ -52,6 +54,17 @@ const linesOf = (stdout: string): any[] =>
     .trim()
     .split('\n')
     .map((line) => JSON.parse(line));
+const quiet = ['--json', '--workers', '0'];
+/** A copy of the run whose log ends before a line: as if it had been killed there. */
+function cut(name: string, lines: number): void {
+  // What was resumed before holds more events of that phase.
+  const from = fs.existsSync(inFolder('whole')) && name === 'with' ? inFolder('whole') : out;
+  fs.cpSync(from, inFolder(name), { recursive: true });
+  const file = path.join(inFolder(name), 'events.jsonl');
+  const kept = fs.readFileSync(file, 'utf8').split('\n').slice(0, lines);
+  fs.writeFileSync(file, `${kept.join('\n')}\n`);
+  changeManifest(inFolder(name), () => ({ log: emptyLog }));
+}
 /** Forks the run and gives the summaries of the forks. */
 async function fork(...options: string[]) {
   const { code, stdout } = await optimaHere(['fork', out, ...options, '--json']);
@@ -195,6 +208,86 @@ test('what is asked for wrongly is said in one line', async () => {
   await wrong('Who speaks there?', '--after', 'x');
   await wrong('there is no turn base/test-00000.99', '--after', 'base/test-00000.99', '--say', 'a');
   await wrong('is a task and no turn', '--instead-of', 'base/test-00000', '--say', 'a');
+});
+
+test('a pair that is kept is listed and trained on where that is asked for, and the run says so', async () => {
+  const made = eventsIn(out).find(
+    (event): event is RunEventOf<'pairs.made'> => event.type === 'pairs.made' && event.pairs.length > 0,
+  )!;
+  const [{ fork: number, turn }] = await fork(
+    ...['--instead-of', made.pairs[0]!.chosen, '--say', 'Ann has 7 and 7 and 7', '--keep'],
+  );
+  const [kept] = ForkLog.read(out).kept;
+  assert.is(kept!.fork, number);
+  assert.ok([kept!.chosen.id, kept!.rejected.id].includes(turn.id));
+  const again = await optimaHere(['pairs', out, '--keep', String(number)]);
+  assert.match(again.stderr, `Fork ${number} makes no pair: it is kept already.`);
+  const listed = async (...options: string[]) =>
+    linesOf((await optimaHere(['pairs', out, '--json', ...options])).stdout).filter(
+      ({ fork }) => fork === number,
+    );
+  assert.equal(await listed(), []);
+  assert.is((await listed('--include-human'))[0].taken, null);
+
+  const resume = async (name: string, lines: number, ...options: string[]) => {
+    cut(name, lines);
+    const { code, stdout } = await optimaHere(['train', '--resume', inFolder(name), ...options, ...quiet]);
+    assert.is(code, 0, stdout);
+    return eventsIn(inFolder(name));
+  };
+  const training = eventsIn(out).findIndex(
+    (event) => event.type === 'phase.started' && event.phase === 'idpo-2/train',
+  );
+  const taken = (events: ReturnType<typeof eventsIn>) => events.filter(({ type }) => type === 'forks.taken');
+  const withForks = await resume('with', training, '--with-forks');
+  const pairs = [{ fork: number, chosen: kept!.chosen.id, rejected: kept!.rejected.id }];
+  assert.equal(taken(withForks), [
+    { type: 'forks.taken', phase: 'idpo-2/train', pairs, log: ForkLog.read(out).end },
+  ]);
+  const [own, theirs] = [eventsIn(out), withForks].map(
+    (events) =>
+      events
+        .flatMap((event) =>
+          event.type === 'phase.completed' && event.output.kind === 'train' ? [event.output] : [],
+        )
+        .at(-1)!,
+  );
+  assert.not.equal(theirs!.policy, own!.policy);
+  const shown = await optimaHere(['pairs', inFolder('with'), '--include-human']);
+  assert.match(shown.stdout, new RegExp(`^fork ${number} .* idpo-2/train$`, 'm'));
+  // Cut off within the phase, it goes on as it began, asked or not.
+  fs.renameSync(inFolder('with'), inFolder('whole'));
+  assert.equal(await resume('with', training + 3), withForks, 'resumed');
+  // Who does not ask never sees them.
+  assert.equal(await resume('without', training), eventsIn(out));
+  // A phase that began without forks stays so.
+  assert.equal(await resume('later', training + 2, '--with-forks'), eventsIn(out));
+});
+
+test('a run that is over says how its forks are trained on, and another one starts from it with them', async () => {
+  const over = await optimaHere(['train', '--resume', out, '--with-forks', ...quiet.slice(1)]);
+  assert.is(over.code, 2);
+  assert.match(
+    over.stderr,
+    `hint: Start a run from its policy: optima train --init-from ${out} --with-forks`,
+  );
+  const settings = [...smallHybridRun, '--set', 'maxMessageTokens=4'];
+  const { code, stdout } = await optimaHere([
+    ...['train', '--init-from', out, '--with-forks', ...settings, '--out', inFolder('next'), ...quiet],
+  ]);
+  assert.is(code, 0, stdout);
+  const events = eventsIn(inFolder('next'));
+  const [started] = events;
+  const ended = eventsIn(out).at(-1)!;
+  assert.ok(
+    started!.type === 'run.started' && ended.type === 'run.completed' && started.base === ended.policy.ann,
+  );
+  assert.ok(events.some((event) => event.type === 'forks.taken' && event.pairs.length === 1));
+  assert.ok(ForkLog.read(inFolder('next')).kept[0]!.from !== undefined);
+  const isft = await optimaHere(['train', '--init-from', out, '--with-forks', '--recipe', 'isft']);
+  assert.match(isft.stderr, '--with-forks: this recipe trains on whole dialogues');
+  const whose = await optimaHere(['train', inFolder('noted.mjs'), '--with-forks']);
+  assert.match(whose.stderr, '--with-forks: whose?');
 });
 
 test.run();

@@ -29,6 +29,8 @@ export interface TrainingRun {
   readonly judge?: FrozenModel | undefined;
   /** Where policies compute; by default on this thread. The caller stops it. */
   readonly workers?: PolicyHost | undefined;
+  /** Whether trainings by preference take the pairs of forks that were kept. */
+  readonly withForks?: boolean | undefined;
   readonly progress: Progress;
   /** Ends the run after the step under way; it can be resumed. */
   readonly signal?: AbortSignal | undefined;

@@ -15,8 +15,10 @@ import type { EpochsOptions } from '../../training/epochs.ts';
 import type { Objective } from '../../training/objective.ts';
 import { sftExamples, sftObjective, trainSft } from '../../training/sft/index.ts';
 import { baseOf, latestPolicy, type PhaseContext, sharedBy } from './context.ts';
+import { forkExamples, takeForks } from './forks.ts';
 
 type TrainPhase = PlannedPhases['train'];
+type KeptPairs = readonly RunEventOf<'pair.kept'>[];
 
 /** What a training comes to, before its checkpoint is saved. */
 type Trained = Omit<PhaseOutputOf<'train'>, 'kind' | 'policy'>;
@@ -35,8 +37,9 @@ interface Trainee {
 export async function train(context: PhaseContext, phase: TrainPhase): Promise<PhaseOutputOf<'train'>> {
   const { recipe, scenario } = context;
   const start = phase.startFrom === 'base' ? baseOf(context) : latestPolicy(context, phase);
-  if (recipe.policies === 'per-role') return trainEachRole(context, phase, start);
-  const { hash, ...trained } = await trainPolicy(context, phase, null, sharedPolicy(scenario, start));
+  const forks = takeForks(context, phase);
+  if (recipe.policies === 'per-role') return trainEachRole(context, phase, start, forks);
+  const { hash, ...trained } = await trainPolicy(context, phase, null, sharedPolicy(scenario, start), forks);
   return { kind: 'train', ...trained, policy: sharedBy(context, hash) };
 }
 
@@ -48,6 +51,7 @@ async function trainEachRole(
   context: PhaseContext,
   phase: TrainPhase,
   start: TeamPolicy,
+  forks: KeptPairs,
 ): Promise<PhaseOutputOf<'train'>> {
   const { scenario, progress } = context;
   const policy: Record<string, PolicyHash> = { ...latestPolicy(context, phase) };
@@ -55,7 +59,7 @@ async function trainEachRole(
   const warnings: string[] = [];
   for (const role of trainedRoles(scenario)) {
     try {
-      const { hash, ...trained } = await trainPolicy(context, phase, role, start[role]!);
+      const { hash, ...trained } = await trainPolicy(context, phase, role, start[role]!, forks);
       policy[role] = hash;
       all.push(trained);
       warnings.push(...trained.warnings.map((words) => `${role}: ${words}`));
@@ -91,6 +95,7 @@ async function trainPolicy(
   phase: TrainPhase,
   role: string | null,
   start: PolicyHash,
+  forks: KeptPairs,
 ): Promise<Trained & { readonly hash: PolicyHash }> {
   const { run, shelf } = context;
   const policy = await shelf.load(start);
@@ -99,7 +104,7 @@ async function trainPolicy(
     const trained =
       phase.on.method === 'sft'
         ? await trainOnDialogues(context, phase, phase.on, trainee)
-        : await trainOnPairs(context, phase, phase.on, trainee);
+        : await trainOnPairs(context, phase, phase.on, trainee, forks);
     return { ...trained, hash: await run.saveCheckpoint(policy) };
   };
   return cleaningUp(train, () => policy.dispose());
@@ -147,18 +152,26 @@ async function trainOnPairs(
   phase: TrainPhase,
   on: Extract<TrainPhase['on'], { method: 'dpo' }>,
   trainee: Trainee,
+  kept: KeptPairs,
 ): Promise<Trained> {
   const { progress, rng } = context;
   const config: DpoConfig = preferenceOf(context.recipe).dpo;
+  const own = chosenPairs(context, on, trainee);
+  const forked = await forkExamples(
+    kept.filter(({ speaker }) => trainee.role === null || trainee.role === speaker),
+    trainee.policy,
+    config.maxSequenceTokens,
+  );
   const { steps, loss, figures, tooLong, identical, warnings } = await trainDpo(
     trainee.policy,
-    chosenPairs(context, on, trainee),
+    [...own, ...forked],
     config,
     rng.split(phase.name),
     optionsOf(context, phase, dpoObjective(config), trainee),
   );
   const percent = (share = 0) => `${(100 * share).toFixed(0)} %`;
   const left = [
+    forked.length > 0 && `${forked.length} of the pairs from forks`,
     tooLong > 0 && `${tooLong} pairs left out as longer than ${config.maxSequenceTokens} tokens`,
     identical > 0 && `${identical} left out as their turns are the same`,
   ].filter((words) => words !== false);
