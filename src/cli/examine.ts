@@ -4,7 +4,7 @@ import path from 'node:path';
 import { systemClock } from '../domain/clock.ts';
 import { messageOf, OptimaError } from '../domain/errors.ts';
 import type { PolicyHash, TeamPolicy } from '../domain/ids.ts';
-import { indexBytes, readIndex } from '../reading/index-file.ts';
+import { indexParts, readIndex } from '../reading/index-file.ts';
 import { indexPath } from '../reading/indexed-log.ts';
 import { RunIndex } from '../reading/run-index.ts';
 import { recipeSchema } from '../recipe/schema.ts';
@@ -12,7 +12,8 @@ import { metricsRows } from '../run/figures.ts';
 import { planIterations } from '../run/plan.ts';
 import { EventLog } from '../store/event-log.ts';
 import { requireWithin } from '../store/files.ts';
-import { linesIn } from '../store/lines.ts';
+import { ForkLog, forksPath } from '../store/fork-log.ts';
+import { lineBytesIn, linesIn } from '../store/lines.ts';
 import { isLocked } from '../store/lock.ts';
 import { finalFolder, type Manifest, manifestPath, readManifest } from '../store/manifest.ts';
 import { RunFolder } from '../store/run-folder.ts';
@@ -70,12 +71,27 @@ export async function examine(folder: string, onRight: (what: string) => void): 
         await part('checkpoints/final leads to what the run ended with', () => checkFinal(run, run.policy!));
       await part('events.index is what the log says', () => checkIndex(folder, file));
     }
-    const forks = path.join(folder, 'forks.jsonl');
-    if (fs.existsSync(forks)) {
-      await part('every line of forks.jsonl has its sum and its schema', () => {
-        requireWithin(folder, forks);
-        readAlone(forks);
-      });
+    const forks = forksPath(folder);
+    const taken = run === null ? [] : takenForks(run);
+    if (fs.existsSync(forks) || taken.length > 0) {
+      await part(
+        'every line of forks.jsonl has its sum and its schema, and trainings took it from there',
+        () => {
+          requireWithin(folder, forks);
+          if (fs.existsSync(forks)) readAlone(forks);
+          const log = ForkLog.read(folder);
+          for (const { phase, log: end } of taken) {
+            if (log.holds(end)) continue;
+            throw new OptimaError(
+              'run.corrupt',
+              `${forks}: its first ${end.events} events are not those that ${phase} trained on.`,
+              {
+                hint: 'The file was cut, deleted or replaced; restore it.',
+              },
+            );
+          }
+        },
+      );
     }
   } finally {
     run?.close();
@@ -89,6 +105,14 @@ function openRun(folder: string, file: string): RunFolder {
   requireTimes(file);
   return run;
 }
+
+/** How far the forks went of which trainings took pairs. */
+const takenForks = (run: RunFolder) =>
+  [...run.phases].flatMap(([name, { output }]) =>
+    output.kind === 'train'
+      ? [...run.eventsOf(name)].flatMap((event) => (event.type === 'forks.taken' ? [event] : []))
+      : [],
+  );
 
 /** A log that no manifest says anything of. */
 function readAlone(file: string): null {
@@ -236,14 +260,16 @@ function checkIndex(folder: string, file: string): void {
   const index = new RunIndex();
   const descriptor = fs.openSync(file, 'r');
   try {
-    for (const [text, bytes] of linesIn(descriptor, 0, fs.fstatSync(descriptor).size)) {
+    for (const line of lineBytesIn(descriptor, 0, fs.fstatSync(descriptor).size)) {
       if (index.data.end.events === known.end.events) break;
-      index.add(text, bytes, file);
+      index.add(line, file);
     }
   } finally {
     fs.closeSync(descriptor);
   }
-  if (indexBytes(index.data).equals(indexBytes(known))) return;
+  // The first part has the hash of the others.
+  const [made, found] = [index.data, known].map((data) => Buffer.from(indexParts(data)[0]!));
+  if (made!.equals(found!)) return;
   throw new OptimaError('run.corrupt', `${indexPath(folder)}: it does not say what the log says.`, advice);
 }
 
@@ -256,7 +282,7 @@ function lookAround(
 ): void {
   const held = isLocked(folder);
   const names = fs.readdirSync(folder);
-  const locks = names.filter((name) => /^lock(\.[0-9a-f]{16})?$/.test(name));
+  const locks = names.filter((name) => /^(forks\.)?lock(\.[0-9a-f]{16})?$/.test(name));
   if (held) remark(`${folder} is in use: a process writes it.`);
   else if (locks.length > 0) {
     remark(
@@ -278,7 +304,7 @@ function lookAround(
         'It may be deleted.',
       );
   const known =
-    /^(manifest\.json|events\.(jsonl|index)|metrics\.jsonl|forks\.jsonl|checkpoints|lock.*|.*\.partial)$/;
+    /^(manifest\.json|events\.(jsonl|index)|metrics\.jsonl|forks\.(jsonl|lock.*)|checkpoints|lock.*|.*\.partial)$/;
   for (const name of names) if (!known.test(name)) remark(`${path.join(folder, name)}: not a file of a run.`);
   const trained = new Set<string>(
     [...(run?.phases.values() ?? [])].flatMap(({ output }) =>

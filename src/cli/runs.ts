@@ -153,9 +153,10 @@ async function pruneRuns(
     }
     return listed(folder, name);
   });
-  const inUse = runs.find((run) => isLocked(run.folder));
-  // It says who has it.
-  if (inUse !== undefined) lock(inUse.folder)();
+  for (const { folder } of runs) {
+    // Taking it says who has it.
+    for (const name of ['lock', 'forks.lock']) if (isLocked(folder, name)) lock(folder, name)();
+  }
   for (const { name, state, bytes } of runs) output.say(`${name}: ${line(state)}, ${sizeOf(bytes)}`);
   if (!yes && !(await isAgreed(runs.length, json, signal))) {
     output.say('Nothing was deleted.');

@@ -80,7 +80,10 @@ function showRun(reader: RunReader, { phase: asked, samples }: ShowOptions, outp
   output.say(title.map(line).join(' · '));
   const work = manifest === null ? '' : `, ${spanOf(manifest.seconds)} of work in phases that are over`;
   output.say(`${size.events} events, ${sizeOf(size.bytes)}${work}`);
-  output.say(`\n${formatTable([['phase', 'dialogues', 'time', ''], ...phases.map(phaseRow)].map(leftLast))}`);
+  const names = Math.max(0, ...phases.map(({ name }) => name.length));
+  output.say(
+    `\n${formatTable([['phase', 'dialogues', 'time', ''], ...phases.map((phase) => phaseRow(phase, names))].map(leftLast))}`,
+  );
   if (ranked.length > 0) {
     const all = ranked.flatMap((name) => rewards.get(name)!);
     // A few that are far off would have all others in one bar.
@@ -142,10 +145,11 @@ const leftLast = (row: readonly string[], _: number, rows: readonly (readonly st
   return [...row.slice(0, -1), row.at(-1)!.padEnd(width)];
 };
 
-function phaseRow({ name, dialogues, startedAt, endedAt, output }: PhaseSummary): string[] {
+function phaseRow({ name, dialogues, startedAt, endedAt, output }: PhaseSummary, names: number): string[] {
   const seconds = endedAt === null ? null : (Date.parse(endedAt) - Date.parse(startedAt)) / 1000;
   const time = seconds === null ? '' : Number.isFinite(seconds) ? spanOf(seconds) : '?';
-  const most = Math.max(20, widthOf() - 46);
+  // Beside the names, the dialogues and the time.
+  const most = Math.max(20, widthOf() - names - 22);
   const said = output === null ? 'not over' : shortened(describeOutput(output), most);
   return [name, dialogues === 0 ? '' : String(dialogues), time, said];
 }

@@ -139,7 +139,7 @@ function showPairs({ kept, compared, untold }: Comparison, root: string, all: bo
   output.say(
     kept === null
       ? '\nno pairs have been chosen of it yet'
-      : `\n${kept.length} pairs kept of ${compared.length} compared`,
+      : `\n${kept.length} ${kept.length === 1 ? 'pair' : 'pairs'} kept of ${compared.length} compared`,
   );
   for (const pair of compared) if (pair.reason === null) output.say(`  ${row(pair)}`);
   for (const [reason, words] of Object.entries(reasons)) {

@@ -21,9 +21,9 @@ export function createHash16(): Hash16 {
   };
 }
 
-/** The first 36 bits of a text's SHA-256 as six characters of base64url: enough to find what has changed by accident. */
-export const hash6 = (text: string): string =>
-  hash('sha256', text, 'buffer').toString('base64url', 0, 5).slice(0, 6);
+/** The first 36 bits of the SHA-256 of a text or of bytes as six characters of base64url: enough to find what has changed by accident. */
+export const hash6 = (data: string | Uint8Array): string =>
+  hash('sha256', data, 'buffer').toString('base64url', 0, 5).slice(0, 6);
 
 /** The hash of a text, as UTF-8, or of bytes. */
 export const hash16 = (data: string | Uint8Array): string => createHash16().update(data).digest();

@@ -1,7 +1,7 @@
 // The index of a run as a file beside its log, `events.index`. It holds nothing that the log does not say: whoever reads a
 // run makes it, continues it where the log has grown, and makes it anew where it is damaged or of another log.
 import fs from 'node:fs';
-import { hash16 } from '../domain/hash.ts';
+import { createHash16, hash16 } from '../domain/hash.ts';
 import { type Columns, columnNames, emptyIndex, grown, type IndexData, marked } from './run-index.ts';
 
 /** Raised when an index that is there cannot be read as one of now. */
@@ -17,8 +17,8 @@ interface Head {
   readonly texts: number;
 }
 
-/** An index as bytes. */
-export function indexBytes(data: IndexData): Buffer {
+/** An index as bytes, a part after the other: it is long, and nothing of it is copied. */
+export function indexParts(data: IndexData): Uint8Array[] {
   const { rows, columns } = data;
   const texts = Buffer.from(
     JSON.stringify({
@@ -40,10 +40,11 @@ export function indexBytes(data: IndexData): Buffer {
       policy: data.policy,
     }),
   );
-  const parts = columnNames.map((name) => bytesOf(columns[name].subarray(0, rows)));
-  const body = Buffer.concat([texts, ...parts]);
-  const head: Head = { index: version, hash: hash16(body), rows, texts: texts.length };
-  return Buffer.concat([Buffer.from(`${JSON.stringify(head)}\n`), body]);
+  const parts = [texts, ...columnNames.map((name) => bytesOf(columns[name].subarray(0, rows)))];
+  const hash = createHash16();
+  for (const part of parts) hash.update(part);
+  const head: Head = { index: version, hash: hash.digest(), rows, texts: texts.length };
+  return [Buffer.from(`${JSON.stringify(head)}\n`), ...parts];
 }
 
 const bytesOf = ({ buffer, byteOffset, byteLength }: Columns[keyof Columns]) =>
@@ -128,7 +129,12 @@ export function writeIndex(file: string, data: IndexData): boolean {
   try {
     // What a process of this number left is in nobody's hands; a link in its place is not followed.
     fs.rmSync(draft, { force: true });
-    fs.writeFileSync(draft, indexBytes(data), { flag: 'wx' });
+    const descriptor = fs.openSync(draft, 'wx');
+    try {
+      for (const part of indexParts(data)) writeAll(descriptor, part);
+    } finally {
+      fs.closeSync(descriptor);
+    }
     fs.renameSync(draft, file);
     return true;
   } catch {
@@ -138,5 +144,11 @@ export function writeIndex(file: string, data: IndexData): boolean {
       // Where nothing can be written nothing can be deleted.
     }
     return false;
+  }
+}
+
+function writeAll(descriptor: number, bytes: Uint8Array): void {
+  for (let written = 0; written < bytes.length; ) {
+    written += fs.writeSync(descriptor, bytes, written, bytes.length - written);
   }
 }

@@ -3,9 +3,9 @@ import fs from 'node:fs';
 import path from 'node:path';
 import { OptimaError } from '../domain/errors.ts';
 import { parseEvent, type RunEvent } from '../domain/events.ts';
-import { checkLine, type LogEnd } from '../store/event-log.ts';
+import { checkBytes, type LogEnd } from '../store/event-log.ts';
 import { ioError, requireWithin } from '../store/files.ts';
-import { linesIn } from '../store/lines.ts';
+import { lineBytesIn } from '../store/lines.ts';
 import { readIndex, writeIndex } from './index-file.ts';
 import { emptyIndex, type IndexData, marked, notAnEvent, type PlaceBefore, RunIndex } from './run-index.ts';
 
@@ -77,8 +77,8 @@ export class IndexedLog {
   /** Whether it has come to the end. */
   #takeIn(size: number, most: number): boolean {
     try {
-      for (const [line, bytes] of linesIn(this.#descriptor, this.end.bytes, size)) {
-        this.#index.add(line, bytes, this.file);
+      for (const line of lineBytesIn(this.#descriptor, this.end.bytes, size)) {
+        this.#index.add(line, this.file);
         if (this.end.bytes >= most) return false;
       }
       return true;
@@ -96,7 +96,7 @@ export class IndexedLog {
   holds({ events, sum }: LogEnd): boolean {
     if (events === 0 || events > this.end.events) return events === 0;
     let last: LogEnd = { events: 0, sum: '' };
-    for (const { end } of this.#lines(events - 1, events)) last = end;
+    for (const { end } of this.#bodies(events - 1, events)) last = end;
     return last.sum === sum;
   }
 
@@ -106,8 +106,14 @@ export class IndexedLog {
    * indexed.
    */
   *raw(from: number, to = this.end.events, mentions = ''): Generator<RawEvent> {
-    for (const { line, number } of this.#lines(from, to)) {
-      if (line.includes(mentions)) yield { number, value: JSON.parse(line) };
+    const wanted = Buffer.from(mentions);
+    for (const { body, number } of this.#bodies(from, to)) {
+      if (!body.includes(wanted)) continue;
+      try {
+        yield { number, value: JSON.parse(body.toString('utf8')) };
+      } catch (error) {
+        throw notAnEvent(this.file, number, error);
+      }
     }
   }
 
@@ -129,23 +135,29 @@ export class IndexedLog {
     fs.closeSync(this.#descriptor);
   }
 
-  *#lines(from: number, to: number): Generator<{ line: string; number: number; end: LogEnd }> {
+  /** Events as bytes, each until the next is asked for. */
+  *#bodies(from: number, to: number): Generator<{ body: Buffer; number: number; end: LogEnd }> {
     const { markBytes, markSums, end } = this.#index.data;
     if (from >= Math.min(to, end.events)) return;
     const mark = Math.floor(from / marked);
     const bound = markBytes[Math.ceil(to / marked)] ?? end.bytes;
     let at: LogEnd = { events: mark * marked, sum: markSums[mark]! };
-    for (const [line] of linesIn(this.#descriptor, markBytes[mark]!, bound)) {
+    for (const line of lineBytesIn(this.#descriptor, markBytes[mark]!, bound)) {
       const number = at.events;
       if (number === to) return;
-      try {
-        at = checkLine(line, at).end;
-      } catch (error) {
-        throw notAnEvent(this.file, number, error);
-      }
-      if (number >= from) yield { line, number, end: at };
+      const body = this.#check(line, at);
+      at = body.end;
+      if (number >= from) yield { body: body.body, number, end: at };
     }
     if (at.events < Math.min(to, end.events)) throw notAnEvent(this.file, at.events, 'it is not there');
+  }
+
+  #check(line: Buffer, at: LogEnd): ReturnType<typeof checkBytes> {
+    try {
+      return checkBytes(line, at);
+    } catch (error) {
+      throw notAnEvent(this.file, at.events, error);
+    }
   }
 
   /** Whether the last events that an index knows are where it has them: their sums hold all that was before. */
@@ -158,8 +170,8 @@ export class IndexedLog {
       bytes: markBytes[mark]!,
     };
     try {
-      for (const [line, length] of linesIn(this.#descriptor, at.bytes, bytes)) {
-        at = { ...checkLine(line, at).end, bytes: at.bytes + length };
+      for (const line of lineBytesIn(this.#descriptor, at.bytes, bytes)) {
+        at = { ...checkBytes(line, at).end, bytes: at.bytes + line.length + 1 };
       }
     } catch {
       return false;

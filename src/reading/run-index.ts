@@ -4,7 +4,7 @@ import { messageOf, OptimaError } from '../domain/errors.ts';
 import type { PhaseOutput, RunEvent } from '../domain/events.ts';
 import type { DialogueId, NodeId, TaskId, TeamPolicy } from '../domain/ids.ts';
 import type { MessageOf } from '../domain/messages.ts';
-import { checkLine, emptyLog, type LogEnd } from '../store/event-log.ts';
+import { checkBytes, emptyLog, type LogEnd } from '../store/event-log.ts';
 
 /** Events from one mark to the next: what is read, at most, before the first event that is asked for. */
 export const marked = 256;
@@ -74,7 +74,8 @@ const skipped = /^\{"type":"(turn\.requested|observation\.given|judge\.asked|ste
 const taken =
   /^\{"type":"turn\.taken","dialogueId":"([^"\\]+)","turn":\{"id":"([^"\\]+)","parent":"([^"\\]+)","speaker":/;
 const idsBegin = '"tokenIds":[';
-const timeOf = (line: string): string => /"at":"([^"]*)"/.exec(line)![1]!;
+/** Bytes in which an event's type has room. */
+const typeRoom = 40;
 
 /** How far a dialogue has come at a turn: from the root on, in tokens and turns. */
 export interface Place {
@@ -147,18 +148,21 @@ export class RunIndex {
     for (const [place, failure] of data.failures.entries()) this.#failureAt.set(failure, place);
   }
 
-  /** Takes in the line behind the last one, which has so many bytes. Throws `run.corrupt` where it is not an event of this log. */
-  add(line: string, bytes: number, file: string): void {
+  /** Takes in the line behind the last one, whose bytes it may change. Throws `run.corrupt` where it is not an event of this log. */
+  add(line: Buffer, file: string): void {
     const { data } = this;
     const { events, sum, bytes: before } = data.end;
     try {
-      const { body, end } = checkLine(line, data.end);
+      const { body, at, end } = checkBytes(line, data.end);
       if (events % marked === 0) {
         data.markBytes.push(before);
         data.markSums.push(sum);
       }
-      if (!skipped.test(body) && !this.#tookTurn(body)) this.#fold(JSON.parse(body), events, line);
-      data.end = { ...end, bytes: before + bytes };
+      if (!skipped.test(body.toString('latin1', 0, typeRoom))) {
+        const text = body.toString('utf8');
+        if (!this.#tookTurn(text)) this.#fold(JSON.parse(text), events, at);
+      }
+      data.end = { ...end, bytes: before + line.length + 1 };
     } catch (error) {
       throw notAnEvent(file, events, error);
     }
@@ -196,17 +200,17 @@ export class RunIndex {
     return `${this.data.trees[this.data.columns.tree[row]!]!.root}${suffix}` as DialogueId;
   }
 
-  #fold(event: RunEvent, number: number, line: string): void {
+  #fold(event: RunEvent, number: number, at: string): void {
     const { data } = this;
     const { columns } = data;
     switch (event.type) {
       case 'phase.started':
-        this.#beginPhase(event.phase, number, line);
+        this.#beginPhase(event.phase, number, at);
         break;
       case 'phase.completed': {
         const phase = data.phases.at(-1);
         if (phase?.name !== event.phase) throw new Error(`phase ${event.phase} ends, but has not begun`);
-        Object.assign(phase, { to: number + 1, endedAt: timeOf(line), output: event.output });
+        Object.assign(phase, { to: number + 1, endedAt: at, output: event.output });
         this.#endCohort(number);
         break;
       }
@@ -219,7 +223,7 @@ export class RunIndex {
         if (!data.formatDeals.has(event.format)) data.formatDeals.set(event.format, number);
         break;
       case 'dialogue.opened':
-        this.#open(event, number, line);
+        this.#open(event, number, at);
         break;
       case 'turn.taken': {
         const { id, parent, tokenIds } = event.turn;
@@ -287,9 +291,8 @@ export class RunIndex {
     }
   }
 
-  #beginPhase(name: string, number: number, line: string): void {
+  #beginPhase(name: string, number: number, startedAt: string): void {
     this.#endCohort(number);
-    const startedAt = timeOf(line);
     const begun = { to: null, endedAt: null, output: null, dialogues: 0, chosen: false };
     this.data.phases.push({ name, from: number, startedAt, ...begun });
   }
@@ -309,12 +312,12 @@ export class RunIndex {
     this.#held.clear();
   }
 
-  #open(event: MessageOf<'dialogue.opened'>, number: number, line: string): void {
+  #open(event: MessageOf<'dialogue.opened'>, number: number, at: string): void {
     const { data } = this;
     const { dialogueId: id, taskId, tree: root, parent, format } = event;
     this.#beginCohort(number);
     // The folder that `holdDialogue` is given knows no phases.
-    if (data.phases.length === 0) this.#beginPhase(root.slice(0, -taskId.length - 1), number, line);
+    if (data.phases.length === 0) this.#beginPhase(root.slice(0, -taskId.length - 1), number, at);
     const phase = data.phases.length - 1;
     let place = this.#treeAt.get(root);
     if (place === undefined) {

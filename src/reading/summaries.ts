@@ -75,18 +75,27 @@ export function phaseSummaryOf(phase: IndexedPhase): PhaseSummary {
 export function summaryOf(index: RunIndex, row: number): DialogueSummary {
   const { trees, phases, columns, formats, failures } = index.data;
   const { root, taskId, phase } = trees[columns.tree[row]!]!;
-  const [taskScore, reward] = [known(columns.taskScore[row]!), known(columns.reward[row]!)];
+  const { name, chosen } = phases[phase]!;
+  const taskScore = known(columns.taskScore[row]!);
+  const reward = known(columns.reward[row]!);
   const { task, tokenShare, loss } = columns;
+  // There may be hundreds of thousands: no object but this one is made.
   return {
-    ...{ id: index.idOf(row), tree: root, taskId, phase: phases[phase]!.name },
+    id: index.idOf(row),
+    tree: root,
+    taskId,
+    phase: name,
     format: formats[columns.format[row]! - 1] ?? null,
     outcome: outcomes[columns.outcome[row]!]!,
     failure: failures[columns.failure[row]! - 1] ?? null,
-    ...{ taskScore, exactMatch: taskScore === null ? null : columns.exactMatch[row] === 1 },
-    ...{ tokens: columns.tokens[row]!, turns: columns.turns[row]!, reward },
+    taskScore,
+    exactMatch: taskScore === null ? null : columns.exactMatch[row] === 1,
+    tokens: columns.tokens[row]!,
+    turns: columns.turns[row]!,
+    reward,
     terms: reward === null ? null : { task: task[row]!, tokenShare: tokenShare[row]!, loss: loss[row]! },
     eligible: columns.ranked[row] === 0 ? null : columns.eligible[row] === 1,
-    kept: phases[phase]!.chosen ? columns.kept[row] === 1 : null,
+    kept: chosen ? columns.kept[row] === 1 : null,
   };
 }
 

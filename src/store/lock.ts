@@ -109,9 +109,9 @@ function readIfThere(file: string): string | null {
   }
 }
 
-/** Whether a process has the folder, or may have it as far as this host can tell. */
-export function isLocked(folder: string): boolean {
-  const { last } = walk(folder, 'lock');
+/** Whether a process has the folder, or by another name the part of it, or may have it as far as this host can tell. */
+export function isLocked(folder: string, name = 'lock'): boolean {
+  const { last } = walk(folder, name);
   try {
     if (last !== null) requireDead(last, folder);
     return false;
