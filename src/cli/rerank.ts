@@ -3,6 +3,7 @@ import type { Command } from 'commander';
 import { OptimaError } from '../domain/errors.ts';
 import type { TaskId } from '../domain/ids.ts';
 import { createRng } from '../domain/rng.ts';
+import type { RunReader } from '../reading/index.ts';
 import type {
   Both,
   PairDetail,
@@ -11,11 +12,13 @@ import type {
   TaskDetail,
 } from '../reading/rerank/index.ts';
 import { withoutTraining } from '../scenario/types.ts';
-import { RunFolder } from '../store/run-folder.ts';
+
+import { readManifest } from '../store/manifest.ts';
 import { interruptible } from './interrupt.ts';
 import { collect, jsonOption } from './options.ts';
 import { formatTable, type JsonFlag, line, type Output, withOutput } from './output.ts';
-import { reopenRun } from './reopen.ts';
+import { notInRun, withReader } from './reader.ts';
+import { recipeOf, reopenRun } from './reopen.ts';
 
 interface RerankOptions extends JsonFlag {
   readonly set?: readonly string[];
@@ -32,66 +35,68 @@ export function addRerank(program: Command): void {
     .addOption(jsonOption())
     .action((folder: string, options: RerankOptions) =>
       withOutput(options, (output) =>
-        interruptible(output, (signal) => rerank(folder, options, output, signal)),
+        interruptible(output, (signal) =>
+          withReader(folder, (reader) => rerank(reader, options, output, signal)),
+        ),
       ),
     );
 }
 
 async function rerank(
-  folder: string,
+  reader: RunReader,
   { set = [], task }: RerankOptions,
   output: Output,
   signal: AbortSignal,
 ) {
-  const { changesBetween, rerankRecipe, rerankRun } = await import('../reading/rerank/index.ts');
+  const { changesBetween, rerankedLog, rerankRecipe, rerankRun } = await import('../reading/rerank/index.ts');
   const { choicesIn, planRun } = await import('../run/plan.ts');
   const { answersIn } = await import('../run/phases/context.ts');
   const { requireSameTasks } = await import('../run/tasks.ts');
-  const run = RunFolder.read(folder);
-  try {
-    const { loaded, recipe: before } = await reopenRun(folder, run.manifest, signal);
-    await requireSameTasks(loaded.scenario, before, run.manifest.scenario.tasks);
-    const after = rerankRecipe(before, set);
-    const scenario = withoutTraining(loaded.scenario, Object.keys(run.manifest.partners ?? {}));
-    const plan = planRun(after, scenario);
-    const changes = changesBetween(before, after);
-    const { lambdaToken, lambdaLoss } = scenario.reward;
-    const own: Readonly<Record<string, number>> = {
-      'reward.lambdaToken': lambdaToken,
-      'reward.lambdaLoss': lambdaLoss,
-    };
-    for (const { key, ...both } of changes) {
-      const shown = (value: unknown) => (value === null ? `${own[key]} (the scenario's)` : String(value));
-      output.say(`${key}: ${shown(both.before)} → ${shown(both.after)}`);
-    }
-    output.emit({ event: 'run', run: folder, scenario: scenario.name, changes });
-    const choices: RerankedChoice[] = [];
-    const taskId = task as TaskId | undefined;
-    const rng = createRng(before.seed);
-    for await (const choice of rerankRun({
-      ...{ run, recipe: { before, after }, scenario, task: taskId },
-      choices: choicesIn(plan),
-      answersIn: (search) => answersIn({ scenario, plan, rng }, search),
-    })) {
-      choices.push(choice);
-      emitChoice(choice, output);
-    }
-    if (choices.length === 0) {
-      throw new OptimaError('run.missing', `${folder}: the run has ranked nothing yet.`, {
-        hint: `Go on with it: optima train --resume ${folder}`,
-      });
-    }
-    if (task !== undefined) sayTask(task, choices, output);
-    else sayChoices(choices, output);
-    output.emit({
-      event: 'summary',
-      ranked: choices.reduce((sum, { ranked }) => sum + ranked, 0),
-      changed: choices.reduce((sum, { changed }) => sum + changed, 0),
-      flips: choices.reduce((sum, { flips }) => sum + flips.length, 0),
-    });
-  } finally {
-    run.close();
+  const { folder } = reader;
+  const manifest = reader.manifest ?? readManifest(folder);
+  const before = recipeOf(manifest, folder);
+  const after = rerankRecipe(before, set);
+  if (task !== undefined && reader.trees({ taskId: task }).next().done === true)
+    throw notInRun(reader, 'task', task);
+  const { loaded } = await reopenRun(folder, manifest, signal);
+  await requireSameTasks(loaded.scenario, before, manifest.scenario.tasks);
+  const scenario = withoutTraining(loaded.scenario, Object.keys(manifest.partners ?? {}));
+  const plan = planRun(after, scenario);
+  const changes = changesBetween(before, after);
+  const { lambdaToken, lambdaLoss } = scenario.reward;
+  const own: Readonly<Record<string, number>> = {
+    'reward.lambdaToken': lambdaToken,
+    'reward.lambdaLoss': lambdaLoss,
+  };
+  for (const { key, ...both } of changes) {
+    const shown = (value: unknown) => (value === null ? `${own[key]} (the scenario's)` : String(value));
+    output.say(`${key}: ${shown(both.before)} → ${shown(both.after)}`);
   }
+  output.emit({ event: 'run', run: folder, scenario: scenario.name, changes });
+  const choices: RerankedChoice[] = [];
+  const taskId = task as TaskId | undefined;
+  const rng = createRng(before.seed);
+  for await (const choice of rerankRun({
+    ...{ run: rerankedLog(reader), recipe: { before, after }, scenario, task: taskId },
+    choices: choicesIn(plan),
+    answersIn: (search) => answersIn({ scenario, plan, rng }, search),
+  })) {
+    choices.push(choice);
+    emitChoice(choice, output);
+  }
+  if (choices.length === 0) {
+    throw new OptimaError('run.missing', `${folder}: the run has ranked nothing yet.`, {
+      hint: `Go on with it: optima train --resume ${folder}`,
+    });
+  }
+  if (task !== undefined) sayTask(task, choices, output);
+  else sayChoices(choices, output);
+  output.emit({
+    event: 'summary',
+    ranked: choices.reduce((sum, { ranked }) => sum + ranked, 0),
+    changed: choices.reduce((sum, { changed }) => sum + changed, 0),
+    flips: choices.reduce((sum, { flips }) => sum + flips.length, 0),
+  });
 }
 
 function emitChoice({ flips, task, ...choice }: RerankedChoice, output: Output): void {
@@ -135,11 +140,7 @@ const arrow = <T>({ before, after }: Both<T>, shown: (value: T) => string): stri
 
 function sayTask(task: string, choices: readonly RerankedChoice[], output: Output): void {
   const found = choices.filter((choice) => choice.task !== null);
-  if (found.length === 0) {
-    throw new OptimaError('usage', `--task ${task}: the run has ranked no dialogue of that task.`, {
-      hint: /^train-\d{5}$/.test(task) ? undefined : 'Tasks are named such as train-00012.',
-    });
-  }
+  if (found.length === 0) output.say(`\n${task}: nothing of it was ranked.`);
   for (const { phase, task: detail } of found) {
     output.say(`\n${phase}, ${task}\n${dialogueTable(detail!)}`);
     for (const pair of detail!.pairs) output.say(pairInWords(pair));

@@ -78,8 +78,8 @@ export async function writeFileWhole(
 ): Promise<number> {
   refuseExisting(file, force);
   // Of this process: another one may be writing the same file.
-  const temporary = `${file}.${process.pid}.partial`;
-  const descriptor = opened(temporary, file);
+  const partial = `${file}.${process.pid}.partial`;
+  const descriptor = opened(partial, file);
   const written = async (): Promise<number> => {
     let size = 0;
     let held: Buffer[] = [];
@@ -105,18 +105,18 @@ export async function writeFileWhole(
   try {
     const size = await cleaningUp(written, () => fs.closeSync(descriptor));
     refuseExisting(file, force);
-    fs.renameSync(temporary, file);
+    fs.renameSync(partial, file);
     syncFolder(path.dirname(file));
     return size;
   } catch (error) {
-    fs.rmSync(temporary, { force: true });
+    fs.rmSync(partial, { force: true });
     throw isOfFiles(error) ? ioError('write', file, error) : error;
   }
 }
 
-function opened(temporary: string, file: string): number {
+function opened(partial: string, file: string): number {
   try {
-    return fs.openSync(temporary, 'w');
+    return fs.openSync(partial, 'w');
   } catch (error) {
     throw ioError('write', file, error);
   }

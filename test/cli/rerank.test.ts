@@ -80,7 +80,7 @@ test('a task is shown before and after', async () => {
   assert.match(searched.stdout, /pair after idpo-1\/search\/train-00003.*, by alice: value/);
   const unknown = await optimaHere([...args, 'train-00099']);
   assert.is(unknown.code, 2);
-  assert.match(unknown.stderr, 'error: --task train-00099: the run has ranked no dialogue of that task.');
+  assert.match(unknown.stderr, 'it has no task train-00099.');
 });
 
 test('what it cannot do is one line', async () => {

@@ -657,4 +657,18 @@ test('what the environment opened with is a part of the deal, and of every dialo
   assert.equal(failed[0]!.opening, opening);
 });
 
+test('a forest that grows its trees in place has the same ones, and leaves the messages as they were', () => {
+  const messages = [
+    ...[dealt, opened(a), said(a, a, root, 'hi'), observed(a, a), opened(b), mergedInto(b, b, a)],
+    ...[said(b, childId(a, 0), a, 'ho', 'bob'), ...ended(a), ...ended(b), opened(branch, a)],
+  ];
+  const before = structuredClone(messages);
+  const inPlace = hear(messages, new Forest(undefined, { inPlace: true }));
+  assert.equal(messages, before);
+  const usual = hear(messages);
+  assert.equal(inPlace.trees(), usual.trees());
+  assert.equal(inPlace.trajectories(), usual.trajectories());
+  assert.is(inPlace.leafOf(branch), a);
+});
+
 test.run();

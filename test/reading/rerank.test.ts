@@ -7,12 +7,14 @@ import type { OptimaError } from '../../src/domain/errors.ts';
 import type { RunEventOf, RunEventType } from '../../src/domain/events.ts';
 import type { TaskId } from '../../src/domain/ids.ts';
 import { createRng } from '../../src/domain/rng.ts';
+import { RunReader } from '../../src/reading/index.ts';
 import type { RankedTrajectory } from '../../src/reading/ranking.ts';
 import {
   changesBetween,
   type DialogueFlip,
   type PairFlip,
   type RerankedChoice,
+  rerankedLog,
   rerankRecipe,
   rerankRun,
 } from '../../src/reading/rerank/index.ts';
@@ -30,7 +32,6 @@ import { answersIn } from '../../src/run/phases/context.ts';
 import { choicesIn, planRun } from '../../src/run/plan.ts';
 import { trainTeam } from '../../src/run/train.ts';
 import type { Scenario } from '../../src/scenario/types.ts';
-import { RunFolder } from '../../src/store/run-folder.ts';
 import { eventsIn, temporaryFolder, writeRandomCheckpoint } from '../support/run.ts';
 import { spyOn, spyScenario } from '../support/spy.ts';
 
@@ -110,7 +111,8 @@ async function rerank(
 ): Promise<RerankedChoice[]> {
   const after = rerankRecipe(before, settings);
   const plan = planRun(after, scenario);
-  const run = RunFolder.read(folder);
+  const reader = RunReader.open(folder);
+  const run = rerankedLog(reader);
   const choices: RerankedChoice[] = [];
   try {
     for await (const choice of rerankRun({
@@ -125,7 +127,7 @@ async function rerank(
     }))
       choices.push(choice);
   } finally {
-    run.close();
+    reader.close();
   }
   return choices;
 }

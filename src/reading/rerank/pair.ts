@@ -1,9 +1,9 @@
 // Pairs anew: the turns to train on under other rules, beside the pairs that the run chose.
-import type { ConversationTree, LoggedTree } from '../../domain/conversation-tree.ts';
+import { type ConversationTree, Forest, type LoggedTree, treesIn } from '../../domain/conversation-tree.ts';
 import type { RunEvent, RunEventOf } from '../../domain/events.ts';
-import type { NodeId, TaskId } from '../../domain/ids.ts';
+import type { DialogueId, NodeId, TaskId } from '../../domain/ids.ts';
 import { percentile } from '../../domain/metrics.ts';
-import { messageTokens, writtenOf } from '../../domain/transcript.ts';
+import { writtenOf } from '../../domain/transcript.ts';
 import type { PreferenceRecipe } from '../../recipe/schema.ts';
 import { trainedRoles } from '../../scenario/types.ts';
 import { keepPairs, type Pair } from '../../search/index.ts';
@@ -32,14 +32,14 @@ export async function repair(
   const recipe = { before: preferenceOf(plan.recipe.before), after: preferenceOf(plan.recipe.after) };
   const { keepShare: share, keepPer: per, values } = recipe.after.pairs;
   const rules = rulesOf(plan, otherNormaliser(plan, recipe, pilot));
+  // A tree is in one cohort, and what its roles were told is not asked.
+  const trees = () => treesIn(run.eventsOf(search), () => new Forest(undefined, { inPlace: true }));
   const revalued = (tree: LoggedTree) => revalue(tree, recipe.after.search.backup, rules);
   let scale: ReturnType<typeof scaleByRole> | null = null;
   if (values === 'per-role')
-    scale = scaleByRole(Array.from(run.treesOf(search), (tree) => valuedTurns(revalued(tree))).flat());
+    scale = scaleByRole(Array.from(trees(), (tree) => valuedTurns(revalued(tree))).flat());
   const answers = await plan.answersIn(search);
-  const made = run.phases.has(phase)
-    ? pairsIn(run.eventsOf(phase))
-    : new Map<NodeId, RunEventOf<'pairs.made'>>();
+  const made = run.has(phase) ? pairsIn(run.eventsOf(phase)) : new Map<NodeId, RunEventOf<'pairs.made'>>();
   const trained = trainedRoles(scenario);
   const tally = new Tally();
   const found: { tree: NodeId; taskId: TaskId; pairs: readonly Pair[] }[] = [];
@@ -48,7 +48,7 @@ export async function repair(
     for (const [reason, n] of Object.entries(more)) sums[reason] = (sums[reason] ?? 0) + n;
   };
   let ofTask: RevaluedTree | null = null;
-  for (const logged of run.treesOf(search)) {
+  for (const logged of trees()) {
     const tree = revalued(logged);
     const { root, taskId } = tree.conversation;
     for (const both of tree.ranked) tally.add(both);
@@ -93,9 +93,13 @@ function otherNormaliser(
 ): number | null {
   const { pilotPercentile } = after.search;
   if (pilotPercentile === before.search.pilotPercentile) return null;
+  const tokens = new Map<DialogueId, number>();
   const lengths: number[] = [];
-  for (const { verdict, turns } of run.dialoguesOf(pilot)) {
-    if (verdict !== null) lengths.push(messageTokens(turns));
+  for (const event of run.eventsOf(pilot)) {
+    if (event.type === 'turn.taken') {
+      const { dialogueId, turn } = event;
+      tokens.set(dialogueId, (tokens.get(dialogueId) ?? 0) + turn.tokenIds.length);
+    } else if (event.type === 'verdict.given') lengths.push(tokens.get(event.dialogueId) ?? 0);
   }
   return percentile(lengths, pilotPercentile) + 1;
 }

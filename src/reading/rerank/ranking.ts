@@ -1,13 +1,13 @@
 // A recorded ranking under other rules, dialogue by dialogue, and what is said of any choice made anew of it.
 
 import { messageOf } from '../../domain/errors.ts';
+import type { RunEvent } from '../../domain/events.ts';
 import type { DialogueId, TaskId } from '../../domain/ids.ts';
 import { computeReward, computeSeatRewards, type RewardTerms } from '../../domain/reward.ts';
 import type { Verdict } from '../../domain/transcript.ts';
 import type { Recipe } from '../../recipe/schema.ts';
 import type { AnswerParser, Scenario } from '../../scenario/types.ts';
 import type { Pair } from '../../search/index.ts';
-import type { RunFolder } from '../../store/run-folder.ts';
 import { type RankedTrajectory, type RankOptions, rankOptionsOf } from '../ranking.ts';
 
 /** What a run chose, or would have. */
@@ -29,8 +29,15 @@ export type Choice =
     }
   | { readonly kind: 'pair'; readonly name: string; readonly search: string; readonly pilot: string };
 
+/** The log of a run, by its completed phases. */
+export interface RerankedLog {
+  has(phase: string): boolean;
+  /** The events of a phase that it has. */
+  eventsOf(phase: string): Iterable<RunEvent>;
+}
+
 export interface RerankPlan {
-  readonly run: Pick<RunFolder, 'phases' | 'eventsOf' | 'dialoguesOf' | 'treesOf'>;
+  readonly run: RerankedLog;
   /** The run's recipe, and the one that is asked about. */
   readonly recipe: Both<Recipe>;
   /** With the roles that the run did not train. */

@@ -37,7 +37,7 @@ export function reselect(plan: RerankPlan, choice: Extract<Choice, { kind: 'sele
     }
   }
   const after = selectTrajectories(reranked(), { threshold, keepFraction, roles: trainedRoles(scenario) });
-  const before = run.phases.has(phase) ? selectionIn(run.eventsOf(phase)) : { kept: [], dropped: {} };
+  const before = run.has(phase) ? selectionIn(run.eventsOf(phase)) : { kept: [], dropped: {} };
   const keyOf = ({ dialogueId, role }: Kept) => `${dialogueId} ${role ?? ''}`;
   const keys = { before: new Set(before.kept.map(keyOf)), after: new Set(after.kept.map(keyOf)) };
   const flipOf = (chosen: DialogueFlip['chosen'], { dialogueId, taskId, role }: Kept): DialogueFlip => {
