@@ -28,7 +28,7 @@ const pairFields = (row: PairRow) => ({
   ...sourceOf(row),
   ...{ value: row.value, prompt_token_ids: row.promptIds },
   ...{ chosen_token_ids: row.chosenIds, rejected_token_ids: row.rejectedIds },
-  ...{ chosen_logprob: row.chosenLogprob, rejected_logprob: row.rejectedLogprob },
+  ...{ chosen_logprob: row.chosenLogprob, rejected_logprob: row.rejectedLogprob, fork: row.fork },
 });
 
 const speakers = { system: 'system', user: 'human', assistant: 'gpt' } as const;

@@ -5,8 +5,9 @@ import type { RunEvent, RunEventOf } from '../domain/events.ts';
 import type { DialogueId, NodeId, PolicyHash, TaskId } from '../domain/ids.ts';
 import type { ChatMessage, TrainablePolicy } from '../domain/model.ts';
 import { type Trajectory, viewOf, writtenOf } from '../domain/transcript.ts';
+import { ForkLog, forksPath } from '../store/fork-log.ts';
 import type { RunFolder } from '../store/run-folder.ts';
-import { preferenceExample } from '../training/dpo/examples.ts';
+import { preferenceExample, responseIn } from '../training/dpo/examples.ts';
 import { sftExamples } from '../training/sft/examples.ts';
 
 /** A training of a run's plan, and the phases that it took what it trained on from. */
@@ -53,12 +54,14 @@ export interface PairRow extends Source {
   readonly promptIds: readonly number[];
   readonly chosenIds: readonly number[];
   readonly rejectedIds: readonly number[];
-  /** Log-probabilities under the policy that said them, which is the reference, summed over tokens, nats. */
-  readonly chosenLogprob: number;
-  readonly rejectedLogprob: number;
+  /** Log-probabilities under the policy that said them, which is the reference, summed over tokens, nats; null of a fork. */
+  readonly chosenLogprob: number | null;
+  readonly rejectedLogprob: number | null;
   /** What the chosen turn was worth, and how much more than the rejected one. */
   readonly value: number;
   readonly gap: number;
+  /** Number of the fork that it is of; null where the run itself sampled both turns. */
+  readonly fork: number | null;
 }
 
 export type TrainingRow = DialogueRow | PairRow;
@@ -66,7 +69,7 @@ export type TrainingRow = DialogueRow | PairRow;
 /** What rows are read from. */
 export type RowSource = Pick<
   RunFolder,
-  'manifest' | 'phases' | 'eventsOf' | 'dialoguesOf' | 'treesOf' | 'log'
+  'manifest' | 'phases' | 'eventsOf' | 'dialoguesOf' | 'treesOf' | 'path'
 >;
 
 /** The ids of a view, as the run's tokenizer writes it. */
@@ -91,7 +94,10 @@ export function* trainingRows(
   for (const training of completedTrainings(run, trainings)) {
     const { on, iteration } = training;
     if (on.method === 'sft') yield* dialogueRows(run, { ...on, iteration }, trained, encode);
-    else yield* pairRows(run, { ...on, iteration }, encode);
+    else {
+      yield* pairRows(run, { ...on, iteration }, encode);
+      yield* forkRows(run, training, encode);
+    }
   }
 }
 
@@ -196,7 +202,7 @@ function* pairRows(
         ...{ chosen: writtenOf(better), rejected: writtenOf(worse) },
         ...{ promptIds: example.promptIds, chosenIds: example.chosenIds, rejectedIds: example.rejectedIds },
         ...{ chosenLogprob: example.refChosen, rejectedLogprob: example.refRejected },
-        ...{ value: pair.value, gap: pair.gap },
+        ...{ value: pair.value, gap: pair.gap, fork: null },
       };
     }
     made.delete(conversation.root);
@@ -204,4 +210,48 @@ function* pairRows(
   const [lost] = made.keys();
   if (lost !== undefined)
     throw new OptimaError('run.corrupt', `${pairing} has pairs of ${lost}, which ${search} does not have.`);
+}
+
+/** The pairs of forks that a training took beside its own. */
+function* forkRows(
+  run: RowSource,
+  { name, iteration }: PlannedTraining,
+  encode: EncodeView,
+): Generator<PairRow> {
+  const taken = takenIn(run.eventsOf(name));
+  if (taken === null) return;
+  const forks = ForkLog.read(run.path);
+  if (!forks.holds(taken.log)) {
+    throw new OptimaError(
+      'run.corrupt',
+      `${forksPath(run.path)}: its first ${taken.log.events} events are not those that ${name} trained on.`,
+      { hint: 'The file was cut, deleted or replaced; restore it.' },
+    );
+  }
+  const keyOf = (chosen: NodeId, rejected: NodeId) => `${chosen}>${rejected}`;
+  const wanted = new Set(taken.pairs.map(({ chosen, rejected }) => keyOf(chosen, rejected)));
+  for (const { fork, taskId, speaker, view, chosen, rejected, value, gap } of forks.kept) {
+    const id = keyOf(chosen.id, rejected.id);
+    if (!wanted.has(id)) continue;
+    const [better, worse] = [chosen, rejected].map(({ text, tokenIds }) =>
+      responseIn([...view, { role: 'assistant', content: text, tokenIds }], tokenIds.length, { encode }),
+    );
+    yield {
+      kind: 'pair',
+      ...{ id, iteration, task: taskId, role: speaker, policy: chosen.policyHash, prompt: view },
+      ...{ chosen: chosen.text, rejected: rejected.text, promptIds: better!.promptIds },
+      ...{ chosenIds: better!.ids, rejectedIds: worse!.ids, chosenLogprob: null, rejectedLogprob: null },
+      ...{ value, gap, fork },
+    };
+  }
+}
+
+/** What a training noted of forks, which stands behind its beginning. */
+function takenIn(events: Iterable<RunEvent>): RunEventOf<'forks.taken'> | null {
+  let number = 0;
+  for (const event of events) {
+    if (event.type === 'forks.taken') return event;
+    if (++number === 2) break;
+  }
+  return null;
 }

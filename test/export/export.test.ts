@@ -4,13 +4,16 @@ import fs from 'node:fs';
 import path from 'node:path';
 import { test } from 'uvu';
 import * as assert from 'uvu/assert';
+import type { RunEventOf } from '../../src/domain/events.ts';
+import type { NodeId, PolicyHash } from '../../src/domain/ids.ts';
 import { type RowFormat, rowFormats } from '../../src/export/formats.ts';
 import type { DialogueRow, PairRow } from '../../src/export/rows.ts';
 import { crc32c, eventFile, type Scalar, tfRecord } from '../../src/export/tensorboard.ts';
 import { trainTeam } from '../../src/run/train.ts';
 import type { Scenario } from '../../src/scenario/types.ts';
+import { appendForks, ForkLog } from '../../src/store/fork-log.ts';
 import { makeSmallRun, rowExports, writeExports } from '../support/exports.ts';
-import { optimaHere, temporaryFolder } from '../support/run.ts';
+import { eventsIn, optimaHere, replaceLog, temporaryFolder } from '../support/run.ts';
 import { type Spied, spyOn, spyRecipe, spyScenario } from '../support/spy.ts';
 
 const root = temporaryFolder('export');
@@ -319,6 +322,40 @@ test('what it cannot write is one line', async () => {
     await failure('--format', 'trl-sft', '--out', path.join(run, 'manifest.json', 'x')),
     'Cannot write',
   );
+});
+
+test('pairs of forks that a training took are among its rows, and only these', async () => {
+  const forked = path.join(root, 'forked');
+  fs.cpSync(run, forked, { recursive: true });
+  const [first] = rowsOf('trl-preference');
+  const turn = (id: string, text: string, ids: readonly number[]) => ({
+    ...{ id: id as NodeId, text, tokenIds: ids, policyHash: 'p' as PolicyHash, provenance: 'human' as const },
+  });
+  const kept: RunEventOf<'pair.kept'> = {
+    ...{
+      type: 'pair.kept' as const,
+      fork: 0,
+      taskId: first.task,
+      tree: 'tree' as NodeId,
+      parent: 'tree' as NodeId,
+    },
+    ...{ speaker: first.role, view: first.prompt, value: 1, gap: 2 },
+    chosen: turn('tree.f0', first.chosen[0].content, first.chosen_token_ids),
+    rejected: turn('tree.0', first.rejected[0].content, first.rejected_token_ids),
+  };
+  appendForks(forked, () => [kept, { ...kept, fork: 1, chosen: turn('tree.f1', 'x', [5]) }]);
+  const events = eventsIn(forked);
+  const begun = events.findIndex((event) => event.type === 'phase.started' && event.phase === 'idpo-2/train');
+  const pairs = [{ fork: 0, chosen: kept.chosen.id, rejected: kept.rejected.id }];
+  const taken = { type: 'forks.taken', phase: 'idpo-2/train', pairs, log: ForkLog.read(forked).end } as const;
+  replaceLog(forked, events.toSpliced(begun + 1, 0, taken));
+  const exported = async () => optimaHere(['export', forked, '--format', 'trl-preference']);
+  const lines = (await exported()).stdout.trimEnd().split('\n');
+  assert.is(lines.slice(0, -1).join('\n'), textOf('trl-preference').trimEnd());
+  const own = { value: 1, gap: 2, fork: 0, policy: 'p', chosen_logprob: null, rejected_logprob: null };
+  assert.equal(JSON.parse(lines.at(-1)!), { ...first, id: 'tree.f0>tree.0', ...own });
+  fs.rmSync(path.join(forked, 'forks.jsonl'));
+  assert.match((await exported()).stderr, 'are not those that idpo-2/train trained on');
 });
 
 /** Rows of a run of initialization alone under another scenario. */

@@ -6,6 +6,7 @@ import type { ChatMessage, ScoringModel, TrainablePolicy } from '../../domain/mo
 import type { PlannedPhase, PlannedPhases } from '../../machines/index.ts';
 import { ForkLog, forksPath } from '../../store/fork-log.ts';
 import type { RunFolder } from '../../store/run-folder.ts';
+import { responseIn } from '../../training/dpo/examples.ts';
 import type { PreferenceExample } from '../../training/dpo/index.ts';
 import type { PhaseContext } from './context.ts';
 
@@ -92,10 +93,7 @@ export async function forkExamples(
   const sides = pairs.flatMap(({ view, chosen, rejected }) =>
     [chosen, rejected].map(({ id, text, tokenIds }) => {
       const messages: ChatMessage[] = [...view, { role: 'assistant', content: text, tokenIds }];
-      const encoded = policy.encode(messages);
-      const end = encoded.lossMask.lastIndexOf(1) + 1;
-      const start = end - tokenIds.length;
-      const [promptIds, ids] = [encoded.tokenIds.slice(0, start), encoded.tokenIds.slice(start, end)];
+      const { promptIds, ids, end } = responseIn(messages, tokenIds.length, policy);
       return { request: { id, messages, last: 1 }, promptIds, ids, fits: end <= maxTokens };
     }),
   );

@@ -2,7 +2,7 @@
 import { type ConversationTree, pathTo } from '../../domain/conversation-tree.ts';
 import { OptimaError } from '../../domain/errors.ts';
 import type { NodeId, PolicyHash } from '../../domain/ids.ts';
-import type { TrainablePolicy } from '../../domain/model.ts';
+import type { ChatMessage, TrainablePolicy } from '../../domain/model.ts';
 import { type Deal, type Turn, viewOf } from '../../domain/transcript.ts';
 import type { PreferenceExample } from './objective.ts';
 
@@ -49,14 +49,21 @@ export function preferenceExample(
 }
 
 /** What a turn's speaker had read, and the ids that it said. */
-function responseOf(
+const responseOf = (
   turn: Turn,
   history: readonly Turn[],
   deal: Deal,
   policy: Pick<TrainablePolicy, 'encode'>,
-) {
-  const { tokenIds, lossMask } = policy.encode(viewOf(turn.speaker, deal, [...history, turn]));
+) => responseIn(viewOf(turn.speaker, deal, [...history, turn]), turn.tokenIds.length, policy);
+
+/** The last message of its agent in a view, of so many ids: what it had read, these, and where they end in the view. */
+export function responseIn(
+  view: readonly ChatMessage[],
+  length: number,
+  policy: Pick<TrainablePolicy, 'encode'>,
+): { readonly promptIds: readonly number[]; readonly ids: readonly number[]; readonly end: number } {
+  const { tokenIds, lossMask } = policy.encode(view);
   const end = lossMask.lastIndexOf(1) + 1;
-  const start = end - turn.tokenIds.length;
-  return { promptIds: tokenIds.slice(0, start), ids: tokenIds.slice(start, end) };
+  const start = end - length;
+  return { promptIds: tokenIds.slice(0, start), ids: tokenIds.slice(start, end), end };
 }
