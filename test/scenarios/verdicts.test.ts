@@ -74,16 +74,17 @@ test.before(async () => {
 });
 
 test('check finds nothing wrong with them, and says what it could not look at', async () => {
-  const plain = await optimaHere(['check', haggle]);
+  const check = (...args: string[]) => optimaHere(['check', ...args, '--model', model]);
+  const plain = await check(haggle);
   assert.is(plain.code, 0, plain.stdout + plain.stderr);
-  // The model that ships was shown nothing like it.
+  // A random model was shown nothing like it.
   assert.equal(plain.stdout.match(/^warning: \w+/gm), ['warning: model']);
   assert.match(plain.stdout, 'haggle: no errors, 1 warning.');
-  const unjudged = await optimaHere(['check', debate]);
+  const unjudged = await check(debate);
   assert.is(unjudged.code, 0, unjudged.stdout + unjudged.stderr);
   assert.match(unjudged.stdout, /warning: metric: asks a judge model: .*--judge <folder>/);
   const before = judge.replies();
-  const judged = await optimaHere(['check', debate, '--judge', judge.file]);
+  const judged = await check(debate, '--judge', judge.file);
   assert.match(judged.stdout, /^judged-debate: no errors/m);
   assert.ok(judge.replies() - before >= 10);
 });
