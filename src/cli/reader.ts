@@ -1,8 +1,15 @@
 // Opening a run to read it, as the commands do that show one; and how they say what is not in it.
 import fs from 'node:fs';
+import os from 'node:os';
 import path from 'node:path';
 import { nearest, OptimaError } from '../domain/errors.ts';
 import { RunReader } from '../reading/index.ts';
+import { isLocked } from '../store/lock.ts';
+
+/** Where a run is under way, whoever trains it goes first: this process takes what is left of the processor. */
+export function stepBack(folder: string): void {
+  if (isLocked(folder)) os.setPriority(os.constants.priority.PRIORITY_LOW);
+}
 
 /** Opens a run, does the work, and closes it. Throws as `RunReader.open`, with the nearest run's name where there is no such folder. */
 export async function withReader(
@@ -12,6 +19,7 @@ export async function withReader(
   if (!fs.existsSync(folder)) {
     throw new OptimaError('run.missing', `${folder}: no such run.`, { hint: nearestRun(folder) });
   }
+  stepBack(folder);
   const reader = RunReader.open(folder);
   try {
     await work(reader);

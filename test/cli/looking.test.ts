@@ -1,11 +1,13 @@
 // show, tree, runs and doctor, on a run that nobody trained.
 import fs from 'node:fs';
+import os from 'node:os';
 import path from 'node:path';
 import { test } from 'uvu';
 import * as assert from 'uvu/assert';
 import { writeSyntheticRun } from '../../bench/synthetic-run.ts';
 import { systemClock } from '../../src/domain/clock.ts';
 import { RunReader } from '../../src/reading/index.ts';
+import { lock } from '../../src/store/lock.ts';
 import { RunFolder } from '../../src/store/run-folder.ts';
 import { optimaHere, temporaryFolder } from '../support/run.ts';
 
@@ -163,6 +165,20 @@ test('doctor says what is wrong, where, and what lies about', async () => {
   fs.writeFileSync(at('events.jsonl'), lines.join('\n'));
   assert.match((await examine()).wrong, /events\.jsonl:3001: not an event of this log/);
   fs.rmSync(ill, { recursive: true });
+});
+
+// The last one: without being root this process does not come back up.
+test('whoever reads a run under way steps back for whoever trains it', async () => {
+  const before = os.getPriority();
+  await optimaHere(['show', run]);
+  assert.is(os.getPriority(), before);
+  const unlock = lock(run);
+  try {
+    assert.is((await optimaHere(['show', run])).code, 0);
+    assert.is(os.getPriority(), os.constants.priority.PRIORITY_LOW);
+  } finally {
+    unlock();
+  }
 });
 
 test.run();
