@@ -4,11 +4,12 @@ import type { Command } from 'commander';
 import { nanoid } from 'nanoid';
 import { OptimaError } from '../domain/errors.ts';
 import { interruptible } from './interrupt.ts';
-import { jsonOption, wholeNumber } from './options.ts';
+import { type Backend, backendOption, jsonOption, wholeNumber } from './options.ts';
 import { type JsonFlag, withOutput } from './output.ts';
 
 interface ViewOptions extends JsonFlag {
   readonly port: number;
+  readonly backend?: Backend;
 }
 
 export function addView(program: Command): void {
@@ -22,21 +23,25 @@ export function addView(program: Command): void {
       wholeNumber('--port', 0, 65535),
       4747,
     )
+    .addOption(backendOption())
     .addOption(jsonOption())
     .action((runs: string[], options: ViewOptions) =>
       withOutput(options, (output) =>
         interruptible(output, async (signal) => {
           const folders = runs.length > 0 ? runs : ['runs'];
           requireFolders(folders);
-          const [{ startServer }, { clientFiles }, { viewerRoutes }] = await Promise.all([
+          const [{ startServer }, { clientFiles }, { createViewer }] = await Promise.all([
             import('../viewer/server/server.ts'),
             import('../viewer/server/client-files.ts'),
             import('../viewer/server/routes.ts'),
           ]);
+          const { viewTools } = await import('./view-tools.ts');
+          const { tools, close } = viewTools(options, output, signal);
+          const viewer = createViewer(folders, tools);
           const token = nanoid();
           const client = await clientFiles();
           const server = await startServer({
-            routes: viewerRoutes({ folders }),
+            routes: viewer.routes,
             client,
             port: options.port,
             token,
@@ -48,6 +53,8 @@ export function addView(program: Command): void {
             signal.addEventListener('abort', () => resolve(), { once: true });
           });
           await server.close();
+          await viewer.close();
+          await close();
         }),
       ),
     );

@@ -1,7 +1,7 @@
 // What the server and the page say to each other: the types of every answer. A static export holds the same answers as files.
 import type { EdgeCase, PhaseKind, PhaseOutput } from '../domain/events.ts';
 import type { ChatMessage } from '../domain/model.ts';
-import type { Observation, Outcome, Provenance, Verdict } from '../domain/transcript.ts';
+import type { Observation, Outcome, Provenance } from '../domain/transcript.ts';
 
 /** What went wrong, as the page shows it. */
 export interface Failure {
@@ -65,17 +65,17 @@ export interface PhaseView {
   readonly startedAt: string;
   /** Null while it is under way, or where it was cut off. */
   readonly endedAt: string | null;
-  readonly events: number;
+  /** Null as above. */
+  readonly events: number | null;
+  readonly dialogues: number;
   readonly output: PhaseOutput | null;
 }
 
 /** How a team was at one moment of a run. */
-export interface CurvePoint {
+export interface CurvePoint extends Figures {
   /** `base`, the iteration, or `trained`. */
   readonly label: string;
   readonly phase: string;
-  readonly taskScore: number;
-  readonly tokens: number;
   /** Null where nothing was ranked. */
   readonly reward: number | null;
   /** On tasks that are held out: only these compare with each other. */
@@ -146,18 +146,22 @@ export interface TasksAnswer {
 /** A dialogue as a row. */
 export interface DialogueView {
   readonly id: string;
-  /** Its last turn; null where it has none. */
-  readonly leaf: string | null;
+  /** Its last turn; the root where it has none. */
+  readonly leaf: string;
   readonly outcome: Outcome | null;
   readonly failure: string | null;
-  readonly verdict: Verdict | null;
+  readonly taskScore: number | null;
+  readonly exactMatch: boolean | null;
   readonly turns: number;
   readonly tokens: number;
   readonly reward: number | null;
   readonly terms: { readonly task: number; readonly tokenShare: number; readonly loss: number } | null;
   readonly edgeCases: readonly EdgeCase[];
-  readonly kept: boolean;
+  /** Whether it was selected; null where nothing was selected of its phase. */
+  readonly kept: boolean | null;
   readonly format: string | null;
+  /** Number of the fork that it is; null: the run's own. */
+  readonly fork: number | null;
 }
 
 /** Two siblings of a searched tree, and why they are no pair; null: they are one. */
@@ -186,10 +190,14 @@ export interface TreeNode {
   readonly visits: number;
   /** Turns that became one with it. */
   readonly merged: number;
+  /** Expansions that began here. */
+  readonly expansions: number;
   readonly pair: 'better' | 'worse' | 'both' | null;
   /** Whether it is in a row that was trained on. */
   readonly trained: boolean;
   readonly provenance: Provenance;
+  /** Number of the fork that it is of; null: the run's own. */
+  readonly fork: number | null;
 }
 
 export interface TreeAnswer {
@@ -199,6 +207,8 @@ export interface TreeAnswer {
   readonly isSearched: boolean;
   /** What each role is told. */
   readonly views: Readonly<Record<string, string>>;
+  /** Of the root; null where it was not searched. */
+  readonly value: number | null;
   /** Parents before their children. */
   readonly nodes: readonly TreeNode[];
   readonly dialogues: readonly DialogueView[];
@@ -229,9 +239,11 @@ export interface RowView {
 /** A turn with all that the run says of it. */
 export interface NodeAnswer {
   readonly id: string;
+  readonly parent: string;
   readonly root: string;
   readonly phase: string;
   readonly taskId: string;
+  readonly fork: number | null;
   readonly speaker: string;
   readonly text: string;
   /** With private notes; null where that is `text`. */
@@ -247,6 +259,8 @@ export interface NodeAnswer {
   readonly path: readonly { readonly id: string; readonly speaker: string; readonly text: string }[];
   readonly siblings: readonly TreeNode[];
   readonly children: readonly TreeNode[];
+  /** What was said in its place, and became one with it. */
+  readonly merged: readonly { readonly dialogue: string; readonly text: string }[];
   /** What each role had before it when the turn was said. */
   readonly views: Readonly<Record<string, readonly ChatMessage[]>>;
   readonly value: number | null;
@@ -267,6 +281,7 @@ export interface TurnView {
   readonly text: string;
   readonly written: string | null;
   readonly tokens: number;
+  readonly provenance: Provenance;
   /** Who hears it beside its speaker; null: all. */
   readonly to: readonly string[] | null;
   /** Who speaks at once; null: it alone. */
@@ -287,6 +302,9 @@ export interface DialogueAnswer extends DialogueView {
   readonly taskId: string;
   readonly roles: readonly string[];
   readonly opening: readonly Observation[];
+  /** The team's answer; null where none was given, or no verdict. */
+  readonly answer: string | null;
+  readonly seats: Readonly<Record<string, number>> | null;
   readonly way: readonly TurnView[];
   readonly questions: readonly { readonly prompt: string; readonly reply: string }[];
 }
@@ -334,10 +352,52 @@ export interface ScoresAnswer {
   readonly logprobs: readonly number[];
 }
 
+/** What a person wants said: in a turn's place, or after it. Without a text the policy speaks again. */
+export interface ForkRequest {
+  readonly at: 'instead-of' | 'after';
+  readonly node: string;
+  readonly say?: string;
+}
+
+/** A dialogue from where a fork is on. */
+export interface Branch {
+  readonly dialogue: string;
+  readonly turns: readonly {
+    readonly id: string;
+    readonly speaker: string;
+    readonly text: string;
+    readonly provenance: Provenance;
+  }[];
+  readonly outcome: Outcome | null;
+  readonly failure: string | null;
+  readonly answer: string | null;
+  readonly taskScore: number | null;
+  readonly tokens: number;
+  readonly reward: number | null;
+  readonly terms: DialogueView['terms'];
+}
+
+export interface ForkAnswer {
+  readonly fork: number;
+  readonly branch: Branch;
+  /** What stands beside it; null where nothing does. */
+  readonly beside: Branch | null;
+  /** What the turn beside it is worth: the mean of its roll-outs, or its dialogue's reward. */
+  readonly besideValue: number | null;
+}
+
+/** A fork's pair, kept to be trained on. */
+export interface KeptAnswer {
+  readonly fork: number;
+  readonly chosen: string;
+  readonly rejected: string;
+  readonly value: number;
+  readonly gap: number;
+}
+
 /** An event as the live page shows it. */
 export interface LiveEvent {
   readonly seq: number;
-  readonly at: string;
   readonly type: string;
   readonly phase: string | null;
   /** The dialogue or node that it is of. */

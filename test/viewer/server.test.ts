@@ -8,7 +8,7 @@ import * as assert from 'uvu/assert';
 import type { RunList } from '../../src/viewer/api.ts';
 import { bundleClient, type ClientFiles } from '../../src/viewer/server/client-files.ts';
 import type { Route } from '../../src/viewer/server/router.ts';
-import { viewerRoutes } from '../../src/viewer/server/routes.ts';
+import { createViewer } from '../../src/viewer/server/routes.ts';
 import { startServer, type ViewerServer } from '../../src/viewer/server/server.ts';
 import { temporaryFolder } from '../support/run.ts';
 import { began, writeRun } from './hand-made-run.ts';
@@ -38,10 +38,7 @@ test.before(async () => {
     handle: ({ body }) => changes.push(body),
   };
   server = await startServer({
-    routes: [
-      ...viewerRoutes({ folders: [path.join(folder, 'runs'), path.join(folder, 'twin/one')] }),
-      change,
-    ],
+    routes: [...createViewer([path.join(folder, 'runs'), path.join(folder, 'twin/one')]).routes, change],
     client,
     port: 0,
     token,

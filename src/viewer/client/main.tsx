@@ -2,8 +2,16 @@
 import { signal } from '@preact/signals';
 import { render } from 'preact';
 import { useEffect, useRef } from 'preact/hooks';
+import { rootOf } from '../api.ts';
+import { Compare } from './pages/compare.tsx';
+import { Dialogue } from './pages/dialogue.tsx';
+import { Machines } from './pages/machines.tsx';
+import { Run } from './pages/run.tsx';
 import { Runs } from './pages/runs.tsx';
-import { parseRoute } from './route.ts';
+import { Tasks } from './pages/tasks.tsx';
+import { Tree } from './pages/tree.tsx';
+import { Turn } from './pages/turn.tsx';
+import { href, parseRoute } from './route.ts';
 import { isStatic, takeToken } from './source.ts';
 import { lineOf } from './visible.ts';
 
@@ -22,8 +30,40 @@ interface Page {
 }
 
 function pageOf(): Page {
-  const { path } = route.value;
-  if (path.length === 0) return { title: 'Runs', way: [], body: <Runs /> };
+  const { path, query } = route.value;
+  const [place, run, what, id] = path;
+  if (place === undefined) return { title: 'Runs', way: [], body: <Runs /> };
+  if (place === 'run' && run !== undefined) {
+    const way = [[run, href(['run', run])]] as const;
+    const task = id === undefined ? '' : rootOf(id);
+    const phase = task.slice(0, task.lastIndexOf('/'));
+    const toTasks = [...way, [phase, href(['run', run, 'tasks'], { phase })]] as const;
+    const toTree = [...toTasks, [task.slice(phase.length + 1), href(['run', run, 'tree', task])]] as const;
+    if (what === undefined) return { title: run, way, body: <Run run={run} /> };
+    if (what === 'tasks') return { title: 'Tasks', way, body: <Tasks run={run} query={query} /> };
+    if (what === 'machines') return { title: 'Machines', way, body: <Machines run={run} /> };
+    if (id !== undefined) {
+      if (what === 'tree')
+        return {
+          title: id.slice(phase.length + 1),
+          way: toTasks,
+          body: <Tree run={run} tree={id} node={query.node} />,
+        };
+      if (what === 'turn')
+        return { title: id.slice(phase.length + 1), way: toTree, body: <Turn run={run} node={id} /> };
+      if (what === 'dialogue')
+        return {
+          title: `Dialogue ${id.slice(phase.length + 1)}`,
+          way: toTree,
+          body: <Dialogue run={run} dialogue={id} />,
+        };
+    }
+  }
+  const [, one, other] = path;
+  if (place === 'compare' && one !== undefined && other !== undefined) {
+    const body = <Compare one={one} other={other} query={query} />;
+    return { title: `${one} and ${other}`, way: [], body };
+  }
   return { title: 'Nothing here', way: [], body: <p>There is nothing at this address.</p> };
 }
 

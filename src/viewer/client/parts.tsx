@@ -110,23 +110,23 @@ export const Figure = ({
   </div>
 );
 
-/** A table that is wider than a phone scrolls within its place. */
+/** A table that is wider than a phone scrolls within its place. The heads of columns of numbers begin with `#`. */
 export const Table = ({
   caption,
   head,
   children,
 }: {
   caption: string;
-  head: readonly ComponentChildren[];
+  head: readonly string[];
   children: ComponentChildren;
 }) => (
   <section class="wide" aria-label={caption} {...scrollable}>
     <table>
       <thead>
         <tr>
-          {head.map((cell, index) => (
-            <th key={index} scope="col">
-              {cell}
+          {head.map((name) => (
+            <th key={name} scope="col" class={name.startsWith('#') ? 'number' : ''}>
+              {name.replace(/^#/, '')}
             </th>
           ))}
         </tr>

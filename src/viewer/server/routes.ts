@@ -1,26 +1,118 @@
 // What the viewer answers, by address.
-import type { Abilities, RunEntry, RunList } from '../api.ts';
-import type { Route } from './router.ts';
-import { entryOf, findRuns, namesOf } from './shelf.ts';
+import { z } from 'zod';
+import type { ChatMessage } from '../../domain/model.ts';
+import type {
+  Abilities,
+  Answers,
+  ForkAnswer,
+  ForkRequest,
+  KeptAnswer,
+  RunEntry,
+  ScoresAnswer,
+} from '../api.ts';
+import { tasksAnswer, tasksQuery } from '../tasks.ts';
+import { machinesAnswer } from './charts.ts';
+import { sendEvents } from './live.ts';
+import { OpenRuns } from './open-runs.ts';
+import { runAnswer, taskRows } from './overview.ts';
+import { type Call, HttpError, type Route } from './router.ts';
+import { entryOf } from './shelf.ts';
+import { dialogueAnswer, nodeAnswer, type Pieces, treeAnswer, viewToScore } from './trees.ts';
 
-export interface RoutesOptions {
-  /** The folders that were named: runs, or folders of runs; runs that begin in them later are found too. */
-  readonly folders: readonly string[];
+/** What the command gives the viewer that it cannot have itself: it runs no model. */
+export interface ViewerTools {
+  /** What gives the texts of a run's tokens, by its folder; null where its tokenizer is not to be had. */
+  pieces?(folder: string): Promise<Pieces>;
+  /** How likely the run's frozen base finds the tokens of a view's last message. */
+  score?(folder: string, view: readonly ChatMessage[]): Promise<ScoresAnswer>;
+  fork?(folder: string, request: ForkRequest): Promise<ForkAnswer>;
+  /** Keeps the pair of a fork and what stands beside it. */
+  keep?(folder: string, fork: number): Promise<KeptAnswer>;
 }
 
-export function viewerRoutes({ folders }: RoutesOptions): Route[] {
-  const abilities: Abilities = { fork: false, score: false };
-  return [
+export interface Viewer {
+  readonly routes: readonly Route[];
+  /** Closes the runs that are open. */
+  close(): Promise<void>;
+}
+
+/** The answers about the runs in these folders; runs that begin in them later are found too. */
+export function createViewer(folders: readonly string[], tools: ViewerTools = {}): Viewer {
+  const runs = new OpenRuns(folders);
+  const abilities: Abilities = { fork: tools.fork !== undefined, score: tools.score !== undefined };
+  const piecesOf = async (run: string): Promise<Pieces> => (await tools.pieces?.(runs.folderOf(run))) ?? null;
+  const get = <Path extends keyof Answers>(
+    path: Path,
+    handle: (call: Call) => Answers[Path] | Promise<Answers[Path]>,
+  ): Route => ({ method: 'GET', path, handle });
+  const routes: Route[] = [
+    get('/api/runs', () => ({ runs: listRuns(runs), abilities })),
+    get('/api/runs/{run}', async ({ params: { run } }) =>
+      runAnswer(await runs.reader(run!), entryOf(run!, runs.folderOf(run!))),
+    ),
+    get('/api/runs/{run}/tasks', async ({ params: { run }, query }) =>
+      tasksAnswer(taskRows(await runs.reader(run!)), tasksQuery(Object.fromEntries(query))),
+    ),
+    get('/api/runs/{run}/trees/{tree}', async ({ params: { run, tree } }) =>
+      treeAnswer(await runs.reader(run!), tree!),
+    ),
+    get('/api/runs/{run}/nodes/{node}', async ({ params: { run, node } }) =>
+      nodeAnswer(await runs.reader(run!), node!, await piecesOf(run!)),
+    ),
+    get('/api/runs/{run}/dialogues/{dialogue}', async ({ params: { run, dialogue } }) =>
+      dialogueAnswer(await runs.reader(run!), dialogue!),
+    ),
+    get('/api/runs/{run}/nodes/{node}/scores', async ({ params: { run, node } }) => {
+      if (tools.score === undefined) throw notHere('ask a model');
+      const view = viewToScore(await runs.reader(run!), node!);
+      if (view === null) throw new HttpError(400, 'usage', 'This turn has no tokens.');
+      return tools.score(runs.folderOf(run!), view);
+    }),
+    {
+      method: 'POST',
+      path: '/api/runs/{run}/forks',
+      handle: ({ params: { run }, body }): Promise<ForkAnswer> => {
+        if (tools.fork === undefined) throw notHere('fork');
+        return tools.fork(runs.folderOf(run!), forkRequest.parse(body));
+      },
+    },
+    {
+      method: 'POST',
+      path: '/api/runs/{run}/pairs',
+      handle: ({ params: { run }, body }): Promise<KeptAnswer> => {
+        if (tools.keep === undefined) throw notHere('keep a pair');
+        return tools.keep(runs.folderOf(run!), keepRequest.parse(body).fork);
+      },
+    },
+    get('/api/runs/{run}/machines', async ({ params: { run } }) =>
+      machinesAnswer(await runs.reader(run!), entryOf(run!, runs.folderOf(run!))),
+    ),
     {
       method: 'GET',
-      path: '/api/runs',
-      handle: (): RunList => ({ runs: listRuns(folders), abilities }),
+      path: '/api/runs/{run}/events',
+      handle: async ({ params: { run }, query, request, response }) => {
+        const from = Number(query.get('from') ?? 0);
+        if (!Number.isSafeInteger(from) || from < 0)
+          throw new HttpError(400, 'usage', 'from is the number of an event.');
+        await runs.reader(run!);
+        await sendEvents(request, response, from, () => runs.reader(run!));
+      },
     },
   ];
+  return { routes, close: () => runs.close() };
 }
 
+const notHere = (what: string) => new HttpError(501, 'usage', `This viewer cannot ${what}.`);
+
+const forkRequest = z.strictObject({
+  at: z.enum(['instead-of', 'after']),
+  node: z.string().min(1),
+  say: z.string().optional(),
+});
+const keepRequest = z.strictObject({ fork: z.int().nonnegative() });
+
 /** Every run, the newest first. */
-export function listRuns(folders: readonly string[]): RunEntry[] {
-  const entries = [...namesOf(findRuns(folders))].map(([id, folder]) => entryOf(id, folder));
+function listRuns(runs: OpenRuns): RunEntry[] {
+  const entries = [...runs.names()].map(([id, folder]) => entryOf(id, folder));
   return entries.sort((one, other) => (other.startedAt ?? '').localeCompare(one.startedAt ?? ''));
 }

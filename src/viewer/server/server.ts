@@ -2,6 +2,7 @@
 import http from 'node:http';
 import type { AddressInfo } from 'node:net';
 import path from 'node:path';
+import { z } from 'zod';
 import { OptimaError } from '../../domain/errors.ts';
 import { type ClientFiles, mediaTypes } from './client-files.ts';
 import { changeRefusalOf, headers, type Refusal, refusalOf } from './guard.ts';
@@ -133,7 +134,11 @@ function sendRefusal(response: http.ServerResponse, { status, message }: Refusal
 /** What a run's reading may fail with, as a status. */
 const statuses: Readonly<Record<string, number>> = { 'run.missing': 404, usage: 400, 'run.exists': 409 };
 
-function sendError(response: http.ServerResponse, error: unknown): void {
+function sendError(response: http.ServerResponse, thrown: unknown): void {
+  const error =
+    thrown instanceof z.ZodError
+      ? new HttpError(400, 'usage', `The body is not what is asked for: ${z.prettifyError(thrown)}`)
+      : thrown;
   if (error instanceof HttpError) {
     sendRefusal(response, error);
     return;

@@ -39,7 +39,7 @@ export function Runs() {
           {runs.length > 0 && (
             <Table
               caption="Runs, newest first"
-              head={['', 'run', 'state', 'task score', 'tokens', 'began', 'work', 'recipe']}
+              head={['compare', 'run', 'state', '#task score', '#tokens', 'began', '#work', 'recipe']}
             >
               {runs.map((run) => (
                 <Row

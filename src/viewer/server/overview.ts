@@ -1,0 +1,107 @@
+// A run at a glance: its phases, how the team came out of each, and how its training went.
+import type { PhaseOutput, RunEventOf } from '../../domain/events.ts';
+import { mean } from '../../domain/metrics.ts';
+import type { PhaseSummary, RunReader } from '../../reading/index.ts';
+import type { CurvePoint, PhaseView, RunAnswer, RunEntry, StepPoint, TaskRow } from '../api.ts';
+
+/** Most points that a phase's training is shown with. */
+const mostSteps = 240;
+
+export function runAnswer(reader: RunReader, entry: RunEntry): RunAnswer {
+  const { manifest } = reader;
+  const phases = reader.phases();
+  const rows = taskRows(reader);
+  return {
+    entry,
+    events: reader.size.events,
+    command: manifest?.command ?? [],
+    versions: {
+      package: manifest?.version ?? '',
+      node: manifest?.node ?? '',
+      engine: manifest?.engine ?? '',
+    },
+    base: manifest?.base.hash ?? '',
+    partners: Object.fromEntries(
+      Object.entries(manifest?.partners ?? {}).map(([role, { folder }]) => [role, folder]),
+    ),
+    judge: manifest?.judge?.folder ?? null,
+    recipe: manifest?.recipe ?? {},
+    phases: phases.map(phaseView),
+    curve: phases.flatMap(curvePoint),
+    steps: phases.flatMap((phase) => stepsOf(reader, phase)),
+    warnings: phases.flatMap(({ name, output }) =>
+      output?.kind === 'train' ? output.warnings.map((warning) => `${name}: ${warning}`) : [],
+    ),
+    sampledTokens: phases.reduce((sum, { output }) => sum + sampledIn(output), 0),
+    dialogues: rows.reduce((sum, row) => sum + row.dialogues, 0),
+    failedDialogues: rows.reduce((sum, row) => sum + row.failed, 0),
+  };
+}
+
+const sampledIn = (output: PhaseOutput | null): number =>
+  output !== null && 'sampledTokens' in output ? output.sampledTokens : 0;
+
+const phaseView = ({
+  name,
+  kind,
+  from,
+  to,
+  startedAt,
+  endedAt,
+  output,
+  dialogues,
+}: PhaseSummary): PhaseView => ({
+  ...{ name, kind, startedAt, endedAt, output, dialogues },
+  events: to === null ? null : to - from,
+});
+
+/** Where a phase measured the team; nothing for the others. */
+function curvePoint({ name, output }: PhaseSummary): CurvePoint[] {
+  if (output === null || !('metrics' in output)) return [];
+  const { taskScore, taskScoreInterval: interval, tokens, n, failed } = output.metrics;
+  const isTest = output.kind === 'evaluate' && !name.includes('/');
+  const reward = 'meanReward' in output ? output.meanReward : null;
+  return [
+    { label: name.split('/')[0]!, phase: name, taskScore, interval, tokens, n, failed, reward, isTest },
+  ];
+}
+
+/** The steps of a training, as many as can be told apart on a screen: each the mean of those that it stands for. */
+function stepsOf(reader: RunReader, { name, kind, from, to }: PhaseSummary): StepPoint[] {
+  if (kind !== 'train') return [];
+  const steps: RunEventOf<'step.trained'>[] = [];
+  for (const event of reader.events(from, to ?? undefined))
+    if (event.type === 'step.trained') steps.push(event);
+  const each = Math.max(1, Math.ceil(steps.length / mostSteps));
+  return Array.from({ length: Math.ceil(steps.length / each) }, (_, index) => {
+    const part = steps.slice(index * each, (index + 1) * each);
+    return {
+      ...{ phase: name, step: part[0]!.step },
+      loss: mean(part.map(({ loss }) => loss)),
+      gradNorm: mean(part.map(({ gradNorm }) => gradNorm)),
+    };
+  });
+}
+
+/** Every task of every phase, with what its dialogues were worth. */
+export function taskRows(reader: RunReader): TaskRow[] {
+  return [...reader.trees()].map((tree) => {
+    const { root, taskId, phase, dialogues, failed, taskScore, tokens, rewards, kept } = tree;
+    const range = rewards ?? scoresOf(reader, root);
+    return {
+      ...{ tree: root, phase, taskId, dialogues, failed, taskScore },
+      best: range?.[1] ?? null,
+      worst: range?.[0] ?? null,
+      gap: range === null ? null : range[1] - range[0],
+      of: rewards === null ? 'task score' : 'reward',
+      tokens: tokens === 0 ? null : tokens,
+      kept: kept ?? 0,
+    };
+  });
+}
+
+/** Lowest and highest task score of a tree's dialogues; null without any. */
+function scoresOf(reader: RunReader, tree: string): readonly [number, number] | null {
+  const scores = [...reader.dialogues({ tree })].flatMap(({ taskScore }) => taskScore ?? []);
+  return scores.length === 0 ? null : [Math.min(...scores), Math.max(...scores)];
+}

@@ -1,0 +1,309 @@
+// The viewer's pages in a real browser, over one small run that was carried out and one that says hostile things. With
+// VIEWER_SHOTS=<folder> the pages are photographed.
+import fs from 'node:fs';
+import path from 'node:path';
+import { test } from 'uvu';
+import * as assert from 'uvu/assert';
+import { RunReader } from '../../src/reading/index.ts';
+import { bundleClient } from '../../src/viewer/server/client-files.ts';
+import { createViewer, type Viewer } from '../../src/viewer/server/routes.ts';
+import { startServer, type ViewerServer } from '../../src/viewer/server/server.ts';
+import { optimaHere, smallHybridRun, temporaryFolder, writeRandomCheckpoint } from '../support/run.ts';
+import {
+  type Browser,
+  type BrowserContext,
+  openBrowser,
+  type Page,
+  phone,
+  watchPage,
+  wide,
+} from './chromium.ts';
+import { hostileRun, hostileTexts } from './hand-made-run.ts';
+
+const browser: Browser | null = await openBrowser();
+if (browser === null) {
+  console.log(
+    'skipped: the pages are not looked at: there is no chromium here (apt install chromium, or CHROMIUM=…)',
+  );
+  test.skip('pages in a browser');
+}
+
+const folder = temporaryFolder('browser');
+const runs = path.join(folder, 'runs');
+const axe = fs.readFileSync(
+  path.resolve(import.meta.dirname, '../../node_modules/axe-core/axe.min.js'),
+  'utf8',
+);
+let viewer: Viewer;
+let server: ViewerServer;
+let context: BrowserContext;
+let page: Page;
+let problems: string[];
+/** What the tools were asked to do. */
+const forked: unknown[] = [];
+const origin = () => `http://127.0.0.1:${server.port}`;
+
+test.before(async () => {
+  if (browser === null) return;
+  process.env.OPTIMA_BLAS = 'off';
+  const model = path.join(folder, 'model');
+  await writeRandomCheckpoint(model);
+  const sets = ['search.mergeBelow=0.7', 'maxMessageTokens=4'].flatMap((one) => ['--set', one]);
+  const args = [
+    'train',
+    'two-hop-qa',
+    '--model',
+    model,
+    ...smallHybridRun,
+    ...sets,
+    '--workers',
+    '0',
+    '--json',
+  ];
+  const { code, stdout } = await optimaHere([...args, '--out', path.join(runs, 'small')]);
+  assert.is(code, 0, stdout);
+  hostileRun(path.join(runs, 'hostile'));
+  viewer = createViewer([runs], {
+    score: async () => ({ model: 'base', logprobs: [-1, -2, -3, -4] }),
+    fork: async (_, request) => {
+      forked.push(request);
+      const turn = { speaker: 'alice', text: request.say ?? 'again', provenance: 'human' as const };
+      const branch = {
+        ...{
+          dialogue: 'x.f0',
+          turns: [{ ...turn, id: 'x.f0' }],
+          outcome: 'agreed' as const,
+          failure: null,
+          answer: null,
+        },
+        ...{ taskScore: 1, tokens: 4, reward: 0.75, terms: null },
+      };
+      return { fork: 0, branch, beside: { ...branch, dialogue: 'x.0', reward: 0.25 }, besideValue: 0.25 };
+    },
+    keep: async (_, fork) => ({ fork, chosen: 'x.f0', rejected: 'x.0', value: 0.75, gap: 0.5 }),
+  });
+  server = await startServer({
+    routes: viewer.routes,
+    client: await bundleClient(),
+    port: 0,
+    token: 'token',
+  });
+  context = await browser.newContext({ viewport: wide, reducedMotion: 'reduce' });
+  page = await context.newPage();
+  page.setDefaultTimeout(15_000);
+  problems = watchPage(page, origin());
+});
+test.after(async () => {
+  await browser?.close();
+  await server?.close();
+  await viewer?.close();
+  fs.rmSync(folder, { recursive: true });
+});
+/** A test after which the console must be quiet, and nothing asked of others. */
+function look(name: string, body: () => Promise<void>): void {
+  if (browser === null) return;
+  test(name, async () => {
+    problems.length = 0;
+    await body();
+    assert.equal(problems, []);
+  });
+}
+
+const open = async (address: string) => {
+  await page.goto(`${origin()}/${address}`);
+  await page.waitForSelector('main:not(:has(.loading)) h1');
+};
+/** Waits for what the page does by itself; a page's policy lets no waiting function in. */
+async function until(isSo: () => Promise<boolean>): Promise<void> {
+  for (let tries = 0; !(await isSo()); tries++) {
+    if (tries === 200) throw new Error('It never came to be.');
+    await page.waitForTimeout(20);
+  }
+}
+const textOf = (selector: string) => page.innerText(selector);
+
+/** What axe finds that matters. */
+async function audit(): Promise<string[]> {
+  // The policy lets no script in but the page's own; the debugger is no page.
+  await page.evaluate(axe);
+  const { violations } = (await page.evaluate('axe.run()')) as {
+    violations: { id: string; impact: string; nodes: { target: string[]; failureSummary: string }[] }[];
+  };
+  return violations
+    .filter(({ impact }) => impact === 'serious' || impact === 'critical')
+    .flatMap(({ id, nodes }) =>
+      nodes.map(({ target, failureSummary }) => `${id}: ${target}: ${failureSummary}`),
+    );
+}
+
+let reader: RunReader;
+const idOf = {
+  tree: () => [...reader.trees()].find(({ phase, kept }) => phase.endsWith('/search') && kept)!.root,
+  turn: () => reader.tree(idOf.tree())!.pairs!.kept![0]!.chosen,
+  dialogue: () => reader.tree(idOf.tree())!.dialogues[0]!.id,
+};
+test.before(() => {
+  if (browser !== null) reader = RunReader.open(path.join(runs, 'small'));
+});
+test.after(() => reader?.close());
+
+/** Every page, by the name of its picture. */
+const pages: readonly (readonly [name: string, address: () => string])[] = [
+  ['runs', () => '#/'],
+  ['run', () => '#/run/small'],
+  ['tasks', () => '#/run/small/tasks'],
+  [
+    'tree',
+    () => `#/run/small/tree/${encodeURIComponent(idOf.tree())}?node=${encodeURIComponent(idOf.turn())}`,
+  ],
+  ['turn', () => `#/run/small/turn/${encodeURIComponent(idOf.turn())}`],
+  ['dialogue', () => `#/run/small/dialogue/${encodeURIComponent(idOf.dialogue())}`],
+  ['machines', () => '#/run/small/machines'],
+  ['compare', () => '#/compare/small/hostile'],
+];
+
+for (const [name, address] of pages) {
+  look(`the page ${name} has nothing that axe calls serious, and does not overflow a phone`, async () => {
+    await open(address());
+    assert.equal(await audit(), [], 'light');
+    await page.emulateMedia({ colorScheme: 'dark' });
+    assert.equal(await audit(), [], 'dark');
+    await page.emulateMedia({ colorScheme: 'light' });
+    await page.setViewportSize(phone);
+    const width = await page.evaluate('document.documentElement.scrollWidth');
+    assert.ok((width as number) <= phone.width, `${width} px`);
+    await page.setViewportSize(wide);
+  });
+}
+
+look(
+  'one finds the worst task by its reward gap, walks its tree and opens a turn, by keyboard alone',
+  async () => {
+    await open('#/run/small/tasks');
+    await page.focus('section[aria-label=Tasks]');
+    await page.keyboard.press('ArrowDown');
+    await page.keyboard.press('Enter');
+    await page.waitForSelector('[role=tree]');
+    await page.focus('[role=tree]');
+    await page.keyboard.press('ArrowRight');
+    await page.waitForSelector('section[aria-label="The chosen turn"] blockquote');
+    assert.match(page.url(), 'node=');
+    const views = await page.locator('section[aria-label="The chosen turn"] .view').count();
+    assert.is(views, 2, 'both private views');
+    await page.keyboard.press('ArrowDown');
+    await page.keyboard.press('ArrowUp');
+    await page.keyboard.press('Enter');
+    await page.waitForSelector('.tokens [role=option]');
+    assert.match(page.url(), '/turn/');
+    await page.focus('.tokens');
+    await page.keyboard.press('ArrowRight');
+    assert.match(await textOf('.token-facts'), /^token 2 of \d/);
+    await page.goBack();
+    await page.waitForSelector('[role=tree]');
+  },
+);
+
+look('a turn says why it was trained on, and its pair leads to the other side and back', async () => {
+  await open(`#/run/small/turn/${encodeURIComponent(idOf.turn())}`);
+  assert.match(await textOf('ul.why'), 'Trained on: a pair');
+  const { rejected } = reader.tree(idOf.tree())!.pairs!.kept![0]!;
+  await page.click(`section[aria-label=Pairs] a >> text=${rejected.split('/').at(-1)}`);
+  await page.waitForSelector(`h1:text-is("${rejected.split('/').at(-1)}")`);
+  assert.match(await textOf('main'), 'as the worse one');
+  await page.click('text=Ask the frozen base');
+  await page.waitForSelector('[aria-label="Tokens, by the surprise of the base"]');
+});
+
+look('a turn is edited, its branch is shown beside the old one, and the pair is kept', async () => {
+  await open(`#/run/small/turn/${encodeURIComponent(idOf.turn())}`);
+  await page.fill('.fork textarea', 'Something else');
+  await page.click('text=Say this and go on');
+  await page.waitForSelector('.fork .problem');
+  assert.match(
+    await textOf('.fork .problem'),
+    'token',
+    'without the address that was printed nothing is changed',
+  );
+  assert.equal(forked, []);
+  // The browser tells the console of every answer that is a refusal.
+  assert.match(problems.splice(0).join(), '403');
+  await page.evaluate("location.hash = '#/?token=token'");
+  await until(async () => !page.url().includes('token='));
+  await open(`#/run/small/turn/${encodeURIComponent(idOf.turn())}`);
+  await page.fill('.fork textarea', 'Something else');
+  await page.click('text=Say this and go on');
+  await page.waitForSelector('.forked');
+  assert.equal(forked, [{ at: 'instead-of', node: idOf.turn(), say: 'Something else' }]);
+  assert.match(await textOf('.forked'), 'better by 0.500');
+  await page.click('text=Keep the pair');
+  await page.waitForSelector('text=Kept: x.f0 over x.0');
+  await page.click('text=after it');
+  assert.is(await page.inputValue('.fork textarea'), '');
+});
+
+look('the sequence of a dialogue is walked, and its actors are in the states that they were in', async () => {
+  await open(`#/run/small/dialogue/${encodeURIComponent(idOf.dialogue())}`);
+  assert.match(await textOf('.actor-states'), 'environment closed');
+  await page.click('button.message-row >> nth=0');
+  assert.match(await textOf('.actor-states'), 'environment awaitingTurn');
+  await page.keyboard.press('ArrowDown');
+  assert.match(await textOf('.actor-states'), /(alice|bob) present\s+composes/);
+});
+
+look(
+  'whatever was said is text: HTML, control and bidirectional characters are seen as what they are',
+  async () => {
+    await open(`#/run/hostile/tree/${encodeURIComponent('init-0/generate/train-00000')}`);
+    assert.is(await page.locator('main img, main script, main iframe').count(), 0);
+    const dialogue = encodeURIComponent('init-0/generate/train-00000.0');
+    await open(`#/run/hostile/turn/${dialogue}`);
+    const said = await textOf('blockquote');
+    assert.match(said, hostileTexts.html);
+    assert.match(said, '⟨202E⟩');
+    assert.match(said, '⟨1B⟩');
+    assert.not.match(said, '\u202e');
+    assert.is(await page.evaluate('window.hacked'), undefined);
+    await open(`#/run/hostile/turn/${dialogue}.0`);
+    assert.match(await textOf('blockquote'), 'show all 100,000 characters');
+    await page.click('blockquote button');
+    assert.is((await textOf('blockquote')).length, 100_000);
+    await open(`#/run/hostile/dialogue/${dialogue}`);
+    assert.match(await textOf('.sequence'), '⟨202E⟩');
+  },
+);
+
+look('the page follows a log that grows', async () => {
+  hostileRun(path.join(runs, 'growing'), { events: 6 });
+  await open('#/run/growing');
+  await page.waitForSelector('section[aria-label="Last events"] tbody tr');
+  hostileRun(path.join(runs, 'growing'), { append: true });
+  await page.waitForSelector('section[aria-label="Last events"] >> text=verdict.given');
+});
+
+look('the colours can be chosen', async () => {
+  await open('#/');
+  await page.click('header button[aria-label^=Colours]');
+  await page.click('header button[aria-label^=Colours]');
+  await until(async () => (await page.evaluate('getComputedStyle(document.body).colorScheme')) === 'dark');
+  await page.click('header button[aria-label^=Colours]');
+});
+
+const shots = process.env.VIEWER_SHOTS;
+if (shots !== undefined) {
+  look('the pages are photographed', async () => {
+    fs.mkdirSync(shots, { recursive: true });
+    for (const [name, address] of pages) {
+      for (const [kind, viewport] of [
+        ['wide', wide],
+        ['phone', phone],
+      ] as const) {
+        await page.setViewportSize(viewport);
+        await open(address());
+        await page.waitForTimeout(300);
+        await page.screenshot({ path: path.join(shots, `${name}-${kind}.png`) });
+      }
+    }
+  });
+}
+
+test.run();
