@@ -69,7 +69,8 @@ export const agentMachine = setup({
       assertEvent(event, 'message.composed');
       const { nodeId: id, parent, utterance, manner } = event;
       const { tokenIds, logprobs, finish, policyHash, seed, provenance, promptTokens } = utterance;
-      const said = { ...manner, tokenIds, logprobs, finish, policyHash, seed, provenance, promptTokens };
+      const { text, ...rest } = manner;
+      const said = { text, tokenIds, logprobs, finish, policyHash, seed, provenance, promptTokens, ...rest };
       return { type: 'turn.taken' as const, dialogueId, turn: { id, parent, speaker, ...said } };
     }),
     announceMerge: emit(({ context: { role: speaker, dialogueId }, event }) => {

@@ -4,10 +4,15 @@ import fs from 'node:fs';
 import path from 'node:path';
 import { test } from 'uvu';
 import * as assert from 'uvu/assert';
+import { openForkSetting } from '../../src/cli/fork.ts';
+import { systemClock } from '../../src/domain/clock.ts';
 import type { RunEventOf } from '../../src/domain/events.ts';
+import { silent } from '../../src/domain/progress.ts';
 import type { Turn } from '../../src/domain/transcript.ts';
+import { forkTurn } from '../../src/run/fork.ts';
 import { emptyLog } from '../../src/store/event-log.ts';
 import { ForkLog } from '../../src/store/fork-log.ts';
+import { RunFolder } from '../../src/store/run-folder.ts';
 import {
   changeManifest,
   eventsIn,
@@ -188,6 +193,48 @@ test('under another policy a fork has that one’s hash; several differ in their
     assert.not(own);
   }
   assert.not(forks[0].turn.seed === forks[1].turn.seed);
+});
+
+test('a turn is changed in an editor, and a person plays a role to its end', async () => {
+  const first = turnsOf(out).find(({ id }) => id.startsWith('isft-1/generate/'))!;
+  process.env.VISUAL = "sed -i 's/$/ has 7/'";
+  // Whoever has the run meanwhile.
+  const held = RunFolder.open(out, systemClock);
+  const [edited] = await fork('--instead-of', first.id, '--edit');
+  held.close();
+  assert.is(edited.turn.text, `${first.text} has 7`);
+  process.env.VISUAL = 'true';
+  const same = await optimaHere(['fork', out, '--instead-of', first.id, '--edit']);
+  assert.match(same.stderr, 'The text was not changed');
+  delete process.env.VISUAL;
+
+  const signal = new AbortController().signal;
+  const output = { say() {}, remark() {}, emit() {}, pour: async () => {}, progress: silent };
+  const { setting, close } = await openForkSetting(out, { backend: 'wasm' }, output, signal);
+  const views: string[][] = [];
+  const [played] = await forkTurn(setting, {
+    at: 'instead-of',
+    node: first.id,
+    say: async (view, role) => {
+      views.push(view.map(({ content }) => content));
+      return `${role} ${views.length}`;
+    },
+  });
+  await close();
+  const { turns } = played!.dialogue;
+  assert.equal(
+    turns.map(({ speaker, provenance }) => [speaker, provenance]),
+    [
+      ['ann', 'human'],
+      ['ben', 'sampled'],
+      ['ann', 'human'],
+    ],
+  );
+  assert.is(turns[2]!.text, 'ann 2');
+  assert.ok(views[0]![0]!.startsWith('Ann has ') && views[1]!.includes('ann 1'));
+  assert.ok(views[1]!.at(-1)!.includes('Heard 5 and '));
+  // Its own token ids are what its next turn reads.
+  assert.is(turns[2]!.promptTokens > turns[0]!.promptTokens + turns[0]!.tokenIds.length, true);
 });
 
 test('ids are the run’s or a fork’s, never both, and the run’s log is as it was', () => {
