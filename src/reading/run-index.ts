@@ -73,9 +73,10 @@ const skipped = /^\{"type":"(turn\.requested|observation\.given|judge\.asked|ste
 /** How a turn's line begins and where its ids are, as this program writes it: most of a log is turns, and of them only this counts. */
 const taken =
   /^\{"type":"turn\.taken","dialogueId":"([^"\\]+)","turn":\{"id":"([^"\\]+)","parent":"([^"\\]+)","speaker":/;
-const idsBegin = '"tokenIds":[';
-/** Bytes in which an event's type has room. */
-const typeRoom = 40;
+const idsBegin = Buffer.from('"tokenIds":[');
+const [comma, bracket] = Buffer.from(',]') as unknown as [number, number];
+/** Bytes in which an event's type and a turn's ids have room, mostly. */
+const beginRoom = 256;
 
 /** How far a dialogue has come at a turn: from the root on, in tokens and turns. */
 export interface Place {
@@ -158,9 +159,9 @@ export class RunIndex {
         data.markBytes.push(before);
         data.markSums.push(sum);
       }
-      if (!skipped.test(body.toString('latin1', 0, typeRoom))) {
-        const text = body.toString('utf8');
-        if (!this.#tookTurn(text)) this.#fold(JSON.parse(text), events, at);
+      const begin = body.toString('utf8', 0, beginRoom);
+      if (!skipped.test(begin) && !this.#tookTurn(begin, body)) {
+        this.#fold(JSON.parse(body.toString('utf8')), events, at);
       }
       data.end = { ...end, bytes: before + line.length + 1 };
     } catch (error) {
@@ -345,14 +346,14 @@ export class RunIndex {
   }
 
   /** Takes in a turn by what its text has where this program wrote it; false where it is another event or written otherwise. */
-  #tookTurn(body: string): boolean {
-    const [, dialogue, id, parent] = taken.exec(body) ?? [];
+  #tookTurn(begin: string, body: Buffer): boolean {
+    const [, dialogue, id, parent] = taken.exec(begin) ?? [];
     // Within a text, a quotation mark has a backslash before it.
     const from = dialogue === undefined ? -1 : body.indexOf(idsBegin);
     if (from < 0) return false;
-    const to = body.indexOf(']', from);
-    let tokens = to > from + idsBegin.length ? 1 : 0;
-    for (let at = body.indexOf(',', from); at >= 0 && at < to; at = body.indexOf(',', at + 1)) tokens++;
+    const first = from + idsBegin.length;
+    let tokens = body[first] === bracket ? 0 : 1;
+    for (let at = first; at < body.length && body[at] !== bracket; at++) if (body[at] === comma) tokens++;
     this.#speak(dialogue as DialogueId, id as NodeId, parent as NodeId, tokens);
     return true;
   }
