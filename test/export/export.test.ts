@@ -235,6 +235,11 @@ test('TensorBoard read of the event file what it says', () => {
 test('checksums are CRC-32C, and numbers of any size are written', async () => {
   assert.is(crc32c(Buffer.from('123456789')), 0xe3069283);
   assert.is(crc32c(new Uint8Array(32)), 0x8a9136aa);
+  // As TensorBoard's own masked_crc32c frames it.
+  assert.is(
+    Buffer.from(tfRecord(Buffer.from('abc'))).toString('hex'),
+    '0300000000000000b099490e6162636e57f121',
+  );
   const scalars: Scalar[] = [{ tag: 'grün', step: 2 ** 40 + 5, value: -0.25, wallTime: 1.5e9 + 0.125 }];
   const pieces: Uint8Array[] = [];
   async function* given() {
