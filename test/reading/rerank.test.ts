@@ -6,6 +6,7 @@ import * as assert from 'uvu/assert';
 import type { OptimaError } from '../../src/domain/errors.ts';
 import type { RunEventOf, RunEventType } from '../../src/domain/events.ts';
 import type { TaskId } from '../../src/domain/ids.ts';
+import type { GenerationRequest } from '../../src/domain/model.ts';
 import { createRng } from '../../src/domain/rng.ts';
 import { RunReader } from '../../src/reading/index.ts';
 import type { RankedTrajectory } from '../../src/reading/ranking.ts';
@@ -33,7 +34,7 @@ import { choicesIn, planRun } from '../../src/run/plan.ts';
 import { trainTeam } from '../../src/run/train.ts';
 import type { Scenario } from '../../src/scenario/types.ts';
 import { eventsIn, temporaryFolder, writeRandomCheckpoint } from '../support/run.ts';
-import { spyOn, spyScenario } from '../support/spy.ts';
+import { script, spyOn, spyScenario } from '../support/spy.ts';
 
 const root = temporaryFolder('rerank');
 test.after(() => fs.rmSync(root, { recursive: true }));
@@ -89,13 +90,14 @@ async function make(
   name: RecipeName,
   settings: readonly string[] = [],
   scenario: Scenario = spyScenario as Scenario,
+  reply = script,
 ): Promise<Made> {
   const recipe: Recipe = applySettings<Recipe>(presetRecipe('quick', name), [
     ...settingsOf(name),
     ...settings,
   ]);
   const folder = path.join(root, `run-${count++}`);
-  const { training } = await spyOn({ folder, model, recipe, scenario });
+  const { training } = await spyOn({ folder, model, recipe, scenario, reply });
   try {
     await trainTeam(training);
   } finally {
@@ -249,6 +251,27 @@ test('pairs are those of a run under other numbers, where the search has nothing
     assert.equal(flip.worth.after, worths.get(`${flip.chosen} ${flip.rejected}`) ?? null);
     assert.is(flip.worth.before === null, flip.pair === 'gained');
   }
+});
+
+/** Two openings, after which two of three answers are right: each opening and each answer is one turn, said by several roll-outs. */
+function forked(request: GenerationRequest): string {
+  const path = /\.([\d.]+)$/.exec(request.id)![1]!.split('.').map(Number);
+  const rollout = path.at(-1)!;
+  const heard = request.messages.at(-1)!.content;
+  if (path.length === 1)
+    return `${rollout % 2 ? 'an apple' : 'some pears'} ${script(request).split(' ').at(-1)}`;
+  if (heard.includes('<A>')) return heard;
+  const number = Number(heard.split(' ').at(-1));
+  return `<A>${rollout % 3 === 0 ? number + 70 : number}</A>`;
+}
+
+test('how values are backed up changes values and pairs, and no reward', async () => {
+  const settings = ['initialization.thetaInit=-10', 'search.expansions=1', 'search.rolloutsPerExpansion=5'];
+  const made = await make('idpo', settings, undefined, forked);
+  const choices = await rerank(made, ['search.backup=mean-of-rollouts', 'initialization.thetaInit=-9']);
+  const { changed, moved, flips } = choices.at(-1)!;
+  assert.is(changed, 0);
+  assert.ok(moved + flips.length > 0);
 });
 
 test('each role’s selection follows its own rewards', async () => {
