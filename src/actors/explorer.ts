@@ -26,7 +26,7 @@ export type ValueDialogues = (
   dialogues: readonly Trajectory[],
 ) => Promise<readonly RunEventOf<'trajectory.ranked'>[]>;
 
-export interface ExplorerOptions extends Omit<CohortOptions, 'forest' | 'place'> {
+export interface ExplorerOptions extends Omit<CohortOptions, 'place'> {
   readonly search: SearchConfig;
   /** Draws what is expanded. */
   readonly choices: Rng;
@@ -40,10 +40,9 @@ export interface ExplorerOptions extends Omit<CohortOptions, 'forest' | 'place'>
  */
 export function runExplorer(
   { tree, taskId, task }: Exploration,
-  { search: config, choices, value, signal, ...cohort }: ExplorerOptions,
+  { search: config, choices, value, signal, forest = new Forest(), ...cohort }: ExplorerOptions,
 ): Observable<DialogueMessage | RunEventOf<'trajectory.ranked'>> {
   return new Observable((subscriber) => {
-    const forest = new Forest();
     const search = new Search(tree, config, choices.split(tree));
     const stop = new AbortController();
     const stopped = signal === undefined ? stop.signal : AbortSignal.any([signal, stop.signal]);

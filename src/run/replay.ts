@@ -13,6 +13,7 @@ import {
 } from '../actors/index.ts';
 import { chunk } from '../domain/chunk.ts';
 import { longestTimerMs } from '../domain/clock.ts';
+import { Forest } from '../domain/conversation-tree.ts';
 import { OptimaError } from '../domain/errors.ts';
 import type { RunEvent, RunEventOf } from '../domain/events.ts';
 import { type DialogueId, type NodeId, type PolicyHash, rootId } from '../domain/ids.ts';
@@ -365,6 +366,8 @@ async function replayCohort(
       metricOf: (dialogue: DialogueId) => recording.metricOf(dialogue),
     }),
   };
+  // Nobody keeps a tree as it was.
+  const growing = () => new Forest(undefined, { inPlace: true });
   const held =
     phase.kind === 'search'
       ? inOrder(
@@ -376,12 +379,13 @@ async function replayCohort(
           (_, tree) =>
             runExplorer(tree, {
               ...options,
+              forest: growing(),
               search: searchConfigOf(preferenceOf(recipe)),
               choices: rng.split('search'),
               value: async (dialogues) => dialogues.map(({ id }) => recording.rankedOf(id)),
             }),
         )
-      : runCohort(episodes as readonly Episode[], options);
+      : runCohort(episodes as readonly Episode[], { ...options, forest: growing() });
   await (held as Observable<RunEvent>).forEach(hear);
   if (!next.done) throw new ReplayDivergence(where(next.value), next.value.number, next.value.body, null);
   return messages;
