@@ -2,9 +2,11 @@
 import type { Command } from 'commander';
 import type { PhaseOutput } from '../domain/events.ts';
 import { percentile } from '../domain/metrics.ts';
+import { messageTokens } from '../domain/transcript.ts';
 import type {
   DialogueReading,
   DialogueSummary,
+  ForkReading,
   NodeReading,
   PhaseSummary,
   RunReader,
@@ -221,8 +223,13 @@ function excerptOf({
 function showOne(reader: RunReader, id: string, output: Output): void {
   const dialogue = reader.dialogue(id);
   const node = dialogue === null ? reader.node(id) : null;
+  const isFork = dialogue === null && node === null;
+  const fork = (isFork ? reader.forks() : []).find(
+    ({ begun, turns }) => begun.dialogueId === id || turns.at(-1)?.id === id,
+  );
   if (dialogue !== null) showDialogue(reader, dialogue, output);
   else if (node !== null) showTurn(node, output);
+  else if (fork !== undefined) showFork(fork, output);
   else throw notInRun(reader, 'dialogue', id);
 }
 
@@ -284,5 +291,24 @@ function showTurn(node: NodeReading, output: Output): void {
   if (pairs.length > 0)
     output.say(
       `in ${pairs.filter(({ reason }) => reason === null).length} of ${pairs.length} pairs that it was compared for`,
+    );
+}
+
+/** What a fork is, in a few words. */
+export function describeFork({ begun, turns, ranked, closed }: ForkReading): string {
+  const by = { written: 'written by a person', played: 'played by a person', sampled: 'sampled' }[begun.said];
+  const where = `${begun.at === 'after' ? 'after' : 'instead of'} ${begun.node}`;
+  const reward = ranked.reward === null ? 'no reward' : `reward ${ranked.reward.toFixed(3)}`;
+  return `${where}, ${by}: ${messageTokens(turns)} tokens, ${closed.outcome}, ${reward}`;
+}
+
+function showFork(fork: ForkReading, output: Output): void {
+  const { begun, turns, closed, verdict, ranked } = fork;
+  output.emit({ event: 'fork', ...begun, turns, closed, verdict, ranked });
+  output.say(`${line(begun.dialogueId)}: fork ${begun.fork} ${line(describeFork(fork))}`);
+  output.say(`\n${transcript({ turns, failure: closed.failure })}`);
+  if (verdict?.type === 'verdict.given')
+    output.say(
+      `\nanswer: ${verdict.answer === null ? 'none' : line(verdict.answer)}, score ${verdict.taskScore.toFixed(3)}`,
     );
 }

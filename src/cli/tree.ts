@@ -3,6 +3,7 @@ import type { Command } from 'commander';
 import type {
   ComparedTurns,
   Comparison,
+  ForkReading,
   NoPair,
   RunReader,
   TreeReading,
@@ -11,7 +12,7 @@ import type {
 import { jsonOption } from './options.ts';
 import { type JsonFlag, line, type Output, withOutput } from './output.ts';
 import { notInRun, shortened, widthOf, withReader } from './reader.ts';
-import { describe } from './show.ts';
+import { describe, describeFork } from './show.ts';
 
 interface TreeOptions extends JsonFlag {
   readonly task: string;
@@ -40,7 +41,7 @@ export function addTree(program: Command): void {
       withOutput(options, (output) =>
         withReader(folder, (reader) => {
           const root = rootOf(reader, options);
-          show(reader.tree(root)!, options, output);
+          show(reader.tree(root)!, reader.forks(root), options, output);
         }),
       ),
     );
@@ -71,11 +72,18 @@ const reasons: Readonly<Record<Exclude<NoPair, null>, string>> = {
   unknown: 'the log alone does not tell',
 };
 
-function show(tree: TreeReading, { all = false }: TreeOptions, output: Output): void {
+function show(
+  tree: TreeReading,
+  forks: readonly ForkReading[],
+  { all = false }: TreeOptions,
+  output: Output,
+): void {
   const { root, taskId, phase, turns, worth, dialogues, children, pairs, expansions } = tree;
   for (const turn of turns) output.emit({ event: 'turn', ...turn });
   for (const dialogue of dialogues) output.emit({ event: 'dialogue', ...dialogue });
   for (const pair of pairs?.compared ?? []) output.emit({ event: 'pair', ...pair });
+  for (const { begun, ranked, turns: path } of forks)
+    output.emit({ event: 'fork', ...begun, reward: ranked.reward, turns: path.length });
   const { dropped = null, untold = [] } = pairs ?? {};
   const counts = { turns: turns.length, dialogues: dialogues.length, pairs: pairs?.kept?.length ?? null };
   output.emit({ event: 'summary', tree: root, taskId, phase, worth, expansions, ...counts, dropped, untold });
@@ -120,6 +128,10 @@ function show(tree: TreeReading, { all = false }: TreeOptions, output: Output): 
   };
   for (const [place, child] of children.entries()) draw(child, '', place === children.length - 1);
   if (pairs !== null) showPairs(pairs, root, all, output);
+  for (const fork of forks) {
+    const { fork: number, dialogueId } = fork.begun;
+    output.say(`fork ${number}, ${line(dialogueId)}, ${line(describeFork(fork))}`);
+  }
 }
 
 /** A turn's place below its parent. */

@@ -7,9 +7,10 @@ import { OptimaError } from '../domain/errors.ts';
 import { isDialogueMessage, type RunEvent, type RunEventOf } from '../domain/events.ts';
 import type { DialogueId, NodeId, TeamPolicy } from '../domain/ids.ts';
 import type { MessageOf } from '../domain/messages.ts';
-import { messageTokens, type Outcome, type Trajectory } from '../domain/transcript.ts';
+import { messageTokens, type Outcome, type Trajectory, type Turn } from '../domain/transcript.ts';
 import { type Recipe, recipeSchema } from '../recipe/schema.ts';
 import { requireWithin } from '../store/files.ts';
+import { ForkLog, forksPath, type LoggedFork } from '../store/fork-log.ts';
 import { type Manifest, manifestPath, notThisLog, readManifest } from '../store/manifest.ts';
 import { comparisonOf, type Scale, scaleFrom, searchOf } from './comparison.ts';
 import { IndexedLog, indexPath, logPath } from './indexed-log.ts';
@@ -50,6 +51,9 @@ export interface DialogueReading extends Omit<Trajectory, 'outcome'> {
   /** What its metric asked the judge model. */
   readonly questions: readonly MessageOf<'judge.asked'>[];
 }
+
+/** A fork: its own events, and all its turns, those included that it goes on from. */
+export type ForkReading = LoggedFork;
 
 /** Bytes that are taken in at once where others wait. */
 const partBytes = 8 << 20;
@@ -210,6 +214,27 @@ export class RunReader {
     if (tree === undefined || tree.root === id) return null;
     const { read, reading } = this.#treeReading(tree);
     return nodeReading(id as NodeId, read, reading);
+  }
+
+  /** The forks of the run, or of one of its trees, as far as they are over, each with all its turns from the root on. */
+  forks(tree?: string): ForkReading[] {
+    requireWithin(this.folder, forksPath(this.folder));
+    const forks = [...ForkLog.read(this.folder).forks.values()];
+    const said = new Map(forks.flatMap(({ turns }) => turns).map((turn) => [turn.id, turn]));
+    return forks
+      .filter(({ begun }) => tree === undefined || begun.tree === tree)
+      .map((fork) => {
+        const turns: Turn[] = [];
+        let at = fork.turns[0]?.parent ?? fork.begun.node;
+        // A fork of a fork goes on from what that one said.
+        for (let turn = said.get(at); turn !== undefined; turn = said.get(at)) {
+          turns.unshift(turn);
+          at = turn.parent;
+        }
+        const own = this.#index.treeOf(fork.begun.tree);
+        const before = own === undefined || at === own.root ? [] : pathTo(this.#read(own).conversation, at);
+        return { ...fork, turns: [...before, ...turns, ...fork.turns] };
+      });
   }
 
   /** The events numbered `from` (inclusive) to `to` (exclusive), validated. */

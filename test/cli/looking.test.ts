@@ -6,7 +6,10 @@ import { test } from 'uvu';
 import * as assert from 'uvu/assert';
 import { writeSyntheticRun } from '../../bench/synthetic-run.ts';
 import { systemClock } from '../../src/domain/clock.ts';
+import { childId, type NodeId, type TaskId } from '../../src/domain/ids.ts';
+import type { Turn } from '../../src/domain/transcript.ts';
 import { RunReader } from '../../src/reading/index.ts';
+import { appendForks } from '../../src/store/fork-log.ts';
 import { lock } from '../../src/store/lock.ts';
 import { RunFolder } from '../../src/store/run-folder.ts';
 import { optimaHere, temporaryFolder } from '../support/run.ts';
@@ -75,6 +78,58 @@ test('tree tells values, visits, merged turns, pairs and why others are none', a
   assert.match(stdout, 'they are worth too much alike');
   const elsewhere = await optimaHere(['tree', run, '--task', 'train-00001']);
   assert.match(elsewhere.stdout, 'init-0/generate/train-00001: 8 dialogues');
+});
+
+test('a fork stands below its tree, is read like a dialogue, and its log is examined', async () => {
+  const forked = copyOf('forked');
+  const reader = RunReader.open(forked);
+  const { turns, id } = reader.dialogue([...reader.dialogues({ tree })][0]!.id)!;
+  const [first, second] = turns as [Turn, Turn];
+  const dialogueId = childId(first.id, 'f0');
+  const { observed: _, ...turn } = {
+    ...second,
+    id: dialogueId,
+    text: 'said by hand',
+    provenance: 'human' as const,
+  };
+  const taskId = path.basename(tree) as TaskId;
+  appendForks(forked, () => [
+    {
+      ...{ type: 'fork.begun', fork: 0, dialogueId, taskId, phase: 'idpo-1/search', tree: tree as NodeId },
+      ...{ at: 'instead-of', node: second.id, sibling: second.id, beside: id, said: 'written', policy: {} },
+      ...{ own: true, temperature: 0.7, normaliser: 60 },
+    },
+    { type: 'dialogue.opened', dialogueId, taskId, tree: tree as NodeId, parent: first.id, format: null },
+    { type: 'turn.taken', dialogueId, turn },
+    { type: 'dialogue.closed', dialogueId, outcome: 'agreed', failure: null },
+    { type: 'verdict.given', dialogueId, taskScore: 1, exactMatch: true, answer: 'x' },
+    {
+      ...{
+        type: 'trajectory.ranked',
+        dialogueId,
+        taskId,
+        tokens: 9,
+        terms: { task: 1, tokenShare: 0.1, loss: 1 },
+      },
+      ...{ reward: 1.5, turnLosses: [1, 1], edgeCases: [], eligible: true, failure: null },
+    },
+  ]);
+  assert.equal(
+    reader.forks(tree).map((fork) => fork.turns.map(({ text }) => text)),
+    [[first.text, 'said by hand']],
+  );
+  assert.equal(reader.forks('base/test-00000'), []);
+  reader.close();
+  assert.match(
+    (await optimaHere(['tree', forked, '--task', tree])).stdout,
+    `fork 0, ${dialogueId}, instead of ${second.id}, written`,
+  );
+  const { stdout } = await optimaHere(['show', forked, dialogueId]);
+  assert.match(stdout, 'bob: said by hand\n\nanswer: x, score 1.000');
+  const file = path.join(forked, 'forks.jsonl');
+  fs.writeFileSync(file, fs.readFileSync(file, 'utf8').replace('by hand', 'by hamd'));
+  assert.match((await optimaHere(['doctor', forked])).stdout, 'forks.jsonl:3: not an event of this log');
+  fs.rmSync(forked, { recursive: true });
 });
 
 test('what is not there is said in a line, with the nearest that is', async () => {
