@@ -266,7 +266,8 @@ async function exportScalars(work: Export): Promise<void> {
     break;
   }
   makeFolder(out);
-  const name = `events.out.tfevents.${Math.floor(begun)}.${run.manifest.run}`;
+  const id = run.manifest.run.replaceAll(/[^\w.-]+/g, '-');
+  const name = `events.out.tfevents.${Math.floor(begun)}.${id}`;
   const file = path.join(out, name);
   const bytes = await writeFileWhole(file, eventFile(scalarsIn(readEvents(folder)), begun), {
     force: options.force === true,

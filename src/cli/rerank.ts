@@ -83,6 +83,7 @@ async function rerank(
   })) {
     choices.push(choice);
     emitChoice(choice, output);
+    if (signal.aborted) throw new OptimaError('interrupted', 'The ranking was interrupted.');
   }
   if (choices.length === 0) {
     throw new OptimaError('run.missing', `${folder}: the run has ranked nothing yet.`, {

@@ -290,6 +290,13 @@ test('nothing is replaced unless --force says so', async () => {
     const again = await optimaHere(['export', run, '--format', format, '--out', path.join(out, format)]);
     assert.match(again.stderr, 'exists already');
   }
+  // With one of its files there, none of the others is written.
+  const some = path.join(root, 'some');
+  fs.mkdirSync(some);
+  const last = fs.readdirSync(path.join(out, 'inspect')).at(-1)!;
+  fs.writeFileSync(path.join(some, last), 'mine');
+  await optimaHere(['export', run, '--format', 'inspect', '--out', some]);
+  assert.equal(fs.readdirSync(some), [last]);
   const info = path.join(root, 'dataset_info.json');
   fs.writeFileSync(info, '{"pairs":{"file_name":"other"},"mine":1}');
   const named = ['export', run, '--format', 'llama-factory', '--out', path.join(root, 'pairs.jsonl')];
