@@ -3,12 +3,14 @@ import fs from 'node:fs';
 import type { Command } from 'commander';
 import { nanoid } from 'nanoid';
 import { OptimaError } from '../domain/errors.ts';
+import type { ExportOptions } from '../viewer/server/export.ts';
 import { interruptible } from './interrupt.ts';
 import { type Backend, backendOption, jsonOption, wholeNumber } from './options.ts';
-import { type JsonFlag, withOutput } from './output.ts';
+import { type JsonFlag, type Output, withOutput } from './output.ts';
 
 interface ViewOptions extends JsonFlag {
   readonly port: number;
+  readonly export?: string;
   readonly backend?: Backend;
 }
 
@@ -23,6 +25,7 @@ export function addView(program: Command): void {
       wholeNumber('--port', 0, 65535),
       4747,
     )
+    .option('--export <folder>', 'write a static copy instead: the page and all that it shows, as files')
     .addOption(backendOption())
     .addOption(jsonOption())
     .action((runs: string[], options: ViewOptions) =>
@@ -35,11 +38,16 @@ export function addView(program: Command): void {
             import('../viewer/server/client-files.ts'),
             import('../viewer/server/routes.ts'),
           ]);
+          const client = await clientFiles();
           const { viewTools } = await import('./view-tools.ts');
           const { tools, close } = viewTools(options, output, signal);
+          if (options.export !== undefined) {
+            await writeCopy({ folders, target: options.export, client, tools, signal }, output);
+            await close();
+            return;
+          }
           const viewer = createViewer(folders, tools);
           const token = nanoid();
-          const client = await clientFiles();
           const server = await startServer({
             routes: viewer.routes,
             client,
@@ -67,4 +75,25 @@ function requireFolders(folders: readonly string[]): void {
       hint: 'Name the folder of a run, or one that holds runs; `optima train two-hop-qa` makes one in runs/.',
     });
   }
+}
+
+async function writeCopy(
+  options: Omit<ExportOptions, 'onProgress'>,
+  { progress, say, emit }: Output,
+): Promise<void> {
+  const { exportRuns } = await import('../viewer/server/export.ts');
+  let under = '';
+  const written = await exportRuns({
+    ...options,
+    onProgress(run, done, total) {
+      if (run !== under) progress.begin(`copying ${run}`, total, 'trees');
+      under = run;
+      progress.advance(done);
+      if (done === total) progress.end(`${total} trees`);
+    },
+  });
+  const { target } = options;
+  emit({ event: 'summary', out: target, ...written });
+  say(`Wrote ${target}: ${written.files} files, ${(written.bytes / 1e6).toFixed(1)} MB.`);
+  say(`To look at it, let any server have it: python3 -m http.server --directory ${target} --bind 127.0.0.1`);
 }

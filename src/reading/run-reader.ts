@@ -5,7 +5,7 @@ import { setImmediate as nextTick } from 'node:timers/promises';
 import { dealIn, type EventOfDialogue, Forest, pathTo } from '../domain/conversation-tree.ts';
 import { OptimaError } from '../domain/errors.ts';
 import { isDialogueMessage, type RunEvent, type RunEventOf } from '../domain/events.ts';
-import type { DialogueId, NodeId, TeamPolicy } from '../domain/ids.ts';
+import type { NodeId, TeamPolicy } from '../domain/ids.ts';
 import type { MessageOf } from '../domain/messages.ts';
 import { messageTokens, type Outcome, type Trajectory, type Turn } from '../domain/transcript.ts';
 import { type Recipe, recipeSchema } from '../recipe/schema.ts';
@@ -183,8 +183,19 @@ export class RunReader {
   dialogue(id: string): DialogueReading | null {
     const row = this.#index.rowOf(id);
     if (row === undefined) return null;
-    const own = id as DialogueId;
-    const tree = this.#read(this.#data.trees[this.#data.columns.tree[row]!]!);
+    return this.#dialogueReading(row, this.#read(this.#data.trees[this.#data.columns.tree[row]!]!));
+  }
+
+  /** The dialogues of a tree, in the order in which they were opened; none where there is no such tree. */
+  dialoguesOf(root: string): DialogueReading[] {
+    const tree = this.#index.treeOf(root);
+    if (tree === undefined) return [];
+    const read = this.#read(tree);
+    return tree.rows.map((row) => this.#dialogueReading(row, read));
+  }
+
+  #dialogueReading(row: number, tree: ReadTree): DialogueReading {
+    const own = this.#index.idOf(row);
     const { forest, conversation, events } = tree;
     const { format, leaf, closed } = conversation.dialogues[own]!;
     const turns = pathTo(conversation, leaf);

@@ -1,7 +1,8 @@
 // Where answers come from: the server, or in a static export the files beside the page.
 import { signal } from '@preact/signals';
 import { useEffect, useState } from 'preact/hooks';
-import { type Answers, type Failure, type LiveEvent, staticFile } from '../api.ts';
+import { type Answers, type Failure, type LiveEvent, staticFile, type TaskRow } from '../api.ts';
+import { tasksAnswer, tasksQuery } from '../tasks.ts';
 
 /** Whether the page is a copy without a server. */
 export const isStatic = document.querySelector<HTMLMetaElement>('meta[name=optima]')?.content === 'static';
@@ -46,7 +47,7 @@ export async function ask<Path extends keyof Answers>(
   params: Readonly<Record<string, string>> = {},
   query: Readonly<Record<string, string | undefined>> = {},
 ): Promise<Answers[Path]> {
-  const address = addressOf(path, params, query);
+  const address = isStatic ? staticFile(path, params) : addressOf(path, params, query);
   let response: Response;
   try {
     response = await fetch(address);
@@ -56,7 +57,28 @@ export async function ask<Path extends keyof Answers>(
   if (isStatic && response.status === 404) {
     throw new AnswerError({ code: 'run.missing', message: 'This is not in the exported copy.' });
   }
-  return readAnswer(response, address.endsWith('.gz')) as Promise<Answers[Path]>;
+  const answer = await readAnswer(response, address.endsWith('.gz'));
+  return (isStatic ? partOf(path, params, query, answer) : answer) as Answers[Path];
+}
+
+/** What is asked for, of a file that says more. */
+function partOf(
+  path: keyof Answers,
+  { node, dialogue }: Readonly<Record<string, string>>,
+  query: Readonly<Record<string, string | undefined>>,
+  answer: unknown,
+): unknown {
+  if (path === '/api/runs/{run}/tasks') return tasksAnswer(answer as TaskRow[], tasksQuery(query));
+  const key =
+    path === '/api/runs/{run}/nodes/{node}'
+      ? node
+      : path === '/api/runs/{run}/dialogues/{dialogue}'
+        ? dialogue
+        : null;
+  if (key == null) return answer;
+  const part = (answer as Readonly<Record<string, unknown>>)[key];
+  if (part !== undefined) return part;
+  throw new AnswerError({ code: 'run.missing', message: 'This is not in the exported copy.' });
 }
 
 /** Sends a change. Rejects with AnswerError. */
@@ -92,7 +114,6 @@ function addressOf(
   params: Readonly<Record<string, string>>,
   query: Readonly<Record<string, string | undefined>>,
 ): string {
-  if (isStatic) return staticFile(path, params);
   const set = Object.entries(query).flatMap(([key, value]): [string, string][] =>
     value ? [[key, value]] : [],
   );

@@ -56,8 +56,8 @@ function forkedDialogue({ begun, closed, verdict, ranked, format, turns }: Logge
   };
 }
 
-/** A turn of a fork as the reader gives one of the run; null where the tree has none of this id. */
-export function forkedNode(id: string, tree: TreeReading): NodeReading | null {
+/** A turn of a tree, the run's or a fork's, as the reader gives one; null where the tree has none of this id. */
+export function nodeIn(tree: TreeReading, id: string): NodeReading | null {
   const byId = new Map<string, TurnReading>(tree.turns.map((turn) => [turn.id, turn]));
   const turn = byId.get(id);
   if (turn === undefined) return null;
@@ -65,17 +65,24 @@ export function forkedNode(id: string, tree: TreeReading): NodeReading | null {
   for (let before = byId.get(turn.parent); before !== undefined; before = byId.get(before.parent))
     path.unshift(before);
   const dialogues = tree.dialogues.filter((dialogue) => turn.dialogues.includes(dialogue.id));
+  // The first dialogue through it is the one that said it.
   const prompt = tree.formats.find(({ format }) => format === dialogues[0]?.format);
   const views = Object.entries(tree.deal?.views ?? {}).map(([role, view]) => {
     const told = prompt?.roles.includes(role) ? underFormat(view, prompt.prompt) : view;
     return [role, viewOf(role, { ...tree.deal, views: { [role]: told } }, path)];
   });
-  const ranked = tree.ranked.find(({ dialogueId }) => turn.dialogues.includes(dialogueId));
+  const ranked = tree.ranked.find(
+    ({ dialogueId, reward }) => reward !== null && turn.dialogues.includes(dialogueId),
+  );
+  const pairs = tree.pairs?.compared.filter(({ better, worse }) => better === id || worse === id) ?? [];
   return {
-    ...{ turn, path, dialogues, pairs: [], views: Object.fromEntries(views) },
+    ...{ turn, path, dialogues, pairs, views: Object.fromEntries(views) },
     format: dialogues[0]?.format ?? null,
     loss: ranked?.turnLosses[path.length] ?? null,
-    trainedIn: { dialogues: [], pairs: 0 },
+    trainedIn: {
+      dialogues: dialogues.flatMap((dialogue) => (dialogue.kept === true ? [dialogue.id] : [])),
+      pairs: pairs.filter(({ reason }) => reason === null).length,
+    },
   };
 }
 

@@ -112,7 +112,7 @@ const forkRequest = z.strictObject({
 const keepRequest = z.strictObject({ fork: z.int().nonnegative() });
 
 /** Every run, the newest first. */
-function listRuns(runs: OpenRuns): RunEntry[] {
+export function listRuns(runs: OpenRuns): RunEntry[] {
   const entries = [...runs.names()].map(([id, folder]) => entryOf(id, folder));
   return entries.sort((one, other) => (other.startedAt ?? '').localeCompare(one.startedAt ?? ''));
 }

@@ -4,6 +4,7 @@ import type { ChatMessage } from '../../domain/model.ts';
 import { messageTokens, type Turn, viewOf } from '../../domain/transcript.ts';
 import type {
   ComparedTurns,
+  DialogueReading,
   DialogueSummary,
   NodeReading,
   RunReader,
@@ -21,7 +22,7 @@ import {
   type TreeNode,
   type TurnView,
 } from '../api.ts';
-import { forkedNode, isForked, withForks } from './forks.ts';
+import { isForked, nodeIn, withForks } from './forks.ts';
 import { HttpError } from './router.ts';
 import { whyDialogue, whyPair } from './why.ts';
 
@@ -102,12 +103,10 @@ const pairView = ({ parent, better, worse, speaker, value, gap, reason }: Compar
 
 /** A turn, of the run or of a fork, and its tree. Throws HttpError 404. */
 function nodeOf(reader: RunReader, id: string): { readonly node: NodeReading; readonly tree: TreeReading } {
-  const found = isForked(id) ? null : reader.node(id);
-  if (found !== null) return { node: found, tree: treeOf(reader, found.dialogues[0]!.tree) };
-  const tree = isForked(id) && reader.tree(rootOf(id)) !== null ? treeOf(reader, rootOf(id)) : null;
-  const node = tree === null ? null : forkedNode(id, tree);
+  const tree = treeOf(reader, rootOf(id));
+  const node = nodeIn(tree, id);
   if (node === null) throw missing('turn', id);
-  return { node, tree: tree! };
+  return { node, tree };
 }
 
 /** A turn with all that the run says of it. */
@@ -174,13 +173,19 @@ function nodeView(node: NodeReading, tree: TreeReading, reader: RunReader, piece
   };
 }
 
-/** A dialogue from its root to its end, with what was said but became one with another turn. */
+/** A dialogue from its root to its end, with what was said but became one with another turn. Throws HttpError 404. */
 export function dialogueAnswer(reader: RunReader, id: string): DialogueAnswer {
-  if (isForked(id)) return forkedDialogueAnswer(reader, id);
+  const tree = treeOf(reader, rootOf(id));
+  if (isForked(id)) return forkedView(reader, id, tree);
   const found = reader.dialogue(id);
   if (found === null) throw missing('dialogue', id);
-  const { summary, turns, ranked, questions, verdict, opening = [], views } = found;
-  const tree = reader.tree(summary.tree)!;
+  return heldView(found, tree);
+}
+
+function heldView(
+  { id, summary, turns, ranked, questions, verdict, opening = [], views }: DialogueReading,
+  tree: TreeReading,
+): DialogueAnswer {
   const mergedInto = new Map(
     tree.turns.flatMap((turn) =>
       turn.merged
@@ -219,13 +224,12 @@ const turnView = (turn: Turn, more: Pick<TurnView, 'isOwn' | 'mergedFrom' | 'bas
   ...more,
 });
 
-function forkedDialogueAnswer(reader: RunReader, id: string): DialogueAnswer {
+function forkedView(reader: RunReader, id: string, tree: TreeReading): DialogueAnswer {
   const log = ForkLog.read(reader.folder);
   const fork = [...log.forks.values()].find(({ begun }) => begun.dialogueId === id);
   if (fork === undefined) throw missing('dialogue', id);
   const { begun, verdict, ranked, turns } = fork;
-  const tree = treeOf(reader, begun.tree);
-  const first = turns[0] === undefined ? null : forkedNode(turns[0].id, tree);
+  const first = turns[0] === undefined ? null : nodeIn(tree, turns[0].id);
   const path = first?.path ?? [];
   const given = verdict?.type === 'verdict.given' ? verdict : null;
   const way = [...path, ...turns];
@@ -243,5 +247,20 @@ function forkedDialogueAnswer(reader: RunReader, id: string): DialogueAnswer {
         baseLoss: ranked.turnLosses[index] ?? null,
       }),
     ),
+  };
+}
+
+/** All that a static copy has of a tree: itself, its turns and its dialogues by their ids. */
+export function treeParts(reader: RunReader, root: string, pieces: Pieces) {
+  const tree = treeOf(reader, root);
+  const nodes = tree.turns.map(({ id }) => [id, nodeView(nodeIn(tree, id)!, tree, reader, pieces)]);
+  const held = reader.dialoguesOf(root).map((dialogue) => [dialogue.id, heldView(dialogue, tree)]);
+  const forked = tree.dialogues
+    .filter(({ id }) => isForked(id))
+    .map(({ id }) => [id, forkedView(reader, id, tree)]);
+  return {
+    tree: treeView(tree),
+    nodes: Object.fromEntries(nodes) as Readonly<Record<string, NodeAnswer>>,
+    dialogues: Object.fromEntries([...held, ...forked]) as Readonly<Record<string, DialogueAnswer>>,
   };
 }
