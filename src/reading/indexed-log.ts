@@ -64,7 +64,8 @@ export class IndexedLog {
     const { file } = this;
     const { size, ino, nlink } = fs.fstatSync(this.#descriptor);
     const { bytes: before } = this.end;
-    if (nlink === 0 || fs.statSync(file).ino !== ino || size < before) {
+    const there = fs.statSync(file, { throwIfNoEntry: false });
+    if (nlink === 0 || there?.ino !== ino || size < before) {
       throw new OptimaError('run.corrupt', `${file}: it was cut or replaced while it was read.`, {
         hint: 'Open the run again.',
       });

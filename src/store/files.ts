@@ -146,17 +146,21 @@ export function syncFolder(folder: string): void {
 }
 
 /**
- * Throws `run.corrupt` for a file of a run that is a link and leads out of the run's folder: whoever made the folder must not
- * have others read what it cannot. A file that is not there passes.
+ * Throws `run.corrupt` for a file of a run that is a link and leads out of the run's folder, or is neither file nor folder:
+ * whoever made the folder must not have others read what it cannot, or wait for ever. A file that is not there passes.
  */
 export function requireWithin(folder: string, file: string): void {
+  let found: fs.Stats | undefined;
+  let at = '';
   try {
-    const at = path.relative(fs.realpathSync(folder), fs.realpathSync(file));
-    if (at !== '..' && !at.startsWith(`..${path.sep}`) && !path.isAbsolute(at)) return;
-  } catch {
-    return;
+    found = fs.statSync(file, { throwIfNoEntry: false });
+    if (found === undefined) return;
+    at = path.relative(fs.realpathSync(folder), fs.realpathSync(file));
+  } catch (error) {
+    throw ioError('read', file, error);
   }
-  throw new OptimaError('run.corrupt', `${file} is a link that leads out of the run's folder.`, {
-    hint: 'Put the file itself there.',
-  });
+  const isOutside = at === '..' || at.startsWith(`..${path.sep}`) || path.isAbsolute(at);
+  if (!isOutside && (found.isFile() || found.isDirectory())) return;
+  const what = isOutside ? "is a link that leads out of the run's folder" : 'is neither a file nor a folder';
+  throw new OptimaError('run.corrupt', `${file} ${what}.`, { hint: 'Put the file itself there.' });
 }

@@ -1,12 +1,15 @@
 // Reading a run through its index: what is read is what the log says, whatever became of the index, and whoever writes meanwhile.
+import { execFileSync } from 'node:child_process';
 import fs from 'node:fs';
 import path from 'node:path';
 import { test } from 'uvu';
 import * as assert from 'uvu/assert';
 import { systemClock } from '../../src/domain/clock.ts';
 import type { OptimaError } from '../../src/domain/errors.ts';
+import type { NodeId, PolicyHash, TaskId } from '../../src/domain/ids.ts';
 import { messageTokens } from '../../src/domain/transcript.ts';
 import { RunReader, type TreeSummary } from '../../src/reading/index.ts';
+import { EventLog } from '../../src/store/event-log.ts';
 import { RunFolder } from '../../src/store/run-folder.ts';
 import {
   changeManifest,
@@ -274,6 +277,10 @@ test('what is no run, of another format, damaged, or leads elsewhere is refused 
   fs.rmSync(at(cut, 'events.index'));
   fs.writeFileSync(at(cut), `${linesOf(source).slice(0, 500).join('\n')}\n`);
   refused(cut, 'run.corrupt', /first \d+ events are not those that the manifest knows/);
+  const pipe = copyOf();
+  fs.rmSync(at(pipe));
+  execFileSync('mkfifo', [at(pipe)]);
+  refused(pipe, 'run.corrupt', /neither a file nor a folder/);
   for (const name of ['events.jsonl', 'manifest.json']) {
     const linked = copyOf();
     fs.rmSync(at(linked, name));
@@ -315,6 +322,60 @@ test('a run is read in parts as at once, while a process has it open, and a log 
   const [{ root }] = [...log.trees({ phase: 'idpo-2/search' })] as [TreeSummary];
   assert.is(log.tree(root)!.pairs, null, 'what a search is worth says its recipe');
   log.close();
+});
+
+test('a dialogue that goes on from what an earlier cohort said has the tokens and turns of the whole way', () => {
+  const run = path.join(folder, 'continued');
+  fs.mkdirSync(run);
+  const log = new EventLog(at(run), { now: () => 0 });
+  const root = 'one/t' as NodeId;
+  const taskId = 't' as TaskId;
+  const say = (id: string, parent: string, dialogueId: string, tokens: number) => {
+    const ids = { id: id as NodeId, parent: parent as NodeId };
+    const said = {
+      speaker: 'a',
+      text: id,
+      tokenIds: Array(tokens).fill(1),
+      logprobs: Array(tokens).fill(-1),
+    };
+    const rest = {
+      finish: 'stop',
+      policyHash: 'p' as PolicyHash,
+      seed: 1,
+      provenance: 'sampled',
+      promptTokens: 1,
+    } as const;
+    log.append({ type: 'turn.taken', dialogueId: dialogueId as NodeId, turn: { ...ids, ...said, ...rest } });
+  };
+  const open = (id: string, parent: string | null) =>
+    log.append({
+      ...{ type: 'dialogue.opened', dialogueId: id as NodeId, taskId, tree: root },
+      ...{ parent: parent as NodeId | null, format: null },
+    });
+  log.append({ type: 'phase.started', phase: 'one' });
+  log.append({ type: 'task.dealt', taskId, views: { a: 'A' } });
+  open('one/t.0', null);
+  say('one/t.0', 'one/t', 'one/t.0', 3);
+  say('one/t.0.0', 'one/t.0', 'one/t.0', 5);
+  log.append({ type: 'cohort.completed', phase: 'one', cohort: 0 });
+  open('one/t.0.1', 'one/t.0');
+  say('one/t.0.1', 'one/t.0', 'one/t.0.1', 7);
+  const reader = RunReader.open(run);
+  assert.equal(
+    [...reader.dialogues()].map(({ id, tokens, turns, outcome }) => [id, tokens, turns, outcome]),
+    [
+      ['one/t.0', 8, 2, null],
+      ['one/t.0.1', 10, 2, null],
+    ],
+  );
+  assert.equal(
+    reader.dialogue('one/t.0.1')!.turns.map(({ text }) => text),
+    ['one/t.0', 'one/t.0.1'],
+  );
+  log.close();
+  fs.rmSync(run, { recursive: true });
+  assert.throws(() => reader.refresh(), /cut or replaced|not a run folder/);
+  reader.close();
 });
 
 test.run();
