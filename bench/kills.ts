@@ -10,10 +10,10 @@ import { createRng } from '../src/domain/rng.ts';
 import { recipeNames } from '../src/recipe/schema.ts';
 import {
   launcher,
-  smallHybridRun,
-  smallRun,
+  smallRunOf,
   temporaryFolder,
   writeRandomCheckpoint,
+  writeSmallScenario,
 } from '../test/support/run.ts';
 import { countArgument } from './shared.ts';
 
@@ -26,10 +26,7 @@ const folder = temporaryFolder('kills');
 process.on('exit', () => fs.rmSync(folder, { recursive: true }));
 const model = path.join(folder, 'model');
 await writeRandomCheckpoint(model);
-// JavaScript: no process has to check its types.
-const scenario = path.join(folder, 'two-hop-qa.mjs');
-const original = new URL('../scenarios/two-hop-qa.ts', import.meta.url).href;
-fs.writeFileSync(scenario, `export { default } from ${JSON.stringify(original)};\n`);
+const scenario = writeSmallScenario(folder);
 
 const logOf = (run: string) => path.join(run, 'events.jsonl');
 
@@ -70,15 +67,8 @@ async function train(run: string, args: readonly string[], killAfterMs: number |
   return performance.now() - startedAt;
 }
 
-/** Those of a small run that the recipe has. */
-function settingsOf(recipe: string): string[] {
-  const settings = (recipe === 'isft' ? smallRun : smallHybridRun).filter((part) => part.includes('='));
-  const had = recipe === 'idpo' ? settings.filter((setting) => !setting.startsWith('isft.')) : settings;
-  return had.flatMap((setting) => ['--set', setting]);
-}
-
 for (const recipe of recipes) {
-  const first = [scenario, '--model', model, '--recipe', recipe, ...settingsOf(recipe)];
+  const first = [scenario, '--model', model, ...smallRunOf(recipe)];
   const undisturbed = path.join(folder, recipe);
   const duration = await train(undisturbed, [...first, '--workers', '0', '--out', undisturbed], null);
   const expected = outcomeOf(undisturbed);

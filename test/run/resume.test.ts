@@ -7,7 +7,9 @@ import * as assert from 'uvu/assert';
 import type { MessageOf } from '../../src/domain/messages.ts';
 import { type Manifest, readManifest, writeManifest } from '../../src/store/manifest.ts';
 import { RunFolder } from '../../src/store/run-folder.ts';
+import { goOn, isAppend, killAnywhere, labelOf, type Moment, outcomeOf, stateOf } from '../support/crash.ts';
 import {
+  type Ended,
   eventsIn,
   optima,
   optimaHere,
@@ -15,6 +17,7 @@ import {
   smallHybridRun,
   temporaryFolder,
   writeRandomCheckpoint,
+  writeSmallScenario,
 } from '../support/run.ts';
 
 const folder = temporaryFolder('resume');
@@ -22,9 +25,12 @@ test.after(() => fs.rmSync(folder, { recursive: true }));
 const model = path.join(folder, 'model');
 const undisturbed = path.join(folder, 'undisturbed');
 const disturbed = path.join(folder, 'disturbed');
+const states = path.join(folder, 'states');
+/** Where the undisturbed run could have been killed, of which `states` has what would have been left. */
+const chosen: Moment[] = [];
 
 // JavaScript: no process has to check its types.
-const scenario = path.join(folder, 'two-hop-qa.mjs');
+const scenario = writeSmallScenario(folder);
 const train = ['train', scenario, '--model', model, ...smallHybridRun, '--json', '--workers', '0', '--out'];
 const logOf = (run: string) => path.join(run, 'events.jsonl');
 const withoutTimes = (run: string) =>
@@ -79,13 +85,29 @@ async function endAt(run: string, place: Place) {
 test.before(async () => {
   // With a BLAS, its threads are part of the engine's name, and those depend on the workers.
   process.env.OPTIMA_BLAS = 'off';
-  const original = new URL('../../scenarios/two-hop-qa.ts', import.meta.url).href;
-  fs.writeFileSync(scenario, `export { default } from ${JSON.stringify(original)};\n`);
   await writeRandomCheckpoint(model);
 });
 
 test('a run ends with the summary of the contract', async () => {
-  const { code, stdout, stderr } = await optimaHere([...train, undisturbed]);
+  let phase = '';
+  const seen = new Set<string>();
+  // The first of each kind of operation from the preference training on, and of the lines of its search.
+  const isChosen = (moment: Moment) => {
+    phase = /"phase.started","phase":"([^"]+)"/.exec(moment.text)?.[1] ?? phase;
+    const isSearch = phase === 'idpo-2/search' && isAppend(moment);
+    if (!isSearch && !/^(idpo-2\/(train|validate)|trained)$/.test(phase)) return false;
+    const kind = `${isSearch} ${moment.kind} ${moment.half}`;
+    const isNew = !seen.has(kind);
+    if (isNew) chosen.push(moment);
+    seen.add(kind);
+    return isNew;
+  };
+  let ended: Ended | undefined;
+  const work = async () => {
+    ended = await optimaHere([...train, undisturbed]);
+  };
+  await killAnywhere(undisturbed, work, states, isChosen);
+  const { code, stdout, stderr } = ended!;
   assert.is(code, 0, stderr);
   const summary = summaryOf(stdout);
   assert.equal(Object.keys(summary), [
@@ -179,6 +201,20 @@ test('a run ends with the summary of the contract', async () => {
   );
 });
 
+test('killed before any kind of operation on its files, or in the middle of one, it ends as the undisturbed one', async () => {
+  const kinds = new Set(chosen.map(({ kind, half }) => `${kind}${half ? ' half' : ''}`));
+  for (const kind of ['open', 'write', 'write half', 'flush', 'rename', 'mkdir', 'link']) {
+    assert.ok(kinds.has(kind), `${kind} of ${[...kinds]}`);
+  }
+  const expected = outcomeOf(undisturbed);
+  for (const moment of chosen) {
+    const run = stateOf(states, moment);
+    const { code, stdout } = await goOn(run, train.slice(0, -1));
+    assert.is(code, 0, `${labelOf(moment)}: ${stdout}`);
+    assert.is(outcomeOf(run), expected, labelOf(moment));
+  }
+});
+
 test('a log that can grow no further is one clear line', async () => {
   const { code, stdout } = await optima([...train, disturbed], { limitKilobytes: 12 });
   assert.is(code, 1);
@@ -187,17 +223,11 @@ test('a log that can grow no further is one clear line', async () => {
 
 test('killed in every phase and resumed, it ends in the same weights and the same log', async () => {
   const places: readonly Place[] = [
-    { phase: 'base', lines: 60, halfLine: true, signal: 'SIGKILL', workers: 0 },
     { phase: 'init-0/generate', lines: 70, signal: 'SIGKILL', workers: 2 },
-    { phase: 'init-0/rank', lines: 2, signal: 'SIGKILL', workers: 0 },
-    { phase: 'init-0/select', lines: 1, signal: 'SIGKILL', workers: 0 },
     { phase: 'init-0/train', lines: 1, signal: 'SIGKILL', workers: 1 },
-    { phase: 'init-0/train', renamed: true, signal: 'SIGKILL', workers: 0 },
     { phase: 'isft-1/generate', lines: 20, signal: 'SIGINT', workers: 1 },
-    { phase: 'isft-1/train', lines: 2, signal: 'SIGKILL', workers: 0 },
-    { phase: 'idpo-2/search', lines: 30, signal: 'SIGKILL', workers: 0 },
+    { phase: 'isft-1/train', renamed: true, signal: 'SIGKILL', workers: 0 },
     { phase: 'idpo-2/search', lines: 150, halfLine: true, signal: 'SIGKILL', workers: 2 },
-    { phase: 'idpo-2/pair', lines: 1, signal: 'SIGKILL', workers: 0 },
     { phase: 'idpo-2/train', lines: 2, signal: 'SIGKILL', workers: 1 },
   ];
   for (const place of places) {

@@ -7,6 +7,7 @@ import { z } from 'zod';
 import { OptimaError } from '../../src/domain/errors.ts';
 import { createRng } from '../../src/domain/rng.ts';
 import { csv, json, jsonl, parquet, splits, type TaskSource } from '../../src/scenario/index.ts';
+import { damaged, refusalOf, rounds } from '../support/damage.ts';
 import { temporaryFolder } from '../support/run.ts';
 
 const folder = temporaryFolder('rows');
@@ -207,5 +208,37 @@ test('rows are dealt as those of JSON lines are', async () => {
   const relative = json('hub.json', hub, { base: import.meta.url });
   assert.match(await failure(relative), 'test/scenario/hub.json');
 });
+
+for (const [file, source] of [
+  ['hub.jsonl', jsonl],
+  ['hub.json', json],
+  ['hub.csv', csv],
+  ['hub.parquet', parquet],
+] as const) {
+  test(`${rounds} times damaged at random, ${file} gives its rows or is refused in one line`, async () => {
+    const lines = fs.readFileSync(golden('hub.jsonl'), 'utf8').trim().split('\n').slice(0, 60);
+    const objects = lines.map((line) => JSON.parse(line));
+    const csvRow = ({ id, question, answers }: z.output<typeof hub>) =>
+      [id, question, answers[0]].map((value) => JSON.stringify(value).replaceAll('\\"', '""')).join();
+    const whole = {
+      'hub.jsonl': Buffer.from(lines.join('\n')),
+      'hub.json': Buffer.from(JSON.stringify(objects)),
+      'hub.csv': Buffer.from(['id,question,answer', ...objects.map(csvRow)].join('\r\n')),
+      'hub.parquet': fs.readFileSync(golden('hub.parquet')),
+    }[file];
+    const schema = source === csv ? pair : hub;
+    const load = (bytes: Uint8Array) => {
+      const at = write(`damaged-${file}`, bytes);
+      return refusalOf(() => source(at, schema).load('train', 30, createRng(1)));
+    };
+    assert.is(await load(whole), null);
+    const rng = createRng(1).split(file);
+    let refused = 0;
+    for (let round = 0; round < rounds; round++) {
+      if ((await load(damaged(whole, round, rng))) !== null) refused++;
+    }
+    assert.ok(refused > rounds / 8, `${refused} of ${rounds}`);
+  });
+}
 
 test.run();
