@@ -271,14 +271,11 @@ function sayForks(forks: readonly Fork[], output: Output): void {
       `\n── fork ${fork}, ${dialogue.id}, ${begun.at} ${begun.node}\n${transcriptFrom(dialogue, turn)}\n${rewardWords(ranked)}`,
     );
   }
-  const gap =
-    forks.length === 1 && beside?.value != null && first!.ranked.reward !== null
-      ? first!.ranked.reward - beside.value
-      : null;
-  if (gap !== null)
-    output.say(
-      `\n${gap >= 0 ? 'better' : 'worse'} than what stands beside it by ${Math.abs(gap).toFixed(3)}`,
-    );
+  const [own, other] = [first!.value, beside?.value ?? null];
+  const gap = forks.length > 1 || own === null || other === null ? null : own - other;
+  if (gap === null) return;
+  const more = `${Math.abs(gap).toFixed(3)} ${gap >= 0 ? 'more' : 'less'}`;
+  output.say(`\nworth ${own!.toFixed(3)} to who said it, ${more} than the turn beside it`);
 }
 
 /** A dialogue from one of its turns on; what came before is the same for all. */
@@ -296,7 +293,7 @@ function transcriptFrom({ turns, outcome, failure, verdict }: Trajectory, first:
   return [...before, ...lines, `${end} (${messageTokens(turns)} tokens)`].join('\n');
 }
 
-function summaryOf({ fork, begun, dialogue, turn, ranked, beside }: Fork) {
+function summaryOf({ fork, begun, dialogue, turn, value, ranked, beside }: Fork) {
   return {
     fork,
     dialogue: dialogue.id,
@@ -308,6 +305,7 @@ function summaryOf({ fork, begun, dialogue, turn, ranked, beside }: Fork) {
     verdict: dialogue.verdict,
     policy: begun.policy,
     own: begun.own,
+    value,
     reward: ranked.reward,
     terms: ranked.terms,
     beside: beside && {

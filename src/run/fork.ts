@@ -76,6 +76,8 @@ export interface Fork extends RankedDialogue {
   readonly begun: RunEventOf<'fork.begun'>;
   /** Its first turn; null where none was said. */
   readonly turn: Turn | null;
+  /** What that is worth to who said it; null without a reward. */
+  readonly value: number | null;
   /** The turn that it is compared with, and what came of that one; null where the node has no other child. */
   readonly beside: (RankedDialogue & { readonly turn: Turn; readonly value: number | null }) | null;
 }
@@ -145,6 +147,7 @@ export async function forkTurn(setting: ForkSetting, request: ForkRequest): Prom
     dialogue: held.dialogues[index]!,
     ranked: ranked[index]!,
     turn: held.dialogues[index]!.turns[place.history.length] ?? null,
+    value: rewardFor(ranked[index]!, next.speaker),
     beside,
   }));
 }

@@ -179,6 +179,28 @@ test('what was said otherwise, or is not there, is found by asking policy and sc
   assert.match(sampled.stdout, /^recorded: .*"tokenIds":\[1,/m);
 });
 
+test('a fork asks the judge what the metric has to ask, and the environment what it has not said', async () => {
+  const turns = eventsIn(out).flatMap((event) => (event.type === 'turn.taken' ? [event.turn] : []));
+  const second = turns.find(
+    ({ id, parent }) => id.startsWith('idpo-2/search/') && parent.split('.').length === 2,
+  )!;
+  const before = called().length;
+  const { code, stdout } = await optimaHere([
+    'fork',
+    out,
+    '--instead-of',
+    second.id,
+    '--say',
+    'Ben 1',
+    '--json',
+  ]);
+  assert.is(code, 0, stdout);
+  assert.is(called().slice(before).replaceAll('j', ''), 'rrm');
+  const asked = fs.readFileSync(path.join(out, 'forks.jsonl'), 'utf8').match(/"type":"judge.asked"/g);
+  assert.is(asked?.length, called().slice(before).replaceAll(/[^j]/g, '').length);
+  assert.is(lines(stdout).at(-1).value, lines(stdout).at(-1).reward);
+});
+
 test('any byte that was changed is found and located', async () => {
   const run = inFolder('flipped');
   fs.cpSync(out, run, { recursive: true });
