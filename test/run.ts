@@ -17,6 +17,7 @@ interface Totals {
 const slowestFirst = [
   'test/run/resume.',
   'test/run/phases.',
+  'test/viewer/',
   'test/cli/',
   'test/warmup/warmup.',
   'test/package/',

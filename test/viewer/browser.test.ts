@@ -1,5 +1,5 @@
-// The viewer's pages in a real browser, over one small run that was carried out and one that says hostile things. With
-// VIEWER_SHOTS=<folder> the pages are photographed.
+// The viewer's pages in a real browser, over one small run that was carried out and one that says hostile things. `shots.ts`
+// photographs them.
 import fs from 'node:fs';
 import http from 'node:http';
 import type { AddressInfo } from 'node:net';
@@ -333,23 +333,5 @@ look('the colours can be chosen', async () => {
   await until(async () => (await page.evaluate('getComputedStyle(document.body).colorScheme')) === 'dark');
   await page.click('header button[aria-label^=Colours]');
 });
-
-const shots = process.env.VIEWER_SHOTS;
-if (shots !== undefined) {
-  look('the pages are photographed', async () => {
-    fs.mkdirSync(shots, { recursive: true });
-    for (const [name, address] of pages) {
-      for (const [kind, viewport] of [
-        ['wide', wide],
-        ['phone', phone],
-      ] as const) {
-        await page.setViewportSize(viewport);
-        await open(address());
-        await page.waitForTimeout(300);
-        await page.screenshot({ path: path.join(shots, `${name}-${kind}.png`) });
-      }
-    }
-  });
-}
 
 test.run();
