@@ -91,12 +91,15 @@ test.before(async () => {
 test('a run ends with the summary of the contract', async () => {
   let phase = '';
   const seen = new Set<string>();
-  // The first of each kind of operation from the preference training on, and of the lines of its search.
+  // The first of each kind of operation, and on each file where it may leave a part, from the preference training on; and of the
+  // lines of its search.
   const isChosen = (moment: Moment) => {
     phase = /"phase.started","phase":"([^"]+)"/.exec(moment.text)?.[1] ?? phase;
     const isSearch = phase === 'idpo-2/search' && isAppend(moment);
     if (!isSearch && !/^(idpo-2\/(train|validate)|trained)$/.test(phase)) return false;
-    const kind = `${isSearch} ${moment.kind} ${moment.half}`;
+    const byFile = moment.half || moment.kind === 'rename';
+    const file = moment.file.startsWith('checkpoints') ? 'checkpoint' : moment.file;
+    const kind = `${isSearch} ${moment.kind} ${moment.half} ${byFile && file}`;
     const isNew = !seen.has(kind);
     if (isNew) chosen.push(moment);
     seen.add(kind);
