@@ -203,6 +203,8 @@ async function trainAgain(
     ...{ rng: createRng(recipe.seed), progress: silent },
     shelf: { load, gradientsOf: shelf.gradientsOf.bind(shelf) },
     run: {
+      // Nothing of the phase is there.
+      log: { ahead: () => [] },
       outputOf: run.outputOf.bind(run),
       record: () => {},
       saveCheckpoint: async ({ hash }: { hash: PolicyHash }) => hash,
