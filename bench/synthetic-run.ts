@@ -6,6 +6,7 @@ import fs from 'node:fs';
 import os from 'node:os';
 import path from 'node:path';
 import { fileURLToPath } from 'node:url';
+import { keepMemorySmall } from '../src/cli/reader.ts';
 import type { PhaseOutput, RunEvent } from '../src/domain/events.ts';
 import { hash6 } from '../src/domain/hash.ts';
 import {
@@ -342,6 +343,7 @@ const numbers = (from: number, count: number) => Array.from({ length: count }, (
 
 /** In a process of its own, so that memory is what it takes: `open` makes the index or uses it, then trees are read. */
 function measure(folder: string): void {
+  keepMemorySmall();
   const begun = performance.now();
   const reader = RunReader.open(folder);
   const open = performance.now() - begun;

@@ -2,6 +2,7 @@
 import fs from 'node:fs';
 import os from 'node:os';
 import path from 'node:path';
+import v8 from 'node:v8';
 import { nearest, OptimaError } from '../domain/errors.ts';
 import { RunReader } from '../reading/index.ts';
 import { isLocked } from '../store/lock.ts';
@@ -10,6 +11,12 @@ import { isLocked } from '../store/lock.ts';
 export function stepBack(folder: string): void {
   if (isLocked(folder)) os.setPriority(os.constants.priority.PRIORITY_LOW);
 }
+
+/**
+ * Has the engine give back memory that is no longer in use as soon as it can, for a process that reads long logs: half the memory
+ * while an index is made, in the same time (bench/synthetic-run.ts).
+ */
+export const keepMemorySmall = (): void => v8.setFlagsFromString('--optimize-for-size');
 
 /** Opens a run, does the work, and closes it. Throws as `RunReader.open`, with the nearest run's name where there is no such folder. */
 export async function withReader(
@@ -20,6 +27,7 @@ export async function withReader(
     throw new OptimaError('run.missing', `${folder}: no such run.`, { hint: nearestRun(folder) });
   }
   stepBack(folder);
+  keepMemorySmall();
   const reader = RunReader.open(folder);
   try {
     await work(reader);

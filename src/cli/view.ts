@@ -7,6 +7,7 @@ import type { ExportOptions } from '../viewer/server/export.ts';
 import { interruptible } from './interrupt.ts';
 import { type Backend, backendOption, jsonOption, wholeNumber } from './options.ts';
 import { type JsonFlag, type Output, withOutput } from './output.ts';
+import { keepMemorySmall } from './reader.ts';
 
 interface ViewOptions extends JsonFlag {
   readonly port: number;
@@ -33,6 +34,7 @@ export function addView(program: Command): void {
         interruptible(output, async (signal) => {
           const folders = runs.length > 0 ? runs : ['runs'];
           requireFolders(folders);
+          keepMemorySmall();
           const [{ startServer }, { clientFiles }, { createViewer }] = await Promise.all([
             import('../viewer/server/server.ts'),
             import('../viewer/server/client-files.ts'),
