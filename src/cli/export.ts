@@ -106,8 +106,14 @@ async function exportRows(work: Export, name: RowFormatName): Promise<void> {
     tokenizer.encodeChat(messages, false);
   let rows = 0;
   const write = format[kind] as (row: TrainingRow) => object;
+  const read = trainingRows(run, trainings, encode);
+  const first = read.next();
+  if (first.done === true)
+    throw new OptimaError('selection.empty', `${work.folder}: its trainings have no row in the log.`);
   function* lines(): Generator<string> {
-    for (const row of trainingRows(run, trainings, encode)) {
+    rows++;
+    yield `${jsonOf(write(first.value!))}\n`;
+    for (const row of read) {
       rows++;
       yield `${jsonOf(write(row))}\n`;
     }

@@ -101,16 +101,18 @@ export function* trainingRows(
   }
 }
 
-/** The roles whose policy any training made: the others have had the base, or their partner, all along. */
+/**
+ * The roles whose policy any training made: the others have had the base, or their partner, all along. Where every training left
+ * the weights as they were, all that have no partner.
+ */
 function trainedRolesOf({ manifest, phases }: RowSource): ReadonlySet<string> {
   const { base, partners = {} } = manifest;
-  const trained = new Set<string>();
-  for (const { output } of phases.values()) {
-    if (output.kind !== 'train') continue;
-    for (const [role, hash] of Object.entries(output.policy))
-      if (!Object.hasOwn(partners, role) && hash !== base.hash) trained.add(role);
-  }
-  return trained;
+  const policies = [...phases.values()].flatMap(({ output }) =>
+    output.kind === 'train' ? Object.entries(output.policy) : [],
+  );
+  const own = policies.filter(([role]) => !Object.hasOwn(partners, role));
+  const changed = own.filter(([, hash]) => hash !== base.hash);
+  return new Set((changed.length > 0 ? changed : own).map(([role]) => role));
 }
 
 type Kept = RunEventOf<'selection.made'>['kept'][number];

@@ -371,9 +371,10 @@ test('pairs of forks that a training took are among its rows, and only these', a
 });
 
 /** Rows of a run of initialization alone under another scenario. */
-async function rowsUnder(scenario: Scenario): Promise<Json[]> {
+async function rowsUnder(scenario: Scenario, ...settings: string[]): Promise<Json[]> {
   const folder = path.join(root, scenario.name);
-  const recipe = spyRecipe('iterations=0', 'evaluation.tasks=1', 'evaluation.validationTasks=0');
+  const counts = ['iterations=0', 'evaluation.tasks=1', 'evaluation.validationTasks=0'];
+  const recipe = spyRecipe(...counts, ...settings);
   const { training } = await spyOn({ folder, model: `${run}-model`, recipe, scenario });
   await trainTeam(training);
   training.run.close();
@@ -389,6 +390,9 @@ test('a role that is not trained has no rows; where seats have scores each role 
   const { alice, bob } = scenario.roles;
   const frozen = { ...scenario, name: 'frozen', roles: { alice: { ...alice!, trained: false }, bob: bob! } };
   assert.equal([...new Set((await rowsUnder(frozen)).map(({ role }) => role))], ['bob']);
+  // Nothing is learnt at such a rate: the policy is the base.
+  const still = await rowsUnder({ ...scenario, name: 'still' }, 'sft.learningRate=1e-300');
+  assert.equal([...new Set(still.map(({ role }) => role))], ['alice', 'bob']);
   const metric: Scenario['metric'] = {
     name: 'seats',
     // The right answer is bob's gain and alice's loss.
