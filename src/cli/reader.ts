@@ -9,8 +9,11 @@ import { isLocked } from '../store/lock.ts';
 
 /** Where a run is under way, whoever trains it goes first: this process takes what is left of the processor. */
 export function stepBack(folder: string): void {
-  if (isLocked(folder)) os.setPriority(os.constants.priority.PRIORITY_LOW);
+  if (isLocked(folder)) takeWhatIsLeft();
 }
+
+/** Others go first from now on. */
+export const takeWhatIsLeft = (): void => os.setPriority(os.constants.priority.PRIORITY_LOW);
 
 /**
  * Has the engine give back memory that is no longer in use as soon as it can, for a process that reads long logs: half the memory

@@ -174,7 +174,7 @@ async function pruneRuns(
     output.emit({ event: 'deleted', run: run.name, folder: run.folder, bytes: run.bytes });
   }
   const bytes = runs.reduce((sum, run) => sum + run.bytes, 0);
-  output.say(`${runs.length} runs deleted, ${sizeOf(bytes)}.`);
+  output.say(`${runs.length === 1 ? '1 run' : `${runs.length} runs`} deleted, ${sizeOf(bytes)}.`);
   output.emit({ event: 'summary', deleted: runs.length, bytes });
 }
 
