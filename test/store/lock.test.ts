@@ -6,7 +6,7 @@ import path from 'node:path';
 import { type Test, test } from 'uvu';
 import * as assert from 'uvu/assert';
 import type { OptimaError } from '../../src/domain/errors.ts';
-import { lock } from '../../src/store/lock.ts';
+import { isLocked, lock } from '../../src/store/lock.ts';
 import { temporaryFolder } from '../support/run.ts';
 
 const root = temporaryFolder('lock');
@@ -81,7 +81,9 @@ test('a folder is one process\u2019s until it gives it back, and nothing stays b
     assert.equal(fs.readdirSync(folder), ['lock']);
     assert.match(refusal(folder).message, `${folder} is in use by process ${process.pid}.`);
     assert.match(refusal(folder).hint!, 'delete');
+    assert.ok(isLocked(folder));
     unlock();
+    assert.not(isLocked(folder));
     assert.equal(fs.readdirSync(folder), []);
   }
 });

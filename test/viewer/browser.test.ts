@@ -6,7 +6,11 @@ import type { AddressInfo } from 'node:net';
 import path from 'node:path';
 import { test } from 'uvu';
 import * as assert from 'uvu/assert';
+import type { Output } from '../../src/cli/output.ts';
+import { type OpenTools, viewTools } from '../../src/cli/view-tools.ts';
+import { silent } from '../../src/domain/progress.ts';
 import { RunReader } from '../../src/reading/index.ts';
+import { ForkLog, forksPath } from '../../src/store/fork-log.ts';
 import { bundleClient, mediaTypes } from '../../src/viewer/server/client-files.ts';
 import { exportRuns } from '../../src/viewer/server/export.ts';
 import { createViewer, type Viewer } from '../../src/viewer/server/routes.ts';
@@ -33,6 +37,7 @@ if (browser === null) {
 
 const folder = temporaryFolder('browser');
 const runs = path.join(folder, 'runs');
+const small = path.join(runs, 'small');
 const axe = fs.readFileSync(
   path.resolve(import.meta.dirname, '../../node_modules/axe-core/axe.min.js'),
   'utf8',
@@ -42,8 +47,7 @@ let server: ViewerServer;
 let context: BrowserContext;
 let page: Page;
 let problems: string[];
-/** What the tools were asked to do. */
-const forked: unknown[] = [];
+let tools: OpenTools;
 const origin = () => `http://127.0.0.1:${server.port}`;
 
 test.before(async () => {
@@ -66,25 +70,9 @@ test.before(async () => {
   const { code, stdout } = await optimaHere([...args, '--out', path.join(runs, 'small')]);
   assert.is(code, 0, stdout);
   hostileRun(path.join(runs, 'hostile'));
-  viewer = createViewer([runs], {
-    score: async () => ({ model: 'base', logprobs: [-1, -2, -3, -4] }),
-    fork: async (_, request) => {
-      forked.push(request);
-      const turn = { speaker: 'alice', text: request.say ?? 'again', provenance: 'human' as const };
-      const branch = {
-        ...{
-          dialogue: 'x.f0',
-          turns: [{ ...turn, id: 'x.f0' }],
-          outcome: 'agreed' as const,
-          failure: null,
-          answer: null,
-        },
-        ...{ taskScore: 1, tokens: 4, reward: 0.75, terms: null },
-      };
-      return { fork: 0, branch, beside: { ...branch, dialogue: 'x.0', reward: 0.25 }, besideValue: 0.25 };
-    },
-    keep: async (_, fork) => ({ fork, chosen: 'x.f0', rejected: 'x.0', value: 0.75, gap: 0.5 }),
-  });
+  const quiet: Output = { say() {}, remark() {}, emit() {}, pour: async () => {}, progress: silent };
+  tools = viewTools({ backend: 'wasm' }, quiet, new AbortController().signal);
+  viewer = createViewer([runs], tools.tools);
   server = await startServer({
     routes: viewer.routes,
     client: await bundleClient(),
@@ -100,6 +88,7 @@ test.after(async () => {
   await browser?.close();
   await server?.close();
   await viewer?.close();
+  await tools?.close();
   fs.rmSync(folder, { recursive: true });
 });
 /** A test after which the console must be quiet, and nothing asked of others. */
@@ -227,7 +216,7 @@ look('a turn is edited, its branch is shown beside the old one, and the pair is 
     'token',
     'without the address that was printed nothing is changed',
   );
-  assert.equal(forked, []);
+  assert.not(fs.existsSync(forksPath(small)));
   // The browser tells the console of every answer that is a refusal.
   assert.match(problems.splice(0).join(), '403');
   await page.evaluate("location.hash = '#/?token=token'");
@@ -236,10 +225,22 @@ look('a turn is edited, its branch is shown beside the old one, and the pair is 
   await page.fill('.fork textarea', 'Something else');
   await page.click('text=Say this and go on');
   await page.waitForSelector('.forked');
-  assert.equal(forked, [{ at: 'instead-of', node: idOf.turn(), say: 'Something else' }]);
-  assert.match(await textOf('.forked'), 'better by 0.500');
+  const log = fs.readFileSync(path.join(small, 'events.jsonl'), 'utf8');
+  assert.match(await textOf('.forked'), /fork 0.*Something else.*beside it/s);
+  assert.match(await textOf('.forked'), /(better|worse) by \d/);
   await page.click('text=Keep the pair');
-  await page.waitForSelector('text=Kept: x.f0 over x.0');
+  await page.waitForSelector('text=/^Kept: .* gap/');
+  const { forks, kept } = ForkLog.read(small);
+  assert.is(forks.get(0)!.turns[0]!.provenance, 'human');
+  assert.equal(
+    kept.map(({ fork }) => fork),
+    [0],
+  );
+  assert.is(fs.readFileSync(path.join(small, 'events.jsonl'), 'utf8'), log, 'the run itself is as it was');
+  await open(`#/run/small/tree/${encodeURIComponent(idOf.tree())}`);
+  assert.match(await textOf('[role=tree]'), 'fork 0');
+  await open(`#/run/small/turn/${encodeURIComponent(forks.get(0)!.turns[0]!.id)}`);
+  assert.match(await textOf('blockquote'), 'Something else');
   await page.click('text=after it');
   assert.is(await page.inputValue('.fork textarea'), '');
 });

@@ -168,6 +168,17 @@ test('a change needs the token, JSON, and a body of a size that a person writes'
   assert.is((await ask('/api/change/x', changing())).status, 405);
 });
 
+test('what this viewer was not given it does not do, and a body that is none is refused', async () => {
+  const post = (path: string, body: string) => ask(path, changing(), 'POST', body);
+  assert.is((await post('/api/runs/one/forks', '{"at":"after","node":"a"}')).status, 501);
+  assert.is((await post('/api/runs/one/pairs', '{"fork":0}')).status, 501);
+  assert.is((await ask('/api/runs/one/nodes/a/scores', own())).status, 501);
+  assert.is((await ask('/api/runs/one/events?from=-1', own())).status, 400);
+  assert.is((await ask('/api/runs/none/events', own())).status, 404);
+  assert.is((await ask('/api/runs/linked', own())).status, 500);
+  assert.not.match((await ask('/api/runs/linked', own())).text, 'my secret');
+});
+
 test('no address leads out of what is served', async () => {
   const ways = [
     '../secret.txt',

@@ -67,8 +67,19 @@ function curvePoint({ name, output }: PhaseSummary): CurvePoint[] {
 }
 
 /** The steps of a training, as many as can be told apart on a screen: each the mean of those that it stands for. */
-function stepsOf(reader: RunReader, { name, kind, from, to }: PhaseSummary): StepPoint[] {
-  if (kind !== 'train') return [];
+function stepsOf(reader: RunReader, phase: PhaseSummary): readonly StepPoint[] {
+  if (phase.kind !== 'train') return [];
+  const known = knownSteps.get(reader) ?? new Map<string, readonly StepPoint[]>();
+  knownSteps.set(reader, known);
+  const steps = known.get(phase.name) ?? readSteps(reader, phase);
+  if (phase.to !== null) known.set(phase.name, steps);
+  return steps;
+}
+
+/** Of the trainings that are over. */
+const knownSteps = new WeakMap<RunReader, Map<string, readonly StepPoint[]>>();
+
+function readSteps(reader: RunReader, { name, from, to }: PhaseSummary): StepPoint[] {
   const steps: RunEventOf<'step.trained'>[] = [];
   for (const event of reader.events(from, to ?? undefined))
     if (event.type === 'step.trained') steps.push(event);
@@ -83,8 +94,19 @@ function stepsOf(reader: RunReader, { name, kind, from, to }: PhaseSummary): Ste
   });
 }
 
-/** Every task of every phase, with what its dialogues were worth. */
-export function taskRows(reader: RunReader): TaskRow[] {
+const knownRows = new WeakMap<RunReader, { readonly events: number; readonly rows: readonly TaskRow[] }>();
+
+/** Every task of every phase, with what its dialogues were worth; computed again where the log has grown. */
+export function taskRows(reader: RunReader): readonly TaskRow[] {
+  const { events } = reader.size;
+  const known = knownRows.get(reader);
+  if (known?.events === events) return known.rows;
+  const rows = allRows(reader);
+  knownRows.set(reader, { events, rows });
+  return rows;
+}
+
+function allRows(reader: RunReader): TaskRow[] {
   return [...reader.trees()].map((tree) => {
     const { root, taskId, phase, dialogues, failed, taskScore, tokens, rewards, kept } = tree;
     const range = rewards ?? scoresOf(reader, root);
