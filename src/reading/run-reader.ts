@@ -155,6 +155,14 @@ export class RunReader {
     return this.#data.phases.map(phaseSummaryOf);
   }
 
+  /** The pairs of forks that training phases took, which each notes as its first event. */
+  *forksTaken(): Generator<RunEventOf<'forks.taken'>> {
+    for (const { from, to } of this.#data.phases) {
+      const [noted] = this.events(from + 1, Math.min(from + 2, to ?? Number.POSITIVE_INFINITY));
+      if (noted?.type === 'forks.taken') yield noted;
+    }
+  }
+
   /** What became of the dialogues, in the order in which they were opened. */
   *dialogues({ phase, taskId, tree, outcome }: DialogueFilter = {}): Generator<DialogueSummary> {
     const within = tree === undefined ? null : (this.#index.treeOf(tree)?.rows ?? []);

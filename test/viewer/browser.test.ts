@@ -15,7 +15,14 @@ import { bundleClient, mediaTypes } from '../../src/viewer/server/client-files.t
 import { exportRuns } from '../../src/viewer/server/export.ts';
 import { createViewer, type Viewer } from '../../src/viewer/server/routes.ts';
 import { startServer, type ViewerServer } from '../../src/viewer/server/server.ts';
-import { optimaHere, smallHybridRun, temporaryFolder, writeRandomCheckpoint } from '../support/run.ts';
+import {
+  eventsIn,
+  optimaHere,
+  replaceLog,
+  smallHybridRun,
+  temporaryFolder,
+  writeRandomCheckpoint,
+} from '../support/run.ts';
 import {
   type Browser,
   type BrowserContext,
@@ -244,6 +251,51 @@ look('a turn is edited, its branch is shown beside the old one, and the pair is 
   await page.click('text=after it');
   assert.is(await page.inputValue('.fork textarea'), '');
 });
+
+look(
+  'a pair that was kept on the page is trained on when the run is resumed, and the page says where',
+  async () => {
+    // As a kill leaves it before its last training.
+    const cut = path.join(runs, 'cut');
+    fs.cpSync(small, cut, { recursive: true });
+    for (const file of ['forks.jsonl', 'events.index']) fs.rmSync(path.join(cut, file), { force: true });
+    const events = eventsIn(cut);
+    const last = events.findIndex(
+      (event) => event.type === 'phase.started' && event.phase === 'idpo-2/train',
+    );
+    replaceLog(cut, events.slice(0, last));
+    // The worst dialogue of the searched tasks: the list begins with the widest gap.
+    await open('#/run/cut/tasks?phase=idpo-2%2Fsearch');
+    await page.focus('section[aria-label=Tasks]');
+    await page.keyboard.press('ArrowDown');
+    await page.keyboard.press('Enter');
+    await page.waitForSelector('[role=tree]');
+    await page.focus('[role=tree]');
+    await page.keyboard.press('ArrowRight');
+    await page.waitForSelector('section[aria-label="The chosen turn"] blockquote');
+    await page.keyboard.press('Enter');
+    await page.waitForSelector('.fork textarea');
+    const turn = page.url();
+    await page.fill('.fork textarea', 'Said by hand');
+    await page.click('text=Say this and go on');
+    await page.waitForSelector('.forked');
+    await page.click('text=Keep the pair');
+    await page.waitForSelector('text=/^Kept: .* gap/');
+    const { code, stdout } = await optimaHere([
+      'train',
+      '--resume',
+      cut,
+      '--with-forks',
+      '--json',
+      '--workers',
+      '0',
+    ]);
+    assert.is(code, 0, stdout);
+    await page.goto(turn);
+    await page.reload();
+    await page.waitForSelector('text=/kept with fork 0, in idpo-2\\/train/');
+  },
+);
 
 look('the sequence of a dialogue is walked, and its actors are in the states that they were in', async () => {
   await open(`#/run/small/dialogue/${encodeURIComponent(idOf.dialogue())}`);

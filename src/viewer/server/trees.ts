@@ -165,6 +165,15 @@ function nodeView(node: NodeReading, tree: TreeReading, reader: RunReader, piece
           of: better === id ? worse : better,
           note: better === id ? 'as the better one' : 'as the worse one',
         })),
+      ...[...reader.forksTaken()].flatMap((taken) =>
+        taken.pairs
+          .filter(({ chosen, rejected }) => id === chosen || id === rejected)
+          .map(({ fork, chosen, rejected }) => ({
+            kind: 'pair' as const,
+            of: chosen === id ? rejected : chosen,
+            note: `${chosen === id ? 'as the better one' : 'as the worse one'}, kept with fork ${fork}, in ${taken.phase}`,
+          })),
+      ),
     ],
     why: [
       ...pairs.map((pair) => whyPair(pair, id, reader.recipe)),
