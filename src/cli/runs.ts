@@ -8,6 +8,7 @@ import type { TeamMetrics } from '../domain/metrics.ts';
 import { RunReader } from '../reading/index.ts';
 import { ioError } from '../store/files.ts';
 import { isLocked, lock } from '../store/lock.ts';
+import { readManifest } from '../store/manifest.ts';
 import { interruptible } from './interrupt.ts';
 import { collect, jsonOption } from './options.ts';
 import { formatTable, type JsonFlag, line, type Output, withOutput } from './output.ts';
@@ -153,6 +154,7 @@ async function pruneRuns(
     }
     return listed(folder, name);
   });
+  requireUnneeded(folder, runs, known);
   for (const { folder } of runs) {
     // Taking it says who has it.
     for (const name of ['lock', 'forks.lock']) if (isLocked(folder, name)) lock(folder, name)();
@@ -177,6 +179,42 @@ async function pruneRuns(
   output.say(`${runs.length === 1 ? '1 run' : `${runs.length} runs`} deleted, ${sizeOf(bytes)}.`);
   output.emit({ event: 'summary', deleted: runs.length, bytes });
 }
+
+/** Throws `usage` where another run of the folder began with, or plays against, a checkpoint in one that is to go. */
+function requireUnneeded(
+  folder: string,
+  going: readonly { readonly name: string; readonly folder: string }[],
+  known: readonly string[],
+): void {
+  const names = new Set(going.map(({ name }) => name));
+  for (const name of known) {
+    if (names.has(name)) continue;
+    for (const needed of modelsOf(path.join(folder, name))) {
+      const run = going.find((one) => isWithin(fs.realpathSync(one.folder), needed));
+      if (run === undefined) continue;
+      throw new OptimaError('usage', `${name} needs a checkpoint of ${run.name}: ${needed}.`, {
+        hint: `Delete ${name} too, or copy the checkpoint elsewhere and keep ${run.name} until then.`,
+      });
+    }
+  }
+}
+
+/** Where the models lie that a run needs beside its own; none of a run whose manifest cannot be read. */
+function modelsOf(run: string): string[] {
+  try {
+    const { base, partners = {}, judge } = readManifest(run);
+    return [base, ...Object.values(partners), ...(judge === undefined ? [] : [judge])].flatMap(
+      ({ folder }) => (fs.existsSync(folder) ? [fs.realpathSync(folder)] : []),
+    );
+  } catch {
+    return [];
+  }
+}
+
+const isWithin = (folder: string, file: string): boolean => {
+  const way = path.relative(folder, file);
+  return way !== '..' && !way.startsWith(`..${path.sep}`) && !path.isAbsolute(way);
+};
 
 /** A run as it is called in its folder; it may be given by its path. */
 const nameIn = (folder: string, name: string): string =>

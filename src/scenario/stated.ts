@@ -23,11 +23,15 @@ export function parserOf(scenario: Scenario, task: unknown, views: () => readonl
       const before = known.get(text);
       if (before !== undefined) return before;
       const stated = read(text);
+      if (known.size === mostKnown) known.clear();
       known.set(text, stated);
       return stated;
     },
   };
 }
+
+/** Texts that a parser remembers: more than a dialogue has turns, and few enough for as many parsers as a phase has tasks. */
+const mostKnown = 64;
 
 /** By scenario and task: many dialogues are held about one. */
 const knownTold = new WeakMap<Scenario, WeakMap<object, ReadonlySet<string>>>();

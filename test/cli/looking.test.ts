@@ -11,8 +11,9 @@ import type { Turn } from '../../src/domain/transcript.ts';
 import { RunReader } from '../../src/reading/index.ts';
 import { appendForks } from '../../src/store/fork-log.ts';
 import { lock } from '../../src/store/lock.ts';
+import { readManifest, writeManifest } from '../../src/store/manifest.ts';
 import { RunFolder } from '../../src/store/run-folder.ts';
-import { optimaHere, temporaryFolder } from '../support/run.ts';
+import { eventsIn, optimaHere, replaceLog, temporaryFolder } from '../support/run.ts';
 
 const folder = temporaryFolder('looking');
 test.after(() => fs.rmSync(folder, { recursive: true }));
@@ -178,6 +179,14 @@ test('runs lists runs, and deletes one only when it may and none has it', async 
   assert.match(objects(refused.stdout)[0].message, /kept is in use by process/);
   inUse.close();
   assert.ok(fs.existsSync(old), 'nothing is deleted where one may not be');
+  const checkpoint = path.join(old, 'checkpoints/one');
+  fs.mkdirSync(checkpoint, { recursive: true });
+  const manifest = readManifest(kept);
+  writeManifest(kept, { ...manifest, base: { ...manifest.base, folder: checkpoint } });
+  const needed = await optimaHere(['runs', runs, '--prune', 'old', '--yes', '--json']);
+  assert.match(objects(needed.stdout).at(-1).message, /^kept needs a checkpoint of old: /);
+  assert.ok(fs.existsSync(checkpoint));
+  writeManifest(kept, manifest);
   const { code, stdout } = await optimaHere(['runs', runs, '--prune', old, '--yes', '--json']);
   assert.is(code, 0, stdout);
   assert.equal(fs.readdirSync(runs), ['kept', 'made-up']);
@@ -220,6 +229,25 @@ test('doctor says what is wrong, where, and what lies about', async () => {
   fs.writeFileSync(at('events.jsonl'), lines.join('\n'));
   assert.match((await examine()).wrong, /events\.jsonl:3001: not an event of this log/);
   fs.rmSync(ill, { recursive: true });
+});
+
+test('doctor remarks on what a kill leaves out, and on a log alone, and calls neither wrong', async () => {
+  const killed = copyOf('killed');
+  fs.rmSync(path.join(killed, 'metrics.jsonl'), { force: true });
+  replaceLog(killed, eventsIn(killed).slice(0, -1));
+  const told = objects((await optimaHere(['doctor', killed, '--json'])).stdout);
+  const about = told.filter(({ problem = '' }) => problem.includes('metrics.jsonl'));
+  assert.equal(
+    about.map(({ level }) => level),
+    ['remark'],
+  );
+  const alone = path.join(folder, 'alone');
+  fs.mkdirSync(alone);
+  fs.copyFileSync(path.join(run, 'events.jsonl'), path.join(alone, 'events.jsonl'));
+  const { code, stdout } = await optimaHere(['doctor', alone, '--json']);
+  assert.is(code, 0, stdout);
+  assert.match(stdout, 'it has no manifest.json: a log alone');
+  fs.rmSync(killed, { recursive: true });
 });
 
 // The last one: without being root this process does not come back up.
