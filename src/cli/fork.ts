@@ -14,7 +14,7 @@ import { messageTokens, type Trajectory, type Turn, writtenOf } from '../domain/
 import type { LlamaPolicy } from '../models/llama/index.ts';
 import type { Fork, ForkRequest, ForkSetting } from '../run/fork.ts';
 import { locateModel } from '../run/locate.ts';
-import { ForkLog } from '../store/fork-log.ts';
+import { ForkLog, pairKey } from '../store/fork-log.ts';
 import { RunFolder } from '../store/run-folder.ts';
 import { interruptible } from './interrupt.ts';
 import { openEngine, openModel, openPolicy } from './model.ts';
@@ -86,18 +86,20 @@ export function addPairs(program: Command): void {
     );
 }
 
-/** Opens what a fork needs: the run, its scenario, its models; who calls this closes it. */
+/** Opens what a fork needs: the run, its scenario, and where `look` does not reject its models; who calls this closes it. */
 export async function openForkSetting(
   folder: string,
   options: { readonly backend?: Backend },
   output: Output,
   signal: AbortSignal,
+  look: (found: Pick<ForkSetting, 'run' | 'scenario' | 'recipe'>) => Promise<void> = async () => {},
 ): Promise<{ readonly setting: ForkSetting & { readonly base: LlamaPolicy }; close(): Promise<void> }> {
   const run = RunFolder.read(folder);
   const opened: { dispose(): void }[] = [];
   const close = () => cleaningUp(() => run.close(), ...opened.map((one) => () => one.dispose()));
   try {
     const { loaded, recipe } = await reopenRun(folder, run.manifest, signal);
+    await look({ run, scenario: loaded.scenario, recipe });
     await openEngine(options, output);
     const { policy: base } = await openPolicy({ model: run.manifest.base.folder });
     opened.push(base);
@@ -157,11 +159,14 @@ async function fork(
   signal: AbortSignal,
 ): Promise<void> {
   const request = requestOf(options);
-  const { setting, close } = await openForkSetting(folder, options, output, signal);
+  const count = options.reroll ?? 1;
+  const { forkTurn, keepFork, requirePlace, thresholdWords, turnAt } = await import('../run/fork.ts');
+  const { setting, close } = await openForkSetting(folder, options, output, signal, (found) =>
+    requirePlace(found, { ...request, count }),
+  );
   let input: readline.Interface | undefined;
   let policy: LlamaPolicy | undefined;
   const work = async () => {
-    const { forkTurn, keepFork, turnAt } = await import('../run/fork.ts');
     policy = options.policy === undefined ? undefined : await otherPolicy(setting, options.policy);
     if (options.interactive) {
       input = readline.createInterface({ input: process.stdin, terminal: false });
@@ -176,14 +181,14 @@ async function fork(
     const forks = await forkTurn(setting, {
       ...request,
       ...(say !== undefined && { say }),
-      ...(options.reroll !== undefined && { count: options.reroll }),
+      count,
       ...(policy && { policy }),
       onMessage: (message) => output.emit({ event: 'message', message }),
     });
     sayForks(forks, output);
     for (const one of forks) {
       output.emit({ event: 'fork', ...summaryOf(one) });
-      if (options.keep) sayKept(await keepFork(setting, one.fork), output);
+      if (options.keep) sayKept(await keepFork(setting, one.fork), thresholdWords(setting.recipe), output);
     }
   };
   await cleaningUp(
@@ -317,10 +322,11 @@ function summaryOf({ fork, begun, dialogue, turn, value, ranked, beside }: Fork)
   };
 }
 
-function sayKept(kept: RunEventOf<'pair.kept'>, output: Output): void {
+function sayKept(kept: RunEventOf<'pair.kept'>, threshold: string, output: Output): void {
   const { type, view, ...pair } = kept;
+  const gap = kept.gap.toFixed(kept.gap < 0.001 ? 6 : 3);
   output.say(
-    `kept: ${kept.speaker}'s ${kept.chosen.id} over ${kept.rejected.id}, value ${kept.value.toFixed(3)}, gap ${kept.gap.toFixed(3)}`,
+    `kept: ${kept.speaker}'s ${kept.chosen.id} over ${kept.rejected.id}, value ${kept.value.toFixed(3)}, gap ${gap}${threshold}`,
   );
   output.emit({ event: 'kept', ...pair });
 }
@@ -335,8 +341,8 @@ async function pairs(
     const { setting, close } = await openForkSetting(folder, options, output, signal);
     const number = options.keep;
     await cleaningUp(async () => {
-      const { keepFork } = await import('../run/fork.ts');
-      sayKept(await keepFork(setting, number), output);
+      const { keepFork, thresholdWords } = await import('../run/fork.ts');
+      sayKept(await keepFork(setting, number), thresholdWords(setting.recipe), output);
     }, close);
     return;
   }
@@ -375,7 +381,8 @@ function listPairs(run: RunFolder) {
   const open: string[] = [];
   for (const event of run.log.events(0, run.log.end.events)) {
     if (event.type === 'forks.taken') {
-      for (const { chosen, rejected } of event.pairs) taken.set(`${chosen} ${rejected}`, event.phase);
+      for (const { chosen, rejected, from } of event.pairs)
+        taken.set(pairKey(chosen, rejected, from), event.phase);
     } else if (event.type === 'pairs.made') {
       for (const pair of event.pairs) made.push({ source: event.phase, fork: null, human: false, ...pair });
       open.push(event.phase);
@@ -389,9 +396,10 @@ function listPairs(run: RunFolder) {
     fork,
     human: chosen.provenance === 'human' || rejected.provenance === 'human',
     ...{ parent, chosen: chosen.id, rejected: rejected.id, value, gap },
+    key: pairKey(chosen.id, rejected.id, from),
   }));
   return [
     ...made.map((pair) => ({ ...pair, taken: trained.get(pair.source) ?? null })),
-    ...kept.map((pair) => ({ ...pair, taken: taken.get(`${pair.chosen} ${pair.rejected}`) ?? null })),
+    ...kept.map(({ key, ...pair }) => ({ ...pair, taken: taken.get(key) ?? null })),
   ];
 }

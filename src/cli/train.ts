@@ -6,16 +6,16 @@ import type { TeamPolicy } from '../domain/ids.ts';
 import type { LlamaPolicy } from '../models/llama/index.ts';
 import { defaultPreset, defaultRecipe, presetRecipe, recipeNamed } from '../recipe/presets.ts';
 import { applySettings, policyKinds, type Recipe, recipeKeys, recipeNames } from '../recipe/schema.ts';
-import { createRun, packageVersion } from '../run/create-run.ts';
+import { createRun, hashFile, packageVersion } from '../run/create-run.ts';
 import type { Engines } from '../run/engines.ts';
 import { machineIteration, machinePolicy } from '../run/figures.ts';
 import { modelsFrom, type OpenedFrozen, openFrozen, speakersFrom } from '../run/frozen.ts';
 import { locateModel } from '../run/locate.ts';
-import { requirePairsTaken } from '../run/phases/forks.ts';
+import { requirePairsTaken, trainsOn } from '../run/phases/forks.ts';
 import { planIterations, planRun } from '../run/plan.ts';
 import { hashTasks, requireRepeats, requireSameTasks } from '../run/tasks.ts';
 import { type LoadedScenario, pathOf } from '../scenario/load.ts';
-import { withoutTraining } from '../scenario/types.ts';
+import { type Scenario, withoutTraining } from '../scenario/types.ts';
 import { appendForks, ForkLog } from '../store/fork-log.ts';
 import { type Manifest, readManifest } from '../store/manifest.ts';
 import { RunFolder } from '../store/run-folder.ts';
@@ -123,7 +123,8 @@ export async function startRun(
   const loaded = await openScenario(name, signal);
   const names = frozenNames(loaded.scenario, options);
   const trained = withoutTraining(loaded.scenario, Object.keys(names.partners));
-  const kept = options.withForks ? keptPairsOf(options.initFrom!) : [];
+  if (options.withForks) requireSameScenario(loaded, origin!, options.initFrom!);
+  const kept = options.withForks ? keptPairsOf(options.initFrom!, trained, output) : [];
   if (options.withForks) requirePairsTaken(planRun(recipe, trained));
   const tasks = await hashTasks(loaded.scenario, recipe);
   await requireRepeats((await reopenScenario(loaded)).scenario, recipe, tasks);
@@ -159,7 +160,7 @@ export async function startRun(
     );
     const run = createRun(begun);
     if (kept.length > 0)
-      appendForks(run.path, () => kept.map((pair) => ({ ...pair, from: pair.from ?? origin!.run })));
+      await appendForks(run.path, () => kept.map((pair) => ({ ...pair, from: pair.from ?? origin!.run })));
     return run;
   };
   const { withForks } = options;
@@ -170,13 +171,38 @@ export async function startRun(
   );
 }
 
-/** The pairs of a run's forks; throws `usage` where none is kept. */
-function keptPairsOf(folder: string) {
+/** The pairs of a run's forks that a team is trained on; throws `usage` where none is kept. Says how many others there are. */
+function keptPairsOf(folder: string, scenario: Scenario, output: Output) {
   const { kept } = ForkLog.read(folder);
-  if (kept.length > 0) return kept;
-  throw new OptimaError('usage', `--with-forks: no pair of a fork is kept in ${folder}.`, {
-    hint: `Keep one with: optima fork ${folder} … --keep`,
-  });
+  const trained = kept.filter((pair) => trainsOn(scenario, pair));
+  const others = kept.length - trained.length;
+  const why = 'of a task that measures the team, or said by a role that is not trained';
+  if (trained.length > 0) {
+    if (others > 0) output.remark(`note: ${others} of ${kept.length} kept pairs are left out: ${why}.`);
+    return trained;
+  }
+  throw new OptimaError(
+    'usage',
+    `--with-forks: no pair of a fork is kept in ${folder}${others > 0 ? ` but ${others} ${why}` : ''}.`,
+    { hint: `Keep one with: optima fork ${folder} … --keep` },
+  );
+}
+
+/** Throws `usage` for pairs of another scenario: what was worth more there says nothing here. */
+function requireSameScenario({ scenario, file }: LoadedScenario, origin: Manifest, folder: string): void {
+  const { name, hash } = origin.scenario;
+  if (name !== scenario.name) {
+    throw new OptimaError(
+      'usage',
+      `--with-forks: the pairs of ${folder} are of scenario "${name}", not of "${scenario.name}".`,
+    );
+  }
+  // A run that was begun in code has no file to compare.
+  if (hash === '' || hash === hashFile(file)) return;
+  throw new OptimaError(
+    'usage',
+    `--with-forks: ${file} was changed since ${folder} began, and its pairs are of the scenario as it was.`,
+  );
 }
 
 /** The run that `--init-from` names; null without it. Throws `usage` where it is no run, or beside options that it goes without. */
@@ -243,9 +269,11 @@ export async function resumeRun(
   const openRun = async () => {
     const run = RunFolder.open(folder, systemClock);
     try {
-      if (withForks) keptPairsOf(folder);
-      if (withForks)
-        requirePairsTaken(planRun(recipe, withoutTraining(loaded.scenario, Object.keys(partners))), run);
+      if (withForks) {
+        const trained = withoutTraining(loaded.scenario, Object.keys(partners));
+        keptPairsOf(folder, trained, output);
+        requirePairsTaken(planRun(recipe, trained), run);
+      }
       return run;
     } catch (error) {
       run.close();

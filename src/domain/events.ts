@@ -272,7 +272,13 @@ export const runEventSchemas = {
     type: z.literal('forks.taken'),
     ...phase,
     pairs: z
-      .array(z.object({ fork: count, chosen: branded<NodeId>(), rejected: branded<NodeId>() }))
+      .array(
+        z.object({
+          ...{ fork: count, chosen: branded<NodeId>(), rejected: branded<NodeId>() },
+          /** As in `pair.kept`. */
+          from: z.string().optional(),
+        }),
+      )
       .readonly(),
     log: z.object({ events: count, sum: z.string() }),
   }),

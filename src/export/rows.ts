@@ -5,7 +5,7 @@ import type { RunEvent, RunEventOf } from '../domain/events.ts';
 import type { DialogueId, NodeId, PolicyHash, TaskId } from '../domain/ids.ts';
 import type { ChatMessage, TrainablePolicy } from '../domain/model.ts';
 import { type Trajectory, viewOf, writtenOf } from '../domain/transcript.ts';
-import { ForkLog, forksPath } from '../store/fork-log.ts';
+import { ForkLog, forksPath, pairKey } from '../store/fork-log.ts';
 import type { RunFolder } from '../store/run-folder.ts';
 import { preferenceExample, responseIn } from '../training/dpo/examples.ts';
 import { sftExamples } from '../training/sft/examples.ts';
@@ -222,7 +222,7 @@ function* forkRows(
 ): Generator<PairRow> {
   const taken = takenIn(run.eventsOf(name));
   if (taken === null) return;
-  const forks = ForkLog.read(run.path);
+  const forks = ForkLog.read(run.path, taken.log.events);
   if (!forks.holds(taken.log)) {
     throw new OptimaError(
       'run.corrupt',
@@ -230,11 +230,11 @@ function* forkRows(
       { hint: 'The file was cut, deleted or replaced; restore it.' },
     );
   }
-  const keyOf = (chosen: NodeId, rejected: NodeId) => `${chosen}>${rejected}`;
-  const wanted = new Set(taken.pairs.map(({ chosen, rejected }) => keyOf(chosen, rejected)));
-  for (const { fork, taskId, speaker, view, chosen, rejected, value, gap } of forks.kept) {
-    const id = keyOf(chosen.id, rejected.id);
-    if (!wanted.has(id)) continue;
+  const wanted = new Set(taken.pairs.map(({ chosen, rejected, from }) => pairKey(chosen, rejected, from)));
+  for (const { fork, taskId, speaker, view, chosen, rejected, value, gap, from } of forks.kept) {
+    if (!wanted.has(pairKey(chosen.id, rejected.id, from))) continue;
+    // Another run's nodes may have the ids of this one's.
+    const id = `${from === undefined ? '' : `${from}/`}${chosen.id}>${rejected.id}`;
     const [better, worse] = [chosen, rejected].map(({ text, tokenIds }) =>
       responseIn([...view, { role: 'assistant', content: text, tokenIds }], tokenIds.length, { encode }),
     );

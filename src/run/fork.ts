@@ -87,17 +87,7 @@ export interface Fork extends RankedDialogue {
  * where nothing can be said there, `run.exists` while another process writes forks, `io.write`, and as `runCohort` errors.
  */
 export async function forkTurn(setting: ForkSetting, request: ForkRequest): Promise<readonly Fork[]> {
-  const context = teamContextOf(setting);
-  const place = locate(context, ForkLog.read(setting.run.path), request);
-  const rng = createRng(context.recipe.seed);
-  const task = await taskOf(context, place, rng);
-  const course = new Course(context.scenario, task);
-  const next = course.next(place.history);
-  if (typeof next === 'string') {
-    throw new OptimaError('usage', `After ${request.node} nothing is said: the dialogue is over (${next}).`, {
-      hint: `Fork the turn itself: --instead-of ${request.node}`,
-    });
-  }
+  const { context, place, rng, task, course, role } = await floorAt(setting, request);
   const own = policyIn(context, place.phase);
   const { policy, count = 1, say } = request;
   const trained = trainedRoles(context.scenario);
@@ -114,7 +104,7 @@ export async function forkTurn(setting: ForkSetting, request: ForkRequest): Prom
   }
   const normaliser = normaliserOf(context, place);
   let begun: RunEventOf<'fork.begun'>[] = [];
-  appendForks(setting.run.path, (forks) => {
+  await appendForks(setting.run.path, (forks) => {
     begun = Array.from({ length: count }, (_, index) => ({
       type: 'fork.begun',
       fork: forks.next + index,
@@ -134,9 +124,9 @@ export async function forkTurn(setting: ForkSetting, request: ForkRequest): Prom
     }));
     return begun;
   });
-  const held = await hold(setting, context, place, { request, begun, cast, task, rng, role: next.speaker });
+  const held = await hold(setting, context, place, { request, begun, cast, task, rng, role });
   const ranked = await rank(setting, context, held.dialogues, course, normaliser);
-  appendForks(setting.run.path, () => [
+  await appendForks(setting.run.path, () => [
     ...held.messages,
     ...ranked.map((one) => ({ type: 'trajectory.ranked' as const, ...one })),
   ]);
@@ -147,9 +137,42 @@ export async function forkTurn(setting: ForkSetting, request: ForkRequest): Prom
     dialogue: held.dialogues[index]!,
     ranked: ranked[index]!,
     turn: held.dialogues[index]!.turns[place.history.length] ?? null,
-    value: rewardFor(ranked[index]!, next.speaker),
+    value: rewardFor(ranked[index]!, role),
     beside,
   }));
+}
+
+type Asked = Pick<ForkRequest, 'at' | 'node' | 'say' | 'count'>;
+
+/** Rejects as `forkTurn` does before anybody speaks: for it no model is needed. */
+export async function requirePlace(
+  setting: Pick<ForkSetting, 'run' | 'scenario' | 'recipe'>,
+  request: Asked,
+): Promise<void> {
+  await floorAt(setting, request);
+}
+
+/** The place of a fork, and who has the floor there. */
+async function floorAt(setting: Pick<ForkSetting, 'run' | 'scenario' | 'recipe'>, request: Asked) {
+  const context = teamContextOf(setting);
+  const place = locate(context, ForkLog.read(setting.run.path), request);
+  const rng = createRng(context.recipe.seed);
+  const task = await taskOf(context, place, rng);
+  const course = new Course(context.scenario, task);
+  const next = course.next(place.history);
+  if (typeof next === 'string') {
+    throw new OptimaError('usage', `After ${request.node} nothing is said: the dialogue is over (${next}).`, {
+      hint: `Fork the turn itself: --instead-of ${request.node}`,
+    });
+  }
+  const { count = 1, say } = request;
+  if (count > 1 && typeof say !== 'function' && temperatureOf(context, place.phase) === 0) {
+    throw new OptimaError(
+      'usage',
+      `${count} forks of ${request.node} would be the same: in ${place.phase.name} the policy speaks at temperature 0.`,
+    );
+  }
+  return { context, place, rng, task, course, role: next.speaker };
 }
 
 /** Where a fork is. */
@@ -493,7 +516,8 @@ async function rankedBeside(
 
 /**
  * Keeps a fork's first turn and the turn beside it as a pair to train on: the better one is the one that is worth more to who said
- * it. Throws `run.missing` for a fork that is not there, `usage` where the two are no pair.
+ * it. Rejects with `run.missing` for a fork that is not there, `usage` where the two are no pair or of a task that measures, and as
+ * `appendForks` does.
  */
 export async function keepFork(
   setting: Pick<ForkSetting, 'run' | 'scenario' | 'recipe' | 'base'>,
@@ -504,10 +528,17 @@ export async function keepFork(
   const fork = forks.forks.get(number);
   if (fork === undefined) throw new OptimaError('run.missing', `${run.path}: there is no fork ${number}.`);
   const refuse = (why: string) => new OptimaError('usage', `Fork ${number} makes no pair: ${why}.`);
-  if (forks.kept.some((kept) => kept.fork === number)) throw refuse('it is kept already');
+  const refuseKept = ({ kept }: ForkLog) => {
+    // What another run's fork made has that run's number.
+    if (kept.some((pair) => pair.from === undefined && pair.fork === number))
+      throw refuse('it is kept already');
+  };
+  refuseKept(forks);
   const { begun, turns, ranked } = fork;
   const context = teamContextOf(setting);
   const place = locate(context, forks, { at: begun.at, node: begun.node });
+  if (place.phase.kind === 'evaluate')
+    throw refuse(`${begun.phase} measures the team, and on its tasks nobody is trained`);
   const [turn] = turns;
   if (turn === undefined) throw refuse('nothing was said in it');
   if (place.beside === null) throw refuse('no other turn stands beside its first one');
@@ -518,7 +549,9 @@ export async function keepFork(
   if (own === null) throw refuse('it has no reward');
   if (other === null) throw refuse('what stands beside it has no value');
   if (turn.text === beside.turn.text) throw refuse('both turns say the same');
-  if (own === other) throw refuse('both turns are worth the same');
+  const gap = Math.abs(own - other);
+  if (gap < smallestGap)
+    throw refuse(`both turns are worth the same, but for rounding${thresholdWords(setting.recipe)}`);
   const [better, worse] = own > other ? [turn, beside.turn] : [beside.turn, turn];
   const asKept = ({ id, text, written, tokenIds, policyHash, provenance }: Turn) => ({
     ...{ id, text: written ?? text, tokenIds, policyHash, provenance },
@@ -534,11 +567,24 @@ export async function keepFork(
     chosen: asKept(better),
     rejected: asKept(worse),
     value: Math.max(own, other),
-    gap: Math.abs(own - other),
+    gap,
   };
-  appendForks(run.path, () => [kept]);
+  await appendForks(run.path, (now) => {
+    // Another process may have kept it meanwhile.
+    refuseKept(now);
+    return [kept];
+  });
   return kept;
 }
+
+/** Below it a difference of rewards says nothing of the turns: it is 0 to six decimals. */
+const smallestGap = 5e-7;
+
+/** How far apart a recipe's own pairs are. A person may keep a closer one. */
+export const thresholdWords = (recipe: Recipe): string =>
+  'pairs' in recipe
+    ? ` (the run's own pairs differ by more than ${recipe.pairs.thetaDiff}, pairs.thetaDiff)`
+    : '';
 
 /** The turn that a fork would stand beside; null where there is none. Throws as `forkTurn` does for a place that is not there. */
 export const turnAt = (

@@ -74,6 +74,8 @@ export interface EventLogOptions {
   readonly fold?: Fold;
   readonly write?: WriteBytes;
   readonly readOnly?: boolean;
+  /** Refuses a link in its place. */
+  readonly noLink?: boolean;
 }
 
 export class EventLog {
@@ -98,13 +100,15 @@ export class EventLog {
   constructor(
     path: string,
     clock: Clock,
-    { fold = () => {}, write = fs.writeSync, readOnly = false }: EventLogOptions = {},
+    { fold = () => {}, write = fs.writeSync, readOnly = false, noLink = false }: EventLogOptions = {},
   ) {
     this.path = path;
     this.#clock = clock;
     this.#write = write;
     try {
-      this.#descriptor = fs.openSync(path, readOnly ? 'r' : 'a+');
+      const { O_RDONLY, O_RDWR, O_APPEND, O_CREAT, O_NOFOLLOW = 0 } = fs.constants;
+      const flags = readOnly ? O_RDONLY : O_RDWR | O_APPEND | O_CREAT;
+      this.#descriptor = fs.openSync(path, flags | (noLink ? O_NOFOLLOW : 0));
     } catch (error) {
       throw ioError(readOnly ? 'read' : 'write', path, error);
     }

@@ -15,6 +15,7 @@ const causes: Readonly<Record<string, string>> = {
   ENOTDIR: 'a part of the path is not a folder',
   EISDIR: 'it is a folder',
   ENOENT: 'no such file or folder',
+  ELOOP: 'it is a link',
 };
 
 /** An error of the file system as one line; errors that are ours already pass through. */

@@ -2,7 +2,9 @@
 // whenever, the run's own log stays what it is.
 import fs from 'node:fs';
 import path from 'node:path';
+import { setTimeout as sleep } from 'node:timers/promises';
 import { systemClock } from '../domain/clock.ts';
+import { OptimaError } from '../domain/errors.ts';
 import type { RunEvent, RunEventOf } from '../domain/events.ts';
 import type { DialogueId, NodeId } from '../domain/ids.ts';
 import type { MessageOf } from '../domain/messages.ts';
@@ -23,19 +25,31 @@ export interface LoggedFork {
 
 export const forksPath = (folder: string): string => path.join(folder, 'forks.jsonl');
 
+/** A pair among those of a run's forks and those that it took over from another run, whose nodes may have the same ids. */
+export const pairKey = (chosen: string, rejected: string, from = ''): string =>
+  `${chosen} ${rejected} ${from}`;
+
 /** A run's forks as they are when it is made. */
 export class ForkLog {
   readonly forks: ReadonlyMap<number, LoggedFork>;
+  /** Each pair once. */
   readonly kept: readonly RunEventOf<'pair.kept'>[];
   /** Number of the next fork: also one that was cut off has its own. */
   readonly next: number;
+  /** Of the whole file. */
   readonly end: LogEnd;
   readonly #folder: string;
 
   private constructor(folder: string, events: readonly RunEvent[], end: LogEnd) {
     this.#folder = folder;
     this.end = end;
-    this.kept = events.flatMap((event) => (event.type === 'pair.kept' ? [event] : []));
+    const kept = new Map<string, RunEventOf<'pair.kept'>>();
+    for (const event of events) {
+      if (event.type !== 'pair.kept') continue;
+      const key = pairKey(event.chosen.id, event.rejected.id, event.from);
+      if (!kept.has(key)) kept.set(key, event);
+    }
+    this.kept = [...kept.values()];
     const numbers = events.flatMap((event) => (event.type === 'fork.begun' ? [event.fork] : []));
     this.next = 1 + Math.max(-1, ...numbers);
     this.forks = foldForks(events);
@@ -44,12 +58,19 @@ export class ForkLog {
   /** No forks. */
   static readonly none = new ForkLog('', [], emptyLog);
 
-  /** Reads the forks of a run; there may be none. Throws `run.corrupt` as `EventLog` does. */
-  static read(folder: string): ForkLog {
+  /**
+   * Reads the forks of a run, or what the first events of them say; there may be none. Throws `run.corrupt` as `EventLog`
+   * does, and for a link.
+   */
+  static read(folder: string, first = Infinity): ForkLog {
     const file = forksPath(folder);
+    requireFile(file);
     if (!fs.existsSync(file)) return new ForkLog(folder, [], emptyLog);
     const events: RunEvent[] = [];
-    const log = new EventLog(file, systemClock, { fold: (event) => events.push(event), readOnly: true });
+    const fold = (event: RunEvent, number: number) => {
+      if (number < first) events.push(event);
+    };
+    const log = new EventLog(file, systemClock, { fold, readOnly: true, noLink: true });
     log.close();
     return new ForkLog(folder, events, log.end);
   }
@@ -59,7 +80,7 @@ export class ForkLog {
     const file = forksPath(this.#folder);
     if (end.events === 0) return true;
     if (!fs.existsSync(file)) return false;
-    const log = new EventLog(file, systemClock, { readOnly: true });
+    const log = new EventLog(file, systemClock, { readOnly: true, noLink: true });
     try {
       return log.holds(end);
     } finally {
@@ -69,14 +90,43 @@ export class ForkLog {
 }
 
 /**
- * Adds events to a run's forks, which `make` gets as they are; on the disk when it returns. Throws `run.exists` while another
- * process does the same, `io.write`, and what `make` throws.
+ * Throws `run.corrupt` where something else than a file is in its place: a link would have another's file read, and cut off behind
+ * its last whole line.
  */
-export function appendForks(folder: string, make: (forks: ForkLog) => readonly RunEvent[]): void {
-  const unlock = lock(folder, 'forks.lock');
+function requireFile(file: string): void {
+  const found = fs.lstatSync(file, { throwIfNoEntry: false });
+  if (found === undefined || found.isFile()) return;
+  const what = found.isSymbolicLink() ? 'is a link' : 'is no file';
+  throw new OptimaError('run.corrupt', `${file} ${what}.`, { hint: 'Put the file itself there.' });
+}
+
+/** How often the lock is tried, and milliseconds between: whoever has it needs it for a moment. */
+const [tries, pauseMs] = [200, 50];
+
+async function lockForks(folder: string): Promise<() => void> {
+  for (let left = tries; ; left--) {
+    try {
+      return lock(folder, 'forks.lock');
+    } catch (error) {
+      if (left === 0 || !(error instanceof OptimaError && error.code === 'run.exists')) throw error;
+    }
+    await sleep(pauseMs);
+  }
+}
+
+/**
+ * Adds events to a run's forks, which `make` gets as they are; on the disk when it resolves. Waits for another process that does the
+ * same; rejects with `run.exists` where that one does not come to its end, `run.corrupt` for a link, `io.write`, and what `make`
+ * throws.
+ */
+export async function appendForks(
+  folder: string,
+  make: (forks: ForkLog) => readonly RunEvent[],
+): Promise<void> {
+  const unlock = await lockForks(folder);
   try {
     const events = make(ForkLog.read(folder));
-    const log = new EventLog(forksPath(folder), systemClock);
+    const log = new EventLog(forksPath(folder), systemClock, { noLink: true });
     try {
       log.skipTo(log.end.events);
       for (const event of events) log.append(event);

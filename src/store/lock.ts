@@ -137,7 +137,8 @@ function requireDead({ file, text }: Lock, folder: string): void {
   if (isNear && beganOf(owner.pid) !== owner.began) return;
   const where = isNear ? '' : owner.host === here.host ? ' in another PID namespace' : ` on ${owner.host}`;
   throw new OptimaError('run.exists', `${folder} is in use by process ${owner.pid}${where}.`, {
-    hint: `Wait for it to end; if it is not an optima process, delete ${file}.`,
+    // Where the host says when a process began, it is the one that took the lock, and it lives.
+    hint: `Wait for it to end${isNear && owner.began !== '' ? '' : `; if it is not an optima process, delete ${file}`}.`,
   });
 }
 

@@ -94,7 +94,7 @@ test('a fork stands below its tree, is read like a dialogue, and its log is exam
     provenance: 'human' as const,
   };
   const taskId = path.basename(tree) as TaskId;
-  appendForks(forked, () => [
+  await appendForks(forked, () => [
     {
       ...{ type: 'fork.begun', fork: 0, dialogueId, taskId, phase: 'idpo-1/search', tree: tree as NodeId },
       ...{ at: 'instead-of', node: second.id, sibling: second.id, beside: id, said: 'written', policy: {} },

@@ -355,7 +355,7 @@ test('pairs of forks that a training took are among its rows, and only these', a
     chosen: turn('tree.f0', first.chosen[0].content, first.chosen_token_ids),
     rejected: turn('tree.0', first.rejected[0].content, first.rejected_token_ids),
   };
-  appendForks(forked, () => [kept, { ...kept, fork: 1, chosen: turn('tree.f1', 'x', [5]) }]);
+  await appendForks(forked, () => [kept, { ...kept, fork: 1, chosen: turn('tree.f1', 'x', [5]) }]);
   const events = eventsIn(forked);
   const begun = events.findIndex((event) => event.type === 'phase.started' && event.phase === 'idpo-2/train');
   const pairs = [{ fork: 0, chosen: kept.chosen.id, rejected: kept.rejected.id }];

@@ -2,16 +2,19 @@
 // says. The run's own log stays as it is, and what is kept is trained on where that was asked for.
 import fs from 'node:fs';
 import path from 'node:path';
+import { setImmediate as nextTick } from 'node:timers/promises';
 import { test } from 'uvu';
 import * as assert from 'uvu/assert';
 import { openForkSetting } from '../../src/cli/fork.ts';
 import { systemClock } from '../../src/domain/clock.ts';
 import type { RunEventOf } from '../../src/domain/events.ts';
+import type { NodeId, TaskId } from '../../src/domain/ids.ts';
 import { silent } from '../../src/domain/progress.ts';
 import type { Turn } from '../../src/domain/transcript.ts';
-import { forkTurn } from '../../src/run/fork.ts';
-import { emptyLog } from '../../src/store/event-log.ts';
-import { ForkLog } from '../../src/store/fork-log.ts';
+import { type Fork, type ForkSetting, forkTurn, keepFork } from '../../src/run/fork.ts';
+import { EventLog, emptyLog } from '../../src/store/event-log.ts';
+import { appendForks, ForkLog } from '../../src/store/fork-log.ts';
+import { lock } from '../../src/store/lock.ts';
 import { RunFolder } from '../../src/store/run-folder.ts';
 import {
   changeManifest,
@@ -195,6 +198,73 @@ test('under another policy a fork has that one’s hash; several differ in their
   assert.not(forks[0].turn.seed === forks[1].turn.seed);
 });
 
+/** Keeps a fork in a copy of the run, where it is worth as much as its sibling, then not, and is kept by two at once. */
+async function keepsOnce(setting: ForkSetting, { fork: number, turn, ranked, beside }: Fork): Promise<void> {
+  fs.cpSync(out, inFolder('kept'), { recursive: true });
+  const run = RunFolder.read(inFolder('kept'));
+  const keep = () => keepFork({ ...setting, run }, number);
+  const worth = (more: number) =>
+    appendForks(run.path, () => [{ type: 'trajectory.ranked', ...ranked, reward: beside!.value! + more }]);
+  const problem = (error: Error) => error.message;
+  await worth(1e-9);
+  assert.match(await keep().then(() => '', problem), /worth the same, but for rounding .*by more than 0/);
+  await worth(0.01);
+  // What another run's fork of that number and of those ids made.
+  const copied = (from?: string): RunEventOf<'pair.kept'> => ({
+    ...{ type: 'pair.kept', fork: number, taskId: ranked.taskId, tree: turn!.parent, parent: turn!.parent },
+    ...{ speaker: turn!.speaker, view: [], chosen: turn!, rejected: beside!.turn, value: 1, gap: 1 },
+    ...(from !== undefined && { from }),
+  });
+  await appendForks(run.path, () => [copied('other'), copied('other')]);
+  const before = ForkLog.read(run.path);
+  assert.is(before.kept.length, 1, 'each pair once');
+  const results = await Promise.all([keep(), keep()].map((kept) => kept.then(() => '', problem)));
+  assert.equal(results.sort(), ['', `Fork ${number} makes no pair: it is kept already.`]);
+  assert.equal(
+    ForkLog.read(run.path).kept.map(({ from }) => from),
+    ['other', undefined],
+  );
+  assert.equal(ForkLog.read(run.path, before.end.events).kept, before.kept);
+  run.close();
+}
+
+test('forks are added behind whoever adds some, and not through a link', async () => {
+  const place = inFolder('linked');
+  fs.mkdirSync(place);
+  const unlock = lock(place, 'forks.lock');
+  const events: string[] = [];
+  const added = appendForks(place, () => {
+    events.push('added');
+    return [];
+  });
+  await nextTick();
+  events.push('given back');
+  unlock();
+  await added;
+  assert.equal(events, ['given back', 'added']);
+
+  const [file, other] = [path.join(place, 'forks.jsonl'), inFolder('other.txt')];
+  fs.rmSync(file);
+  fs.symlinkSync(other, file);
+  const refused = async () => {
+    const problem = await appendForks(place, () => []).then(
+      () => '',
+      (error) => error.message,
+    );
+    assert.is(problem, `${file} is a link.`);
+    assert.throws(() => ForkLog.read(place), 'is a link');
+  };
+  await refused();
+  assert.not(fs.existsSync(other));
+  fs.writeFileSync(other, 'no end of a line');
+  await refused();
+  assert.is(fs.readFileSync(other, 'utf8'), 'no end of a line');
+  // Where it was put there between a look and the opening.
+  if (fs.constants.O_NOFOLLOW !== undefined)
+    assert.throws(() => new EventLog(file, systemClock, { noLink: true }), 'it is a link');
+  assert.is(fs.readFileSync(other, 'utf8'), 'no end of a line');
+});
+
 test('a turn is changed in an editor, and a person plays a role to its end', async () => {
   const first = turnsOf(out).find(({ id }) => id.startsWith('isft-1/generate/'))!;
   process.env.VISUAL = "sed -i 's/$/ has 7/'";
@@ -220,6 +290,7 @@ test('a turn is changed in an editor, and a person plays a role to its end', asy
       return `${role} ${views.length}`;
     },
   });
+  await keepsOnce(setting, played!);
   await close();
   const { turns } = played!.dialogue;
   assert.equal(
@@ -255,6 +326,28 @@ test('what is asked for wrongly is said in one line', async () => {
   await wrong('Who speaks there?', '--after', 'x');
   await wrong('there is no turn base/test-00000.99', '--after', 'base/test-00000.99', '--say', 'a');
   await wrong('is a task and no turn', '--instead-of', 'base/test-00000', '--say', 'a');
+  await wrong(
+    '2 forks of base/test-00000 would be the same: in base the policy speaks at temperature 0.',
+    ...['--after', 'base/test-00000', '--reroll', '2'],
+  );
+  // Before any model is opened.
+  fs.cpSync(out, inFolder('bare'), { recursive: true });
+  changeManifest(inFolder('bare'), ({ base }) => ({ base: { ...base, folder: inFolder('nothing') } }));
+  const bare = await optimaHere(['fork', inFolder('bare'), '--after', 'base/test-00000.99', '--say', 'a']);
+  assert.match(bare.stderr, 'there is no turn base/test-00000.99');
+});
+
+test('a fork of a test task is no pair to train on', async () => {
+  const { fork: number } = [...ForkLog.read(out).forks.values()].find(
+    ({ begun }) => begun.phase === 'base',
+  )!.begun;
+  const { code, stderr } = await optimaHere(['pairs', out, '--keep', String(number)]);
+  assert.is(code, 2);
+  assert.match(
+    stderr,
+    `Fork ${number} makes no pair: base measures the team, and on its tasks nobody is trained.`,
+  );
+  assert.equal(ForkLog.read(out).kept, []);
 });
 
 test('a pair that is kept is listed and trained on where that is asked for, and the run says so', async () => {
@@ -276,6 +369,12 @@ test('a pair that is kept is listed and trained on where that is asked for, and 
   assert.equal(await listed(), []);
   assert.is((await listed('--include-human'))[0].taken, null);
 
+  // What nobody is trained on, however it came there.
+  const other = (label: string) => ({ ...kept!.chosen, id: `${turn.parent}.${label}` as NodeId });
+  await appendForks(out, () => [
+    { ...kept!, taskId: 'test-00000' as TaskId, chosen: other('x') },
+    { ...kept!, speaker: 'cyd', chosen: other('y') },
+  ]);
   const resume = async (name: string, lines: number, ...options: string[]) => {
     cut(name, lines);
     const { code, stdout } = await optimaHere(['train', '--resume', inFolder(name), ...options, ...quiet]);
@@ -319,10 +418,11 @@ test('a run that is over says how its forks are trained on, and another one star
     `hint: Start a run from its policy: optima train --init-from ${out} --with-forks`,
   );
   const settings = [...smallHybridRun, '--set', 'maxMessageTokens=4'];
-  const { code, stdout } = await optimaHere([
+  const { code, stdout, stderr } = await optimaHere([
     ...['train', '--init-from', out, '--with-forks', ...settings, '--out', inFolder('next'), ...quiet],
   ]);
   assert.is(code, 0, stdout);
+  assert.match(stderr, 'note: 2 of 3 kept pairs are left out');
   const events = eventsIn(inFolder('next'));
   const [started] = events;
   const ended = eventsIn(out).at(-1)!;
@@ -331,6 +431,13 @@ test('a run that is over says how its forks are trained on, and another one star
   );
   assert.ok(events.some((event) => event.type === 'forks.taken' && event.pairs.length === 1));
   assert.ok(ForkLog.read(inFolder('next')).kept[0]!.from !== undefined);
+  const from = ['--init-from', out, '--with-forks', ...quiet.slice(1)];
+  fs.writeFileSync(inFolder('other.mjs'), scenario.replace("'noted'", "'other'"));
+  const another = await optimaHere(['train', inFolder('other.mjs'), ...from]);
+  assert.match(another.stderr, `the pairs of ${out} are of scenario "noted", not of "other".`);
+  fs.writeFileSync(inFolder('changed.mjs'), `${scenario}// Changed.`);
+  const changed = await optimaHere(['train', inFolder('changed.mjs'), ...from]);
+  assert.match(changed.stderr, `changed.mjs was changed since ${out} began`);
   const isft = await optimaHere(['train', '--init-from', out, '--with-forks', '--recipe', 'isft']);
   assert.match(isft.stderr, '--with-forks: this recipe trains on whole dialogues');
   const whose = await optimaHere(['train', inFolder('noted.mjs'), '--with-forks']);

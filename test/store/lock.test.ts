@@ -80,7 +80,7 @@ test('a folder is one process\u2019s until it gives it back, and nothing stays b
     const unlock = lock(folder);
     assert.equal(fs.readdirSync(folder), ['lock']);
     assert.match(refusal(folder).message, `${folder} is in use by process ${process.pid}.`);
-    assert.match(refusal(folder).hint!, 'delete');
+    assert.is(/delete/.test(refusal(folder).hint!), process.platform !== 'linux', 'it lives');
     assert.ok(isLocked(folder));
     unlock();
     assert.not(isLocked(folder));

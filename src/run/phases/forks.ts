@@ -4,7 +4,8 @@ import { OptimaError } from '../../domain/errors.ts';
 import type { RunEventOf } from '../../domain/events.ts';
 import type { ChatMessage, ScoringModel, TrainablePolicy } from '../../domain/model.ts';
 import type { PlannedPhase, PlannedPhases } from '../../machines/index.ts';
-import { ForkLog, forksPath } from '../../store/fork-log.ts';
+import { type Scenario, trainedRoles } from '../../scenario/types.ts';
+import { ForkLog, forksPath, pairKey } from '../../store/fork-log.ts';
 import type { RunFolder } from '../../store/run-folder.ts';
 import { responseIn } from '../../training/dpo/examples.ts';
 import type { PreferenceExample } from '../../training/dpo/index.ts';
@@ -12,21 +13,27 @@ import type { PhaseContext } from './context.ts';
 
 type KeptPair = RunEventOf<'pair.kept'>;
 
-const keyOf = (chosen: string, rejected: string) => `${chosen} ${rejected}`;
+const keyOf = ({ chosen, rejected, from }: KeptPair) => pairKey(chosen.id, rejected.id, from);
+
+/** Whether a scenario's team may be trained on a pair: its speaker is trained, and its task measures nobody. */
+export const trainsOn = (
+  scenario: Pick<Scenario, 'roles'>,
+  { speaker, taskId }: Pick<KeptPair, 'speaker' | 'taskId'>,
+): boolean => taskId.startsWith('train-') && trainedRoles(scenario).includes(speaker);
 
 /**
  * The kept pairs that a training phase takes, which is noted in the log. What an earlier process noted there holds, whether or
  * not forks are asked for now; a phase that began without any has none. Throws `run.corrupt` where they are not there any more.
  */
 export function takeForks(
-  { run, withForks = false }: PhaseContext,
+  { run, scenario, withForks = false }: PhaseContext,
   { name: phase, on }: PlannedPhases['train'],
 ): readonly KeptPair[] {
   if (on.method !== 'dpo') return [];
   const [ahead] = run.log.ahead();
   const noted = ahead?.type === 'forks.taken' ? ahead : null;
   if (noted === null && (ahead !== undefined || !withForks)) return [];
-  const forks = ForkLog.read(run.path);
+  const forks = ForkLog.read(run.path, noted?.log.events);
   if (noted !== null && !forks.holds(noted.log)) {
     throw new OptimaError(
       'run.corrupt',
@@ -37,29 +44,30 @@ export function takeForks(
   const taken = noted ?? {
     type: 'forks.taken' as const,
     phase,
-    pairs: untakenPairs(run, forks).map(({ fork, chosen, rejected }) => ({
-      fork,
-      chosen: chosen.id,
-      rejected: rejected.id,
-    })),
+    pairs: untakenPairs(run, forks)
+      .filter((pair) => trainsOn(scenario, pair))
+      .map(({ fork, chosen, rejected, from }) => ({
+        ...{ fork, chosen: chosen.id, rejected: rejected.id },
+        ...(from !== undefined && { from }),
+      })),
     log: forks.end,
   };
   if (taken.pairs.length === 0) return [];
   run.record(taken);
-  const wanted = new Set(taken.pairs.map(({ chosen, rejected }) => keyOf(chosen, rejected)));
-  return forks.kept.filter(({ chosen, rejected }) => wanted.has(keyOf(chosen.id, rejected.id)));
+  const wanted = new Set(taken.pairs.map(({ chosen, rejected, from }) => pairKey(chosen, rejected, from)));
+  return forks.kept.filter((pair) => wanted.has(keyOf(pair)));
 }
 
 /** The kept pairs that no training phase of the run has taken. */
-export function untakenPairs(run: RunFolder, forks: ForkLog = ForkLog.read(run.path)): readonly KeptPair[] {
+function untakenPairs(run: RunFolder, forks: ForkLog): readonly KeptPair[] {
   const taken = new Set<string>();
   for (const { from, to, output } of run.phases.values()) {
     if (output.kind !== 'train') continue;
     const [, noted] = run.log.events(from, Math.min(from + 2, to));
     if (noted?.type !== 'forks.taken') continue;
-    for (const { chosen, rejected } of noted.pairs) taken.add(keyOf(chosen, rejected));
+    for (const { chosen, rejected, from } of noted.pairs) taken.add(pairKey(chosen, rejected, from));
   }
-  return forks.kept.filter(({ chosen, rejected }) => !taken.has(keyOf(chosen.id, rejected.id)));
+  return forks.kept.filter((pair) => !taken.has(keyOf(pair)));
 }
 
 /** Throws `usage` where a plan has no training by preference left that could take pairs of forks. */

@@ -167,7 +167,7 @@ function nodeView(node: NodeReading, tree: TreeReading, reader: RunReader, piece
         })),
       ...[...reader.forksTaken()].flatMap((taken) =>
         taken.pairs
-          .filter(({ chosen, rejected }) => id === chosen || id === rejected)
+          .filter(({ chosen, rejected, from }) => from === undefined && (id === chosen || id === rejected))
           .map(({ fork, chosen, rejected }) => ({
             kind: 'pair' as const,
             of: chosen === id ? rejected : chosen,
