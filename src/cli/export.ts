@@ -101,7 +101,7 @@ async function exportRows(work: Export, name: RowFormatName): Promise<void> {
   const format: RowFormat = rowFormats[name];
   const kind = kindOf(work, name, format, completed);
   const trainings = completed.filter(({ on }) => (on.method === 'sft') === (kind === 'dialogue'));
-  const tokenizer = await loadTokenizer(run.checkpointFolder(policyOf(run, trainings[0]!)));
+  const tokenizer = await loadTokenizer(run.policyFolder(policyOf(run, trainings[0]!)));
   const encode = (messages: Parameters<typeof tokenizer.encodeChat>[0]) =>
     tokenizer.encodeChat(messages, false);
   let rows = 0;
@@ -184,6 +184,7 @@ function kindOf(
   });
 }
 
+/** What a training made; the base where it left that as it was. */
 function policyOf(run: RunFolder, { name }: PlannedTraining) {
   const output = run.outputOf({ name, kind: 'train' })!;
   const { base, partners = {} } = run.manifest;

@@ -2,7 +2,7 @@
 import fs from 'node:fs';
 import type { Command } from 'commander';
 import { nanoid } from 'nanoid';
-import { OptimaError } from '../domain/errors.ts';
+import { cleaningUp, OptimaError } from '../domain/errors.ts';
 import type { ExportOptions } from '../viewer/server/export.ts';
 import { interruptible } from './interrupt.ts';
 import { type Backend, backendOption, jsonOption, wholeNumber } from './options.ts';
@@ -45,28 +45,33 @@ export function addView(program: Command): void {
           const client = await clientFiles();
           const { viewTools } = await import('./view-tools.ts');
           const { tools, close } = viewTools(options, output, signal);
-          if (options.export !== undefined) {
-            await writeCopy({ folders, target: options.export, client, tools, signal }, output);
-            await close();
-            return;
-          }
-          const viewer = createViewer(folders, tools);
-          const token = nanoid();
-          const server = await startServer({
-            routes: viewer.routes,
-            client,
-            port: options.port,
-            token,
-          });
-          const url = `http://127.0.0.1:${server.port}/#/?token=${token}`;
-          output.emit({ event: 'listening', url, port: server.port });
-          output.say(`Runs are shown at ${url}\nCtrl-C ends it.`);
-          await new Promise<void>((resolve) => {
-            signal.addEventListener('abort', () => resolve(), { once: true });
-          });
-          await server.close();
-          await viewer.close();
-          await close();
+          await cleaningUp(async () => {
+            if (options.export !== undefined) {
+              await writeCopy({ folders, target: options.export, client, tools, signal }, output);
+              return;
+            }
+            const viewer = createViewer(folders, tools);
+            const token = nanoid();
+            const server = await startServer({
+              routes: viewer.routes,
+              client,
+              port: options.port,
+              token,
+            });
+            const url = `http://127.0.0.1:${server.port}/#/?token=${token}`;
+            const served = async () => {
+              output.emit({ event: 'listening', url, port: server.port });
+              output.say(`Runs are shown at ${url}\nCtrl-C ends it.`);
+              await new Promise<void>((resolve) => {
+                signal.addEventListener('abort', () => resolve(), { once: true });
+              });
+            };
+            await cleaningUp(
+              served,
+              () => server.close(),
+              () => viewer.close(),
+            );
+          }, close);
         }),
       ),
     );

@@ -12,6 +12,7 @@ import { crc32c, eventFile, type Scalar, tfRecord } from '../../src/export/tenso
 import { trainTeam } from '../../src/run/train.ts';
 import type { Scenario } from '../../src/scenario/types.ts';
 import { appendForks, ForkLog } from '../../src/store/fork-log.ts';
+import { readManifest } from '../../src/store/manifest.ts';
 import { makeSmallRun, rowExports, writeExports } from '../support/exports.ts';
 import { eventsIn, optimaHere, replaceLog, temporaryFolder } from '../support/run.ts';
 import { type Spied, spyOn, spyRecipe, spyScenario } from '../support/spy.ts';
@@ -384,6 +385,22 @@ async function rowsUnder(scenario: Scenario, ...settings: string[]): Promise<Jso
     .split('\n')
     .map((line) => JSON.parse(line));
 }
+
+test('a training that left the base as it was is exported with the tokenizer of the base', async () => {
+  const still = path.join(root, 'still-run');
+  fs.cpSync(run, still, { recursive: true });
+  const events = eventsIn(still).map((event) => {
+    if (event.type !== 'phase.completed' || event.output.kind !== 'train') return event;
+    const { policy } = event.output;
+    const base = Object.fromEntries(Object.keys(policy).map((role) => [role, readManifest(run).base.hash]));
+    return { ...event, output: { ...event.output, policy: base } };
+  });
+  replaceLog(still, events);
+  fs.rmSync(path.join(still, 'checkpoints'), { recursive: true });
+  const { code, stdout, stderr } = await optimaHere(['export', still, '--format', 'trl-sft']);
+  assert.is(code, 0, stderr);
+  assert.is(stdout, textOf('trl-sft'));
+});
 
 test('a role that is not trained has no rows; where seats have scores each role has those chosen for it', async () => {
   const scenario = spyScenario as Scenario;

@@ -3,15 +3,21 @@ import fs from 'node:fs';
 import http from 'node:http';
 import net from 'node:net';
 import path from 'node:path';
+import { setTimeout as pause } from 'node:timers/promises';
+import { gunzipSync } from 'node:zlib';
 import { test } from 'uvu';
 import * as assert from 'uvu/assert';
-import type { RunList } from '../../src/viewer/api.ts';
+import type { RunReader } from '../../src/reading/index.ts';
+import { type RunAnswer, type RunList, staticFile } from '../../src/viewer/api.ts';
 import { bundleClient, type ClientFiles } from '../../src/viewer/server/client-files.ts';
-import type { Route } from '../../src/viewer/server/router.ts';
-import { createViewer } from '../../src/viewer/server/routes.ts';
+import { exportRuns } from '../../src/viewer/server/export.ts';
+import { refusalOf } from '../../src/viewer/server/guard.ts';
+import { OpenRuns } from '../../src/viewer/server/open-runs.ts';
+import { type Call, type Route, routeOf } from '../../src/viewer/server/router.ts';
+import { createViewer, type Viewer } from '../../src/viewer/server/routes.ts';
 import { startServer, type ViewerServer } from '../../src/viewer/server/server.ts';
 import { temporaryFolder } from '../support/run.ts';
-import { began, writeRun } from './hand-made-run.ts';
+import { began, policy, writeRun } from './hand-made-run.ts';
 
 const folder = temporaryFolder('viewer');
 const secret = path.join(folder, 'secret.txt');
@@ -236,6 +242,155 @@ test('many open sockets end with the server', async () => {
   sockets[0]!.write(`GET / HTTP/1.1\r\nHost: 127.0.0.1:${other.port}\r\n`);
   await other.close();
   await Promise.all(closed);
+});
+
+/** Asks a viewer as its server does, for the run whose id is in the path. */
+function askViewer({ routes }: Viewer, method: string, pathname: string, body?: unknown): unknown {
+  const { route, params } = routeOf(routes, method, pathname);
+  return route.handle({ params, body, query: new URLSearchParams() } as unknown as Call);
+}
+
+test('a folder of runs that is gone has none, and takes no other with it', async () => {
+  const gone = path.join(folder, 'gone');
+  const viewer = createViewer([gone, path.join(folder, 'twin/one')]);
+  const { runs } = (await askViewer(viewer, 'GET', '/api/runs')) as RunList;
+  assert.equal(
+    runs.map(({ id }) => id),
+    ['one'],
+  );
+});
+
+test('no run is closed while it is read, and no more than four stay open', async () => {
+  const folders = Array.from({ length: 6 }, (_, index) => path.join(folder, `open/run-${index}`));
+  for (const [index, run] of folders.entries()) writeRun(run, Array(index + 1).fill(began));
+  const runs = new OpenRuns(folders);
+  const count = async (reader: RunReader) => {
+    await pause(20);
+    return [...reader.events(0)].length;
+  };
+  const atOnce = () => Promise.all(folders.map((run) => runs.read(path.basename(run), count)));
+  assert.equal(await atOnce(), [1, 2, 3, 4, 5, 6]);
+  assert.equal(await atOnce(), [1, 2, 3, 4, 5, 6]);
+  const readers: RunReader[] = [];
+  for (const run of folders.slice(0, 5))
+    readers.push(await runs.read(path.basename(run), (reader) => reader));
+  assert.throws(() => readers[0]!.refresh(), /EBADF/);
+  assert.not(readers[1]!.refresh());
+  await runs.close();
+  assert.throws(() => readers[4]!.refresh(), /EBADF/);
+});
+
+test('a log that was replaced is read anew by all who ask at once', async () => {
+  const run = path.join(folder, 'replaced/run');
+  writeRun(run, [began]);
+  const runs = new OpenRuns([run]);
+  const count = async (reader: RunReader) => {
+    await pause(20);
+    return [...reader.events(0)].length;
+  };
+  assert.is(await runs.read('run', count), 1);
+  fs.rmSync(run, { recursive: true });
+  writeRun(run, [began, began]);
+  const asked = [1, 2, 3].map(() => runs.read('run', count));
+  assert.equal(await Promise.all(asked), [2, 2, 2]);
+  await runs.close();
+});
+
+test('a run with a linked file is not handed to what forks, keeps and scores', async () => {
+  const linked = path.join(folder, 'twin/linked');
+  writeRun(linked, [began]);
+  fs.symlinkSync(secret, path.join(linked, 'forks.jsonl'));
+  const never = () => assert.unreachable() as never;
+  const viewer = createViewer([linked], { fork: never, keep: never, score: never });
+  for (const [method, what, body] of [
+    ['POST', 'forks', { at: 'after', node: 'a' }],
+    ['POST', 'pairs', { fork: 0 }],
+    ['GET', 'nodes/a/scores', undefined],
+  ] as const) {
+    try {
+      await askViewer(viewer, method, `/api/runs/linked/${what}`, body);
+      assert.unreachable();
+    } catch (error) {
+      assert.match((error as Error).message, 'forks.jsonl is not a file of the run: a link');
+    }
+  }
+});
+
+test('a copy names no place of the machine that the run was on', async () => {
+  const place = path.join(folder, 'my secret place');
+  const [run, target] = [path.join(place, 'runs/told'), path.join(folder, 'copy')];
+  const model = { folder: '/home/secret/model', hash: policy };
+  writeRun(run, [began], {
+    command: ['train', 'two-hop-qa', '--model', '/home/secret/model', `--out=${run}`, '--seed', '3'],
+    partners: { bob: { ...model, folder: '/home/secret/partner.ts' } },
+    judge: { ...model, folder: 'C:\\secret\\judge' },
+    failure: {
+      code: 'io.read',
+      message: `${run}/events.jsonl: EACCES, open '/home/a secret/x' (~/secret/y), in init-0/train`,
+      hint: `optima train --resume ${run}`,
+    },
+  });
+  writeRun(path.join(place, 'runs/broken'), [began]);
+  fs.writeFileSync(path.join(place, 'runs/broken/manifest.json'), '{');
+  await exportRuns({ folders: [path.join(place, 'runs')], target, client: new Map() });
+  for (const file of fs.readdirSync(target, { recursive: true, encoding: 'utf8' })) {
+    const whole = path.join(target, file);
+    if (!fs.statSync(whole).isFile()) continue;
+    const bytes = fs.readFileSync(whole);
+    assert.not.match(String(file.endsWith('.gz') ? gunzipSync(bytes) : bytes), /secret/, file);
+  }
+  const read = (name: string) => JSON.parse(fs.readFileSync(path.join(target, name), 'utf8'));
+  const answer: RunAnswer = read(staticFile('/api/runs/{run}', { run: 'told' }));
+  assert.is(answer.command.join(' '), 'train two-hop-qa --model model --out=told --seed 3');
+  assert.equal([answer.partners, answer.judge], [{ bob: 'partner.ts' }, 'judge']);
+  assert.equal(answer.entry.failure, {
+    code: 'io.read',
+    message: `told/events.jsonl: EACCES, open 'x' (y), in init-0/train`,
+    hint: 'optima train --resume told',
+  });
+});
+
+test('on port 80 its names stand without it, as browsers write them', () => {
+  const asked = (host: string, port: number) =>
+    refusalOf({ headers: { host, origin: `http://${host}` }, method: 'GET' } as http.IncomingMessage, port);
+  for (const host of ['localhost', '127.0.0.1', '[::1]', 'localhost:80']) assert.is(asked(host, 80), null);
+  assert.is(asked('localhost', 8080)?.status, 421);
+  assert.is(asked('evil.example', 80)?.status, 421);
+});
+
+test('the page keeps a token that the server knows, and no other that a link names', async () => {
+  const kept = new Map([['token', 'the one before']]);
+  const location = { hash: '' };
+  Object.assign(globalThis, {
+    document: { querySelector: () => null },
+    location,
+    history: { replaceState: (_: null, __: string, hash: string) => Object.assign(location, { hash }) },
+  });
+  // Node has a localStorage of its own, that cannot be assigned to.
+  Object.defineProperty(globalThis, 'localStorage', {
+    configurable: true,
+    value: {
+      getItem: (key: string) => kept.get(key),
+      setItem: (key: string, value: string) => kept.set(key, value),
+    },
+  });
+  const { fetch } = globalThis;
+  globalThis.fetch = (address, options) => fetch(`http://127.0.0.1:${server.port}${address}`, options);
+  try {
+    const { takeToken } = await import('../../src/viewer/client/source.ts');
+    for (const [hash, expected, rest] of [
+      ['#/?token=foreign', 'the one before', '#/'],
+      [`#/?token=${token}`, token, '#/'],
+      ['#/run/one/tasks?sort=gap&token=foreign', token, '#/run/one/tasks?sort=gap'],
+      ['#/run/one', token, '#/run/one'],
+    ] as const) {
+      location.hash = hash;
+      await takeToken();
+      assert.equal([kept.get('token'), location.hash], [expected, rest]);
+    }
+  } finally {
+    globalThis.fetch = fetch;
+  }
 });
 
 test.run();

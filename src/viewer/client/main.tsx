@@ -15,10 +15,10 @@ import { href, parseRoute } from './route.ts';
 import { isStatic, takeToken } from './source.ts';
 import { lineOf } from './visible.ts';
 
-takeToken();
+void takeToken();
 const route = signal(parseRoute(location.hash));
 addEventListener('hashchange', () => {
-  takeToken();
+  void takeToken();
   route.value = parseRoute(location.hash);
 });
 

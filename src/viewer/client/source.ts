@@ -87,13 +87,17 @@ export async function send<Value>(
   params: Readonly<Record<string, string>>,
   body: unknown,
 ): Promise<Value> {
+  return (await post(fill(path, params), localStorage.getItem('token') ?? '', body)) as Value;
+}
+
+async function post(address: string, token: string, body: unknown): Promise<unknown> {
   try {
-    const response = await fetch(fill(path, params), {
+    const response = await fetch(address, {
       method: 'POST',
-      headers: { 'content-type': 'application/json', 'x-optima-token': localStorage.getItem('token') ?? '' },
+      headers: { 'content-type': 'application/json', 'x-optima-token': token },
       body: JSON.stringify(body),
     });
-    return (await readAnswer(response, false)) as Value;
+    return await readAnswer(response, false);
   } catch (error) {
     throw error instanceof AnswerError ? error : new AnswerError(lost);
   }
@@ -200,10 +204,19 @@ export function follow(run: string, from: number, hear: (events: readonly LiveEv
   };
 }
 
-/** Takes this session's token out of the address, where `optima view` printed it, and keeps it for this server's pages. */
-export function takeToken(): void {
-  const found = /[?&]token=([\w-]+)/.exec(location.hash);
-  if (found === null) return;
-  localStorage.setItem('token', found[1]!);
-  history.replaceState(null, '', location.hash.replace(found[0], '').replace(/^#\/?$/, '#/'));
+/**
+ * Takes this session's token out of the address, where `optima view` printed it, and keeps it for this server's pages if the server
+ * knows it: a link from elsewhere may name any.
+ */
+export async function takeToken(): Promise<void> {
+  const inAddress = /[?&]token=([\w-]+)/;
+  const token = inAddress.exec(location.hash)?.[1];
+  if (token === undefined || isStatic) return;
+  try {
+    await post('/api/token', token, {});
+    localStorage.setItem('token', token);
+  } catch {
+    // The one that is kept stays.
+  }
+  history.replaceState(null, '', location.hash.replace(inAddress, '').replace(/^#\/?$/, '#/'));
 }

@@ -4,12 +4,14 @@ import path from 'node:path';
 import { setImmediate as nextTick } from 'node:timers/promises';
 import { gzipSync } from 'node:zlib';
 import { OptimaError } from '../../domain/errors.ts';
+import type { RunReader } from '../../reading/index.ts';
 import { ioError, makeFolder } from '../../store/files.ts';
-import { type RunList, staticFile } from '../api.ts';
+import { type RunAnswer, type RunEntry, type RunList, staticFile } from '../api.ts';
 import { machinesAnswer } from './charts.ts';
 import type { ClientFiles } from './client-files.ts';
 import { OpenRuns } from './open-runs.ts';
 import { runAnswer, taskRows } from './overview.ts';
+import { failureWithoutPlaces, lastName, placesOf } from './places.ts';
 import { listRuns, type ViewerTools } from './routes.ts';
 import { treeParts } from './trees.ts';
 
@@ -55,28 +57,29 @@ export async function exportRuns(options: ExportOptions): Promise<Exported> {
     const content = Buffer.from(JSON.stringify(answer));
     write(file, file.endsWith('.gz') ? gzipSync(content) : content);
   };
+  const writeRun = async (reader: RunReader, entry: RunEntry) => {
+    const run = entry.id;
+    const pieces = (await options.tools?.pieces?.(reader.folder)) ?? null;
+    writeAnswer(staticFile('/api/runs/{run}', { run }), answerOfCopy(runAnswer(reader, entry)));
+    writeAnswer(staticFile('/api/runs/{run}/machines', { run }), machinesAnswer(reader, entry));
+    const rows = taskRows(reader);
+    writeAnswer(staticFile('/api/runs/{run}/tasks', { run }), rows);
+    for (const [done, { tree: root }] of rows.entries()) {
+      const { tree, nodes, dialogues } = treeParts(reader, root, pieces);
+      writeAnswer(staticFile('/api/runs/{run}/trees/{tree}', { run, tree: root }), tree);
+      writeAnswer(staticFile('/api/runs/{run}/nodes/{node}', { run, node: root }), nodes);
+      writeAnswer(staticFile('/api/runs/{run}/dialogues/{dialogue}', { run, dialogue: root }), dialogues);
+      options.onProgress?.(run, done + 1, rows.length);
+      await nextTick();
+      if (signal?.aborted) throw new OptimaError('interrupted', `The copy in ${target} is not complete.`);
+    }
+  };
   const open = new OpenRuns(folders);
   try {
-    // Where a run lay is nobody's business who gets a copy.
-    const entries = listRuns(open).map((entry) => ({ ...entry, folder: '' }));
+    const entries = listRuns(open).map(entryOfCopy);
     const list: RunList = { runs: entries, abilities: { fork: false, score: false } };
     for (const entry of entries.filter(({ state }) => state !== 'unreadable')) {
-      const run = entry.id;
-      const reader = await open.reader(run);
-      const pieces = (await options.tools?.pieces?.(open.folderOf(run))) ?? null;
-      writeAnswer(staticFile('/api/runs/{run}', { run }), runAnswer(reader, entry));
-      writeAnswer(staticFile('/api/runs/{run}/machines', { run }), machinesAnswer(reader, entry));
-      const rows = taskRows(reader);
-      writeAnswer(staticFile('/api/runs/{run}/tasks', { run }), rows);
-      for (const [done, { tree: root }] of rows.entries()) {
-        const { tree, nodes, dialogues } = treeParts(reader, root, pieces);
-        writeAnswer(staticFile('/api/runs/{run}/trees/{tree}', { run, tree: root }), tree);
-        writeAnswer(staticFile('/api/runs/{run}/nodes/{node}', { run, node: root }), nodes);
-        writeAnswer(staticFile('/api/runs/{run}/dialogues/{dialogue}', { run, dialogue: root }), dialogues);
-        options.onProgress?.(run, done + 1, rows.length);
-        await nextTick();
-        if (signal?.aborted) throw new OptimaError('interrupted', `The copy in ${target} is not complete.`);
-      }
+      await open.read(entry.id, (reader) => writeRun(reader, entry));
     }
     writeAnswer(staticFile('/api/runs', {}), list);
   } finally {
@@ -85,6 +88,22 @@ export async function exportRuns(options: ExportOptions): Promise<Exported> {
   for (const [name, content] of client) write(name, name === 'index.html' ? asCopy(content) : content);
   return { runs: open.names().size, files, bytes };
 }
+
+/** A run in the list. Where it lay is nobody's business who gets a copy. */
+function entryOfCopy(entry: RunEntry): RunEntry {
+  const { folder, failure } = entry;
+  if (failure === null) return { ...entry, folder: '' };
+  return { ...entry, folder: '', failure: failureWithoutPlaces(failure, placesOf(folder)) };
+}
+
+const answerOfCopy = (answer: RunAnswer): RunAnswer => ({
+  ...answer,
+  command: answer.command.map(lastName),
+  partners: Object.fromEntries(
+    Object.entries(answer.partners).map(([role, folder]) => [role, lastName(folder)]),
+  ),
+  judge: answer.judge && lastName(answer.judge),
+});
 
 /** The page, told that it has no server. */
 const asCopy = (page: Uint8Array): Uint8Array =>

@@ -35,7 +35,12 @@ export const headers: Readonly<Record<string, string>> = {
 };
 
 /** How a page of this server may be addressed: a DNS name that resolves to loopback would let a foreign page in. */
-const ownHosts = (port: number) => ['127.0.0.1', 'localhost', '[::1]'].map((name) => `${name}:${port}`);
+function ownHosts(port: number): string[] {
+  const names = ['127.0.0.1', 'localhost', '[::1]'];
+  const withPort = names.map((name) => `${name}:${port}`);
+  // Browsers leave out the port that is usual.
+  return port === 80 ? [...names, ...withPort] : withPort;
+}
 
 /** Whether a request is refused for where it comes from; null: it is not. */
 export function refusalOf({ headers, method = '' }: http.IncomingMessage, port: number): Refusal | null {

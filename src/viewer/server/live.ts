@@ -15,12 +15,12 @@ const mostAtOnce = 500;
 /** Characters of what was said. */
 const saidCharacters = 160;
 
-/** Sends the events from number `from` on until the page goes, or what `reader` rejects with is that the run cannot be read. */
+/** Sends the events from number `from` on until the page goes, or `read` rejects as the run cannot be read. */
 export async function sendEvents(
   request: http.IncomingMessage,
   response: http.ServerResponse,
   from: number,
-  reader: () => Promise<RunReader>,
+  read: (work: (reader: RunReader) => News) => Promise<News>,
 ): Promise<void> {
   const gone = new AbortController();
   response.on('close', () => gone.abort());
@@ -31,9 +31,7 @@ export async function sendEvents(
   let next = Number.isSafeInteger(last) && last >= from ? last + 1 : from;
   let quietMs = heartbeatMs;
   while (!gone.signal.aborted) {
-    const run = await reader();
-    const { events: end } = run.size;
-    const events = end > next ? liveEvents(run, next, Math.min(end, next + mostAtOnce)) : [];
+    const { end, events } = await read((reader) => newsOf(reader, next));
     if (events.length > 0) {
       next += events.length;
       quietMs = 0;
@@ -57,9 +55,17 @@ const drained = (response: http.ServerResponse, signal: AbortSignal) =>
     signal.addEventListener('abort', () => resolve(), { once: true });
   });
 
-function liveEvents(reader: RunReader, from: number, to: number): LiveEvent[] {
-  let seq = from;
-  return [...reader.events(from, to)].map((event) => liveEvent(event, seq++));
+/** Events from one on, as many as are sent at once, and where the log ends. */
+interface News {
+  readonly end: number;
+  readonly events: readonly LiveEvent[];
+}
+
+function newsOf(reader: RunReader, from: number): News {
+  const { events: end } = reader.size;
+  if (end <= from) return { end, events: [] };
+  const events = [...reader.events(from, Math.min(end, from + mostAtOnce))];
+  return { end, events: events.map((event, index) => liveEvent(event, from + index)) };
 }
 
 /** An event in a few words. */

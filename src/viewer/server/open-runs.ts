@@ -3,13 +3,19 @@ import { OptimaError } from '../../domain/errors.ts';
 import { RunReader } from '../../reading/index.ts';
 import { findRuns, namesOf, refuseLinks } from './shelf.ts';
 
-/** Most runs that are held open: each is an index in memory, and two are compared. */
+/** Most runs that are held open while nobody reads them: each is an index in memory, and two are compared. */
 const mostOpen = 4;
+
+/** A run that is open, or is being opened, and how many read it now: until nobody does it is not closed. */
+interface OpenRun {
+  readonly reader: Promise<RunReader>;
+  users: number;
+}
 
 export class OpenRuns {
   readonly #folders: readonly string[];
   /** By folder, the one that was asked for last at the end. */
-  readonly #readers = new Map<string, Promise<RunReader>>();
+  readonly #runs = new Map<string, OpenRun>();
 
   /** `folders` are runs, or hold runs. */
   constructor(folders: readonly string[]) {
@@ -21,53 +27,78 @@ export class OpenRuns {
     return namesOf(findRuns(this.#folders));
   }
 
-  /** The folder of a run. Throws `run.missing` for an id that no run here has. */
+  /** The folder of a run. Throws `run.missing` for an id that no run here has, `run.corrupt` where a file of it is a link. */
   folderOf(id: string): string {
     const folder = this.names().get(id);
     if (folder === undefined)
       throw new OptimaError('run.missing', `No run here is called ${JSON.stringify(id)}.`);
+    refuseLinks(folder);
     return folder;
   }
 
-  /** A run as far as its log goes now. Throws what `RunReader.open` throws. */
-  async reader(id: string): Promise<RunReader> {
+  /**
+   * Reads a run as far as its log goes now: its reader is open until `work` is done, and no longer. Rejects with what `folderOf`,
+   * `RunReader.open` and `work` throw.
+   */
+  async read<Result>(id: string, work: (reader: RunReader) => Result | Promise<Result>): Promise<Result> {
     const folder = this.folderOf(id);
-    refuseLinks(folder);
-    const open = this.#readers.get(folder);
-    if (open !== undefined) {
-      const reader = await open;
-      try {
-        reader.refresh();
-        this.#readers.delete(folder);
-        this.#readers.set(folder, open);
-        return reader;
-      } catch {
-        // The log was cut or replaced: whether it is whole shows when it is read from its beginning.
-        await this.#close(folder);
-      }
+    const known = this.#runs.get(folder);
+    const run = known ?? this.#open(folder);
+    this.#runs.delete(folder);
+    this.#runs.set(folder, run);
+    run.users++;
+    try {
+      const reader = await run.reader;
+      if (known === undefined || isFollowed(reader)) return await work(reader);
+      // The log was cut or replaced: whether it is whole shows when it is read from its beginning.
+      this.#forget(folder, run);
+    } finally {
+      run.users--;
+      if (run.users === 0 && this.#runs.get(folder) !== run) void closed(run);
+      this.#closeOldest();
     }
-    return this.#open(folder);
+    return this.read(id, work);
   }
 
+  /** Closes what nobody reads; a run that is being read is closed after that. */
   async close(): Promise<void> {
-    await Promise.all([...this.#readers.keys()].map((folder) => this.#close(folder)));
+    const runs = [...this.#runs.values()];
+    this.#runs.clear();
+    await Promise.all(runs.filter(({ users }) => users === 0).map(closed));
   }
 
-  #open(folder: string): Promise<RunReader> {
-    const opened = RunReader.openInParts(folder);
-    this.#readers.set(folder, opened);
-    opened.catch(() => this.#readers.delete(folder));
-    const [oldest] = this.#readers.keys();
-    if (this.#readers.size > mostOpen) void this.#close(oldest!);
-    return opened;
+  #open(folder: string): OpenRun {
+    const run = { reader: RunReader.openInParts(folder), users: 0 };
+    run.reader.catch(() => this.#forget(folder, run));
+    return run;
   }
 
-  async #close(folder: string): Promise<void> {
-    const reader = this.#readers.get(folder);
-    this.#readers.delete(folder);
-    await reader?.then(
-      (open) => open.close(),
-      () => {},
-    );
+  /** Whoever asks next opens the folder again; another may have done so already. */
+  #forget(folder: string, run: OpenRun): void {
+    if (this.#runs.get(folder) === run) this.#runs.delete(folder);
+  }
+
+  #closeOldest(): void {
+    const idle = [...this.#runs].filter(([, { users }]) => users === 0);
+    for (const [folder, run] of idle.slice(0, Math.max(0, this.#runs.size - mostOpen))) {
+      this.#runs.delete(folder);
+      void closed(run);
+    }
   }
 }
+
+/** Takes in what the log has gained; false where it is not the log that was opened. */
+function isFollowed(reader: RunReader): boolean {
+  try {
+    reader.refresh();
+    return true;
+  } catch {
+    return false;
+  }
+}
+
+const closed = ({ reader }: OpenRun): Promise<void> =>
+  reader.then(
+    (open) => open.close(),
+    () => {},
+  );

@@ -40,31 +40,31 @@ export interface Viewer {
 export function createViewer(folders: readonly string[], tools: ViewerTools = {}): Viewer {
   const runs = new OpenRuns(folders);
   const abilities: Abilities = { fork: tools.fork !== undefined, score: tools.score !== undefined };
-  const piecesOf = async (run: string): Promise<Pieces> => (await tools.pieces?.(runs.folderOf(run))) ?? null;
+  const piecesOf = async (folder: string): Promise<Pieces> => (await tools.pieces?.(folder)) ?? null;
   const get = <Path extends keyof Answers>(
     path: Path,
     handle: (call: Call) => Answers[Path] | Promise<Answers[Path]>,
   ): Route => ({ method: 'GET', path, handle });
   const routes: Route[] = [
     get('/api/runs', () => ({ runs: listRuns(runs), abilities })),
-    get('/api/runs/{run}', async ({ params: { run } }) =>
-      runAnswer(await runs.reader(run!), entryOf(run!, runs.folderOf(run!))),
+    get('/api/runs/{run}', ({ params: { run } }) =>
+      runs.read(run!, (reader) => runAnswer(reader, entryOf(run!, reader.folder))),
     ),
-    get('/api/runs/{run}/tasks', async ({ params: { run }, query }) =>
-      tasksAnswer(taskRows(await runs.reader(run!)), tasksQuery(Object.fromEntries(query))),
+    get('/api/runs/{run}/tasks', ({ params: { run }, query }) =>
+      runs.read(run!, (reader) => tasksAnswer(taskRows(reader), tasksQuery(Object.fromEntries(query)))),
     ),
-    get('/api/runs/{run}/trees/{tree}', async ({ params: { run, tree } }) =>
-      treeAnswer(await runs.reader(run!), tree!),
+    get('/api/runs/{run}/trees/{tree}', ({ params: { run, tree } }) =>
+      runs.read(run!, (reader) => treeAnswer(reader, tree!)),
     ),
-    get('/api/runs/{run}/nodes/{node}', async ({ params: { run, node } }) =>
-      nodeAnswer(await runs.reader(run!), node!, await piecesOf(run!)),
+    get('/api/runs/{run}/nodes/{node}', ({ params: { run, node } }) =>
+      runs.read(run!, async (reader) => nodeAnswer(reader, node!, await piecesOf(reader.folder))),
     ),
-    get('/api/runs/{run}/dialogues/{dialogue}', async ({ params: { run, dialogue } }) =>
-      dialogueAnswer(await runs.reader(run!), dialogue!),
+    get('/api/runs/{run}/dialogues/{dialogue}', ({ params: { run, dialogue } }) =>
+      runs.read(run!, (reader) => dialogueAnswer(reader, dialogue!)),
     ),
     get('/api/runs/{run}/nodes/{node}/scores', async ({ params: { run, node } }) => {
       if (tools.score === undefined) throw notHere('ask a model');
-      const view = viewToScore(await runs.reader(run!), node!);
+      const view = await runs.read(run!, (reader) => viewToScore(reader, node!));
       if (view === null) throw new HttpError(400, 'usage', 'This turn has no tokens.');
       return tools.score(runs.folderOf(run!), view);
     }),
@@ -84,8 +84,10 @@ export function createViewer(folders: readonly string[], tools: ViewerTools = {}
         return tools.keep(runs.folderOf(run!), keepRequest.parse(body).fork);
       },
     },
-    get('/api/runs/{run}/machines', async ({ params: { run } }) =>
-      machinesAnswer(await runs.reader(run!), entryOf(run!, runs.folderOf(run!))),
+    // Whether a token is this session's: who has another is refused before it comes to this.
+    { method: 'POST', path: '/api/token', handle: () => ({}) },
+    get('/api/runs/{run}/machines', ({ params: { run } }) =>
+      runs.read(run!, (reader) => machinesAnswer(reader, entryOf(run!, reader.folder))),
     ),
     {
       method: 'GET',
@@ -94,8 +96,8 @@ export function createViewer(folders: readonly string[], tools: ViewerTools = {}
         const from = Number(query.get('from') ?? 0);
         if (!Number.isSafeInteger(from) || from < 0)
           throw new HttpError(400, 'usage', 'from is the number of an event.');
-        await runs.reader(run!);
-        await sendEvents(request, response, from, () => runs.reader(run!));
+        await runs.read(run!, () => {});
+        await sendEvents(request, response, from, (work) => runs.read(run!, work));
       },
     },
   ];

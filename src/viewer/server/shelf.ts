@@ -26,17 +26,24 @@ export function refuseLinks(folder: string): void {
   }
 }
 
-/** The folders among these, and in these, that hold a run. */
+/** The folders among these, and in these, that hold a run; one that is gone, or cannot be read, holds none. */
 export function findRuns(folders: readonly string[]): string[] {
   const holdsRun = (folder: string) => fs.existsSync(path.join(folder, 'manifest.json'));
   return folders.flatMap((folder) => {
     if (holdsRun(folder)) return [folder];
-    const inside = fs.readdirSync(folder, { withFileTypes: true });
-    return inside
+    return entriesOf(folder)
       .filter((entry) => entry.isDirectory())
       .map(({ name }) => path.join(folder, name))
       .filter(holdsRun);
   });
+}
+
+function entriesOf(folder: string): fs.Dirent[] {
+  try {
+    return fs.readdirSync(folder, { withFileTypes: true });
+  } catch {
+    return [];
+  }
 }
 
 /** Folders by the ids that addresses name them by. Only what is in here is ever opened. */
