@@ -1,5 +1,5 @@
-// A training alone, and one whose folder is read meanwhile: two viewers with a page that follows the log, replays and exports, one
-// after the other, until it ends. Says the time of both by turns, and that both ended with the same log, but for its times, and the
+// A training alone, and one whose folder is read meanwhile: two viewers with a page that follows the log, a replay and an
+// export. Says the time of both by turns, and that both ended with the same log, but for its times, and the
 // same checkpoints. Nice values count between processes of one session: run it in one terminal.
 // node --import tsx bench/together.ts [rounds] [recipe]
 import { type ChildProcess, spawn } from 'node:child_process';
@@ -50,20 +50,16 @@ async function view(run: string): Promise<() => Promise<void>> {
   };
 }
 
-let readings = 0;
-/** Reads a run over and over while `isUnderWay`. Throws where a reading fails. */
-async function read(run: string, isUnderWay: () => boolean): Promise<void> {
+/** Replays and exports a run under way, once each. Throws where one of them fails. */
+async function read(run: string): Promise<void> {
   const ways = [
     ['replay', run],
     ['export', run, '--format', recipe === 'isft' ? 'trl-sft' : 'sharegpt'],
-    ['show', run],
   ];
-  for (let next = 0; isUnderWay(); next++) {
-    const way = ways[next % ways.length]!;
+  for (const way of ways) {
     const code = await ended(start(way));
     // Before the first phase is over there is nothing to export.
     if (code !== 0 && way[0] !== 'export') throw new Error(`optima ${way.join(' ')} ended with ${code}.`);
-    readings++;
   }
 }
 
@@ -74,12 +70,10 @@ async function train(run: string, isRead: boolean): Promise<number> {
   const log = path.join(run, 'events.jsonl');
   while (!fs.existsSync(log) || fs.statSync(log).size === 0) await wait(20);
   const startedAt = performance.now();
-  let isUnderWay = true;
   const viewers = isRead ? await Promise.all([view(run), view(run)]) : [];
-  const reading = isRead ? read(run, () => isUnderWay) : Promise.resolve();
+  const reading = isRead ? read(run) : Promise.resolve();
   const code = await end;
   const seconds = (performance.now() - startedAt) / 1000;
-  isUnderWay = false;
   await reading;
   for (const stop of viewers) await stop();
   if (code !== 0) throw new Error(`The training in ${run} ended with ${code}.`);
@@ -105,7 +99,6 @@ console.log(
     recipe,
     seconds: seconds.map((pair) => pair.map((each) => rounded(each, 1))),
     slower: rounded(total(1) / total(0) - 1, 3),
-    readings,
     same: outcomes.size === 1,
   }),
 );

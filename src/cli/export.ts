@@ -13,7 +13,6 @@ import { RunFolder } from '../store/run-folder.ts';
 import { interruptible } from './interrupt.ts';
 import { jsonOption, oneOf, wholeNumber } from './options.ts';
 import { type JsonFlag, jsonOf, type Output, withOutput } from './output.ts';
-import { stepBack } from './reader.ts';
 import { recipeOf } from './reopen.ts';
 
 const formats = [
@@ -62,7 +61,6 @@ export function addExport(program: Command): void {
     .action((folder: string, options: ExportOptions) =>
       withOutput(options, (output) =>
         interruptible(output, async (signal) => {
-          stepBack(folder);
           const run = RunFolder.read(folder);
           try {
             await exportRun({ folder, run, options, output, signal });

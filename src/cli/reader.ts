@@ -1,19 +1,9 @@
 // Opening a run to read it, as the commands do that show one; and how they say what is not in it.
 import fs from 'node:fs';
-import os from 'node:os';
 import path from 'node:path';
 import v8 from 'node:v8';
 import { nearest, OptimaError } from '../domain/errors.ts';
 import { RunReader } from '../reading/index.ts';
-import { isLocked } from '../store/lock.ts';
-
-/** Where a run is under way, whoever trains it goes first: this process takes what is left of the processor. */
-export function stepBack(folder: string): void {
-  if (isLocked(folder)) takeWhatIsLeft();
-}
-
-/** Others go first from now on. */
-export const takeWhatIsLeft = (): void => os.setPriority(os.constants.priority.PRIORITY_LOW);
 
 /**
  * Has the engine give back memory that is no longer in use as soon as it can, for a process that reads long logs: half the memory
@@ -29,7 +19,6 @@ export async function withReader(
   if (!fs.existsSync(folder)) {
     throw new OptimaError('run.missing', `${folder}: no such run.`, { hint: nearestRun(folder) });
   }
-  stepBack(folder);
   keepMemorySmall();
   const reader = RunReader.open(folder);
   try {

@@ -22,7 +22,6 @@ import {
   workersOption,
 } from './options.ts';
 import { type JsonFlag, line, type Output, quoted, withOutput } from './output.ts';
-import { stepBack } from './reader.ts';
 import { reopenFrozen, reopenRun } from './reopen.ts';
 
 interface ReplayOptions extends JsonFlag {
@@ -67,7 +66,6 @@ export function addReplay(program: Command): void {
 }
 
 async function replay(folder: string, options: ReplayOptions, output: Output, signal: AbortSignal) {
-  stepBack(folder);
   const run = RunFolder.read(folder);
   const { loaded, recipe } = await reopenRun(folder, run.manifest, signal);
   const { replayRun, ReplayDivergence } = await import('../run/replay.ts');

@@ -7,7 +7,7 @@ import type { ExportOptions } from '../viewer/server/export.ts';
 import { interruptible } from './interrupt.ts';
 import { type Backend, backendOption, jsonOption, wholeNumber } from './options.ts';
 import { type JsonFlag, type Output, withOutput } from './output.ts';
-import { keepMemorySmall, takeWhatIsLeft } from './reader.ts';
+import { keepMemorySmall } from './reader.ts';
 
 interface ViewOptions extends JsonFlag {
   readonly port: number;
@@ -35,8 +35,6 @@ export function addView(program: Command): void {
           const folders = runs.length > 0 ? runs : ['runs'];
           requireFolders(folders);
           keepMemorySmall();
-          // A run may begin in these folders at any time.
-          takeWhatIsLeft();
           const [{ startServer }, { clientFiles }, { createViewer }] = await Promise.all([
             import('../viewer/server/server.ts'),
             import('../viewer/server/client-files.ts'),

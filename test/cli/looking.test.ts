@@ -1,4 +1,6 @@
 // show, tree, runs and doctor, on a run that nobody trained.
+import { spawn } from 'node:child_process';
+import { once } from 'node:events';
 import fs from 'node:fs';
 import os from 'node:os';
 import path from 'node:path';
@@ -10,10 +12,9 @@ import { childId, type NodeId, type TaskId } from '../../src/domain/ids.ts';
 import type { Turn } from '../../src/domain/transcript.ts';
 import { RunReader } from '../../src/reading/index.ts';
 import { appendForks } from '../../src/store/fork-log.ts';
-import { lock } from '../../src/store/lock.ts';
 import { readManifest, writeManifest } from '../../src/store/manifest.ts';
 import { RunFolder } from '../../src/store/run-folder.ts';
-import { eventsIn, optimaHere, replaceLog, temporaryFolder } from '../support/run.ts';
+import { eventsIn, launcher, optimaHere, replaceLog, temporaryFolder } from '../support/run.ts';
 
 const folder = temporaryFolder('looking');
 test.after(() => fs.rmSync(folder, { recursive: true }));
@@ -250,17 +251,16 @@ test('doctor remarks on what a kill leaves out, and on a log alone, and calls ne
   fs.rmSync(killed, { recursive: true });
 });
 
-// The last one: without being root this process does not come back up.
-test('whoever reads a run under way steps back for whoever trains it', async () => {
-  const before = os.getPriority();
-  await optimaHere(['show', run]);
-  assert.is(os.getPriority(), before);
-  const unlock = lock(run);
-  try {
-    assert.is((await optimaHere(['show', run])).code, 0);
-    assert.is(os.getPriority(), os.constants.priority.PRIORITY_LOW);
-  } finally {
-    unlock();
+test('whoever only reads runs leaves the processor to whoever trains, and whoever trains does not', async () => {
+  for (const [args, priority] of [
+    [['view', runs, '--port', '0', '--json'], os.constants.priority.PRIORITY_LOW],
+    [['chat', 'two-hop-qa', '--json'], os.getPriority()],
+  ] as const) {
+    const child = spawn(process.execPath, [launcher, ...args], { stdio: ['pipe', 'pipe', 'ignore'] });
+    const [first] = await once(child.stdout!, 'data');
+    assert.is(os.getPriority(child.pid!), priority, String(first));
+    child.kill('SIGKILL');
+    await once(child, 'close');
   }
 });
 
