@@ -6,7 +6,7 @@ import type { Command } from 'commander';
 import { messageOf, nearest, OptimaError } from '../domain/errors.ts';
 import type { TeamMetrics } from '../domain/metrics.ts';
 import { RunReader } from '../reading/index.ts';
-import { ioError } from '../store/files.ts';
+import { ioError, isWithin } from '../store/files.ts';
 import { isLocked, lock } from '../store/lock.ts';
 import { readManifest } from '../store/manifest.ts';
 import { interruptible } from './interrupt.ts';
@@ -190,7 +190,7 @@ function requireUnneeded(
   for (const name of known) {
     if (names.has(name)) continue;
     for (const needed of modelsOf(path.join(folder, name))) {
-      const run = going.find((one) => isWithin(fs.realpathSync(one.folder), needed));
+      const run = going.find((one) => isWithin(one.folder, needed));
       if (run === undefined) continue;
       throw new OptimaError('usage', `${name} needs a checkpoint of ${run.name}: ${needed}.`, {
         hint: `Delete ${name} too, or copy the checkpoint elsewhere and keep ${run.name} until then.`,
@@ -204,17 +204,12 @@ function modelsOf(run: string): string[] {
   try {
     const { base, partners = {}, judge } = readManifest(run);
     return [base, ...Object.values(partners), ...(judge === undefined ? [] : [judge])].flatMap(
-      ({ folder }) => (fs.existsSync(folder) ? [fs.realpathSync(folder)] : []),
+      ({ folder }) => (fs.existsSync(folder) ? [folder] : []),
     );
   } catch {
     return [];
   }
 }
-
-const isWithin = (folder: string, file: string): boolean => {
-  const way = path.relative(folder, file);
-  return way !== '..' && !way.startsWith(`..${path.sep}`) && !path.isAbsolute(way);
-};
 
 /** A run as it is called in its folder; it may be given by its path. */
 const nameIn = (folder: string, name: string): string =>

@@ -146,22 +146,27 @@ export function syncFolder(folder: string): void {
   }
 }
 
+/** Whether a file or folder is a folder or lies in it, wherever links lead; both must be there. */
+export function isWithin(folder: string, file: string): boolean {
+  const way = path.relative(fs.realpathSync(folder), fs.realpathSync(file));
+  return way !== '..' && !way.startsWith(`..${path.sep}`) && !path.isAbsolute(way);
+}
+
 /**
  * Throws `run.corrupt` for a file of a run that is a link and leads out of the run's folder, or is neither file nor folder:
  * whoever made the folder must not have others read what it cannot, or wait for ever. A file that is not there passes.
  */
 export function requireWithin(folder: string, file: string): void {
   let found: fs.Stats | undefined;
-  let at = '';
+  let isInside: boolean;
   try {
     found = fs.statSync(file, { throwIfNoEntry: false });
     if (found === undefined) return;
-    at = path.relative(fs.realpathSync(folder), fs.realpathSync(file));
+    isInside = isWithin(folder, file);
   } catch (error) {
     throw ioError('read', file, error);
   }
-  const isOutside = at === '..' || at.startsWith(`..${path.sep}`) || path.isAbsolute(at);
-  if (!isOutside && (found.isFile() || found.isDirectory())) return;
-  const what = isOutside ? "is a link that leads out of the run's folder" : 'is neither a file nor a folder';
+  if (isInside && (found.isFile() || found.isDirectory())) return;
+  const what = isInside ? 'is neither a file nor a folder' : "is a link that leads out of the run's folder";
   throw new OptimaError('run.corrupt', `${file} ${what}.`, { hint: 'Put the file itself there.' });
 }

@@ -175,17 +175,22 @@ for (const [name, address] of pages) {
   });
 }
 
+/** From a list of tasks to the first turn of the one with the widest reward gap, by keyboard alone. */
+async function walkToWorst(tasks: string): Promise<void> {
+  await open(tasks);
+  await page.focus('section[aria-label=Tasks]');
+  await page.keyboard.press('ArrowDown');
+  await page.keyboard.press('Enter');
+  await page.waitForSelector('[role=tree]');
+  await page.focus('[role=tree]');
+  await page.keyboard.press('ArrowRight');
+  await page.waitForSelector('section[aria-label="The chosen turn"] blockquote');
+}
+
 look(
   'one finds the worst task by its reward gap, walks its tree and opens a turn, by keyboard alone',
   async () => {
-    await open('#/run/small/tasks');
-    await page.focus('section[aria-label=Tasks]');
-    await page.keyboard.press('ArrowDown');
-    await page.keyboard.press('Enter');
-    await page.waitForSelector('[role=tree]');
-    await page.focus('[role=tree]');
-    await page.keyboard.press('ArrowRight');
-    await page.waitForSelector('section[aria-label="The chosen turn"] blockquote');
+    await walkToWorst('#/run/small/tasks');
     assert.match(page.url(), 'node=');
     const views = await page.locator('section[aria-label="The chosen turn"] .view').count();
     assert.is(views, 2, 'both private views');
@@ -265,14 +270,7 @@ look(
     );
     replaceLog(cut, events.slice(0, last));
     // The worst dialogue of the searched tasks: the list begins with the widest gap.
-    await open('#/run/cut/tasks?phase=idpo-2%2Fsearch');
-    await page.focus('section[aria-label=Tasks]');
-    await page.keyboard.press('ArrowDown');
-    await page.keyboard.press('Enter');
-    await page.waitForSelector('[role=tree]');
-    await page.focus('[role=tree]');
-    await page.keyboard.press('ArrowRight');
-    await page.waitForSelector('section[aria-label="The chosen turn"] blockquote');
+    await walkToWorst('#/run/cut/tasks?phase=idpo-2%2Fsearch');
     await page.keyboard.press('Enter');
     await page.waitForSelector('.fork textarea');
     const turn = page.url();
