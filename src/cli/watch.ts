@@ -215,8 +215,12 @@ setInterval(() => {
   const awaited = functions[cells[cell.awaited]];
   still = cells[cell.awaited] !== 0 && running === 0 && cells[cell.beats] === beat ? still + 1 : 0;
   beat = cells[cell.beats];
-  if (still === 4) runsOthers((are) => { if (are) evaluate("process.emit('optima.blocked')"); });
-  if (still > 0 && due(still, awaited ?? {})) runsOthers((are) => { if (are) end(awaited); });
+  const overdue = still > 0 && due(still, awaited ?? {});
+  // Asked once a tick: each session hears of the pause that another one asked for, and would resume from it too.
+  if (still === 4 || overdue) runsOthers((are) => {
+    if (are && !overdue) evaluate("process.emit('optima.blocked')");
+    if (are && overdue) end(awaited);
+  });
 
   waited = cells[cell.awaited] !== 0 && cells[cell.awaits] === wait ? waited + 1 : 0;
   wait = cells[cell.awaits];
