@@ -6,7 +6,7 @@ import { presetRecipe } from '../recipe/presets.ts';
 import { machinePolicy } from '../run/figures.ts';
 import { modelsFrom, openFrozen, speakersFrom } from '../run/frozen.ts';
 import { foldersFor, locateTeam } from '../run/locate.ts';
-import { messageCap, type Split } from '../scenario/types.ts';
+import { messageCap, type Split, trainedRoles } from '../scenario/types.ts';
 import type { PolicyHost } from '../workers/index.ts';
 import { interruptible } from './interrupt.ts';
 import { frozenHashes, frozenNames, hashesOf, openEngines, openModel, openPartners } from './model.ts';
@@ -84,6 +84,7 @@ export function addEval(program: Command): void {
               phase: 'eval',
               scenario,
               models: await speakersFrom(scenario, own, { ...team, ...partners }, host),
+              evaluated: trainedRoles(scenario).filter((role) => !Object.hasOwn(partners, role)),
               judges: judge === null ? undefined : await modelsFrom(judge.model, host),
               split: options.split,
               count: options.tasks,
@@ -103,6 +104,7 @@ export function addEval(program: Command): void {
               seed: options.seed,
               ...summaryMetrics(metrics),
               failed: metrics.failed,
+              ...(metrics.refused !== undefined && { refused: metrics.refused }),
               seconds: Math.round(process.uptime()),
               policy: Object.keys(team).length === 0 ? generates.hash : machinePolicy(hashesOf(team)),
               ...frozenHashes(partners, judge),

@@ -4,6 +4,7 @@ import path from 'node:path';
 import { type Command, Option } from 'commander';
 import { OptimaError } from '../domain/errors.ts';
 import type { PhaseOutputOf } from '../domain/events.ts';
+import { dialoguesIn } from '../domain/metrics.ts';
 import type { RowFormat, RowFormatName, RowKind } from '../export/formats.ts';
 import type { PhaseTimes, RecordedEvaluation } from '../export/inspect.ts';
 import type { PlannedTraining, TrainingRow } from '../export/rows.ts';
@@ -241,9 +242,7 @@ async function exportEvaluations(work: Export): Promise<void> {
   for (const [index, one] of evaluations.entries()) {
     const file = files[index]!;
     await writeFileWhole(file, evalLog(one, run), { force: options.force === true, signal });
-    output.say(
-      `Wrote ${file}: ${one.output.metrics.n + one.output.metrics.failed} dialogues of ${one.phase}.`,
-    );
+    output.say(`Wrote ${file}: ${dialoguesIn(one.output.metrics)} dialogues of ${one.phase}.`);
   }
   output.emit({ event: 'summary', format: 'inspect', out, files });
 }

@@ -1,5 +1,5 @@
 // How results are shown: the comparison of two teams, an evaluation, and dialogues before and after.
-import type { TeamMetrics } from '../domain/metrics.ts';
+import { failedOf, type TeamMetrics } from '../domain/metrics.ts';
 import {
   messageTokens,
   type Observation,
@@ -43,7 +43,7 @@ function figures(
     ['dialogues', String(metrics.n)],
     ['tokens of the environment', metrics.environmentTokens?.toFixed(1) ?? none],
     ['tokens of private notes', metrics.noteTokens?.toFixed(1) ?? none],
-    [failedRow, String(metrics.failed)],
+    [failedRow, failedOf(metrics)],
   ];
 }
 

@@ -2,7 +2,7 @@
 import fs from 'node:fs';
 import path from 'node:path';
 import { OptimaError } from '../domain/errors.ts';
-import { mean, standardDeviation } from '../domain/metrics.ts';
+import { failedOf, mean, standardDeviation } from '../domain/metrics.ts';
 import type { MetricsRow } from '../domain/progress.ts';
 import { presetRecipe, recipeNamed } from '../recipe/presets.ts';
 import { type Recipe, recipeKeys } from '../recipe/schema.ts';
@@ -131,9 +131,14 @@ function section(title: string, group: readonly RunResult[]): string {
     'tasks',
   ];
   const { manifest } = group[0]!;
+  const broken = group.filter(({ base, trained }) => base.failed + trained.failed > 0);
+  const failures = broken.map(
+    ({ seed, base, trained }) => `seed ${seed}: ${failedOf(base)} → ${failedOf(trained)}`,
+  );
   return [
     `## ${title}`,
     markdownTable([header, ...rows, ...(group.length > 1 ? [average] : [])]),
+    ...(failures.length > 0 ? [`Dialogues that failed, base → trained: ${failures.join(', ')}.`] : []),
     'Iterations, means over the seeds. Figures of the dialogues are from training tasks, sampled before the iteration trained.',
     iterationTable(group),
     `Base \`${manifest.base.hash}\`, optima-actors ${manifest.version}, engine: ${manifest.engine}. Made with:`,

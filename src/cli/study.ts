@@ -1,6 +1,6 @@
 // Studies: ways of training that are compared on one scenario over several seeds. Which runs one takes, and the document and
 // plots that they come to.
-import { mean, standardDeviation } from '../domain/metrics.ts';
+import { dialoguesIn, mean, standardDeviation } from '../domain/metrics.ts';
 import type { RecipeName } from '../recipe/schema.ts';
 import type { MachineFigures } from '../run/figures.ts';
 import { plotSvg, type Series } from './plot.ts';
@@ -88,8 +88,8 @@ export interface StudyDocument {
 
 /** With a dialogue that failed as one of score 0: a team must not look better for what it broke off. */
 function withFailed(figures: MachineFigures): MachineFigures {
-  const { f1, f1Interval, n, failed } = figures;
-  const share = n === 0 ? 0 : n / (n + failed);
+  const { f1, f1Interval, n } = figures;
+  const share = n === 0 ? 0 : n / dialoguesIn(figures);
   return { ...figures, f1: share * f1, f1Interval: [share * f1Interval[0], share * f1Interval[1]] };
 }
 
@@ -126,7 +126,7 @@ export function studyDocument(
   ]);
   const text = [
     `# ${study.name === 'headline' ? 'Results' : `Results: ${study.name}`}`,
-    `Written by \`${command}\` from its runs; not edited by hand. Scenario \`${manifest.scenario.name}\`, preset \`${manifest.preset}\`, ${base.n + base.failed} test tasks of each seed at temperature 0, the same before and after, where a dialogue that failed counts as 0 (${countFailed(everyRun)} did); ${seeds.length === 1 ? 'seed' : 'seeds'} ${seeds.join(', ')}; one base (\`${manifest.base.hash}\`) for all. Nothing was tuned on test tasks.`,
+    `Written by \`${command}\` from its runs; not edited by hand. Scenario \`${manifest.scenario.name}\`, preset \`${manifest.preset}\`, ${dialoguesIn(base)} test tasks of each seed at temperature 0, the same before and after, where a dialogue that failed counts as 0 (${countFailed(everyRun)} did); ${seeds.length === 1 ? 'seed' : 'seeds'} ${seeds.join(', ')}; one base (\`${manifest.base.hash}\`) for all. Nothing was tuned on test tasks.`,
     verdictOf(results, baseScore, baseTokens),
     '## All seeds together',
     `Means over the seeds. The interval (95 %) is over test tasks, those of different seeds taken as different ones, from each seed's bootstrap. The shortest dialogue with a right answer that any trained team held has ${Number.isFinite(shortest) ? shortest : 'no number of'} tokens; *way* is how far a team has come from the base's tokens to these. *Sampled* are the tokens of training's dialogues. R_loss is that of the dialogues before the last training, nats per token under the base: the lower, the more it reads like what the base would say. ${study.note}`,

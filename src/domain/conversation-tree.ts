@@ -244,7 +244,11 @@ export class Forest {
       const failure = verdict === null ? closed.failure : verdict.reason;
       // Where dealing the views failed there are none.
       const deal = this.#deals.get(tree.taskId) ?? this.#earlier.dealOf(tree.taskId) ?? { views: {} };
-      return { ...common, ...deal, outcome: 'failed', failure, verdict: null };
+      const { refusedBy } = closed;
+      return {
+        ...{ ...common, ...deal, outcome: 'failed', failure, verdict: null },
+        ...(refusedBy !== undefined && { refusedBy }),
+      };
     }
     const { taskScore, exactMatch, answer, seats } = verdict;
     const given = { taskScore, exactMatch, answer, ...(seats && { seats }) };

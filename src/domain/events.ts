@@ -21,6 +21,8 @@ const teamMetrics = z.object({
   turns: z.number(),
   n: count,
   failed: count,
+  /** Of the failed those that count as 0, in `n` too; absent where there are none. */
+  refused: count.optional(),
   environmentTokens: z.number().optional(),
   noteTokens: z.number().optional(),
   /** Mean score of each seat, where the metric scores seats. */

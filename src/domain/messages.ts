@@ -97,6 +97,8 @@ export const messageSchemas = {
     ...id,
     outcome: z.enum(['agreed', 'turn-cap', 'failed']),
     failure: z.string().nullable(),
+    /** The role whose model refused to speak, where that is why it failed. Logs of before do not say it. */
+    refusedBy: z.string().optional(),
   }),
   /** A metric asked the judge model; the verdict on the dialogue follows. */
   'judge.asked': z.object({

@@ -2,7 +2,10 @@
 import type { Rng } from './rng.ts';
 import { messageTokens, type Trajectory } from './transcript.ts';
 
-/** Figures over the dialogues that have a verdict; those that failed are counted beside them, never as 0. */
+/**
+ * Figures over the dialogues that have a score: a verdict, or in an evaluation 0 where a model that is evaluated refused to
+ * speak. Of the latter counts what was said: it was paid for. All others that failed are counted beside them.
+ */
 export interface TeamMetrics {
   /** Mean task score, in [0, 1]: F1 for information exchange, exact match for debate. */
   readonly taskScore: number;
@@ -22,10 +25,12 @@ export interface TeamMetrics {
   readonly agreement: number;
   /** Mean messages per dialogue. */
   readonly turns: number;
-  /** Dialogues with a verdict. */
+  /** Dialogues with a score. */
   readonly n: number;
-  /** Dialogues without one. */
+  /** Dialogues without a verdict. */
   readonly failed: number;
+  /** Of the failed those that have a score, 0; absent: none. */
+  readonly refused?: number | undefined;
   /** Mean tokens per dialogue of what the environment said, none of them in `tokens`; absent: it said nothing, or none are known. */
   readonly environmentTokens?: number;
   /** Of `tokens` those of private notes, which no partner read; absent as above. */
@@ -33,6 +38,13 @@ export interface TeamMetrics {
   /** Mean score of each seat; absent where the metric scores the team alone. */
   readonly seats?: Readonly<Record<string, number>> | undefined;
 }
+
+/** How many dialogues were held, with a score or without. */
+export const dialoguesIn = ({
+  n,
+  failed,
+  refused = 0,
+}: Pick<TeamMetrics, 'n' | 'failed' | 'refused'>): number => n + failed - refused;
 
 /** The arithmetic mean; 0 for an empty list. */
 export function mean(values: readonly number[]): number {
@@ -75,6 +87,10 @@ export function bootstrapInterval(
   return [at(tail), at(1 - tail)];
 }
 
+/** How many failed, and of how many of these the score is 0, in words. */
+export const failedOf = ({ failed, refused = 0 }: Pick<TeamMetrics, 'failed' | 'refused'>): string =>
+  refused === 0 ? String(failed) : `${failed} (${refused} of them with score 0)`;
+
 /** How many tokens a text has. */
 export type CountTokens = (text: string) => number;
 
@@ -86,41 +102,54 @@ export class TeamFigures {
   readonly #sums = { exactMatch: 0, agreement: 0, turns: 0 };
   #shortestRight: number | null = null;
   readonly #countTokens: CountTokens | null;
+  readonly #evaluated: readonly string[];
   /** Null while there were none. */
   #environmentTokens: number | null = null;
   #noteTokens: number | null = null;
   /** Dialogues without a verdict. */
   failed = 0;
+  /** Those of them that have a score, 0. */
+  refused = 0;
   /** Why the first of them failed. */
   firstFailure: string | null = null;
 
-  /** What nobody sampled has no token ids: `countTokens` says how many it has. */
-  constructor(countTokens: CountTokens | null = null) {
+  /**
+   * What nobody sampled has no token ids: `countTokens` says how many it has. In an evaluation `evaluated` are the roles whose
+   * models it is about: what one of them refuses is held against it.
+   */
+  constructor(countTokens: CountTokens | null = null, evaluated: readonly string[] = []) {
     this.#countTokens = countTokens;
+    this.#evaluated = evaluated;
+  }
+
+  /** Those that have a score. */
+  get scored(): number {
+    return this.#scores.length;
   }
 
   /** Dialogues that were added. */
   get dialogues(): number {
-    return this.#scores.length + this.failed;
+    return this.scored + this.failed - this.refused;
   }
 
   add(dialogue: Trajectory): void {
-    const { verdict, turns, outcome, failure } = dialogue;
+    const { verdict, turns, outcome, failure, refusedBy } = dialogue;
     if (verdict === null) {
       this.failed++;
       this.firstFailure ??= failure;
-      return;
+      if (refusedBy === undefined || !this.#evaluated.includes(refusedBy)) return;
+      this.refused++;
     }
-    this.#scores.push(verdict.taskScore);
-    for (const [seat, score] of Object.entries(verdict.seats ?? {})) {
+    this.#scores.push(verdict?.taskScore ?? 0);
+    for (const [seat, score] of Object.entries(verdict?.seats ?? {})) {
       const scores = this.#seats.get(seat);
       if (scores === undefined) this.#seats.set(seat, [score]);
       else scores.push(score);
     }
     const tokens = messageTokens(turns);
     this.#tokens.push(tokens);
-    if (verdict.exactMatch) this.#shortestRight = Math.min(tokens, this.#shortestRight ?? tokens);
-    this.#sums.exactMatch += Number(verdict.exactMatch);
+    if (verdict?.exactMatch) this.#shortestRight = Math.min(tokens, this.#shortestRight ?? tokens);
+    this.#sums.exactMatch += Number(verdict?.exactMatch ?? false);
     this.#sums.agreement += Number(outcome === 'agreed');
     this.#sums.turns += turns.length;
     if (this.#countTokens !== null) this.#countUnspoken(dialogue, this.#countTokens);
@@ -136,9 +165,14 @@ export class TeamFigures {
     }
   }
 
+  /** What was refused scores 0 for every seat. */
+  #meanOfSeat(scores: readonly number[]): number {
+    return mean([...scores, ...Array.from({ length: this.refused }, () => 0)]);
+  }
+
   /** How many they are and how many failed, in words. */
   summary(): string {
-    const failed = this.failed > 0 ? `, ${this.failed} failed, the first with: ${this.firstFailure}` : '';
+    const failed = this.failed > 0 ? `, ${failedOf(this)} failed, the first with: ${this.firstFailure}` : '';
     return `${this.dialogues} dialogues${failed}`;
   }
 
@@ -158,10 +192,11 @@ export class TeamFigures {
       turns: share(this.#sums.turns),
       n,
       failed: this.failed,
+      ...(this.refused > 0 && { refused: this.refused }),
       ...(this.#environmentTokens !== null && { environmentTokens: share(this.#environmentTokens) }),
       ...(this.#noteTokens !== null && { noteTokens: share(this.#noteTokens) }),
       ...(this.#seats.size > 0 && {
-        seats: Object.fromEntries([...this.#seats].map(([seat, scores]) => [seat, mean(scores)])),
+        seats: Object.fromEntries([...this.#seats].map(([seat, scores]) => [seat, this.#meanOfSeat(scores)])),
       }),
     };
   }

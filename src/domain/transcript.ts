@@ -72,6 +72,8 @@ export interface Trajectory extends Deal {
   readonly turns: readonly Turn[];
   readonly outcome: Outcome;
   readonly failure: string | null;
+  /** The role whose model refused to speak, where that is the failure. */
+  readonly refusedBy?: string;
   /** Null exactly when the outcome is `failed`. */
   readonly verdict: Verdict | null;
 }

@@ -1,6 +1,7 @@
 // Evaluations as logs of Inspect AI (EvalLog, version 2, JSON), so that its viewer shows them. A dialogue is a sample; its turns are
 // the assistant's messages, each behind its speaker's name.
 import type { PhaseOutputOf } from '../domain/events.ts';
+import { dialoguesIn } from '../domain/metrics.ts';
 import { messageTokens, type Observation, type Trajectory, type Turn } from '../domain/transcript.ts';
 import type { Manifest } from '../store/manifest.ts';
 import type { RunFolder } from '../store/run-folder.ts';
@@ -46,7 +47,9 @@ function headerOf(
   { run, version, node, scenario, engine, recipe }: Manifest,
 ): object {
   const { startedAt: started_at, endedAt: completed_at } = times;
-  const { taskScore, taskScoreInterval, exactMatch, n, failed } = metrics;
+  const { taskScore, taskScoreInterval, exactMatch, n, failed, refused = 0 } = metrics;
+  const samples = dialoguesIn(metrics);
+  const counts = { scored_samples: n, unscored_samples: failed - refused };
   const hashes = [...new Set(Object.values(policy))];
   const metricsOf = (values: Readonly<Record<string, number>>) =>
     Object.fromEntries(Object.entries(values).map(([name, value]) => [name, { name, value }]));
@@ -58,7 +61,7 @@ function headerOf(
       ...{ eval_id: `${run}/${phase}`, run_id: run, created: started_at },
       ...{ task: scenario.name, task_id: `${scenario.name}@${scenario.tasks}`, task_version: 0 },
       task_file: scenario.file,
-      dataset: { name: scenario.name, samples: n + failed, shuffled: false },
+      dataset: { name: scenario.name, samples, shuffled: false },
       model: modelName(hashes.join('+')),
       config: {},
       packages: { 'optima-actors': version },
@@ -66,14 +69,14 @@ function headerOf(
     },
     plan: { name: 'dialogue', steps: [{ solver: 'dialogue' }] },
     results: {
-      ...{ total_samples: n + failed, completed_samples: n },
+      ...{ total_samples: samples, completed_samples: n - refused },
       scores: [
         {
-          ...{ name: 'task_score', scorer: 'task_score', scored_samples: n, unscored_samples: failed },
+          ...{ name: 'task_score', scorer: 'task_score', ...counts },
           metrics: metricsOf({ mean: taskScore, interval_low: low, interval_high: high }),
         },
         {
-          ...{ name: 'exact_match', scorer: 'exact_match', scored_samples: n, unscored_samples: failed },
+          ...{ name: 'exact_match', scorer: 'exact_match', ...counts },
           metrics: metricsOf({ mean: exactMatch }),
         },
       ],

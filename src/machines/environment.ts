@@ -41,6 +41,8 @@ export interface EnvironmentContext extends EnvironmentInput {
   /** Set once the dialogue is to be closed. */
   readonly outcome: Outcome | null;
   readonly failure: string | null;
+  /** Whose model refused to speak, where that is the failure. */
+  readonly refusedBy: string | null;
 }
 
 /** `dialogue.open` is the command that starts it; the rest comes over the bus. */
@@ -185,7 +187,11 @@ export const environmentMachine = setup({
     }),
     recordFailedTurn: assign(({ context, event }) => {
       assertEvent(event, 'turn.failed');
-      return failed(`Turn ${context.turns.length} of ${event.speaker} failed: ${event.reason}`);
+      const { speaker, reason } = event;
+      return {
+        ...failed(`Turn ${context.turns.length} of ${speaker} failed: ${reason}`),
+        refusedBy: speaker,
+      };
     }),
     refuseStrayTurn: ({ context, event }) => {
       const { node, speaker } = spokenIn(event);
@@ -193,11 +199,12 @@ export const environmentMachine = setup({
         `Turn ${node} came from ${speaker}, but ${nextNode(context)} was ${context.floor?.speaker}'s.`,
       );
     },
-    announceClosing: emit(({ context }) => ({
+    announceClosing: emit(({ context: { dialogueId, outcome, failure, refusedBy } }) => ({
       type: 'dialogue.closed' as const,
-      dialogueId: context.dialogueId,
-      outcome: context.outcome!,
-      failure: context.failure,
+      dialogueId,
+      outcome: outcome!,
+      failure,
+      ...(refusedBy !== null && { refusedBy }),
     })),
   },
 }).createMachine({
@@ -212,6 +219,7 @@ export const environmentMachine = setup({
     floor: null,
     outcome: null,
     failure: null,
+    refusedBy: null,
   }),
   initial: 'opening',
   states: {

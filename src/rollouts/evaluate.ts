@@ -8,7 +8,7 @@ import { type Progress, silent } from '../domain/progress.ts';
 import type { Rng } from '../domain/rng.ts';
 import type { Trajectory } from '../domain/transcript.ts';
 import { loadTasks } from '../scenario/tasks.ts';
-import type { FormatPrompt, Scenario, Split } from '../scenario/types.ts';
+import { type FormatPrompt, type Scenario, type Split, trainedRoles } from '../scenario/types.ts';
 import { castsOf, episodesOf, foldDialogues, type RolloutEvent, rollOut, tellingEnds } from './executor.ts';
 
 export interface EvaluationPlan {
@@ -17,6 +17,8 @@ export interface EvaluationPlan {
   readonly scenario: Scenario;
   /** Who speaks, for every role or by role: one and the same, as often as cohorts can be held side by side. */
   readonly models: readonly (GenerativeModel | Readonly<Record<string, GenerativeModel>>)[];
+  /** The roles whose models it is about: what they refuse scores 0. Default: all but those that the scenario says are not trained. */
+  readonly evaluated?: readonly string[];
   /** Whom the scenario's metric may ask: one and the same, for as many cohorts. */
   readonly judges?: readonly GenerativeModel[] | undefined;
   readonly split: Split;
@@ -60,16 +62,16 @@ export async function evaluateTeam(plan: EvaluationPlan): Promise<Evaluation> {
   let closed = 0;
   const told = tellingEnds<RolloutEvent>(() => progress.advance(++closed));
   const trajectories = await lastValueFrom(events.pipe(told, foldDialogues(), toArray()));
-  const figures = new TeamFigures(plan.countTokens);
+  const figures = new TeamFigures(plan.countTokens, plan.evaluated ?? trainedRoles(scenario));
   for (const trajectory of trajectories) figures.add(trajectory);
   progress.end(figures.summary());
   return { metrics: measureEvaluation(phase, figures, rng), trajectories };
 }
 
-/** The metrics of an evaluation; throws `evaluation.empty` when every dialogue failed: there is no score then, not even 0. */
+/** The metrics of an evaluation; throws `evaluation.empty` when no dialogue has a score, not even 0 for what was refused. */
 export function measureEvaluation(phase: string, figures: TeamFigures, rng: Rng): TeamMetrics {
-  const { dialogues, failed, firstFailure } = figures;
-  if (failed < dialogues) return figures.metrics(rng.split('bootstrap').split(phase));
+  const { dialogues, scored, firstFailure } = figures;
+  if (scored > 0) return figures.metrics(rng.split('bootstrap').split(phase));
   throw new OptimaError(
     'evaluation.empty',
     `${phase}: all ${dialogues} dialogues failed, the first because: ${firstFailure}`,

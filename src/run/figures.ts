@@ -1,7 +1,7 @@
 // The figures of a run, folded from what its phases handed on: the iterations, which policy is kept, `metrics.jsonl`.
 import type { PhaseKind, PhaseOutput, PhaseOutputOf } from '../domain/events.ts';
 import type { TeamPolicy } from '../domain/ids.ts';
-import type { TeamMetrics } from '../domain/metrics.ts';
+import { dialoguesIn, type TeamMetrics } from '../domain/metrics.ts';
 import type { MetricsRow } from '../domain/progress.ts';
 import type { Recipe } from '../recipe/schema.ts';
 import type { RunFolder } from '../store/run-folder.ts';
@@ -69,13 +69,13 @@ export function foldIterations(run: Outputs, iterations: readonly IterationPlan[
   });
 }
 
-/** The mean task score in which a dialogue that failed counts as 0: a policy must not look better for what it broke off. */
-const scoreOfAll = ({ taskScore, n, failed }: TeamMetrics): number =>
-  n === 0 ? 0 : (taskScore * n) / (n + failed);
+/** The mean task score in which every dialogue that failed counts as 0, whatever it failed for: a policy must not look better for it. */
+const scoreOfAll = (metrics: TeamMetrics): number =>
+  metrics.n === 0 ? 0 : (metrics.taskScore * metrics.n) / dialoguesIn(metrics);
 
 /**
- * The policy a run ends with: the last iteration's, or the one with the best validation score (fewer tokens
- * on a tie, then the earlier one).
+ * The policy a run ends with: the last iteration's, or the one with the best validation score (on a tie that of which fewer
+ * dialogues failed, then of fewer tokens, then the earlier one): a dialogue that is broken off has fewer tokens, too.
  */
 export function choosePolicy<Policy>(
   iterations: readonly { readonly policy: Policy; readonly validation: TeamMetrics | null }[],
@@ -83,9 +83,9 @@ export function choosePolicy<Policy>(
 ): Policy {
   if (keep === 'last') return iterations.at(-1)!.policy;
   const best = iterations.reduce((best, candidate) => {
-    const gain = scoreOfAll(candidate.validation!) - scoreOfAll(best.validation!);
-    const saving = best.validation!.tokens - candidate.validation!.tokens;
-    return gain > 0 || (gain === 0 && saving > 0) ? candidate : best;
+    const [one, other] = [candidate.validation!, best.validation!];
+    const gains = [scoreOfAll(one) - scoreOfAll(other), other.failed - one.failed, other.tokens - one.tokens];
+    return (gains.find((gain) => gain !== 0) ?? 0) > 0 ? candidate : best;
   });
   return best.policy;
 }

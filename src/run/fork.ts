@@ -333,7 +333,11 @@ function trajectoryOf({
   Pick<LoggedFork, 'closed' | 'verdict'> & { readonly deal: Deal }): Trajectory {
   const common = { id, taskId, format, turns, ...deal };
   if (verdict?.type !== 'verdict.given') {
-    return { ...common, outcome: 'failed', failure: verdict?.reason ?? closed.failure, verdict: null };
+    const { refusedBy } = closed;
+    return {
+      ...{ ...common, outcome: 'failed', failure: verdict?.reason ?? closed.failure, verdict: null },
+      ...(refusedBy !== undefined && { refusedBy }),
+    };
   }
   const { taskScore, exactMatch, answer, seats } = verdict;
   const given = { taskScore, exactMatch, answer, ...(seats && { seats }) };

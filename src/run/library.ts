@@ -150,7 +150,7 @@ export interface EvaluateOptions extends ComputeOptions {
 
 /**
  * How well a team does at temperature 0, one dialogue for each task, and what it costs. Rejects with `evaluation.empty` where
- * every dialogue failed, `interrupted` on abort, and as `loadScenario`, `openModel` and the task source do.
+ * no dialogue has a score, `interrupted` on abort, and as `loadScenario`, `openModel` and the task source do.
  */
 export async function evaluate({
   models = shippedFolder,

@@ -328,7 +328,10 @@ async function replayCohort(
   const where = ({ number }: Pick<Recorded, 'number'>) => `${run.log.path}:${number + 1}`;
   const hear = (event: RunEvent): void => {
     messages++;
-    const sent = JSON.stringify(event);
+    const recorded = next.value?.event;
+    // Logs of before do not say who refused.
+    const isOfBefore = recorded?.type === 'dialogue.closed' && recorded.refusedBy === undefined;
+    const sent = JSON.stringify(isOfBefore ? { ...event, refusedBy: undefined } : event);
     const isDeal = event.type === 'task.dealt' || event.type === 'format.dealt';
     if (isDeal && next.value?.event.type !== event.type) {
       // A run notes the first one of each alone.

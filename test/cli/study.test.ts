@@ -145,6 +145,12 @@ test('a dialogue that failed counts as 0, and what has no quotient has a dash', 
   const { text } = studyDocument(study, broken, 'x', 'y');
   assert.match(text, '500 test tasks of each seed');
   assert.match(text, 'counts as 0 (100 did)');
+  // Of the failed those that were refused are in the mean as 0 already.
+  const [{ condition, runs }] = broken as [(typeof broken)[0]];
+  const refused = { ...runs[0]!, trained: { ...figures(0.72, 30, { n: 460, failed: 100 }), refused: 60 } };
+  const again = studyDocument(study, [{ condition, runs: [refused] }], 'x', 'y').text;
+  assert.match(again, '500 test tasks of each seed');
+  assert.match(again, '| iSFT | 0.662 |');
   assert.match(text, '| iSFT | 0.720 | 0.696–0.744 | – | 30.0 |');
   assert.match(text, "iSFT reaches – times the base's F1 at 7.5 % of its tokens: holds.");
   assert.match(text, 'has no number of tokens');

@@ -301,6 +301,8 @@ test('a failed dialogue has a reason and no verdict', () => {
     failure: 'no GPU',
     verdict: null,
   });
+  const [refused] = fold([dealt, opened(a), of(a, closed('failed', 'too long', 'bob'))]);
+  assert.equal([refused!.failure, refused!.refusedBy], ['too long', 'bob']);
 });
 
 test('a failed verdict fails the dialogue', () => {

@@ -108,7 +108,7 @@ test('the transcript is kept, frozen, in order', () => {
   }
 });
 
-test('a failed turn closes the dialogue as failed, with the reason', () => {
+test('a failed turn closes the dialogue as failed, with the reason and whose model refused', () => {
   const failure = (index: number, speaker: string) => ({
     type: 'turn.failed',
     dialogueId: dialogue,
@@ -117,9 +117,9 @@ test('a failed turn closes the dialogue as failed, with the reason', () => {
     reason: 'no GPU',
   });
   const first = play(environmentMachine, start(), [open, failure(0, 'alice')]);
-  assert.equal(first.emitted.at(-1), closed('failed', 'Turn 0 of alice failed: no GPU'));
+  assert.equal(first.emitted.at(-1), closed('failed', 'Turn 0 of alice failed: no GPU', 'alice'));
   const second = play(environmentMachine, start(), [open, taken(0, 'alice', 'hi'), failure(1, 'bob')]);
-  assert.equal(second.emitted.at(-1), closed('failed', 'Turn 1 of bob failed: no GPU'));
+  assert.equal(second.emitted.at(-1), closed('failed', 'Turn 1 of bob failed: no GPU', 'bob'));
 });
 
 /** What the machine throws at the last of the events. */
@@ -192,7 +192,7 @@ test('the numbers of failures count what was said before', () => {
     reason: 'x',
   };
   const failing = play(environmentMachine, start({}, { history }), [open, failure]);
-  assert.equal(failing.emitted.at(-1), closed('failed', 'Turn 2 of alice failed: x'));
+  assert.equal(failing.emitted.at(-1), closed('failed', 'Turn 2 of alice failed: x', 'alice'));
   const protocol = { ...wordPairs().protocol, next: () => 'carol' };
   const stray = play(environmentMachine, start({ protocol }, { history }), [open]);
   assert.equal(

@@ -61,10 +61,11 @@ test('its figures are those of its dialogues, the interval drawn from the phaseâ
   );
 });
 
-test('with one dialogue that was judged there are figures, with none there is an error and no score', async () => {
+test('with one dialogue that has a score there are figures, with none there is an error and no score', async () => {
+  // As a partner's model, which the evaluation is not about.
   const failing = (fine: string) =>
     refusing(scriptedModel({ reply: solveWordPair }), (id) => !id.includes(fine) && 'no words');
-  const change = { count: 3, concurrency: 1 };
+  const change = { count: 3, concurrency: 1, evaluated: ['bob'] };
   const { metrics } = await evaluateTeam(plan({ ...change, models: [failing('test-00001')] }));
   assert.equal([metrics.n, metrics.failed], [1, 2]);
   const error = await evaluateTeam(plan({ ...change, models: [failing('nobody')] })).then(

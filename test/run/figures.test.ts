@@ -198,6 +198,14 @@ test('a policy is held responsible for dialogues that failed', () => {
   assert.equal(choose(brittle, steady), team('policy-1'));
   assert.equal(choose({ ...metrics(1), n: 4, failed: 1 }, steady), team('policy-0'));
   assert.equal(choose(hopeless, brittle), team('policy-1'));
+  // Those that score 0 are in the mean already; others count as 0 all the same.
+  const refused = { ...metrics(0.5), n: 4, failed: 2, refused: 2 };
+  assert.equal(choose({ ...metrics(0.45), n: 4, failed: 0 }, refused), team('policy-1'));
+  assert.equal(choose({ ...metrics(0.45), n: 4, failed: 0 }, { ...refused, failed: 3 }), team('policy-0'));
+  // As good, in fewer tokens: of what is broken off there are fewer.
+  const shorter = { ...metrics(0.5, 10), n: 4, failed: 2, refused: 2 };
+  assert.equal(choose({ ...metrics(0.5, 20), n: 4, failed: 0 }, shorter), team('policy-0'));
+  assert.equal(choose(shorter, { ...metrics(0.5, 20), n: 4, failed: 0 }), team('policy-1'));
 });
 
 test('machines read the task score as f1, and everything else by its name', () => {

@@ -48,11 +48,16 @@ export const requested = (index: number, speaker: string) => ({
   speaker,
 });
 
-export const closed = (outcome: 'agreed' | 'turn-cap' | 'failed', failure: string | null = null) => ({
+export const closed = (
+  outcome: 'agreed' | 'turn-cap' | 'failed',
+  failure: string | null = null,
+  refusedBy?: string,
+) => ({
   type: 'dialogue.closed' as const,
   dialogueId: dialogue,
   outcome,
   failure,
+  ...(refusedBy !== undefined && { refusedBy }),
 });
 
 /** Plays events through a machine without running anything: the last snapshot, and all it emitted. */

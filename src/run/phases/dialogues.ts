@@ -16,6 +16,8 @@ export interface DialoguesPlan {
   /** Drawn from uniformly for each dialogue; empty: every dialogue is plain. */
   readonly formats: readonly FormatPrompt[];
   readonly temperature: number;
+  /** In an evaluation the roles whose policies it is about. */
+  readonly evaluated?: readonly string[];
 }
 
 /** Resolves with the figures of the dialogues, and with the tokens that were sampled, when all are in the log. Rejects as `rollOut` errors. */
@@ -25,7 +27,7 @@ export async function holdDialogues(
 ): Promise<{ readonly figures: TeamFigures; readonly sampledTokens: number }> {
   const { run, recipe, scenario, shelf, rng, progress, signal } = context;
   const { phase, temperature } = plan;
-  const figures = new TeamFigures(countTokensOf(context));
+  const figures = new TeamFigures(countTokensOf(context), plan.evaluated);
   const forest = run.forest(context.from);
   const sampledTokens = await recordCohorts(context, {
     phase,

@@ -3,6 +3,7 @@ import type { PhaseOutputOf } from '../../domain/events.ts';
 import type { PlannedPhases } from '../../machines/index.ts';
 import { measureEvaluation } from '../../rollouts/evaluate.ts';
 import { loadTasks } from '../../scenario/tasks.ts';
+import { trainedRoles } from '../../scenario/types.ts';
 import { type PhaseContext, policyIn } from './context.ts';
 import { holdDialogues } from './dialogues.ts';
 
@@ -15,6 +16,6 @@ export async function evaluate(
   const tasks = await loadTasks(scenario, phase.split, { from: 0, count: phase.tasks }, rng);
   const { name } = phase;
   const plan = { phase: name, policy, tasks, samplesPerTask: 1, formats: [], temperature: 0 };
-  const { figures } = await holdDialogues(context, plan);
+  const { figures } = await holdDialogues(context, { ...plan, evaluated: trainedRoles(scenario) });
   return { kind: 'evaluate', policy, metrics: measureEvaluation(name, figures, rng) };
 }
