@@ -1,8 +1,8 @@
 // The chat template, taken apart: what it writes before and after a message's content. The tokenizer encodes
 // those frames with special tokens and the content without, so that no content can forge a turn.
-import { Environment, Interpreter, parse as parseTemplate, tokenize } from '@huggingface/jinja';
 import { messageOf, OptimaError } from '../../domain/errors.ts';
 import type { ChatMessage } from '../../domain/model.ts';
+import { compileTemplate, strip } from './jinja.ts';
 
 /** The role and text of a message: all that a template sees of it. */
 export type PlainMessage = Pick<ChatMessage, 'role' | 'content'>;
@@ -16,9 +16,18 @@ export interface Frame {
 /**
  * A compiled chat template. A message's text is what it adds to the rendering of the messages before it,
  * its `context`. All methods throw `tokenizer.mismatch` where the template refuses a dialogue, or where
- * its text is not "rendering so far, header, content, footer" (it rewrites earlier turns, say).
+ * its text is not "rendering so far, header, content, footer" (it rewrites earlier turns, say). One rewriting is no refusal:
+ * that it takes back what it wrote before the content of an earlier assistant message, as templates of reasoning models do with
+ * an empty thought. It stays where it was written: the ids of a turn keep standing behind those it was sampled under.
  */
 export interface ChatTemplate {
+  /**
+   * The dialogue in the roles that the template takes. Where it takes no system message of its own, its text opens the first
+   * user message, with a blank line behind it. Where users and assistants must alternate, what is heard in a row is one message,
+   * a line each, and an empty user message stands before an assistant that heard nothing since it last spoke. Other templates
+   * get the messages as they are.
+   */
+  fold<Message extends PlainMessage>(messages: readonly Message[]): readonly (Message | PlainMessage)[];
   /**
    * What of the `preceding` messages decides how the next one is written: all of them or, where the
    * template treats every message after the first alike, a fixed stand-in.
@@ -33,64 +42,28 @@ export interface ChatTemplate {
 
 /** Private-use characters: nothing that a template looks for, and white-space trimming leaves them. */
 const sentinel = '\uE000\uE001\uE000';
+/** Stands for the contents before. */
+const mark = '\uE002\uE001\uE002';
 const anchor: readonly PlainMessage[] = [{ role: 'system', content: 'anchor' }];
-
-/** Most elements of a `range` that a template may ask for, and most steps of one rendering: a clock would make load an error. */
-const [maxRange, maxSteps] = [10_000, 100_000];
-
-/** What Jinja gives every template. It has no clock: what a template writes may not depend on the day. */
-const builtIns = {
-  ...{ true: true, false: false, none: null, True: true, False: false, None: null },
-  raise_exception: (message: unknown) => {
-    throw new Error(String(message));
-  },
-  range: (start: number, stop?: number, step = 1) => {
-    const [from, to] = stop === undefined ? [0, start] : [start, stop];
-    const length = Math.max(0, Math.ceil((to - from) / step));
-    if (!(length <= maxRange)) throw new Error(`range() of more than ${maxRange} elements`);
-    return Array.from({ length }, (_, i) => from + i * step);
-  },
-};
-
-/**
- * Runs a template that may come from anywhere. Throws what it raises, and an Error for one that is still at work after
- * `maxSteps`.
- */
-function interpret(template: ReturnType<typeof parseTemplate>, environment: Environment): string {
-  const interpreter = new Interpreter(environment);
-  const steps = interpreter as unknown as Record<string, (...given: unknown[]) => unknown>;
-  let left = maxSteps;
-  for (const name of ['evaluate', 'evaluateBlock']) {
-    const step = steps[name]!.bind(interpreter);
-    steps[name] = (...given) => {
-      if (--left < 0) throw new Error(`it takes more than ${maxSteps} steps`);
-      return step(...given);
-    };
-  }
-  return String(interpreter.run(template).value);
-}
 
 /** Compiles a Jinja `source`; `variables` are what it may read beside the messages (`bos_token` …). */
 export function compileChatTemplate(
   source: string,
   variables: Readonly<Record<string, unknown>>,
 ): ChatTemplate {
-  const template = parse(source);
+  const template = compileTemplate(source);
 
   const render = (messages: readonly PlainMessage[], addGenerationPrompt = false): string => {
     // No template is asked to render nothing: many read `messages[0]` without looking.
     if (messages.length === 0 && !addGenerationPrompt) return '';
     try {
-      const environment = new Environment();
-      for (const [name, value] of Object.entries({
-        ...builtIns,
+      return template({
+        // What the Hugging Face library gives templates where a dialogue has none.
+        ...{ tools: null, documents: null },
         ...variables,
         messages: messages.map(({ role, content }) => ({ role, content })),
         add_generation_prompt: addGenerationPrompt,
-      })) {
-        environment.set(name, value);
-      }
-      return interpret(template, environment);
+      });
     } catch (cause) {
       const roles = messages.map(({ role }) => role).join(', ');
       throw new OptimaError(
@@ -105,10 +78,32 @@ export function compileChatTemplate(
   const renderContext = remembering((context: readonly PlainMessage[]) => render(context));
 
   const addition = (context: readonly PlainMessage[], message: PlainMessage): string =>
-    withoutPrefix(render([...context, message]), renderContext(context));
+    withoutPrefix(render([...context, message]), renderContext(context)) ??
+    afterRewriting(context, (marked) => render([...marked, message]));
 
   const generationPrompt = (context: readonly PlainMessage[]): string =>
-    withoutPrefix(render(context, true), renderContext(context));
+    withoutPrefix(render(context, true), renderContext(context)) ??
+    afterRewriting(context, (marked) => render(marked, true));
+
+  /** What `renderMore` adds to the rendering of a context that it rewrites, as `ChatTemplate` says that it may. */
+  const afterRewriting = (
+    context: readonly PlainMessage[],
+    renderMore: (marked: readonly PlainMessage[]) => string,
+  ): string => {
+    const marked = context.map(({ role }) => ({ role, content: mark }));
+    const [before, after] = [render(marked), renderMore(marked)].map((text) => text.split(mark));
+    const isKept = before!.slice(0, -1).every((text, i) => {
+      const later = after![i]!;
+      return text === later || (context[i]!.role === 'assistant' && text.startsWith(later));
+    });
+    const added = withoutPrefix(after!.at(-1)!, before!.at(-1)!);
+    if (isKept && before!.length === after!.length && added !== undefined) return added;
+    throw new OptimaError(
+      'tokenizer.mismatch',
+      'The chat template rewrites earlier messages when a new one is added.',
+      { hint: 'Token ids that were sampled could not be reused; use a template that only appends.' },
+    );
+  };
 
   const framesIn = remembering((_: readonly PlainMessage[]) => new Map<ChatMessage['role'], Frame>());
   const frame = (context: readonly PlainMessage[], role: ChatMessage['role']): Frame => {
@@ -130,14 +125,53 @@ export function compileChatTemplate(
 
   const isLocal = isMessageLocal(addition, generationPrompt);
 
+  /** Whether a dialogue of these roles can be written, each message behind those before it. */
+  const takes = (letters: string): boolean => {
+    const messages = probesOf(letters);
+    return isTaken(() =>
+      messages.every((message, i) => {
+        const context = messages.slice(0, i);
+        frame(context, message.role);
+        addition(context, message);
+        return true;
+      }),
+    );
+  };
+  let dialect: { readonly takesSystem: boolean; readonly takesAnyOrder: boolean } | undefined;
+  const probeDialect = () => {
+    const takesSystem = takes('suau');
+    const s = takesSystem ? 's' : '';
+    return { takesSystem, takesAnyOrder: [`${s}uu`, `${s}a`, `${s}uaa`].every(takes) };
+  };
+
   return {
+    fold(messages) {
+      dialect ??= probeDialect();
+      const { takesSystem, takesAnyOrder } = dialect;
+      if (takesSystem && takesAnyOrder) return messages;
+      const folded: (PlainMessage | (typeof messages)[number])[] = [];
+      let opens = false;
+      for (const message of messages) {
+        const isOpening = message.role === 'system' && !takesSystem;
+        const role = isOpening ? 'user' : message.role;
+        const last = folded.at(-1);
+        if (role === 'user' && last?.role === 'user' && (opens || !takesAnyOrder)) {
+          const between = last.content === '' ? '' : opens ? '\n\n' : '\n';
+          folded[folded.length - 1] = { role, content: last.content + between + message.content };
+        } else if (role === 'assistant' && last?.role !== 'user' && !takesAnyOrder) {
+          folded.push({ role: 'user', content: '' }, message);
+        } else folded.push(isOpening ? { role, content: message.content } : message);
+        opens = isOpening;
+      }
+      return folded;
+    },
     contextOf: (preceding) => (isLocal && preceding.length > 0 ? anchor : preceding),
     frame,
     content(context, message) {
       const { header, footer } = frame(context, message.role);
       const text = addition(context, message);
       const content = text.slice(header.length, text.length - footer.length);
-      if (header + content + footer !== text || content.trim() !== message.content.trim()) {
+      if (header + content + footer !== text || strip(content) !== strip(message.content)) {
         throw new OptimaError(
           'tokenizer.mismatch',
           `The chat template rewrites the content of a ${message.role} message.`,
@@ -159,27 +193,8 @@ function remembering<Key extends object, Value>(compute: (key: Key) => Value): (
   };
 }
 
-function parse(source: string): ReturnType<typeof parseTemplate> {
-  try {
-    // As the Hugging Face library does: a block takes its line with it.
-    return parseTemplate(tokenize(source, { lstrip_blocks: true, trim_blocks: true }));
-  } catch (cause) {
-    throw new OptimaError('checkpoint.invalid', `The chat template does not parse: ${messageOf(cause)}`, {
-      cause,
-    });
-  }
-}
-
-function withoutPrefix(text: string, prefix: string): string {
-  if (!text.startsWith(prefix)) {
-    throw new OptimaError(
-      'tokenizer.mismatch',
-      'The chat template rewrites earlier messages when a new one is added.',
-      { hint: 'Token ids that were sampled could not be reused; use a template that only appends.' },
-    );
-  }
-  return text.slice(prefix.length);
-}
+const withoutPrefix = (text: string, prefix: string): string | undefined =>
+  text.startsWith(prefix) ? text.slice(prefix.length) : undefined;
 
 /** Probes whether every message after the first is written as it is after the anchor alone. */
 function isMessageLocal(
@@ -187,24 +202,35 @@ function isMessageLocal(
   generationPrompt: (context: readonly PlainMessage[]) => string,
 ): boolean {
   const dialogues = ['suuauaua', 'saauauua', 'uauau', 'auaua'];
-  const roles = { s: 'system', u: 'user', a: 'assistant' } as const;
-  try {
-    return dialogues.every((letters) => {
-      const messages = Array.from(letters, (letter, i) => ({
-        role: roles[letter as keyof typeof roles],
-        content: `probe ${i}`,
-      }));
-      return messages.every((message, i) => {
+  // A template that refuses one of the probes is not local; what it does accept is rendered as it stands.
+  return isTaken(() =>
+    dialogues.map(probesOf).every((messages) =>
+      messages.every((message, i) => {
         if (i === 0) return true;
         const context = messages.slice(0, i);
         return (
           addition(context, message) === addition(anchor, message) &&
           generationPrompt(context) === generationPrompt(anchor)
         );
-      });
-    });
+      }),
+    ),
+  );
+}
+
+/** A dialogue of these roles, by their first letters. */
+function probesOf(letters: string): PlainMessage[] {
+  const roles = { s: 'system', u: 'user', a: 'assistant' } as const;
+  return Array.from(letters, (letter, i) => ({
+    role: roles[letter as keyof typeof roles],
+    content: `probe ${i}`,
+  }));
+}
+
+/** False where it is, or where the template refuses what is asked of it. */
+function isTaken(ask: () => boolean): boolean {
+  try {
+    return ask();
   } catch (error) {
-    // A template that refuses one of the probes is not local; what it does accept is rendered as it stands.
     if (error instanceof OptimaError) return false;
     throw error;
   }

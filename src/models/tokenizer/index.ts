@@ -1,12 +1,12 @@
 // Text and dialogues to token ids and back. Every model in process reads and is trained on what `encodeChat`
 // gives, so prompts at training and at generation cannot differ.
 import { join } from 'node:path';
-import { Tokenizer } from '@huggingface/tokenizers';
-import { messageOf, OptimaError } from '../../domain/errors.ts';
+import { OptimaError } from '../../domain/errors.ts';
 import { hash16 } from '../../domain/hash.ts';
 import type { ChatMessage, TrainingSequence } from '../../domain/model.ts';
 import { readJsonFile, readTextFile } from '../files.ts';
 import { type ChatTemplate, compileChatTemplate, type Frame, type PlainMessage } from './chat-template.ts';
+import { createTokenizers, type Place } from './python-reading.ts';
 import type { JsonObject, TokenizerFiles } from './train.ts';
 
 export { trainTokenizer } from './train.ts';
@@ -64,69 +64,63 @@ export async function loadTokenizer(folder: string): Promise<ChatTokenizer> {
 export function tokenizerFrom(tokenizerJson: JsonObject, tokenizerConfig: JsonObject): ChatTokenizer {
   requireTokenIds(tokenizerJson);
   const addedTokens = (tokenizerJson.added_tokens ?? []) as readonly AddedToken[];
-  const framing = createTokenizer(tokenizerJson, tokenizerConfig);
-  const idOf = (name: string): number | undefined => {
-    const token = tokenText(tokenizerConfig[name]);
-    return token === undefined ? undefined : framing.token_to_id(token);
+  const template = chatTemplateFrom(tokenizerConfig);
+  const frameOf = (...dialogue: readonly PlainMessage['role'][]) => {
+    const context = dialogue.slice(0, -1).map((role) => ({ role, content: 'probe' }));
+    return template.frame(template.contextOf(context), dialogue.at(-1)!);
   };
-
-  const template = compileChatTemplate(chatTemplateOf(tokenizerConfig), {
-    ...Object.fromEntries(
-      ['bos_token', 'eos_token', 'pad_token', 'unk_token'].map((name) => [
-        name,
-        tokenText(tokenizerConfig[name]) ?? '',
-      ]),
-    ),
-    // Llama 3 writes today's date into the system message unless it is given one; a run has no today.
-    date_string: '26 Jul 2024',
-  });
-
-  const encodeFrame = (text: string): number[] =>
-    text === '' ? [] : framing.encode(text, { add_special_tokens: false }).ids;
-  const frameOf = (role: PlainMessage['role']) =>
-    template.frame(template.contextOf([{ role: 'user', content: 'probe' }]), role);
+  const ownFrame = frameOf('user', 'assistant');
   // What stands between messages is no text, whether or not the file calls it special: nobody may write it.
-  const frames = [...(['user', 'assistant'] as const).map(frameOf), ...openingFrames(template)];
+  const frames = [frameOf('user', 'assistant', 'user'), ownFrame, ...openingFrames(template)];
   const between = frames.map(({ header, footer }) => header + footer);
   const isControl = ({ special, content }: AddedToken) =>
     special === true || (content.trim() !== '' && between.some((frame) => frame.includes(content)));
-  // Two readings of one vocabulary: frames know these tokens, contents do not.
   const controls = addedTokens.filter(isControl);
   const controlIds = controls.map(({ id }) => id);
   const isControlId = new Set(controlIds);
-  const plain = createTokenizer(
+  // Frames know these tokens, contents do not.
+  const plain = createTokenizers(
     { ...tokenizerJson, added_tokens: addedTokens.filter((token) => !isControl(token)) },
     tokenizerConfig,
   );
-  const encode = (text: string): number[] =>
-    text === '' ? [] : plain.encode(text, { add_special_tokens: false }).ids;
+  const partsOf = cutAt(controls);
+  const vocabulary = plain.start.get_vocab();
+  const idOf = (name: string): number | undefined => {
+    const token = tokenText(tokenizerConfig[name]);
+    return controls.find(({ content }) => content === token)?.id ?? vocabulary.get(token!);
+  };
+  const encodeAt = (text: string, place: Place): readonly number[] =>
+    // Half a surrogate pair is no character.
+    plain[place].encode(text.replace(/\p{Surrogate}/gu, '\uFFFD'), { add_special_tokens: false }).ids;
 
-  const assistantFooter = encodeFrame(frameOf('assistant').footer);
-  const endOfTurnId = assistantFooter.find((id) => isControlId.has(id)) ?? idOf('eos_token');
+  const endOfTurnId = partsOf(ownFrame.footer).find((part) => typeof part === 'number') ?? idOf('eos_token');
   if (endOfTurnId === undefined) {
     throw new OptimaError('checkpoint.invalid', 'The chat template ends no turn with a special token.', {
       hint: 'Name one as eos_token in tokenizer_config.json.',
     });
   }
 
-  const prompts = leastRecentlyUsed<readonly number[]>(cacheCapacity);
-  const encodedFrames = leastRecentlyUsed<Record<'header' | 'footer', readonly number[]>>(cacheCapacity);
-  const contents = leastRecentlyUsed<readonly number[]>(cacheCapacity);
+  const prompts = leastRecentlyUsed<string>(cacheCapacity);
+  const framesIn = leastRecentlyUsed<Frame>(cacheCapacity);
+  const contents = leastRecentlyUsed<string>(cacheCapacity);
+  const texts = leastRecentlyUsed<readonly number[]>(cacheCapacity);
+  const known = (id: number): boolean => !isControlId.has(id) && plain.start.id_to_token(id) !== undefined;
 
   return {
-    vocabSize: Math.max(...framing.get_vocab().values()) + 1,
+    vocabSize: [...vocabulary.values(), ...controlIds].reduce((most, id) => Math.max(most, id), -1) + 1,
     endOfTurnId,
     padId: idOf('pad_token') ?? endOfTurnId,
     controlIds,
     files: { tokenizerJson, tokenizerConfig },
     hash: hash16(JSON.stringify([tokenizerJson, tokenizerConfig])),
-    encode,
+    encode: (text) => (text === '' ? [] : [...encodeAt(text, 'start')]),
     decode(tokenIds) {
-      const ids = tokenIds.filter((id) => !isControlId.has(id));
+      const ids = tokenIds.filter(known);
       // The library's default "clean-up" drops spaces before punctuation: then texts would not round-trip.
-      return ids.length === 0 ? '' : framing.decode(ids, { clean_up_tokenization_spaces: false });
+      return ids.length === 0 ? '' : plain.start.decode(ids, { clean_up_tokenization_spaces: false });
     },
-    encodeChat(messages, addGenerationPrompt) {
+    encodeChat(given, addGenerationPrompt) {
+      const messages: readonly ChatMessage[] = template.fold(given);
       const tokenIds: number[] = [];
       const lossMask: (0 | 1)[] = [];
       const append = (ids: readonly number[], mask: 0 | 1): void => {
@@ -135,40 +129,97 @@ export function tokenizerFrom(tokenizerJson: JsonObject, tokenizerConfig: JsonOb
           lossMask.push(mask);
         }
       };
-      const appendPrompt = (context: readonly PlainMessage[]): void =>
+      // Text is encoded as far as it goes, through frames and contents: up to a control token, sampled ids or another mask.
+      let run = '';
+      let runMask: 0 | 1 = 0;
+      let place: Place = 'start';
+      const endRun = (): void => {
+        if (run === '') return;
+        const [text, at] = [run, place];
         append(
-          prompts(keyOf(context), () => encodeFrame(template.generationPrompt(context))),
-          0,
+          texts(`${at} ${text}`, () => encodeAt(text, at)),
+          runMask,
         );
+        place = 'middle';
+        run = '';
+      };
+      const write = (text: string, mask: 0 | 1): void => {
+        if (text === '') return;
+        if (mask !== runMask) endRun();
+        runMask = mask;
+        run += text;
+      };
+      const appendIds = (ids: readonly number[], mask: 0 | 1): void => {
+        endRun();
+        append(ids, mask);
+        if (ids.length > 0) place = isControlId.has(ids.at(-1)!) ? 'section' : 'middle';
+      };
+      const writeFrame = (parts: readonly (string | number)[], mask: 0 | 1): void => {
+        for (const part of parts) typeof part === 'string' ? write(part, mask) : appendIds([part], mask);
+      };
+      const promptIn = (context: readonly PlainMessage[]) =>
+        prompts(keyOf(context), () => template.generationPrompt(context));
 
       messages.forEach((message, index) => {
         const { role, content, tokenIds: sampled } = message;
         const context = template.contextOf(messages.slice(0, index));
-        const frame = encodedFrames(keyOf(context, role), () => {
-          const { header, footer } = template.frame(context, role);
-          return { header: encodeFrame(header), footer: encodeFrame(footer) };
-        });
+        const frame = framesIn(keyOf(context, role), () => template.frame(context, role));
         const isOwn = role === 'assistant';
+        const footer = partsOf(frame.footer);
+        const end = footer.indexOf(endOfTurnId) + 1;
         if (isOwn && sampled !== undefined) {
-          appendPrompt(context);
-          append(sampled, 1);
-          const ended = sampled.at(-1) === endOfTurnId;
-          append(ended ? frame.footer.slice(frame.footer.indexOf(endOfTurnId) + 1) : frame.footer, 0);
+          writeFrame(partsOf(promptIn(context)), 0);
+          appendIds(sampled, 1);
+          writeFrame(sampled.at(-1) === endOfTurnId ? footer.slice(end) : footer, 0);
           return;
         }
-        append(frame.header, 0);
-        append(
-          contents(keyOf(context, role, content), () => encode(template.content(context, message))),
+        // Text that a template writes between its prompt and the content, a space say, is the speaker's own.
+        const prompt = isOwn ? promptIn(context) : '';
+        const rest = isOwn && frame.header.startsWith(prompt) ? frame.header.slice(prompt.length) : '';
+        const ownHeader = partsOf(rest).length === 1 ? rest : '';
+        writeFrame(partsOf(frame.header.slice(0, frame.header.length - ownHeader.length)), 0);
+        write(ownHeader, 1);
+        write(
+          contents(keyOf(context, role, content), () => template.content(context, message)),
           isOwn ? 1 : 0,
         );
-        const ownFooter = isOwn ? frame.footer.indexOf(endOfTurnId) + 1 : 0;
-        append(frame.footer.slice(0, ownFooter), 1);
-        append(frame.footer.slice(ownFooter), 0);
+        writeFrame(footer.slice(0, isOwn ? end : 0), 1);
+        writeFrame(footer.slice(isOwn ? end : 0), 0);
       });
-      if (addGenerationPrompt) appendPrompt(template.contextOf(messages));
+      if (addGenerationPrompt) writeFrame(partsOf(promptIn(template.contextOf(messages))), 0);
+      endRun();
       return { tokenIds, lossMask };
     },
   };
+}
+
+/** The chat template of a `tokenizer_config.json`, with the special tokens that it may read. */
+export function chatTemplateFrom(tokenizerConfig: JsonObject): ChatTemplate {
+  const tokens = ['bos_token', 'eos_token', 'pad_token', 'unk_token'];
+  return compileChatTemplate(chatTemplateOf(tokenizerConfig), {
+    ...Object.fromEntries(tokens.map((name) => [name, tokenText(tokenizerConfig[name]) ?? ''])),
+    // Llama 3 writes today's date into the system message unless it is given one; a run has no today.
+    date_string: '26 Jul 2024',
+    // Thoughts would be turns' tokens that nobody reads: reasoning models are asked to answer at once.
+    enable_thinking: false,
+  });
+}
+
+/** Cuts a frame into text and the ids of control tokens, the longest where several fit. */
+function cutAt(controls: readonly AddedToken[]): (frame: string) => readonly (string | number)[] {
+  const ids = new Map(controls.map(({ content, id }) => [content, id]));
+  const longestFirst = controls.toSorted((a, b) => b.content.length - a.content.length);
+  const patterns = longestFirst.map(({ content, lstrip, rstrip }) => {
+    const escaped = content.replace(/[\\^$.*+?()[\]{}|/-]/g, '\\$&');
+    return `${lstrip ? '\\s*' : ''}(?:${escaped})${rstrip ? '\\s*' : ''}`;
+  });
+  if (patterns.length === 0) return (frame) => [frame];
+  const pattern = new RegExp(`(${patterns.join('|')})`, 'u');
+  const cut = leastRecentlyUsed<readonly (string | number)[]>(cacheCapacity);
+  return (frame) =>
+    cut(frame, () =>
+      frame.split(pattern).map((part, i) => (i % 2 === 0 ? part : (ids.get(part) ?? ids.get(part.trim())!))),
+    );
 }
 
 /** Frames of first messages, of the roles that the template accepts there. */
@@ -187,6 +238,9 @@ interface AddedToken {
   readonly id: number;
   readonly content: string;
   readonly special?: boolean;
+  /** Whether white space around it goes with it. */
+  readonly lstrip?: boolean;
+  readonly rstrip?: boolean;
 }
 
 /** No vocabulary has as many tokens; an id beyond it would be reserved room for. */
@@ -207,16 +261,6 @@ function requireTokenIds({ model, added_tokens: added }: JsonObject): void {
       'checkpoint.invalid',
       `tokenizer.json: token ${JSON.stringify(token).slice(0, 40)} has the id ${JSON.stringify(id)}, not a whole number from 0 to ${maxTokens - 1}.`,
     );
-  }
-}
-
-function createTokenizer(tokenizerJson: JsonObject, tokenizerConfig: JsonObject): Tokenizer {
-  try {
-    return new Tokenizer(tokenizerJson, tokenizerConfig);
-  } catch (cause) {
-    throw new OptimaError('checkpoint.invalid', `The tokenizer cannot be used: ${messageOf(cause)}`, {
-      cause,
-    });
   }
 }
 

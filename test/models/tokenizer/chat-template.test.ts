@@ -6,6 +6,7 @@ import { OptimaError } from '../../../src/domain/errors.ts';
 import type { ChatMessage } from '../../../src/domain/model.ts';
 import { compileChatTemplate } from '../../../src/models/tokenizer/chat-template.ts';
 import { tokenizerFrom, trainTokenizer } from '../../../src/models/tokenizer/index.ts';
+import { compileTemplate } from '../../../src/models/tokenizer/jinja.ts';
 
 const files = trainTokenizer(['a'], { vocabSize: 261 });
 const tokenizerOf = (template: string, config: Readonly<Record<string, unknown>> = {}) =>
@@ -195,13 +196,72 @@ test('a template that rewrites earlier messages, or refuses a dialogue, says so'
   assert.is(rewrites.code, 'tokenizer.mismatch');
   assert.match(rewrites.message, 'rewrites earlier messages');
   assert.match(rewrites.hint!, 'only appends');
-  const refusing = tokenizerOf(contextual['refuses system messages']!);
-  const refuses = errorOf(() => refusing.encodeChat(view('ua', 'ab', 'sc'), false));
+  const refusing = tokenizerOf(
+    loop(`{% if loop.index > 3 %}{{ raise_exception('no more') }}{% endif %}${framed}`),
+  );
+  const refuses = errorOf(() => refusing.encodeChat(view('ua', 'ab', 'uc', 'ad'), false));
   assert.is(refuses.code, 'tokenizer.mismatch');
   assert.is(
     refuses.message,
-    'The chat template refuses a dialogue of the roles user, assistant, system: no system',
+    'The chat template refuses a dialogue of the roles user, assistant, user, assistant: no more',
   );
+});
+
+test('a template that takes back more than what opened an earlier answer is refused', () => {
+  const back = (role: string, what: string) =>
+    loop(
+      `{{ '<|' + m.role + '|>' }}{% if m.role == '${role}' %}{{ '(now)' if loop.last else '${what}' }}{% endif %}{{ m.content + '<|end|>' }}`,
+    );
+  const dialogue = view('ua', 'ab', 'uc');
+  const kept = written(tokenizerOf(back('assistant', '')), dialogue, false);
+  assert.is(kept, '<|user|>a<|end|><|assistant|>(now)b<|end|><|user|>c<|end|>', 'what was written stays');
+  for (const template of [back('user', ''), back('assistant', '(then)')]) {
+    const error = errorOf(() => tokenizerOf(template).encodeChat(dialogue, false));
+    assert.match(error.message, 'rewrites earlier messages');
+  }
+});
+
+/** Refuses what the templates of many published models refuse. */
+const alternating = loop(
+  `{% if (m.role == 'user') != (loop.index0 % 2 == 0) %}{{ raise_exception('in turn') }}{% endif %}${framed}`,
+);
+
+test('without system messages the system text opens the first message of the user', () => {
+  const refusing = tokenizerOf(contextual['refuses system messages']!);
+  const text = (...said: string[]) => written(refusing, view(...said), false);
+  assert.is(text('sfacts', 'uone', 'utwo'), '<|user|>facts\n\none<|end|><|user|>two<|end|>');
+  assert.is(text('s', 'uone'), '<|user|>one<|end|>');
+  assert.is(text('sfacts', 'aone'), '<|user|>facts<|end|><|assistant|>one<|end|>');
+});
+
+test('where roles must take turns, what is heard in a row is one message and what is not heard an empty one', () => {
+  const taking = tokenizerOf(alternating);
+  const text = (...said: string[]) => written(taking, view(...said), true);
+  assert.is(text('uone', 'utwo', 'uthree'), '<|user|>one\ntwo\nthree<|end|><|assistant|>');
+  assert.is(
+    text('sfacts', 'aone', 'atwo', 'uthree'),
+    '<|user|>facts<|end|><|assistant|>one<|end|><|user|><|end|><|assistant|>two<|end|><|user|>three<|end|><|assistant|>',
+  );
+  assert.is(text('aone'), '<|user|><|end|><|assistant|>one<|end|><|assistant|>');
+  const sampled: ChatMessage = { role: 'assistant', content: 'x', tokenIds: [97, 4] };
+  const ids = taking.encodeChat([...view('sfacts', 'uone'), sampled], false).tokenIds;
+  assert.equal(ids.slice(-3), [3, 97, 4], 'sampled ids stay what they are');
+});
+
+test('white space is stripped as Python strips it, by filters and by methods with what they are to strip', () => {
+  const cases: readonly (readonly [string, string, string])[] = [
+    ['m.content | trim', '\u0085\x1c a\uFEFF ', 'a\uFEFF'],
+    ['m.content.strip()', '\u2003\x1f a \x85', 'a'],
+    ["m.content.lstrip('\\n')", '\n\n  a \n', '  a \n'],
+    ["m.content.rstrip('ba')", 'cab ab', 'cab '],
+    ["m.content.strip('xy')", 'xyaxyx', 'a'],
+  ];
+  for (const [expression, content, expected] of cases) {
+    assert.is(
+      compileTemplate(`{% for m in messages %}{{ ${expression} }}{% endfor %}`)({ messages: [{ content }] }),
+      expected,
+    );
+  }
 });
 
 test('a template that does not parse is refused when it is compiled', () => {
