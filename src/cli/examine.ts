@@ -6,14 +6,14 @@ import { messageOf, OptimaError } from '../domain/errors.ts';
 import type { PolicyHash, TeamPolicy } from '../domain/ids.ts';
 import { indexParts, readIndex } from '../reading/index-file.ts';
 import { indexPath } from '../reading/indexed-log.ts';
-import { RunIndex } from '../reading/run-index.ts';
+import { RunReader } from '../reading/run-reader.ts';
 import { recipeSchema } from '../recipe/schema.ts';
 import { metricsRows } from '../run/figures.ts';
 import { planIterations } from '../run/plan.ts';
 import { EventLog } from '../store/event-log.ts';
 import { requireWithin } from '../store/files.ts';
 import { ForkLog, forksPath } from '../store/fork-log.ts';
-import { lineBytesIn, linesIn } from '../store/lines.ts';
+import { linesIn } from '../store/lines.ts';
 import { isLocked } from '../store/lock.ts';
 import { finalFolder, type Manifest, manifestPath, readManifest } from '../store/manifest.ts';
 import { RunFolder } from '../store/run-folder.ts';
@@ -74,7 +74,7 @@ export async function examine(folder: string, onRight: (what: string) => void): 
       await checkCheckpoints(run, part);
       if (run.policy !== null)
         await part('checkpoints/final leads to what the run ended with', () => checkFinal(run, run.policy!));
-      await part('events.index is what the log says', () => checkIndex(folder, file));
+      await part('events.index is what the log says', () => checkIndex(folder));
     }
     const forks = forksPath(folder);
     const taken = run === null ? [] : takenForks(run);
@@ -259,7 +259,7 @@ function checkFinal(run: RunFolder, policy: TeamPolicy): void {
 }
 
 /** Makes the index again, as far as the one in the file goes, and compares. */
-function checkIndex(folder: string, file: string): void {
+function checkIndex(folder: string): void {
   const known = readIndex(indexPath(folder));
   if (known === null) return;
   const advice = {
@@ -272,18 +272,9 @@ function checkIndex(folder: string, file: string): void {
       advice,
     );
   }
-  const index = new RunIndex();
-  const descriptor = fs.openSync(file, 'r');
-  try {
-    for (const line of lineBytesIn(descriptor, 0, fs.fstatSync(descriptor).size)) {
-      if (index.data.end.events === known.end.events) break;
-      index.add(line, file);
-    }
-  } finally {
-    fs.closeSync(descriptor);
-  }
+  const anew = RunReader.indexAnew(folder, known.end.bytes);
   // The first part has the hash of the others.
-  const [made, found] = [index.data, known].map((data) => Buffer.from(indexParts(data)[0]!));
+  const [made, found] = [anew, known].map((data) => Buffer.from(indexParts(data)[0]!));
   if (made!.equals(found!)) return;
   throw new OptimaError('run.corrupt', `${indexPath(folder)}: it does not say what the log says.`, advice);
 }

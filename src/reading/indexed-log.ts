@@ -32,14 +32,19 @@ export class IndexedLog {
   #written = 0;
   /** Why the index that was there was not taken; null where it was, or there was none. */
   problem: string | null;
+  readonly #afresh: boolean;
 
-  /** `placeBefore` reads on: what it is asked for lies in what the log has already said. Throws `run.missing`, `run.corrupt`, `io.read`. */
-  constructor(folder: string, placeBefore: PlaceBefore) {
+  /**
+   * `placeBefore` reads on: what it is asked for lies in what the log has already said. `afresh`: the index in the file is neither
+   * taken nor written. Throws `run.missing`, `run.corrupt`, `io.read`.
+   */
+  constructor(folder: string, placeBefore: PlaceBefore, afresh = false) {
     this.folder = folder;
     this.file = logPath(folder);
     this.#descriptor = openLog(folder);
     this.#placeBefore = placeBefore;
-    const found = readIndex(indexPath(folder));
+    this.#afresh = afresh;
+    const found = afresh ? null : readIndex(indexPath(folder));
     const isSound = found !== null && !(found instanceof Error);
     const fits = isSound && this.#holdsEndOf(found);
     this.#index = new RunIndex(fits ? found : emptyIndex(), placeBefore);
@@ -71,7 +76,7 @@ export class IndexedLog {
       });
     }
     const isWhole = this.#takeIn(size, before + mostBytes);
-    this.#write();
+    if (!this.#afresh) this.#write();
     return isWhole ? 0 : size - this.end.bytes;
   }
 

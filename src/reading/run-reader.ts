@@ -14,7 +14,7 @@ import { ForkLog, forksPath, type LoggedFork } from '../store/fork-log.ts';
 import { type Manifest, manifestPath, notThisLog, readManifest } from '../store/manifest.ts';
 import { comparisonOf, type Scale, scaleFrom, searchOf } from './comparison.ts';
 import { IndexedLog, indexPath, logPath } from './indexed-log.ts';
-import { type IndexedTree, outcomes } from './run-index.ts';
+import { type IndexData, type IndexedTree, outcomes, type PlaceBefore } from './run-index.ts';
 import {
   type DialogueSummary,
   kindOf,
@@ -66,13 +66,14 @@ export class RunReader {
   #manifest: Manifest | null;
   readonly #scales = new Map<string, Scale>();
 
-  private constructor(folder: string) {
+  private constructor(folder: string, afresh = false) {
     this.folder = folder;
     this.#manifest = manifestIn(folder);
-    this.#log = new IndexedLog(folder, (tree, node) => {
+    const placeBefore: PlaceBefore = (tree, node) => {
       const turns = pathTo(this.#read(tree).conversation, node);
       return turns.length === 0 ? null : { tokens: messageTokens(turns), turns: turns.length };
-    });
+    };
+    this.#log = new IndexedLog(folder, placeBefore, afresh);
   }
 
   /**
@@ -89,6 +90,20 @@ export class RunReader {
     } catch (error) {
       reader.close();
       throw error;
+    }
+  }
+
+  /**
+   * The index of a run as it is made of its log, as far as so many bytes: nothing is read of the one in its file, and nothing
+   * written. Throws as `open` does.
+   */
+  static indexAnew(folder: string, bytes: number): IndexData {
+    const reader = new RunReader(folder, true);
+    try {
+      reader.#takeIn(bytes);
+      return reader.#data;
+    } finally {
+      reader.close();
     }
   }
 

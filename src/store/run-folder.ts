@@ -383,7 +383,8 @@ export class RunFolder {
   #turnsBefore({ tree, dialogueId }: MessageOf<'dialogue.opened'>, from: number): Turn[] {
     const dialogues = new Set<DialogueId>();
     const turns: Turn[] = [];
-    for (const event of this.log.events(from)) {
+    // As far as the log goes, wherever this process has come to in it.
+    for (const event of this.log.events(from, this.log.end.events)) {
       if (event.type === 'dialogue.opened') {
         if (event.dialogueId === dialogueId) break;
         if (event.tree === tree) dialogues.add(event.dialogueId);

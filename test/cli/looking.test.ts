@@ -8,7 +8,8 @@ import { test } from 'uvu';
 import * as assert from 'uvu/assert';
 import { writeSyntheticRun } from '../../bench/synthetic-run.ts';
 import { systemClock } from '../../src/domain/clock.ts';
-import { childId, type NodeId, type TaskId } from '../../src/domain/ids.ts';
+import type { RunEvent, RunEventOf } from '../../src/domain/events.ts';
+import { childId, type DialogueId, type NodeId, type TaskId } from '../../src/domain/ids.ts';
 import type { Turn } from '../../src/domain/transcript.ts';
 import { RunReader } from '../../src/reading/index.ts';
 import { appendForks } from '../../src/store/fork-log.ts';
@@ -230,6 +231,39 @@ test('doctor says what is wrong, where, and what lies about', async () => {
   fs.writeFileSync(at('events.jsonl'), lines.join('\n'));
   assert.match((await examine()).wrong, /events\.jsonl:3001: not an event of this log/);
   fs.rmSync(ill, { recursive: true });
+});
+
+test('doctor knows a dialogue that goes on from what an earlier cohort said, and leaves the index as it is', async () => {
+  const continued = copyOf('continued');
+  const events = eventsIn(continued);
+  const end = events.findIndex(({ type }) => type === 'cohort.completed');
+  const own = events.slice(0, end);
+  const find = <Type extends RunEvent['type']>(type: Type) =>
+    own.find((event): event is Extract<RunEvent, { type: Type }> => event.type === type)!;
+  const { turn } = find('turn.taken');
+  const id = `${turn.id}.7` as NodeId;
+  const dialogueId = id as string as DialogueId;
+  replaceLog(continued, [
+    ...events.slice(0, end + 1),
+    { ...find('dialogue.opened'), dialogueId, parent: turn.id },
+    { ...find('turn.requested'), nodeId: id },
+    { type: 'turn.taken', dialogueId, turn: { ...turn, id, parent: turn.id } },
+    { type: 'dialogue.closed', dialogueId, outcome: 'turn-cap', failure: null },
+    { type: 'verdict.given', dialogueId, taskScore: 0, exactMatch: false, answer: null },
+    { ...(events[end] as RunEventOf<'cohort.completed'>), cohort: 99 },
+    ...events.slice(end + 1),
+  ]);
+  fs.rmSync(path.join(continued, 'events.index'), { force: true });
+  const checked = async (): Promise<string[]> => {
+    const told = objects((await optimaHere(['doctor', continued, '--json'])).stdout);
+    return told.find(({ event }) => event === 'summary').checked;
+  };
+  const said = 'every dialogue of events.jsonl follows from its messages';
+  assert.ok((await checked()).includes(said));
+  assert.not(fs.existsSync(path.join(continued, 'events.index')), 'it changes nothing');
+  RunReader.open(continued).close();
+  assert.ok((await checked()).includes('events.index is what the log says'));
+  fs.rmSync(continued, { recursive: true });
 });
 
 test('doctor remarks on what a kill leaves out, and on a log alone, and calls neither wrong', async () => {

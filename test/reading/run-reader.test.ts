@@ -9,6 +9,9 @@ import type { OptimaError } from '../../src/domain/errors.ts';
 import type { NodeId, PolicyHash, TaskId } from '../../src/domain/ids.ts';
 import { messageTokens } from '../../src/domain/transcript.ts';
 import { RunReader, type TreeSummary } from '../../src/reading/index.ts';
+import { indexParts, readIndex } from '../../src/reading/index-file.ts';
+import { indexPath } from '../../src/reading/indexed-log.ts';
+import type { IndexData } from '../../src/reading/run-index.ts';
 import { EventLog } from '../../src/store/event-log.ts';
 import { RunFolder } from '../../src/store/run-folder.ts';
 import {
@@ -361,6 +364,15 @@ test('a dialogue that goes on from what an earlier cohort said has the tokens an
   open('one/t.0.1', 'one/t.0');
   say('one/t.0.1', 'one/t.0', 'one/t.0.1', 7);
   const reader = RunReader.open(run);
+  // Made again, it is the same, and the file is not touched.
+  const written = indexPath(run);
+  const { mtimeMs } = fs.statSync(written);
+  const head = (index: unknown) => String(indexParts(index as IndexData)[0]);
+  assert.is(head(RunReader.indexAnew(run, reader.size.bytes)), head(readIndex(written)));
+  assert.is(fs.statSync(written).mtimeMs, mtimeMs);
+  fs.rmSync(written);
+  assert.is(RunReader.indexAnew(run, 1).end.events, 1);
+  assert.not(fs.existsSync(written));
   assert.equal(
     [...reader.dialogues()].map(({ id, tokens, turns, outcome }) => [id, tokens, turns, outcome]),
     [
