@@ -160,6 +160,28 @@ test('tensors that lie in each other’s bytes are refused', async () => {
   assert.match((await refusal(folder))!.message, 'lie in the same bytes');
 });
 
+test('a tokenizer of another model is refused: by its size, or by the token that ends a turn', async () => {
+  const folder = copy();
+  const tokenizer = JSON.parse(fs.readFileSync(path.join(folder, 'tokenizer.json'), 'utf8'));
+  // Some word's: no model ends its turns with one.
+  const word = Object.values(tokenizer.model.vocab as Record<string, number>).at(-1)!;
+  edit(folder, 'config.json', (config) => ({ ...config, eos_token_id: word }));
+  assert.is(
+    (await refusal(folder))!.message,
+    `${folder}: the model ends its turns with token ${word}, which is no special token of its tokenizer.`,
+  );
+  edit(folder, 'config.json', ({ eos_token_id: _, ...config }) => config);
+  assert.is(await refusal(folder), null);
+  edit(folder, 'tokenizer.json', ({ added_tokens: [first, ...more], ...json }) => ({
+    ...json,
+    added_tokens: [first, ...more, { ...first, id: 90_000, content: '<|more|>' }],
+  }));
+  assert.match(
+    (await refusal(folder))!.message,
+    /The tokenizer has 90001 tokens, the model's embedding table only/,
+  );
+});
+
 const index = 'model.safetensors.index.json';
 for (const file of ['config.json', 'tokenizer.json', 'tokenizer_config.json', 'model.safetensors', index]) {
   test(`${rounds} times damaged at random, ${file} loads or is refused in one line`, async () => {

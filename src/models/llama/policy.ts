@@ -348,13 +348,26 @@ export async function loadPolicy(
   { tokenizer, hash, ...options }: LoadOptions = {},
 ): Promise<LlamaPolicy> {
   const { config, weights, generation } = await readCheckpoint(folder);
-  const policy = new LlamaPolicy(config, weights, tokenizer ?? (await loadTokenizer(folder)), {
-    generation,
-    ...options,
-  });
+  const own = tokenizer ?? (await loadTokenizer(folder));
+  requireSameEnds(folder, own, [config.eos_token_id ?? [], generation?.eos_token_id ?? []].flat());
+  const policy = new LlamaPolicy(config, weights, own, { generation, ...options });
   if (hash === undefined || policy.hash === hash) return policy;
   policy.dispose();
   throw new OptimaError('checkpoint.invalid', `${folder}: it has the hash ${policy.hash}, not ${hash}.`, {
     hint: 'The files were changed since they were written.',
   });
+}
+
+/** Throws `tokenizer.mismatch` for another model's tokenizer, as is seen by what ends the model's turns. */
+function requireSameEnds(
+  folder: string,
+  { endOfTurnId, controlIds }: ChatTokenizer,
+  ends: readonly number[],
+): void {
+  if (ends.length === 0 || ends.some((id) => id === endOfTurnId || controlIds.includes(id))) return;
+  throw new OptimaError(
+    'tokenizer.mismatch',
+    `${folder}: the model ends its turns with token ${ends.join(' or ')}, which is no special token of its tokenizer.`,
+    { hint: 'Use the tokenizer.json that belongs to this checkpoint.' },
+  );
 }

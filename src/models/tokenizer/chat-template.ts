@@ -40,6 +40,14 @@ export interface ChatTemplate {
   generationPrompt(context: readonly PlainMessage[]): string;
 }
 
+/** How dialogues are told to a template: what a checkpoint's tokenizer_config.json says under `optima`. */
+export interface TemplateOptions {
+  /** The names under which the template gets the roles; `{ user: 'assistant' }`: all agents are assistants, as in the paper. */
+  readonly roles?: Readonly<Partial<Record<ChatMessage['role'], string>>> | undefined;
+  /** Stands before every system text, with a blank line behind it. */
+  readonly systemPrompt?: string | undefined;
+}
+
 /** Private-use characters: nothing that a template looks for, and white-space trimming leaves them. */
 const sentinel = '\uE000\uE001\uE000';
 /** Stands for the contents before. */
@@ -50,8 +58,10 @@ const anchor: readonly PlainMessage[] = [{ role: 'system', content: 'anchor' }];
 export function compileChatTemplate(
   source: string,
   variables: Readonly<Record<string, unknown>>,
+  { roles = {}, systemPrompt }: TemplateOptions = {},
 ): ChatTemplate {
   const template = compileTemplate(source);
+  const nameOf = (role: ChatMessage['role']): string => roles[role] ?? role;
 
   const render = (messages: readonly PlainMessage[], addGenerationPrompt = false): string => {
     // No template is asked to render nothing: many read `messages[0]` without looking.
@@ -61,14 +71,14 @@ export function compileChatTemplate(
         // What the Hugging Face library gives templates where a dialogue has none.
         ...{ tools: null, documents: null },
         ...variables,
-        messages: messages.map(({ role, content }) => ({ role, content })),
+        messages: messages.map(({ role, content }) => ({ role: nameOf(role), content })),
         add_generation_prompt: addGenerationPrompt,
       });
     } catch (cause) {
-      const roles = messages.map(({ role }) => role).join(', ');
+      const told = messages.map(({ role }) => nameOf(role)).join(', ');
       throw new OptimaError(
         'tokenizer.mismatch',
-        `The chat template refuses a dialogue of the roles ${roles}: ${messageOf(cause)}`,
+        `The chat template refuses a dialogue of the roles ${told}: ${messageOf(cause)}`,
         { cause },
       );
     }
@@ -144,8 +154,14 @@ export function compileChatTemplate(
     return { takesSystem, takesAnyOrder: [`${s}uu`, `${s}a`, `${s}uaa`].every(takes) };
   };
 
+  const withSystemPrompt = <Message extends PlainMessage>(message: Message): Message | PlainMessage =>
+    message.role === 'system'
+      ? { role: 'system', content: `${systemPrompt}\n\n${message.content}`.trimEnd() }
+      : message;
+
   return {
-    fold(messages) {
+    fold(given) {
+      const messages = systemPrompt === undefined ? given : given.map(withSystemPrompt);
       dialect ??= probeDialect();
       const { takesSystem, takesAnyOrder } = dialect;
       if (takesSystem && takesAnyOrder) return messages;

@@ -1,11 +1,19 @@
 // Text and dialogues to token ids and back. Every model in process reads and is trained on what `encodeChat`
 // gives, so prompts at training and at generation cannot differ.
+import { existsSync } from 'node:fs';
 import { join } from 'node:path';
+import { z } from 'zod';
 import { OptimaError } from '../../domain/errors.ts';
 import { hash16 } from '../../domain/hash.ts';
 import type { ChatMessage, TrainingSequence } from '../../domain/model.ts';
 import { readJsonFile, readTextFile } from '../files.ts';
-import { type ChatTemplate, compileChatTemplate, type Frame, type PlainMessage } from './chat-template.ts';
+import {
+  type ChatTemplate,
+  compileChatTemplate,
+  type Frame,
+  type PlainMessage,
+  type TemplateOptions,
+} from './chat-template.ts';
 import { createTokenizers, type Place } from './python-reading.ts';
 import type { JsonObject, TokenizerFiles } from './train.ts';
 
@@ -46,11 +54,13 @@ const cacheCapacity = 8192;
  * `checkpoint.invalid` where one cannot be used.
  */
 export async function loadTokenizer(folder: string): Promise<ChatTokenizer> {
+  requireTokenizerJson(folder);
   const tokenizerJson = await readObject(folder, 'tokenizer.json');
   const tokenizerConfig = await readObject(folder, 'tokenizer_config.json');
   // Newer checkpoints keep the template in a file of its own.
+  const inFile = join(folder, 'chat_template.jinja');
   const chat_template =
-    tokenizerConfig.chat_template ?? (await readTextFile(join(folder, 'chat_template.jinja')));
+    tokenizerConfig.chat_template ?? (existsSync(inFile) ? await readTextFile(inFile) : undefined);
   try {
     return tokenizerFrom(tokenizerJson, { ...tokenizerConfig, chat_template });
   } catch (error) {
@@ -58,6 +68,20 @@ export async function loadTokenizer(folder: string): Promise<ChatTokenizer> {
     const { code, message, hint } = error;
     throw new OptimaError(code, `${folder}: ${message}`, { hint, cause: error });
   }
+}
+
+/** Throws `checkpoint.invalid` where a tokenizer is there in another format alone. */
+function requireTokenizerJson(folder: string): void {
+  if (existsSync(join(folder, 'tokenizer.json'))) return;
+  const other = ['tokenizer.model', 'vocab.json'].find((name) => existsSync(join(folder, name)));
+  if (other === undefined) return;
+  throw new OptimaError(
+    'checkpoint.invalid',
+    `${folder}: has ${other} but no tokenizer.json, which is what can be read here.`,
+    {
+      hint: `Python writes one: AutoTokenizer.from_pretrained("${folder}").save_pretrained("${folder}"), with transformers and sentencepiece installed.`,
+    },
+  );
 }
 
 /** The tokenizer of these contents of `tokenizer.json` and `tokenizer_config.json`. */
@@ -196,13 +220,31 @@ export function tokenizerFrom(tokenizerJson: JsonObject, tokenizerConfig: JsonOb
 /** The chat template of a `tokenizer_config.json`, with the special tokens that it may read. */
 export function chatTemplateFrom(tokenizerConfig: JsonObject): ChatTemplate {
   const tokens = ['bos_token', 'eos_token', 'pad_token', 'unk_token'];
-  return compileChatTemplate(chatTemplateOf(tokenizerConfig), {
+  const variables = {
     ...Object.fromEntries(tokens.map((name) => [name, tokenText(tokenizerConfig[name]) ?? ''])),
     // Llama 3 writes today's date into the system message unless it is given one; a run has no today.
     date_string: '26 Jul 2024',
     // Thoughts would be turns' tokens that nobody reads: reasoning models are asked to answer at once.
     enable_thinking: false,
-  });
+  };
+  return compileChatTemplate(chatTemplateOf(tokenizerConfig), variables, optionsOf(tokenizerConfig));
+}
+
+const name = z.string().min(1).optional();
+const optionsSchema = z.strictObject({
+  roles: z.strictObject({ system: name, user: name, assistant: name }).optional(),
+  systemPrompt: z.string().optional(),
+});
+
+function optionsOf({ optima = {} }: JsonObject): TemplateOptions {
+  const parsed = optionsSchema.safeParse(optima);
+  if (parsed.success) return parsed.data;
+  const { path, message } = parsed.error.issues[0]!;
+  throw new OptimaError(
+    'checkpoint.invalid',
+    `tokenizer_config.json: field ${['optima', ...path].join('.')}: ${message}.`,
+    { hint: 'It may hold roles (system, user, assistant) and systemPrompt.' },
+  );
 }
 
 /** Cuts a frame into text and the ids of control tokens, the longest where several fit. */
@@ -277,9 +319,11 @@ function chatTemplateOf({ chat_template: template }: JsonObject): string {
     ? template.find((entry) => entry?.name === 'default')?.template
     : template;
   if (typeof source === 'string') return source;
-  throw new OptimaError('checkpoint.invalid', 'tokenizer_config.json holds no chat_template.', {
-    hint: 'Use an instruction-tuned checkpoint, or add a template.',
-  });
+  throw new OptimaError(
+    'checkpoint.invalid',
+    'tokenizer_config.json holds no chat_template, and there is no chat_template.jinja.',
+    { hint: 'Base models have none: use the instruction-tuned checkpoint, or put a template in that file.' },
+  );
 }
 
 function keyOf(context: readonly PlainMessage[], ...more: string[]): string {

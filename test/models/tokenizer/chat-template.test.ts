@@ -248,6 +248,39 @@ test('where roles must take turns, what is heard in a row is one message and wha
   assert.equal(ids.slice(-3), [3, 97, 4], 'sampled ids stay what they are');
 });
 
+test('a checkpoint says under which names its template gets the roles, and what stands before every system text', () => {
+  const told = view('sfacts', 'uone', 'atwo', 'uthree');
+  const named = tokenizerOf(plain, {
+    optima: { roles: { user: 'assistant' }, systemPrompt: 'Be kind.' },
+  });
+  const ordinary = tokenizerOf(plain);
+  assert.is(
+    written(named, told, true),
+    '<|system|>Be kind.\n\nfacts<|end|><|assistant|>one<|end|><|assistant|>two<|end|><|assistant|>three<|end|><|assistant|>',
+  );
+  const learnt = (tokenizer: typeof named) => {
+    const { tokenIds, lossMask } = tokenizer.encodeChat(told, false);
+    return tokenIds.filter((_, i) => lossMask[i] === 1);
+  };
+  assert.equal(learnt(named), learnt(ordinary), 'what is learnt goes by who speaks, not by the name');
+  assert.is(
+    written(tokenizerOf(plain, { optima: { systemPrompt: 'Be kind.' } }), view('s'), false),
+    '<|system|>Be kind.<|end|>',
+  );
+  assert.is.not(named.hash, ordinary.hash, 'a policy that is told otherwise is another one');
+  // A name that the template does not know.
+  const knowing = loop(`{% if m.role in ['system', 'user', 'assistant'] %}${framed}{% endif %}`);
+  const unknown = errorOf(() => tokenizerOf(knowing, { optima: { roles: { user: 'Alice' } } }));
+  assert.is(unknown.message, "The chat template does not write a user message's content exactly once.");
+  const taken = errorOf(() => tokenizerOf(alternating, { optima: { roles: { user: 'assistant' } } }));
+  assert.is(taken.message, 'The chat template refuses a dialogue of the roles assistant, assistant: in turn');
+  for (const optima of [{ rols: {} }, { roles: { tool: 'x' } }, { roles: { user: '' } }, 7]) {
+    const error = errorOf(() => tokenizerOf(plain, { optima }));
+    assert.match(error.message, /^tokenizer_config\.json: field optima/);
+    assert.match(error.hint!, /systemPrompt/);
+  }
+});
+
 test('white space is stripped as Python strips it, by filters and by methods with what they are to strip', () => {
   const cases: readonly (readonly [string, string, string])[] = [
     ['m.content | trim', '\u0085\x1c a\uFEFF ', 'a\uFEFF'],

@@ -407,6 +407,27 @@ test('of several named templates the default one is used, and none at all is ref
   }
 });
 
+test('a tokenizer that only Python reads is refused with how to make one that is read here', async () => {
+  for (const name of ['tokenizer.model', 'vocab.json']) {
+    const folder = await mkdtemp(join(tmpdir(), 'optima-tokenizer-'));
+    try {
+      await writeFile(join(folder, name), 'x');
+      await writeFile(join(folder, 'tokenizer_config.json'), JSON.stringify(files.tokenizerConfig));
+      const error: OptimaError = await loadTokenizer(folder).catch((reason) => reason);
+      assert.is(error.code, 'checkpoint.invalid');
+      assert.is(
+        error.message,
+        `${folder}: has ${name} but no tokenizer.json, which is what can be read here.`,
+      );
+      assert.match(error.hint!, 'save_pretrained');
+      await writeFile(join(folder, 'tokenizer.json'), JSON.stringify(files.tokenizerJson));
+      assert.is((await loadTokenizer(folder)).vocabSize, tokenizer.vocabSize);
+    } finally {
+      await rm(folder, { recursive: true });
+    }
+  }
+});
+
 test('a folder without a tokenizer, or with a broken one, is refused by name', async () => {
   const folder = await mkdtemp(join(tmpdir(), 'optima-tokenizer-'));
   const codeOfLoading = () =>
@@ -431,7 +452,12 @@ test('a folder without a tokenizer, or with a broken one, is refused by name', a
     assert.is(await codeOfLoading(), 'loaded');
     const { chat_template: template, ...config } = files.tokenizerConfig;
     await write('tokenizer_config.json', config);
-    assert.is(await codeOfLoading(), 'checkpoint.missing');
+    const without: OptimaError = await loadTokenizer(folder).catch((reason) => reason);
+    assert.is(without.code, 'checkpoint.invalid');
+    assert.is(
+      without.message,
+      `${folder}: tokenizer_config.json holds no chat_template, and there is no chat_template.jinja.`,
+    );
     await writeFile(join(folder, 'chat_template.jinja'), template as string);
     const loaded = await loadTokenizer(folder);
     const view: ChatMessage[] = [{ role: 'user', content: 'film' }];
