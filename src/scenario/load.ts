@@ -153,7 +153,10 @@ export async function checkScenarioTypes(file: string, signal?: AbortSignal): Pr
           moduleResolution: 'bundler',
           typeRoots: [join(packageFolder, 'node_modules', '@types'), join(packageFolder, '..', '@types')],
           // Without an ending: sources, or declarations beside compiled modules.
-          paths: { 'optima-actors': [fileURLToPath(new URL('../index', import.meta.url))] },
+          paths: {
+            'optima-actors': [fileURLToPath(new URL('../index', import.meta.url))],
+            ...schemaPaths(file),
+          },
         },
         include: [],
         files: [file],
@@ -178,6 +181,17 @@ export async function checkScenarioTypes(file: string, signal?: AbortSignal): Pr
       hint: more > 0 ? `It is the first of ${more + 1} type errors in the file.` : undefined,
     });
   }, folder.remove);
+}
+
+/** Where the compiler finds zod for a scenario that has none of its own around it, as `resolvePackageFrom` does for Node. */
+function schemaPaths(file: string): Record<string, readonly string[]> {
+  try {
+    createRequire(pathToFileURL(file)).resolve('zod');
+    return {};
+  } catch {
+    const folder = dirname(createRequire(import.meta.url).resolve('zod/package.json'));
+    return { zod: [folder], 'zod/*': [join(folder, '*')] };
+  }
 }
 
 /** What the compiler says, a program for Node; nothing where it is content. */
@@ -222,13 +236,20 @@ async function readTypeScript(): Promise<void> {
 
 let resolving = false;
 
-/** Lets a scenario anywhere on the disk import 'optima-actors', installed beside it or not. */
+/** Lets a scenario anywhere on the disk import 'optima-actors', installed beside it or not, and zod, its own or this package's. */
 function resolvePackageFrom(file: string): void {
   if (resolving || !relative(packageFolder, file).startsWith('..')) return;
   resolving = true;
   const entry = JSON.stringify(packageEntry);
-  const hook = `export const resolve = (name, context, next) =>
-    next(name === 'optima-actors' ? ${entry} : name, context);`;
+  const hook = `export const resolve = async (name, context, next) => {
+    if (name === 'optima-actors') return next(${entry}, context);
+    try {
+      return await next(name, context);
+    } catch (error) {
+      if (!/^zod($|\\/)/.test(name)) throw error;
+      return next(name, { ...context, parentURL: ${entry} });
+    }
+  };`;
   register(`data:text/javascript,${encodeURIComponent(hook)}`);
 }
 

@@ -1,7 +1,6 @@
 // From a draft to a team: what `optima new` writes is checked, and trained by the commands that it names.
 import fs from 'node:fs';
 import path from 'node:path';
-import { fileURLToPath } from 'node:url';
 import { test } from 'uvu';
 import * as assert from 'uvu/assert';
 import { loadScenario } from '../../src/scenario/load.ts';
@@ -27,10 +26,6 @@ const brief = [
 
 test.before(async () => {
   await writeRandomCheckpoint(path.join(folder, 'random'));
-  // As npm lays it out: what the package depends on lies beside it.
-  fs.mkdirSync(path.join(folder, 'node_modules'));
-  const zod = fileURLToPath(new URL('../../node_modules/zod', import.meta.url));
-  fs.symlinkSync(zod, path.join(folder, 'node_modules', 'zod'), 'junction');
 });
 
 for (const kind of ['information-exchange', 'debate', 'tools', 'team']) {

@@ -81,6 +81,31 @@ export default defineScenario({
   assert.is((await loadScenario(file)).scenario.name, 'outside');
 });
 
+test('a scenario that has no zod around it gets the package’s; one that has its own keeps it', async () => {
+  const folder = await freshFolder();
+  const schema = "import { z } from 'zod';\nimport type { ZodType } from 'zod/v4';\n";
+  const named = 'const kept: ZodType<string> = z.string();\n';
+  const scenario = minimal('x').replace("name: 'x'", "name: kept.parse('schematic')");
+  const file = join(folder, 'schematic.mts');
+  await writeFile(file, schema + named + scenario);
+  assert.is((await loadScenario(file)).scenario.name, 'schematic');
+  await writeFile(join(folder, 'wrong.mts'), schema + named.replace('<string>', '<number>') + scenario);
+  assert.match((await loadFailure(join(folder, 'wrong.mts'))).message, /wrong\.mts:3:7: .*ZodString/);
+  const own = join(folder, 'node_modules', 'zod');
+  await mkdir(own, { recursive: true });
+  const manifest = {
+    name: 'zod',
+    type: 'module',
+    exports: { '.': { types: './i.d.ts', default: './i.js' } },
+  };
+  await writeFile(join(own, 'package.json'), JSON.stringify(manifest));
+  await writeFile(join(own, 'i.js'), "export const z = { own: () => 'mine' };\n");
+  await writeFile(join(own, 'i.d.ts'), 'export declare const z: { own(): string };\n');
+  const other = join(folder, 'other.mts');
+  await writeFile(other, `import { z } from 'zod';\n${minimal('x').replace("name: 'x'", 'name: z.own()')}`);
+  assert.is((await loadScenario(other)).scenario.name, 'mine');
+});
+
 const minimal = (name: string) => `export default {
   name: '${name}', kind: 'debate', description: 'A test.', tasks: { load: async () => [] },
   roles: { a: { sees: () => '' }, b: { sees: () => '' } },
