@@ -1,7 +1,7 @@
 // `optima show <run> [dialogue]`: what happened in a run, in a page; or one of its dialogues, to read.
 import type { Command } from 'commander';
 import type { PhaseOutput } from '../domain/events.ts';
-import { percentile } from '../domain/metrics.ts';
+import { failedOf, percentile } from '../domain/metrics.ts';
 import { messageTokens } from '../domain/transcript.ts';
 import type {
   DialogueReading,
@@ -160,8 +160,8 @@ function phaseRow({ name, dialogues, startedAt, endedAt, output }: PhaseSummary,
 function describeOutput(output: PhaseOutput): string {
   switch (output.kind) {
     case 'evaluate': {
-      const { taskScore, tokens, agreement } = output.metrics;
-      return `score ${taskScore.toFixed(3)}, ${tokens.toFixed(1)} tokens, ${(100 * agreement).toFixed(0)} % agree`;
+      const { taskScore, tokens, agreement, failed } = output.metrics;
+      return `score ${taskScore.toFixed(3)}, ${tokens.toFixed(1)} tokens, ${(100 * agreement).toFixed(0)} % agree${failed > 0 ? `, ${failedOf(output.metrics)} failed` : ''}`;
     }
     case 'generate':
       return `${output.sampledTokens} tokens sampled${output.failed > 0 ? `, ${output.failed} failed` : ''}`;

@@ -72,6 +72,10 @@ test('the log says who refused, and the figures hold it against the trained role
 });
 
 test('results, an evaluation of the run’s policy and the export for Inspect say the same', async () => {
+  assert.match(
+    (await optimaHere(['show', out])).stdout,
+    /^base .* % agree, 3 \(2 of them with score 0\) failed$/m,
+  );
   const document = inFolder('results.md');
   assert.is((await optimaHere(['results', out, '--out', document])).code, 0);
   assert.match(

@@ -129,7 +129,7 @@ function outcomeOf({ output }: PhaseView): string {
     case 'train':
       return `${output.steps} steps, loss ${number(output.loss, 4)}`;
     case 'evaluate':
-      return `score ${number(output.metrics.taskScore)}, ${number(output.metrics.tokens, 1)} tokens`;
+      return `score ${number(output.metrics.taskScore)}, ${number(output.metrics.tokens, 1)} tokens${output.metrics.failed > 0 ? `, ${count(output.metrics.failed)} failed` : ''}`;
     default:
       return '';
   }
