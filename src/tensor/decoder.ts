@@ -34,13 +34,35 @@ export interface LayerWeights {
   readonly up: tf.Tensor2D;
   /** [d, f] */
   readonly down: tf.Tensor2D;
+  /** [heads·dh]; a bias is added to what its matrix gives. */
+  readonly queryBias?: tf.Tensor1D;
+  /** [kv·dh] */
+  readonly keyBias?: tf.Tensor1D;
+  /** [kv·dh] */
+  readonly valueBias?: tf.Tensor1D;
+  /** [d] */
+  readonly outputBias?: tf.Tensor1D;
+  /** [dh]; each head of the queries is normed by it before it is rotated. */
+  readonly queryNorm?: tf.Tensor1D;
+  /** [dh]; and of the keys. A layer has both or neither. */
+  readonly keyNorm?: tf.Tensor1D;
 }
 
-/** The names of a layer's weights, in the order in which gradients come. */
-export const layerParameters = [
+/** What only some models have. */
+export const optionalLayerParts = [
+  ...(['queryBias', 'keyBias', 'valueBias', 'outputBias', 'queryNorm', 'keyNorm'] as const),
+];
+export type OptionalLayerPart = (typeof optionalLayerParts)[number];
+
+const layerParts = [
   ...(['inputNorm', 'query', 'key', 'value', 'output'] as const),
   ...(['postNorm', 'gate', 'up', 'down'] as const),
+  ...optionalLayerParts,
 ];
+
+/** The names of what a layer has, in the order in which gradients come. */
+export const partsOf = (layer: Partial<Record<keyof LayerWeights, unknown>>): (keyof LayerWeights)[] =>
+  layerParts.filter((name) => layer[name] !== undefined);
 
 /** All weights of a decoder. With tied embeddings `head` is the embedding table itself. */
 export interface DecoderWeights {

@@ -6,6 +6,7 @@ export {
   type DecoderWeights,
   type LayerWeights,
   type LogitsRow,
+  type OptionalLayerPart,
   plainLogits,
   type Span,
 } from './decoder.ts';

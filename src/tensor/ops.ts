@@ -1,6 +1,6 @@
 // The decoder's operations, each with exact gradients: one fused kernel where the backend has it (wasm), else
 // composed from TF.js' own operations. All are synchronous and work inside tidy and variableGrads.
-import { type LayerWeights, layerParameters } from './decoder.ts';
+import { type LayerWeights, partsOf } from './decoder.ts';
 import './gradients.ts';
 import tf from './tfjs.cjs';
 
@@ -205,8 +205,8 @@ export function causalAttention(
 
 /**
  * One decoder layer as one operation, on flat tokens x [b·t, d] with cos and sin [1, 1, t, dh/2] (they get no gradient):
- * x + attention(norm(x)) and to that swiglu(norm(…)), each through its matrices. Null where the backend has no
- * kernel for it.
+ * x + attention(norm(x)) and to that swiglu(norm(…)), each through its matrices; with biases and norms of the heads where
+ * the layer has them. Null where the backend has no kernel for it.
  */
 export function fusedLayer(
   x: tf.Tensor2D,
@@ -219,13 +219,15 @@ export function fusedLayer(
   const attrs = attributesOf(shape);
   const named = (names: readonly string[], tensors: readonly tf.Tensor[]) =>
     Object.fromEntries(names.map((name, i) => [name, tensors[i]!]));
-  const names = ['x', ...layerParameters];
+  const parts = partsOf(layer);
+  const weights = parts.map((name) => layer[name]!);
+  const names = ['x', ...parts];
   return differentiable(
-    [x, ...layerParameters.map((name) => layer[name])],
+    [x, ...weights],
     (save) => {
       const inputs = { x, ...layer, cos, sin };
       const [out, kept] = run<tf.Tensor[]>('DecoderLayer', inputs, attrs);
-      save([x, ...layerParameters.map((name) => layer[name]), cos, sin, kept!]);
+      save([x, ...weights, cos, sin, kept!]);
       return out as tf.Tensor2D;
     },
     (dy, saved) =>

@@ -41,13 +41,26 @@ type Attend = (queries: tf.Tensor2D, keys: tf.Tensor2D, values: tf.Tensor2D) => 
 
 /** One decoder layer on flat tokens [n, d]; `attend` says what each token sees. */
 function computeLayer(x: tf.Tensor2D, layer: LayerWeights, eps: number, attend: Attend): tf.Tensor2D {
+  /** Each head [dh] of [n, heads·dh] for itself. */
+  const normHeads = (heads: tf.Tensor2D, norm: tf.Tensor1D | undefined): tf.Tensor2D =>
+    norm === undefined
+      ? heads
+      : tf.reshape(rmsNorm(tf.reshape(heads, [-1, norm.size]), norm, eps), heads.shape);
   const normed = rmsNorm(x, layer.inputNorm, eps);
-  const mixed = attend(linear(normed, layer.query), linear(normed, layer.key), linear(normed, layer.value)); // [n, heads·dh]
-  const attended = tf.add(x, linear(mixed, layer.output)) as tf.Tensor2D; // [n, d]
+  const mixed = attend(
+    normHeads(affine(normed, layer.query, layer.queryBias), layer.queryNorm),
+    normHeads(affine(normed, layer.key, layer.keyBias), layer.keyNorm),
+    affine(normed, layer.value, layer.valueBias),
+  ); // [n, heads·dh]
+  const attended = tf.add(x, affine(mixed, layer.output, layer.outputBias)) as tf.Tensor2D; // [n, d]
   const inner = rmsNorm(attended, layer.postNorm, eps);
   const gated = swiglu(linear(inner, layer.gate), linear(inner, layer.up)); // [n, f]
   return tf.add(attended, linear(gated, layer.down));
 }
+
+/** x·wᵀ + bias, where there is one: x [n, in], w [out, in] → [n, out]. */
+const affine = (x: tf.Tensor2D, w: tf.Tensor2D, bias: tf.Tensor1D | undefined): tf.Tensor2D =>
+  bias === undefined ? linear(x, w) : tf.add(linear(x, w), bias);
 
 interface HiddenOptions {
   readonly past?: Past | undefined;

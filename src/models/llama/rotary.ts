@@ -8,17 +8,31 @@ export interface Rotation {
   readonly sin: tf.Tensor4D;
 }
 
-/** Angles position · θ^(−2i/dh), tabulated up to the longest position asked for so far. */
+/** The frequencies of the pairs of a head's coordinates: [dh/2], θ^(−2i/dh) as they are, or scaled. */
+function frequenciesOf({ head_dim, rope_theta, rope_scaling }: RotaryConfig): Float32Array {
+  const plain = (i: number) => rope_theta ** ((-2 * i) / head_dim);
+  return Float32Array.from({ length: head_dim / 2 }, (_, i) => {
+    if (rope_scaling === null) return plain(i);
+    if (rope_scaling.rope_type === 'linear') return plain(i) / rope_scaling.factor;
+    // Llama 3.1: what turned at least `high` times within the first context stays, what turned at most `low` times is slowed
+    // down, and between the two it goes over from one to the other.
+    const { factor, low_freq_factor: low, high_freq_factor: high } = rope_scaling;
+    const turns = (rope_scaling.original_max_position_embeddings * plain(i)) / (2 * Math.PI);
+    const kept = Math.min(1, Math.max(0, (turns - low) / (high - low)));
+    return plain(i) * (kept + (1 - kept) / factor);
+  });
+}
+
+type RotaryConfig = Pick<LlamaConfig, 'head_dim' | 'rope_theta' | 'rope_scaling'>;
+
+/** Angles position · frequency, tabulated up to the longest position asked for so far. */
 export class RotaryTable {
   readonly #frequencies: Float32Array;
   #cos = new Float32Array(0);
   #sin = new Float32Array(0);
 
-  constructor({ head_dim, rope_theta }: Pick<LlamaConfig, 'head_dim' | 'rope_theta'>) {
-    this.#frequencies = Float32Array.from(
-      { length: head_dim / 2 },
-      (_, i) => rope_theta ** ((-2 * i) / head_dim),
-    );
+  constructor(config: RotaryConfig) {
+    this.#frequencies = frequenciesOf(config);
   }
 
   /** For sequences of `time` tokens, each beginning at its own position: [starts, 1, time, dh/2]. The caller disposes them. */

@@ -4,7 +4,7 @@ import { createHash16 } from '../../domain/hash.ts';
 import type { PolicyHash } from '../../domain/ids.ts';
 import type { Rng } from '../../domain/rng.ts';
 import type { DecoderWeights, LayerWeights, tf } from '../../tensor/index.ts';
-import { canonicalConfig, type LlamaConfig } from './config.ts';
+import { canonicalConfig, type LlamaConfig, optionalParts } from './config.ts';
 
 /** Values of one weight, row-major. */
 export interface NamedArray {
@@ -12,27 +12,38 @@ export interface NamedArray {
   readonly values: Float32Array;
 }
 
+/** In the order of the forward pass. */
 const layerNames: Readonly<Record<keyof LayerWeights, string>> = {
-  inputNorm: 'input_layernorm',
-  query: 'self_attn.q_proj',
-  key: 'self_attn.k_proj',
-  value: 'self_attn.v_proj',
-  output: 'self_attn.o_proj',
-  postNorm: 'post_attention_layernorm',
-  gate: 'mlp.gate_proj',
-  up: 'mlp.up_proj',
-  down: 'mlp.down_proj',
+  inputNorm: 'input_layernorm.weight',
+  query: 'self_attn.q_proj.weight',
+  queryBias: 'self_attn.q_proj.bias',
+  queryNorm: 'self_attn.q_norm.weight',
+  key: 'self_attn.k_proj.weight',
+  keyBias: 'self_attn.k_proj.bias',
+  keyNorm: 'self_attn.k_norm.weight',
+  value: 'self_attn.v_proj.weight',
+  valueBias: 'self_attn.v_proj.bias',
+  output: 'self_attn.o_proj.weight',
+  outputBias: 'self_attn.o_proj.bias',
+  postNorm: 'post_attention_layernorm.weight',
+  gate: 'mlp.gate_proj.weight',
+  up: 'mlp.up_proj.weight',
+  down: 'mlp.down_proj.weight',
 };
 
 const layerWeightName = (layer: number, part: keyof LayerWeights): string =>
-  `model.layers.${layer}.${layerNames[part]}.weight`;
+  `model.layers.${layer}.${layerNames[part]}`;
 
 /** Every weight's Hugging Face name and shape, in the order of the forward pass. */
 export function weightShapes(config: LlamaConfig): Map<string, readonly number[]> {
   const { vocab_size: vocab, hidden_size: d, intermediate_size: f, head_dim: dh } = config;
   const queryWidth = config.num_attention_heads * dh;
   const keyWidth = config.num_key_value_heads * dh;
-  const layerShapes: Record<keyof LayerWeights, readonly number[]> = {
+  const optionalShapes = {
+    ...{ queryBias: [queryWidth], keyBias: [keyWidth], valueBias: [keyWidth], outputBias: [d] },
+    ...{ queryNorm: [dh], keyNorm: [dh] },
+  };
+  const layerShapes: Partial<Record<keyof LayerWeights, readonly number[]>> = {
     inputNorm: [d],
     query: [queryWidth, d],
     key: [keyWidth, d],
@@ -42,11 +53,13 @@ export function weightShapes(config: LlamaConfig): Map<string, readonly number[]
     gate: [f, d],
     up: [f, d],
     down: [d, f],
+    ...Object.fromEntries(optionalParts(config).map((part) => [part, optionalShapes[part]])),
   };
   const shapes = new Map<string, readonly number[]>([['model.embed_tokens.weight', [vocab, d]]]);
   for (let layer = 0; layer < config.num_hidden_layers; layer++) {
     for (const part of Object.keys(layerNames) as (keyof LayerWeights)[]) {
-      shapes.set(layerWeightName(layer, part), layerShapes[part]);
+      const shape = layerShapes[part];
+      if (shape !== undefined) shapes.set(layerWeightName(layer, part), shape);
     }
   }
   shapes.set('model.norm.weight', [d]);
@@ -55,7 +68,7 @@ export function weightShapes(config: LlamaConfig): Map<string, readonly number[]
 }
 
 /**
- * Random first values: norms 1, matrices N(0, initializer_range²), and the two projections that write into the residual
+ * Random first values: norms 1, biases 0, matrices N(0, initializer_range²), and the two projections that write into the residual
  * stream smaller by 1/√(2L), so that its variance does not grow with depth (GPT-2, Radford et al. 2019, §2.3).
  */
 export function initialWeights(config: LlamaConfig, rng: Rng): Map<string, NamedArray> {
@@ -63,7 +76,7 @@ export function initialWeights(config: LlamaConfig, rng: Rng): Map<string, Named
   for (const [name, shape] of weightShapes(config)) {
     const values = new Float32Array(shape.reduce((product, n) => product * n, 1));
     if (shape.length === 1) {
-      values.fill(1);
+      if (!name.endsWith('.bias')) values.fill(1);
     } else {
       const residual = /(o_proj|down_proj)\.weight$/.test(name);
       const range = config.initializer_range;
@@ -99,6 +112,7 @@ export function arrangeWeights(
   const embedding = named<tf.Tensor2D>('model.embed_tokens.weight');
   const layers = Array.from({ length: config.num_hidden_layers }, (_, layer): LayerWeights => {
     const vector = (part: keyof LayerWeights) => named<tf.Tensor1D>(layerWeightName(layer, part));
+    const optional = optionalParts(config).map((part) => [part, vector(part)]);
     const matrix = (part: keyof LayerWeights) => named<tf.Tensor2D>(layerWeightName(layer, part));
     return {
       inputNorm: vector('inputNorm'),
@@ -110,6 +124,7 @@ export function arrangeWeights(
       gate: matrix('gate'),
       up: matrix('up'),
       down: matrix('down'),
+      ...Object.fromEntries(optional),
     };
   });
   const head = config.tie_word_embeddings ? embedding : named<tf.Tensor2D>('lm_head.weight');

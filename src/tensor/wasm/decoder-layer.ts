@@ -1,7 +1,7 @@
 // A whole decoder layer on the wasm heap, forward and backward, as one operation for TF.js: its tape, and the copies and sums
 // between smaller operations, took a seventh of a training step.
 import type { TensorInfo } from '@tensorflow/tfjs-core';
-import { layerParameters } from '../decoder.ts';
+import { type LayerWeights, type OptionalLayerPart, partsOf } from '../decoder.ts';
 import type { LayerShape } from '../ops.ts';
 import {
   attend,
@@ -13,20 +13,27 @@ import {
 } from './causal-attention.ts';
 import { layOut, type Scratch, total } from './heap.ts';
 import type { HeapKit } from './heap-kit.ts';
+import { addToRows, sumRows } from './rows.ts';
 
-type Matrix = Exclude<(typeof layerParameters)[number], 'inputNorm' | 'postNorm'>;
-type Parameters<T> = Readonly<Record<(typeof layerParameters)[number], T>>;
+type Matrix = 'query' | 'key' | 'value' | 'output' | 'gate' | 'up' | 'down';
+type Parameters<T> = Readonly<
+  Record<Exclude<keyof LayerWeights, OptionalLayerPart>, T> & Partial<Record<OptionalLayerPart, T>>
+>;
+
+type Norm = 'inputNorm' | 'postNorm' | 'queryNorm' | 'keyNorm';
+type Bias = 'queryBias' | 'keyBias' | 'valueBias' | 'outputBias';
 
 /** What a layer is given beside its weights: x [b·t, d], cos and sin [t, dh/2]. */
 type LayerInputs = Parameters<TensorInfo> & Readonly<Record<'x' | 'cos' | 'sin', TensorInfo>>;
 
-/** What the backward pass needs of the forward pass: queries and keys are rotated. */
-function keptSizes(shape: LayerShape, d: number, f: number) {
-  const n = shape.b * shape.t;
+/** What the backward pass needs of the forward pass: queries and keys are rotated, the raw ones not yet normed. */
+function keptSizes(shape: LayerShape, { gate, queryNorm }: LayerInputs) {
+  const [n, d, f] = [shape.b * shape.t, gate.shape[1]!, gate.shape[0]!];
   const [wide, narrow] = [n * shape.h * shape.dh, n * shape.kv * shape.dh];
   return {
     ...{ normed: n * d, q: wide, k: narrow, v: narrow, mixed: wide, attended: n * d, inner: n * d },
     ...{ gate: n * f, up: n * f, weights: attentionWeights(shape) },
+    ...(queryNorm === undefined ? { rawQ: 0, rawK: 0 } : { rawQ: wide, rawK: narrow }),
   };
 }
 
@@ -41,7 +48,7 @@ export function decoderLayer(
   const [n, d] = inputs.x.shape as [number, number];
   const f = inputs.gate.shape[0]!;
   const [wide, narrow] = [shape.h * shape.dh, shape.kv * shape.dh];
-  const sizes = keptSizes(shape, d, f);
+  const sizes = keptSizes(shape, inputs);
   const [out, kept] = [heap.allocate([n, d]), heap.allocate([total(sizes)])];
   const gated = scratch.reserve(n * f);
   const at = layOut(heap.addressOf(kept), sizes);
@@ -51,16 +58,37 @@ export function decoderLayer(
   const angles = { cos: address(inputs.cos), sin: address(inputs.sin) };
   const linear = (from: number, inner: number, weight: TensorInfo, to: number, width: number, adds = false) =>
     product(false, true, n, width, inner, from, inner, address(weight), inner, to, width, adds);
+  const addBias = (bias: TensorInfo | undefined, to: number, width: number) => {
+    if (bias !== undefined) addToRows(vectors, address(bias), to, n, width);
+  };
+  /** A projection of `normed`, each of its heads normed from `raw` on where there is a norm. */
+  const heads = (
+    weight: TensorInfo,
+    bias: TensorInfo | undefined,
+    norm: TensorInfo | undefined,
+    raw: number,
+    to: number,
+    width: number,
+  ) => {
+    const first = norm === undefined ? to : raw;
+    linear(at.normed, d, weight, first, width);
+    addBias(bias, first, width);
+    if (norm !== undefined) {
+      vectors.normRows(raw, address(norm), to, (n * width) / shape.dh, shape.dh, shape.eps);
+    }
+  };
 
   vectors.normRows(x, address(inputs.inputNorm), at.normed, n, d, shape.eps);
-  linear(at.normed, d, inputs.query, at.q, wide);
-  linear(at.normed, d, inputs.key, at.k, narrow);
+  heads(inputs.query, inputs.queryBias, inputs.queryNorm, at.rawQ, at.q, wide);
+  heads(inputs.key, inputs.keyBias, inputs.keyNorm, at.rawK, at.k, narrow);
   linear(at.normed, d, inputs.value, at.v, narrow);
+  addBias(inputs.valueBias, at.v, narrow);
   rotateHeads(kit, shape, shape.h, angles, at.q, at.q, 1, scoreScale(shape));
   rotateHeads(kit, shape, shape.kv, angles, at.k, at.k, 1, 1);
   attend(kit, shape, { q: at.q, k: at.k, v: at.v, out: at.mixed, weights: at.weights });
   vectors.copy(x, at.attended, n * d);
   linear(at.mixed, wide, inputs.output, at.attended, d, true);
+  addBias(inputs.outputBias, at.attended, d);
   vectors.normRows(at.attended, address(inputs.postNorm), at.inner, n, d, shape.eps);
   linear(at.inner, d, inputs.gate, at.gate, f);
   linear(at.inner, d, inputs.up, at.up, f);
@@ -70,7 +98,7 @@ export function decoderLayer(
   return [out, kept];
 }
 
-/** The gradient of `decoderLayer` with respect to x and then `layerParameters`. */
+/** The gradient of `decoderLayer` with respect to x and then the layer's parts, in the order of `partsOf`. */
 export function decoderLayerGrad(
   kit: HeapKit,
   scratch: Scratch,
@@ -82,16 +110,17 @@ export function decoderLayerGrad(
   const f = inputs.gate.shape[0]!;
   const [wide, narrow] = [shape.h * shape.dh, shape.kv * shape.dh];
   const dx = heap.allocate([n, d]);
+  const parts = partsOf(inputs);
   const gradients = Object.fromEntries(
-    layerParameters.map((name) => [name, heap.allocate(inputs[name].shape)]),
-  ) as Parameters<TensorInfo>;
+    parts.map((name) => [name, heap.allocate(inputs[name]!.shape)]),
+  ) as unknown as Parameters<TensorInfo>;
   const work = {
     ...{ dgate: n * f, dup: n * f, gated: n * f, dinner: n * d, dattended: n * d },
     ...{ dmixed: n * wide, dq: n * wide, dk: n * narrow, dv: n * narrow },
     ...{ dnormed: n * d, scores: attentionScratch(shape) },
   };
   const to = layOut(scratch.reserve(total(work)), work);
-  const at = layOut(heap.addressOf(inputs.kept), keptSizes(shape, d, f));
+  const at = layOut(heap.addressOf(inputs.kept), keptSizes(shape, inputs));
   const address = (tensor: TensorInfo) => heap.addressOf(tensor);
   const [x, dy] = [address(inputs.x), address(inputs.dy)];
   const angles = { cos: address(inputs.cos), sin: address(inputs.sin) };
@@ -101,18 +130,17 @@ export function decoderLayerGrad(
   /** And by `from`, to `back`. */
   const inputGrad = (dout: number, width: number, name: Matrix, inner: number, back: number, adds = false) =>
     product(false, false, n, inner, width, dout, width, address(inputs[name]), inner, back, inner, adds);
-  const normGrad = (dout: number, from: number, name: 'inputNorm' | 'postNorm', back: number) => {
-    vectors.fill(address(gradients[name]), 0, d);
-    vectors.normBackwardRows(
-      dout,
-      from,
-      address(inputs[name]),
-      back,
-      address(gradients[name]),
-      n,
-      d,
-      shape.eps,
-    );
+  /** Of a norm over the rows at `from`, to `back`, which may be `dout`. */
+  const normGrad = (dout: number, from: number, name: Norm, back: number, rows = n) => {
+    const [weight, gradient] = [inputs[name], gradients[name]];
+    if (weight === undefined || gradient === undefined) return;
+    const [width, dw] = [weight.shape[0]!, address(gradient)];
+    vectors.fill(dw, 0, width);
+    vectors.normBackwardRows(dout, from, address(weight), back, dw, rows, width, shape.eps);
+  };
+  const biasGrad = (dout: number, name: Bias) => {
+    const gradient = gradients[name];
+    if (gradient !== undefined) sumRows(vectors, dout, address(gradient), n, gradient.shape[0]!);
   };
 
   inputGrad(dy, d, 'down', f, to.dgate);
@@ -125,6 +153,7 @@ export function decoderLayerGrad(
   normGrad(to.dinner, at.attended, 'postNorm', to.dattended);
   vectors.accumulate(dy, to.dattended, n * d);
   weightGrad(to.dattended, d, 'output', at.mixed, wide);
+  biasGrad(to.dattended, 'outputBias');
   inputGrad(to.dattended, d, 'output', wide, to.dmixed);
   attendGrad(kit, shape, {
     ...{ dy: to.dmixed, q: at.q, k: at.k, v: at.v, weights: at.weights },
@@ -132,6 +161,11 @@ export function decoderLayerGrad(
   });
   rotateHeads(kit, shape, shape.h, angles, to.dq, to.dq, -1, scoreScale(shape));
   rotateHeads(kit, shape, shape.kv, angles, to.dk, to.dk, -1, 1);
+  normGrad(to.dq, at.rawQ, 'queryNorm', to.dq, n * shape.h);
+  normGrad(to.dk, at.rawK, 'keyNorm', to.dk, n * shape.kv);
+  biasGrad(to.dq, 'queryBias');
+  biasGrad(to.dk, 'keyBias');
+  biasGrad(to.dv, 'valueBias');
   weightGrad(to.dq, wide, 'query', at.normed, d);
   weightGrad(to.dk, narrow, 'key', at.normed, d);
   weightGrad(to.dv, narrow, 'value', at.normed, d);
@@ -140,5 +174,5 @@ export function decoderLayerGrad(
   inputGrad(to.dv, narrow, 'value', d, to.dnormed, true);
   normGrad(to.dnormed, x, 'inputNorm', address(dx));
   vectors.accumulate(to.dattended, address(dx), n * d);
-  return [dx, ...layerParameters.map((name) => gradients[name])];
+  return [dx, ...parts.map((name) => gradients[name]!)];
 }

@@ -14,6 +14,7 @@ import type { Packing } from '../x86/index.ts';
 import { bytes, type Heap, layOut, Scratch, total } from './heap.ts';
 import type { HeapKit } from './heap-kit.ts';
 import { layerBytes, type Paging, pagingFor, tokenRow, tokenRowNumbers } from './paged-attention.ts';
+import { addToRows } from './rows.ts';
 import type { Vectors } from './vectors.ts';
 
 /** Blocks that are taken from the heap at once. */
@@ -198,16 +199,29 @@ export class HeapDecoder implements BlockDecoder {
         row += bytes(d);
       }
     }
-    const linear = (from: number, weight: Tensor, to: number, width: number, inner: number) => {
+    const linear = (
+      from: number,
+      weight: Tensor,
+      to: number,
+      width: number,
+      inner: number,
+      bias?: Tensor,
+    ) => {
       this.#linear(n, width, inner, from, weight, to);
+      if (bias !== undefined) addToRows(vectors, address(bias), to, n, width);
+    };
+    const normHeads = (at: number, norm: Tensor | undefined, count: number) => {
+      if (norm !== undefined) vectors.normRows(at, address(norm), at, n * count, dh, eps);
     };
     this.#weights.layers.forEach((layer, index) => {
       vectors.normRows(at.x, address(layer.inputNorm), at.normed, n, d, eps);
-      linear(at.normed, layer.query, at.q, heads * dh, d);
-      linear(at.normed, layer.key, at.k, kv * dh, d);
-      linear(at.normed, layer.value, at.v, kv * dh, d);
+      linear(at.normed, layer.query, at.q, heads * dh, d, layer.queryBias);
+      linear(at.normed, layer.key, at.k, kv * dh, d, layer.keyBias);
+      linear(at.normed, layer.value, at.v, kv * dh, d, layer.valueBias);
+      normHeads(at.q, layer.queryNorm, heads);
+      normHeads(at.k, layer.keyNorm, kv);
       this.#paging.attendTokens(at.q, at.k, at.v, at.tokens, n, index * layerBytes(this.#shape), at.scores);
-      linear(at.q, layer.output, at.normed, d, heads * dh);
+      linear(at.q, layer.output, at.normed, d, heads * dh, layer.outputBias);
       vectors.accumulate(at.normed, at.x, n * d);
       vectors.normRows(at.x, address(layer.postNorm), at.normed, n, d, eps);
       linear(at.normed, layer.gate, at.gate, f, d);

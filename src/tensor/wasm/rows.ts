@@ -1,8 +1,8 @@
-// Table look-ups on the wasm heap, a row at a time: `GatherV2` along the first axis, and its gradient
-// `UnsortedSegmentSum`, which TF.js' wasm backend lacks.
+// What is done a row at a time on the wasm heap: table look-ups, `GatherV2` along the first axis, with their gradient
+// `UnsortedSegmentSum`, which TF.js' wasm backend lacks, and biases.
 import type { TensorInfo } from '@tensorflow/tfjs-core';
 import tf from '../tfjs.cjs';
-import type { Heap } from './heap.ts';
+import { bytes, type Heap } from './heap.ts';
 import type { Vectors } from './vectors.ts';
 
 const { util } = tf;
@@ -39,4 +39,15 @@ export function unsortedSegmentSum(
     accumulate(rows + 4 * row * width, sums + 4 * id * width, width);
   }
   return out;
+}
+
+/** Each of the `n` rows of `width` numbers at `to` += the row at `bias`. */
+export function addToRows(vectors: Vectors, bias: number, to: number, n: number, width: number): void {
+  for (let row = 0; row < n; row++) vectors.accumulate(bias, to + bytes(row * width), width);
+}
+
+/** The sum of the `n` rows of `width` numbers at `from`, to `sum`. */
+export function sumRows(vectors: Vectors, from: number, sum: number, n: number, width: number): void {
+  vectors.fill(sum, 0, width);
+  for (let row = 0; row < n; row++) vectors.accumulate(from + bytes(row * width), sum, width);
 }

@@ -237,7 +237,8 @@ test('weights that do not fit the config are refused by name', async () => {
     ],
     [{ num_hidden_layers: 3 }, /tensor model\.layers\.2\.input_layernorm\.weight is missing/],
     [{ num_hidden_layers: 1 }, /tensor model\.layers\.1\.\S+ is not part of a Llama decoder/],
-    [{ attention_bias: true }, /config\.json: attention_bias true is not supported/],
+    [{ attention_bias: true }, /tensor model\.layers\.0\.self_attn\.q_proj\.bias is missing/],
+    [{ mlp_bias: true }, /config\.json: mlp_bias true is not supported/],
   ];
   for (const [change, pattern] of changes) {
     const folder = await savedFolder();

@@ -7,7 +7,7 @@ test.before(async () => {
   await startEngine();
 });
 
-const shape = { head_dim: 6, rope_theta: 100 };
+const shape = { head_dim: 6, rope_scaling: null, rope_theta: 100 };
 const half = 3;
 /** position · θ^(−2i/dh), both factors in single precision. */
 const angle = (position: number, i: number) =>
@@ -63,7 +63,7 @@ test('spans begin at positions of their own', () => {
 });
 
 test('two tables know nothing of each other', () => {
-  const other = new RotaryTable({ head_dim: 4, rope_theta: 10 });
+  const other = new RotaryTable({ head_dim: 4, rope_scaling: null, rope_theta: 10 });
   other.angles(50);
   assertTable(new RotaryTable(shape).angles(50), range(0, 50));
 });
