@@ -15,6 +15,7 @@ import { requireWithin } from '../store/files.ts';
 import { ForkLog, forksPath } from '../store/fork-log.ts';
 import { linesIn } from '../store/lines.ts';
 import { isLocked } from '../store/lock.ts';
+import { compressedPath, logPath, openLogFile } from '../store/log-file.ts';
 import { finalFolder, type Manifest, manifestPath, readManifest } from '../store/manifest.ts';
 import { RunFolder } from '../store/run-folder.ts';
 import { requireSameMetrics } from './results-document.ts';
@@ -51,7 +52,7 @@ export async function examine(folder: string, onRight: (what: string) => void): 
   };
   const remark: Remark = (problem, advice) => findings.push({ level: 'remark', problem, advice });
 
-  const file = path.join(folder, 'events.jsonl');
+  const file = logPath(folder);
   if (!fs.existsSync(manifestPath(folder)) && !fs.existsSync(file)) readManifest(folder);
   const isAlone = !fs.existsSync(manifestPath(folder));
   if (isAlone)
@@ -128,10 +129,10 @@ function readAlone(file: string): null {
 
 /** Times are in no sum: of them only that they are ones. */
 function requireTimes(file: string): void {
-  const descriptor = fs.openSync(file, 'r');
+  const log = openLogFile(file);
   try {
     let number = 0;
-    for (const [text] of linesIn(descriptor, 0, fs.fstatSync(descriptor).size)) {
+    for (const [text] of linesIn(log, 0, log.size())) {
       number++;
       const time = /^\{"seq":\d+,"at":"([^"]*)"/.exec(text)?.[1] ?? '';
       const parsed = Date.parse(time);
@@ -142,7 +143,7 @@ function requireTimes(file: string): void {
       }
     }
   } finally {
-    fs.closeSync(descriptor);
+    log.close();
   }
 }
 
@@ -151,18 +152,18 @@ function foldAll(run: RunFolder): void {
 }
 
 function tornLine(file: string, remark: (problem: string, advice?: string) => void): void {
-  const descriptor = fs.existsSync(file) ? fs.openSync(file, 'r') : null;
-  if (descriptor === null) return;
+  if (!fs.existsSync(file) || file.endsWith(compressedPath(''))) return;
+  const log = openLogFile(file);
   try {
-    const { size } = fs.fstatSync(descriptor);
+    const size = log.size();
     const last = Buffer.alloc(1);
-    if (size === 0 || fs.readSync(descriptor, last, 0, 1, size - 1) === 0 || last[0] === 0x0a) return;
+    if (size === 0 || log.read(last, 0, 1, size - 1) === 0 || last[0] === 0x0a) return;
     remark(
       `${file}: its last line has no end: a process was killed while it wrote it, or writes it now.`,
       'It is cut off when the run goes on.',
     );
   } finally {
-    fs.closeSync(descriptor);
+    log.close();
   }
 }
 
@@ -294,6 +295,11 @@ function lookAround(folder: string, manifest: Manifest, run: RunFolder | null, r
   const inside = fs.existsSync(path.join(folder, 'checkpoints'))
     ? fs.readdirSync(path.join(folder, 'checkpoints'))
     : [];
+  if (names.includes('events.jsonl') && names.includes('events.jsonl.gz'))
+    remark(
+      `${path.join(folder, 'events.jsonl.gz')}: beside the log itself, as a killed process leaves it that compressed the log.`,
+      'It may be deleted; compressing the log again replaces it.',
+    );
   const halves = [
     ...names.filter((name) => name.endsWith('.partial')),
     ...inside.filter((name) => name.startsWith('partial')).map((name) => path.join('checkpoints', name)),
@@ -305,7 +311,7 @@ function lookAround(folder: string, manifest: Manifest, run: RunFolder | null, r
         'It may be deleted.',
       );
   const known =
-    /^(manifest\.json|events\.(jsonl|index)|metrics\.jsonl|forks\.(jsonl|lock.*)|checkpoints|lock.*|.*\.partial)$/;
+    /^(manifest\.json|events\.(jsonl(\.gz)?|index)|metrics\.jsonl|forks\.(jsonl|lock.*)|checkpoints|lock.*|.*\.partial)$/;
   for (const name of names) if (!known.test(name)) remark(`${path.join(folder, name)}: not a file of a run.`);
   const trained = new Set<string>(
     [...(run?.phases.values() ?? [])].flatMap(({ output }) =>

@@ -1,4 +1,5 @@
-// `optima runs [folder]`: the runs of a folder, what they came to and what they take; with --prune, to be rid of some.
+// `optima runs [folder]`: the runs of a folder, what they came to and what they take; with --compress, to have some take less; with
+// --prune, to be rid of some.
 import fs from 'node:fs';
 import path from 'node:path';
 import readline from 'node:readline/promises';
@@ -6,8 +7,10 @@ import type { Command } from 'commander';
 import { messageOf, nearest, OptimaError } from '../domain/errors.ts';
 import type { TeamMetrics } from '../domain/metrics.ts';
 import { RunReader } from '../reading/index.ts';
+import { compressLog } from '../store/compress.ts';
 import { ioError, isWithin } from '../store/files.ts';
 import { isLocked, lock } from '../store/lock.ts';
+import { logPath } from '../store/log-file.ts';
 import { readManifest } from '../store/manifest.ts';
 import { interruptible } from './interrupt.ts';
 import { collect, jsonOption } from './options.ts';
@@ -16,6 +19,7 @@ import { runsIn, shortened, sizeOf, spanOf, widthOf } from './reader.ts';
 import { stateOf } from './show.ts';
 
 interface RunsOptions extends JsonFlag {
+  readonly compress?: readonly string[];
   readonly prune?: readonly string[];
   readonly yes?: boolean;
 }
@@ -24,7 +28,8 @@ export function addRuns(program: Command): void {
   program
     .command('runs')
     .argument('[folder]', 'where the runs are', 'runs')
-    .description('list runs with their size and state, or delete some')
+    .description('list runs with their size and state, compress the logs of some, or delete some')
+    .option('--compress <run>', 'compress the log of this run, which is over; may be repeated', collect)
     .option('--prune <run>', 'delete this run of the folder, after a question; may be repeated', collect)
     .option('--yes', 'do not ask: needed where there is no terminal to ask on')
     .addOption(jsonOption())
@@ -36,8 +41,11 @@ export function addRuns(program: Command): void {
               hint: 'Give the folder in which the runs are; `optima train` makes them in ./runs.',
             });
           }
-          const { prune } = options;
-          if (prune === undefined) list(folder, output);
+          const { compress, prune } = options;
+          if (compress !== undefined && prune !== undefined)
+            throw new OptimaError('usage', '--compress or --prune: one of them at a time.');
+          if (compress !== undefined) await compressRuns(folder, compress, output, signal);
+          else if (prune === undefined) list(folder, output);
           else await pruneRuns(folder, prune, options, output, signal);
         }),
       ),
@@ -137,6 +145,47 @@ function bytesIn(folder: string): number {
   }, 0);
 }
 
+/** The names of runs of a folder, each once; throws `run.missing` for one that is not there, with the nearest. */
+function namesIn(folder: string, names: readonly string[], known: readonly string[]): string[] {
+  const asked = [...new Set(names.map((name) => nameIn(folder, name)))];
+  for (const name of asked) {
+    if (known.includes(name)) continue;
+    const guess = nearest(name, known);
+    throw new OptimaError('run.missing', `${folder} has no run ${name}.`, {
+      hint: guess === undefined ? `\`optima runs ${folder}\` lists them.` : `Did you mean ${guess}?`,
+    });
+  }
+  return asked;
+}
+
+/** Compresses the logs of runs, one after the other: what is done stays done. */
+async function compressRuns(
+  folder: string,
+  names: readonly string[],
+  output: Output,
+  signal: AbortSignal,
+): Promise<void> {
+  for (const name of namesIn(folder, names, runsIn(folder))) {
+    const run = path.join(folder, name);
+    const bytes = fs.statSync(logPath(run), { throwIfNoEntry: false })?.size ?? 0;
+    output.progress.begin(`compressing ${name}`, Math.ceil(bytes / 2 ** 20), 'MiB');
+    const onProgress = (done: number) => output.progress.advance(done / 2 ** 20);
+    const sizes = await compressLog(run, { onProgress, signal });
+    const words =
+      sizes === null
+        ? 'its log is compressed already'
+        : `its log had ${sizeOf(sizes.before)}, and has ${sizeOf(sizes.after)} now`;
+    output.progress.end('done');
+    output.say(`${name}: ${words}`);
+    output.emit({
+      event: 'compressed',
+      run: name,
+      folder: run,
+      ...(sizes ?? { before: bytes, after: bytes }),
+    });
+  }
+}
+
 async function pruneRuns(
   folder: string,
   names: readonly string[],
@@ -145,15 +194,7 @@ async function pruneRuns(
   signal: AbortSignal,
 ): Promise<void> {
   const known = runsIn(folder);
-  const runs = [...new Set(names.map((name) => nameIn(folder, name)))].map((name) => {
-    if (!known.includes(name)) {
-      const guess = nearest(name, known);
-      throw new OptimaError('run.missing', `${folder} has no run ${name}.`, {
-        hint: guess === undefined ? `\`optima runs ${folder}\` lists them.` : `Did you mean ${guess}?`,
-      });
-    }
-    return listed(folder, name);
-  });
+  const runs = namesIn(folder, names, known).map((name) => listed(folder, name));
   requireUnneeded(folder, runs, known);
   for (const { folder } of runs) {
     // Taking it says who has it.

@@ -4,12 +4,12 @@ import path from 'node:path';
 import { OptimaError } from '../domain/errors.ts';
 import { parseEvent, type RunEvent } from '../domain/events.ts';
 import { checkBytes, type LogEnd } from '../store/event-log.ts';
-import { ioError, requireWithin } from '../store/files.ts';
-import { lineBytesIn } from '../store/lines.ts';
+import { requireWithin } from '../store/files.ts';
+import { type LogFile, lineBytesIn } from '../store/lines.ts';
+import { logPath, openLogOf } from '../store/log-file.ts';
 import { readIndex, writeIndex } from './index-file.ts';
 import { emptyIndex, type IndexData, marked, notAnEvent, type PlaceBefore, RunIndex } from './run-index.ts';
 
-export const logPath = (folder: string): string => path.join(folder, 'events.jsonl');
 /** Where the index of a run is. */
 export const indexPath = (folder: string): string => path.join(folder, 'events.index');
 
@@ -24,8 +24,9 @@ export interface RawEvent {
 
 export class IndexedLog {
   readonly folder: string;
+  /** Where it is. */
   readonly file: string;
-  readonly #descriptor: number;
+  readonly #log: LogFile;
   readonly #placeBefore: PlaceBefore;
   #index: RunIndex;
   /** Bytes of the log that the index in the file reaches. */
@@ -40,8 +41,9 @@ export class IndexedLog {
    */
   constructor(folder: string, placeBefore: PlaceBefore, afresh = false) {
     this.folder = folder;
-    this.file = logPath(folder);
-    this.#descriptor = openLog(folder);
+    requireWithin(folder, logPath(folder));
+    this.#log = openLogOf(folder);
+    this.file = this.#log.path;
     this.#placeBefore = placeBefore;
     this.#afresh = afresh;
     const found = afresh ? null : readIndex(indexPath(folder));
@@ -67,7 +69,8 @@ export class IndexedLog {
    */
   refresh(mostBytes = Number.POSITIVE_INFINITY): number {
     const { file } = this;
-    const { size, ino, nlink } = fs.fstatSync(this.#descriptor);
+    const { ino, nlink } = fs.fstatSync(this.#log.descriptor);
+    const size = this.#log.size();
     const { bytes: before } = this.end;
     const there = fs.statSync(file, { throwIfNoEntry: false });
     if (nlink === 0 || there?.ino !== ino || size < before) {
@@ -83,7 +86,7 @@ export class IndexedLog {
   /** Whether it has come to the end. */
   #takeIn(size: number, most: number): boolean {
     try {
-      for (const line of lineBytesIn(this.#descriptor, this.end.bytes, size)) {
+      for (const line of lineBytesIn(this.#log, this.end.bytes, size)) {
         this.#index.add(line, this.file);
         if (this.end.bytes >= most) return false;
       }
@@ -138,7 +141,7 @@ export class IndexedLog {
   }
 
   close(): void {
-    fs.closeSync(this.#descriptor);
+    this.#log.close();
   }
 
   /** Events as bytes, each until the next is asked for. */
@@ -148,7 +151,7 @@ export class IndexedLog {
     const mark = Math.floor(from / marked);
     const bound = markBytes[Math.ceil(to / marked)] ?? end.bytes;
     let at: LogEnd = { events: mark * marked, sum: markSums[mark]! };
-    for (const line of lineBytesIn(this.#descriptor, markBytes[mark]!, bound)) {
+    for (const line of lineBytesIn(this.#log, markBytes[mark]!, bound)) {
       const number = at.events;
       if (number === to) return;
       const body = this.#check(line, at);
@@ -168,7 +171,7 @@ export class IndexedLog {
 
   /** Whether the last events that an index knows are where it has them: their sums hold all that was before. */
   #holdsEndOf({ end: { events, sum, bytes }, markBytes, markSums }: IndexData): boolean {
-    if (bytes > fs.fstatSync(this.#descriptor).size) return false;
+    if (bytes > this.#log.size()) return false;
     const mark = markBytes.length - 1;
     let at: LogEnd & { bytes: number } = {
       events: mark * marked,
@@ -176,7 +179,7 @@ export class IndexedLog {
       bytes: markBytes[mark]!,
     };
     try {
-      for (const line of lineBytesIn(this.#descriptor, at.bytes, bytes)) {
+      for (const line of lineBytesIn(this.#log, at.bytes, bytes)) {
         at = { ...checkBytes(line, at).end, bytes: at.bytes + line.length + 1 };
       }
     } catch {
@@ -192,17 +195,5 @@ export class IndexedLog {
     // Where it cannot be written now it cannot be later: it is tried again when the log has grown.
     writeIndex(indexPath(this.folder), this.#index.data);
     this.#written = bytes;
-  }
-}
-
-function openLog(folder: string): number {
-  const file = logPath(folder);
-  requireWithin(folder, file);
-  try {
-    return fs.openSync(file, 'r');
-  } catch (error) {
-    const { code } = error as NodeJS.ErrnoException;
-    if (code !== 'ENOENT' && code !== 'ENOTDIR') throw ioError('read', file, error);
-    throw new OptimaError('run.missing', `${folder} is not a run folder: it has no events.jsonl.`);
   }
 }

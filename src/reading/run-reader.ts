@@ -11,9 +11,10 @@ import { messageTokens, type Outcome, type Trajectory, type Turn } from '../doma
 import { type Recipe, recipeSchema } from '../recipe/schema.ts';
 import { requireWithin } from '../store/files.ts';
 import { ForkLog, forksPath, type LoggedFork } from '../store/fork-log.ts';
+import { logPath } from '../store/log-file.ts';
 import { type Manifest, manifestPath, notThisLog, readManifest } from '../store/manifest.ts';
 import { comparisonOf, type Scale, scaleFrom, searchOf } from './comparison.ts';
-import { IndexedLog, indexPath, logPath } from './indexed-log.ts';
+import { IndexedLog, indexPath } from './indexed-log.ts';
 import { type IndexData, type IndexedTree, outcomes, type PlaceBefore } from './run-index.ts';
 import {
   type DialogueSummary,

@@ -8,7 +8,8 @@ import { messageOf, OptimaError } from '../domain/errors.ts';
 import { parseEvent, type RunEvent } from '../domain/events.ts';
 import { hash6 } from '../domain/hash.ts';
 import { ioError } from './files.ts';
-import { linesIn } from './lines.ts';
+import { type LogFile, linesIn } from './lines.ts';
+import { openLogFile } from './log-file.ts';
 
 /** Writes bytes to the end of an open file and returns how many it took; `fs.writeSync` by default. */
 export type WriteBytes = (descriptor: number, bytes: Uint8Array) => number;
@@ -82,7 +83,7 @@ export class EventLog {
   readonly path: string;
   readonly #clock: Clock;
   readonly #write: WriteBytes;
-  readonly #descriptor: number;
+  readonly #file: LogFile;
   /** Byte at which each event's line begins. */
   readonly #starts: number[] = [];
   /** Of the last event in the file. */
@@ -93,7 +94,8 @@ export class EventLog {
 
   /**
    * Opens the log, creating it if it is not there, and gives its events to `fold`. A last line without its end (the
-   * process was killed while it wrote) is cut off. With `readOnly` nothing is made or cut, and nothing can be recorded. Throws
+   * process was killed while it wrote) is cut off. With `readOnly` nothing is made or cut, and nothing can be recorded; to one that
+   * is compressed nothing can be added either. Throws
    * `run.corrupt` for any other line that is not an event in its place or does not have its sum, naming the line, what `fold`
    * throws, and `io.read` or `io.write`.
    */
@@ -108,16 +110,17 @@ export class EventLog {
     try {
       const { O_RDONLY, O_RDWR, O_APPEND, O_CREAT, O_NOFOLLOW = 0 } = fs.constants;
       const flags = readOnly ? O_RDONLY : O_RDWR | O_APPEND | O_CREAT;
-      this.#descriptor = fs.openSync(path, flags | (noLink ? O_NOFOLLOW : 0));
+      this.#file = openLogFile(path, flags | (noLink ? O_NOFOLLOW : 0));
     } catch (error) {
       throw ioError(readOnly ? 'read' : 'write', path, error);
     }
     try {
       this.#scan(fold);
-      const { size } = fs.fstatSync(this.#descriptor);
-      if (!readOnly && this.#size < size) fs.ftruncateSync(this.#descriptor, this.#size);
+      const { descriptor, isCompressed } = this.#file;
+      if (!readOnly && !isCompressed && this.#size < this.#file.size())
+        fs.ftruncateSync(descriptor, this.#size);
     } catch (error) {
-      fs.closeSync(this.#descriptor);
+      this.#file.close();
       throw error;
     }
   }
@@ -214,22 +217,28 @@ export class EventLog {
 
   /** Forces what was recorded onto the disk. */
   sync(): void {
+    if (this.#file.isCompressed) return;
     try {
-      fs.fsyncSync(this.#descriptor);
+      fs.fsyncSync(this.#file.descriptor);
     } catch (error) {
       throw ioError('write', this.path, error);
     }
   }
 
   close(): void {
-    fs.closeSync(this.#descriptor);
+    this.#file.close();
   }
 
   #appendLine(line: string): void {
+    if (this.#file.isCompressed) {
+      throw new OptimaError('io.write', `Cannot write ${this.path}: it is compressed.`, {
+        hint: `Unpack it first: gunzip ${this.path}`,
+      });
+    }
     const bytes = Buffer.from(line);
     try {
       for (let written = 0; written < bytes.length; ) {
-        written += this.#write(this.#descriptor, bytes.subarray(written));
+        written += this.#write(this.#file.descriptor, bytes.subarray(written));
       }
     } catch (error) {
       throw ioError('write', this.path, error);
@@ -249,12 +258,11 @@ export class EventLog {
   /** The lines numbered `from` to `to`, without their ends. */
   *#lines(from: number, to: number): Generator<string> {
     const end = to < this.#starts.length ? this.#starts[to]! : this.#size;
-    for (const [line] of linesIn(this.#descriptor, this.#starts[from] ?? this.#size, end)) yield line;
+    for (const [line] of linesIn(this.#file, this.#starts[from] ?? this.#size, end)) yield line;
   }
 
   #scan(fold: Fold): void {
-    const { size } = fs.fstatSync(this.#descriptor);
-    for (const [line, bytes] of linesIn(this.#descriptor, 0, size)) {
+    for (const [line, bytes] of linesIn(this.#file, 0, this.#file.size())) {
       const number = this.#starts.length;
       const { body, end } = this.#check(line);
       fold(this.#parse(line, number), number, body);

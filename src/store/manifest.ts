@@ -9,7 +9,30 @@ import { branded } from '../domain/schemas.ts';
 import { ioError, writeFileAtomic } from './files.ts';
 
 /** The layout of a run folder; raised when an older program could not read a newer folder or the reverse. */
-export const formatVersion = 5;
+export const formatVersion = 6;
+
+type Fields = Readonly<Record<string, unknown>>;
+
+/**
+ * What makes the manifest of an older format one of the next. Formats without a way to here are refused. A run is read as it
+ * lies there, and its manifest is of the new format when it is written again.
+ */
+const migrations: Readonly<Record<number, (manifest: Fields) => Fields>> = {
+  // From 6 on the log may be compressed.
+  5: (manifest) => manifest,
+};
+
+/** A manifest in the format of now; null where no way leads there. */
+function migrated(manifest: Fields): Fields | null {
+  let current = manifest;
+  while (current.format !== formatVersion) {
+    const format = Number(current.format);
+    const next = migrations[format]?.(current);
+    if (next === undefined) return null;
+    current = { ...next, format: format + 1 };
+  }
+  return current;
+}
 
 const model = z.object({ folder: z.string(), hash: branded<PolicyHash>() });
 
@@ -89,21 +112,22 @@ export function readManifest(folder: string): Manifest {
       hint: 'Give the folder that `optima train` named, for example runs/two-hop-qa-isft-s1-ab12cd.',
     });
   }
-  let json: { format?: unknown; version?: unknown; sum?: unknown };
+  let json: Fields;
   try {
     json = JSON.parse(text);
   } catch (error) {
     throw new OptimaError('run.corrupt', `${file}: not JSON: ${messageOf(error)}.`);
   }
-  if (json?.format !== formatVersion) {
+  const { sum, ...rest } = json ?? {};
+  const current = migrated(rest);
+  if (current === null) {
     throw new OptimaError(
       'run.version',
-      `${folder}: written by optima-actors ${json?.version} in run format ${json?.format}; this version reads format ${formatVersion}.`,
+      `${folder}: written by optima-actors ${json?.version} in run format ${json?.format}; this version reads formats ${Object.keys(migrations)[0]} to ${formatVersion}.`,
       { hint: 'Continue it with the version that wrote it, or start a new run.' },
     );
   }
-  const { sum, ...rest } = json;
-  const result = manifestSchema.safeParse(rest);
+  const result = manifestSchema.safeParse(current);
   if (!result.success) {
     const issue = result.error.issues[0]!;
     throw new OptimaError('run.corrupt', `${file}: field ${issue.path.join('.')}: ${issue.message}.`);

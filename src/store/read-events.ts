@@ -1,10 +1,14 @@
 // Reads the log of a run, from this program or another, while it is being written or long after. Changes nothing.
-import fs from 'node:fs';
-import path from 'node:path';
+import { setImmediate as nextTick } from 'node:timers/promises';
 import { messageOf, OptimaError } from '../domain/errors.ts';
 import { parseEvent, type RunEvent } from '../domain/events.ts';
 import { checkLine, emptyLog, type LogEnd } from './event-log.ts';
 import { ioError } from './files.ts';
+import { linesIn } from './lines.ts';
+import { openLogOf } from './log-file.ts';
+
+/** Events that are read before others get a turn. */
+const eventsAtOnce = 256;
 
 /** An event as a line of the log holds it: with its number, from 0, and when it was written (ISO 8601). */
 export type LoggedEvent = RunEvent & { readonly seq: number; readonly at: string };
@@ -19,23 +23,19 @@ export type LoggedEvent = RunEvent & { readonly seq: number; readonly at: string
  * ```
  */
 export async function* readEvents(folder: string): AsyncGenerator<LoggedEvent, void, undefined> {
-  const file = path.join(folder, 'events.jsonl');
-  let rest = '';
+  const log = openLogOf(folder);
   let end = emptyLog;
   try {
-    for await (const chunk of fs.createReadStream(file, { encoding: 'utf8', highWaterMark: 2 ** 18 })) {
-      const lines = `${rest}${chunk}`.split('\n');
-      rest = lines.pop()!;
-      for (const line of lines) {
-        const where = `${file}:${end.events + 1}`;
-        end = endBehind(line, end, where);
-        yield parseLine(line, where);
-      }
+    for (const [line] of linesIn(log, 0, Number.POSITIVE_INFINITY)) {
+      const where = `${log.path}:${end.events + 1}`;
+      end = endBehind(line, end, where);
+      yield parseLine(line, where);
+      if (end.events % eventsAtOnce === 0) await nextTick();
     }
   } catch (error) {
-    const code = (error as NodeJS.ErrnoException).code;
-    if (code !== 'ENOENT' && code !== 'ENOTDIR') throw ioError('read', file, error);
-    throw new OptimaError('run.missing', `${folder} is not a run folder: it has no events.jsonl.`);
+    throw ioError('read', log.path, error);
+  } finally {
+    log.close();
   }
 }
 

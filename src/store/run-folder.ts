@@ -14,6 +14,7 @@ import type { Trajectory, Turn } from '../domain/transcript.ts';
 import { EventLog, emptyLog } from './event-log.ts';
 import { ioError, makeFolder, partialOf, syncFolder, writeFileAtomic } from './files.ts';
 import { lock } from './lock.ts';
+import { logPath } from './log-file.ts';
 import {
   finalFolder,
   type Manifest,
@@ -100,9 +101,9 @@ export class RunFolder {
     this.#manifest = manifest;
     this.#clock = clock;
     this.#mark = clock.now();
-    const file = path.join(folder, 'events.jsonl');
-    this.#index = new LogIndex(file);
     this.#unlock = readOnly ? () => {} : lock(folder);
+    const file = logPath(folder);
+    this.#index = new LogIndex(file);
     try {
       const isGone = manifest.log.events > 0 && !fs.existsSync(file);
       if (isGone) throw notThisLog(file, manifest);

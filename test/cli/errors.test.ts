@@ -167,7 +167,7 @@ const table: readonly BadInput[] = [
     args: ['train', '--resume', 'old'],
     exit: 1,
     code: 'run.version',
-    message: /^old: written by optima-actors 0\.0\.1 in run format 1; this version reads format 5\.$/,
+    message: /^old: written by optima-actors 0\.0\.1 in run format 1; this version reads formats 5 to 6\.$/,
     hint: /version that wrote it/,
   },
   {
@@ -175,7 +175,7 @@ const table: readonly BadInput[] = [
     args: ['results', 'old', '--out', 'results.md'],
     exit: 1,
     code: 'run.version',
-    message: /^old: .* in run format 1; this version reads format 5\.$/,
+    message: /^old: .* in run format 1; this version reads formats 5 to 6\.$/,
     hint: /version that wrote it/,
   },
   {

@@ -14,6 +14,7 @@ import type { Turn } from '../../src/domain/transcript.ts';
 import { RunReader } from '../../src/reading/index.ts';
 import { appendForks } from '../../src/store/fork-log.ts';
 import { readManifest, writeManifest } from '../../src/store/manifest.ts';
+import { readEvents } from '../../src/store/read-events.ts';
 import { RunFolder } from '../../src/store/run-folder.ts';
 import { eventsIn, launcher, optimaHere, replaceLog, temporaryFolder } from '../support/run.ts';
 
@@ -193,6 +194,42 @@ test('runs lists runs, and deletes one only when it may and none has it', async 
   assert.is(code, 0, stdout);
   assert.equal(fs.readdirSync(runs), ['kept', 'made-up']);
   fs.rmSync(kept, { recursive: true });
+});
+
+test('a run whose log is compressed looks as it did', async () => {
+  const small = copyOf('small');
+  const seen = async (of: string) => {
+    const texts = [];
+    for (const args of [[], [tree]])
+      texts.push((await optimaHere(['show', of, ...args, '--json'])).stdout.replaceAll(of, 'run'));
+    return texts;
+  };
+  const told = async (of: string) => {
+    const events = [];
+    for await (const event of readEvents(of)) events.push(event);
+    return events;
+  };
+  const before = await seen(small);
+  for (const again of [false, true]) {
+    const { code, stdout, stderr } = await optimaHere(['runs', runs, '--compress', 'small', '--json']);
+    assert.is(code, 0, stdout + stderr);
+    const [{ run: name, before: had, after: has }] = objects(stdout).filter(
+      ({ event }) => event === 'compressed',
+    );
+    assert.is(name, 'small');
+    assert.ok(again ? had === has : had > 5 * has, stdout);
+  }
+  assert.equal(fs.readdirSync(small).sort(), ['events.index', 'events.jsonl.gz', 'manifest.json']);
+  assert.equal(await seen(small), before);
+  assert.equal(await told(small), await told(run));
+  fs.rmSync(path.join(small, 'events.index'));
+  assert.equal(await seen(small), before, 'an index is made of it, too');
+  fs.copyFileSync(path.join(run, 'events.jsonl'), path.join(small, 'events.jsonl'));
+  const both = await optimaHere(['doctor', small, '--json']);
+  assert.match(both.stdout, 'events.jsonl.gz: beside the log itself');
+  const refused = await optimaHere(['runs', runs, '--compress', 'smal', '--json']);
+  assert.match(objects(refused.stdout).at(-1).hint, 'Did you mean small');
+  fs.rmSync(small, { recursive: true });
 });
 
 test('doctor says what is wrong, where, and what lies about', async () => {

@@ -268,8 +268,8 @@ test('what is no run, of another format, damaged, or leads elsewhere is refused 
   refused(path.join(folder, 'nowhere'), 'run.missing', /nowhere is not a run folder/);
   const newer = copyOf();
   const manifest = JSON.parse(fs.readFileSync(at(newer, 'manifest.json'), 'utf8'));
-  fs.writeFileSync(at(newer, 'manifest.json'), JSON.stringify({ ...manifest, format: 6 }));
-  refused(newer, 'run.version', /format 6/);
+  fs.writeFileSync(at(newer, 'manifest.json'), JSON.stringify({ ...manifest, format: 7 }));
+  refused(newer, 'run.version', /format 7/);
   const damaged = copyOf();
   fs.rmSync(at(damaged, 'events.index'));
   const text = linesOf(damaged);

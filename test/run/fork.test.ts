@@ -12,6 +12,7 @@ import type { NodeId, TaskId } from '../../src/domain/ids.ts';
 import { silent } from '../../src/domain/progress.ts';
 import type { Turn } from '../../src/domain/transcript.ts';
 import { type Fork, type ForkSetting, forkTurn, keepFork } from '../../src/run/fork.ts';
+import { compressLog } from '../../src/store/compress.ts';
 import { EventLog, emptyLog } from '../../src/store/event-log.ts';
 import { appendForks, ForkLog } from '../../src/store/fork-log.ts';
 import { lock } from '../../src/store/lock.ts';
@@ -93,6 +94,23 @@ test.before(async () => {
   ]);
   assert.is(code, 0, stdout);
   log = fs.readFileSync(path.join(out, 'events.jsonl'));
+});
+
+test('a run whose log is compressed is forked and replayed like any other', async () => {
+  const packed = inFolder('packed');
+  fs.cpSync(out, packed, { recursive: true, verbatimSymlinks: true });
+  await compressLog(packed);
+  const { id } = turnsOf(out)[0]!;
+  const forked = await optimaHere(['fork', packed, '--instead-of', id, '--say', 'five words', '--json']);
+  assert.is(forked.code, 0, forked.stdout);
+  assert.is(ForkLog.read(packed).forks.get(0)!.turns[0]!.text, 'five words');
+  const [plain, replayed] = [
+    await optimaHere(['replay', out, '--json']),
+    await optimaHere(['replay', packed, '--json']),
+  ];
+  const { seconds, ...told } = linesOf(replayed.stdout).at(-1);
+  assert.equal({ ...linesOf(plain.stdout).at(-1), seconds }, { ...told, seconds });
+  assert.ok(told.dialogues > 0);
 });
 
 test('instead of a turn is its sibling, after a turn is its child, at the first turn too', async () => {

@@ -5,6 +5,7 @@ import path from 'node:path';
 import { test } from 'uvu';
 import * as assert from 'uvu/assert';
 import type { MessageOf } from '../../src/domain/messages.ts';
+import { compressLog } from '../../src/store/compress.ts';
 import { type Manifest, readManifest, writeManifest } from '../../src/store/manifest.ts';
 import { RunFolder } from '../../src/store/run-folder.ts';
 import { goOn, isAppend, killAnywhere, labelOf, type Moment, outcomeOf, stateOf } from '../support/crash.ts';
@@ -268,6 +269,28 @@ test('a run that is done is not done with a checkpoint that was damaged since', 
   assert.match(summaryOf(stdout).message, `checkpoints/${policy!.alice}: it has the hash`);
   fs.writeFileSync(file, whole);
   assert.is((await optimaHere(resume)).code, 0);
+});
+
+test('a run that is done, and compressed since, comes to what it came to, and the doctor finds nothing wrong', async () => {
+  const packed = path.join(folder, 'packed');
+  fs.cpSync(undisturbed, packed, { recursive: true, verbatimSymlinks: true });
+  await compressLog(packed);
+  assert.not.ok(fs.existsSync(logOf(packed)));
+  const comesTo = async (run: string) => {
+    const resumed = await optimaHere(['train', '--resume', run, '--json', '--workers', '0']);
+    const results = await optimaHere(['results', run, '--json']);
+    return [resumed, results].map(({ stdout }) => ({
+      ...summaryOf(stdout.replaceAll(run, 'run')),
+      seconds: 0,
+    }));
+  };
+  assert.equal(await comesTo(packed), await comesTo(undisturbed));
+  const { code, stdout } = await optimaHere(['doctor', packed, '--json']);
+  assert.is(code, 0, stdout);
+  assert.equal(
+    fs.readdirSync(packed).filter((name) => name.startsWith('events')),
+    ['events.jsonl.gz'],
+  );
 });
 
 test('a log that holds another event than the run arrives at is a divergence', async () => {

@@ -4,6 +4,7 @@ import path from 'node:path';
 import { test } from 'uvu';
 import * as assert from 'uvu/assert';
 import { OptimaError } from '../../src/domain/errors.ts';
+import { hash16 } from '../../src/domain/hash.ts';
 import type { PolicyHash, RunId } from '../../src/domain/ids.ts';
 import {
   formatVersion,
@@ -99,21 +100,35 @@ test('no part of a manifest may be missing, and the part is named', () => {
 });
 
 test('another format is told from a file that is none', () => {
-  assert.is(formatVersion, 5);
-  for (const format of [1, 4, 6]) {
+  assert.is(formatVersion, 6);
+  for (const format of [1, 4, 7, 5.5, null]) {
     write({ ...manifest, format, engine: undefined });
     const error = failure();
     assert.is(error.code, 'run.version');
     assert.is(
       error.message,
-      `${folder}: written by optima-actors 0.1.0 in run format ${format}; this version reads format 5.`,
+      `${folder}: written by optima-actors 0.1.0 in run format ${format}; this version reads formats 5 to 6.`,
     );
     assert.is(error.hint, 'Continue it with the version that wrote it, or start a new run.');
   }
   write(null);
   assert.is(failure().code, 'run.version');
-  fs.writeFileSync(manifestPath(folder), '{"format":5,');
+  fs.writeFileSync(manifestPath(folder), '{"format":6,');
   assert.match(failure().message, /manifest\.json: not JSON: /);
+});
+
+test('a manifest of format 5 is read as one of now, by the hash that it has, and written as one', () => {
+  // As the version that had it wrote it.
+  const { format, ...rest } = manifest;
+  const own = { format: 5, ...rest };
+  const text = (sum: string) => `${JSON.stringify({ ...own, sum }, null, 2)}\n`;
+  fs.writeFileSync(manifestPath(folder), text(hash16(JSON.stringify(own))));
+  assert.equal(readManifest(folder), manifest);
+  writeManifest(folder, readManifest(folder));
+  assert.is(JSON.parse(fs.readFileSync(manifestPath(folder), 'utf8')).format, 6);
+  assert.equal(readManifest(folder), manifest);
+  fs.writeFileSync(manifestPath(folder), text(hash16(JSON.stringify(manifest))));
+  assert.match(failure().message, 'it does not have the hash that it was written with');
 });
 
 test('a folder without a manifest is no run, one that cannot be read is an error of reading', () => {

@@ -273,7 +273,7 @@ test('any line that was changed is found when the run is opened, and is named', 
 });
 
 test('a run of another format, older or newer, is refused in one line that names both formats', async () => {
-  assert.is(formatVersion, 5);
+  assert.is(formatVersion, 6);
   for (const [format, version] of [
     [1, '0.1.0'],
     [99, '9.0.0'],
@@ -287,7 +287,7 @@ test('a run of another format, older or newer, is refused in one line that names
       assert.is(error.code, 'run.version');
       assert.is(
         error.message,
-        `${folder}: written by optima-actors ${version} in run format ${format}; this version reads format 5.`,
+        `${folder}: written by optima-actors ${version} in run format ${format}; this version reads formats 5 to 6.`,
       );
       assert.match(error.hint!, 'version that wrote it');
     }

@@ -3,11 +3,12 @@ import fs from 'node:fs';
 import path from 'node:path';
 import { messageOf, OptimaError } from '../../domain/errors.ts';
 import { isLocked } from '../../store/lock.ts';
+import { logPath, openLogFile } from '../../store/log-file.ts';
 import { finalFolder, type Manifest, readManifest } from '../../store/manifest.ts';
 import type { Failure, Figures, RunEntry, RunState } from '../api.ts';
 
 /** Files of a run that are read; none of them may be a link, which would show what lies elsewhere as a part of the run. */
-const ownFiles = ['manifest.json', 'events.jsonl', 'metrics.jsonl', 'forks.jsonl'];
+const ownFiles = ['manifest.json', 'events.jsonl', 'events.jsonl.gz', 'metrics.jsonl', 'forks.jsonl'];
 
 /** An error as the page shows it. */
 export const failureOf = (error: unknown): Failure =>
@@ -95,14 +96,14 @@ export function stateOf(folder: string, { failure }: Manifest): Pick<RunEntry, '
 /** When the first event was written; null where there is none. */
 function startOf(folder: string): string | null {
   const head = Buffer.alloc(128);
-  const file = path.join(folder, 'events.jsonl');
+  const file = logPath(folder);
   if (!fs.existsSync(file)) return null;
-  const descriptor = fs.openSync(file, 'r');
+  const log = openLogFile(file);
   try {
-    const count = fs.readSync(descriptor, head, 0, head.length, 0);
+    const count = log.read(head, 0, head.length, 0);
     return /^\{"seq":0,"at":"([\d:.TZ-]+)"/.exec(head.toString('latin1', 0, count))?.[1] ?? null;
   } finally {
-    fs.closeSync(descriptor);
+    log.close();
   }
 }
 
