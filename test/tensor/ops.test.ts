@@ -176,6 +176,40 @@ for (const [name, create] of Object.entries(cases)) {
   });
 }
 
+test('what is added to a large residual is not rounded at its size, product by product', async () => {
+  const [n, d, f] = [5, 12, 700];
+  const shape = { b: 1, t: n, h: 22, kv: 11, dh: 26, eps: 1e-5 };
+  const [wide, narrow] = [shape.h * shape.dh, shape.kv * shape.dh];
+  for (const { name, install } of products) {
+    await install();
+    tf.tidy(() => {
+      const ones = tf.ones([1, 1, n, shape.dh / 2]) as tf.Tensor4D;
+      const matrix = (out: number, inner: number) => {
+        const { values } = uniform(rng, [out, inner], 1 / Math.sqrt(inner));
+        return tf.tensor2d(values, [out, inner]);
+      };
+      const norm = tf.ones([d]) as tf.Tensor1D;
+      const layer = {
+        ...{ inputNorm: norm, query: matrix(wide, d), key: matrix(narrow, d), value: matrix(narrow, d) },
+        ...{
+          output: matrix(d, wide),
+          postNorm: norm,
+          gate: matrix(f, d),
+          up: matrix(f, d),
+          down: matrix(d, f),
+        },
+      };
+      const x = tf.fill([n, d], 3000) as tf.Tensor2D;
+      const fused = fusedLayer(x, layer, tf.cos(ones), tf.sin(ones), shape)!.dataSync();
+      const composed = composedLayer(x, layer, tf.cos(ones), tf.sin(ones), shape, shape.eps).dataSync();
+      // Two roundings of a number of that size.
+      composed.forEach((value, i) => {
+        assert.ok(Math.abs(fused[i]! - value) <= 2 ** -11, `${name}: ${fused[i]} is not ${value}`);
+      });
+    });
+  }
+});
+
 test('a step of AdamW is the same on wasm and cpu, moments included', async () => {
   const step = {
     ...{ beta1: 0.9, gradientShare: 0.07, beta2: 0.95, squareShare: 0.02, keepShare: 0.999 },

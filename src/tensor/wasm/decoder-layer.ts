@@ -37,6 +37,13 @@ function keptSizes(shape: LayerShape, { gate, queryNorm }: LayerInputs) {
   };
 }
 
+/**
+ * Products of a sum that is made apart before it is added to the residual. There numbers grow until they are thousands of
+ * times those that are added (Sun et al., arXiv 2402.17762), and a sum that starts with such a number rounds each product
+ * at its size: over the 576 and 1536 of SmolLM2 that was a digit of the logits.
+ */
+const longSum = 512;
+
 /** x + W_o·attention(norm(x)), and to that W_down·swiglu(norm(…)). Returns [out [b·t, d], what `decoderLayerGrad` needs]. */
 export function decoderLayer(
   kit: HeapKit,
@@ -50,7 +57,7 @@ export function decoderLayer(
   const [wide, narrow] = [shape.h * shape.dh, shape.kv * shape.dh];
   const sizes = keptSizes(shape, inputs);
   const [out, kept] = [heap.allocate([n, d]), heap.allocate([total(sizes)])];
-  const gated = scratch.reserve(n * f);
+  const work = layOut(scratch.reserve(n * (f + d)), { gated: n * f, sums: n * d });
   const at = layOut(heap.addressOf(kept), sizes);
   const address = (tensor: TensorInfo) => heap.addressOf(tensor);
   const x = address(inputs.x);
@@ -58,6 +65,12 @@ export function decoderLayer(
   const angles = { cos: address(inputs.cos), sin: address(inputs.sin) };
   const linear = (from: number, inner: number, weight: TensorInfo, to: number, width: number, adds = false) =>
     product(false, true, n, width, inner, from, inner, address(weight), inner, to, width, adds);
+  /** to [n, d] += from·Wᵀ */
+  const addLinear = (from: number, inner: number, weight: TensorInfo, to: number) => {
+    if (inner <= longSum) return linear(from, inner, weight, to, d, true);
+    linear(from, inner, weight, work.sums, d);
+    vectors.accumulate(work.sums, to, n * d);
+  };
   const addBias = (bias: TensorInfo | undefined, to: number, width: number) => {
     if (bias !== undefined) addToRows(vectors, address(bias), to, n, width);
   };
@@ -87,14 +100,14 @@ export function decoderLayer(
   rotateHeads(kit, shape, shape.kv, angles, at.k, at.k, 1, 1);
   attend(kit, shape, { q: at.q, k: at.k, v: at.v, out: at.mixed, weights: at.weights });
   vectors.copy(x, at.attended, n * d);
-  linear(at.mixed, wide, inputs.output, at.attended, d, true);
+  addLinear(at.mixed, wide, inputs.output, at.attended);
   addBias(inputs.outputBias, at.attended, d);
   vectors.normRows(at.attended, address(inputs.postNorm), at.inner, n, d, shape.eps);
   linear(at.inner, d, inputs.gate, at.gate, f);
   linear(at.inner, d, inputs.up, at.up, f);
-  vectors.swiglu(at.gate, at.up, gated, n * f);
+  vectors.swiglu(at.gate, at.up, work.gated, n * f);
   vectors.copy(at.attended, result, n * d);
-  linear(gated, f, inputs.down, result, d, true);
+  addLinear(work.gated, f, inputs.down, result);
   return [out, kept];
 }
 
