@@ -64,6 +64,23 @@ const layerParts = [
 export const partsOf = (layer: Partial<Record<keyof LayerWeights, unknown>>): (keyof LayerWeights)[] =>
   layerParts.filter((name) => layer[name] !== undefined);
 
+/** The matrices of a layer, which may have a low-rank term each. */
+export const layerMatrices = ['query', 'key', 'value', 'output', 'gate', 'up', 'down'] as const;
+export type LayerMatrix = (typeof layerMatrices)[number];
+
+/** What is added to a matrix W [out, in] without ever being multiplied out: W + b·a. */
+export interface LowRank {
+  /** [r, in] */
+  readonly a: tf.Tensor2D;
+  /** [out, r] */
+  readonly b: tf.Tensor2D;
+  /** What becomes of the numbers [n, in] that `a` reads; they are left alone where there is none. */
+  readonly drop?: ((x: tf.Tensor2D) => tf.Tensor2D) | undefined;
+}
+
+/** The low-rank terms of one layer. Where there are some, they alone get gradients, and the layer's weights none. */
+export type LayerAdapter = Readonly<Partial<Record<LayerMatrix, LowRank>>>;
+
 /** All weights of a decoder. With tied embeddings `head` is the embedding table itself. */
 export interface DecoderWeights {
   /** [vocab, d] */

@@ -1,6 +1,6 @@
 // The decoder's operations, each with exact gradients: one fused kernel where the backend has it (wasm), else
 // composed from TF.js' own operations. All are synchronous and work inside tidy and variableGrads.
-import { type LayerWeights, partsOf } from './decoder.ts';
+import { type LayerAdapter, type LayerWeights, type LowRank, layerMatrices, partsOf } from './decoder.ts';
 import './gradients.ts';
 import tf from './tfjs.cjs';
 
@@ -30,9 +30,11 @@ function differentiable<Out extends tf.Tensor>(
   })(...inputs) as Out;
 }
 
-/** x·wᵀ: x [n, in], w [out, in] (Hugging Face layout) → [n, out]. */
-export function linear(x: tf.Tensor2D, w: tf.Tensor2D): tf.Tensor2D {
-  return tf.matMul(x, w, false, true);
+/** x·wᵀ, and x·(b·a)ᵀ of a low-rank term: x [n, in], w [out, in] (Hugging Face layout) → [n, out]. */
+export function linear(x: tf.Tensor2D, w: tf.Tensor2D, term?: LowRank): tf.Tensor2D {
+  const whole: tf.Tensor2D = tf.matMul(x, w, false, true);
+  if (term === undefined) return whole;
+  return tf.add(whole, linear(linear(term.drop?.(x) ?? x, term.a), term.b)) as tf.Tensor2D;
 }
 
 /** x / √(mean(x²) + eps) · weight: x [n, d], weight [d] → [n, d]. Zhang and Sennrich, arXiv 1910.07467. */
@@ -148,6 +150,9 @@ export interface LayerShape extends CausalShape {
   readonly eps: number;
 }
 
+/** A kernel's name of one factor of a matrix' low-rank term. */
+export type FactorName = `${(typeof layerMatrices)[number]}.${'a' | 'b'}`;
+
 /** What a token's score in the softmax gets added where it must not count: its weight is exactly 0 in float32. */
 export const maskedScore = -1e9;
 
@@ -206,7 +211,7 @@ export function causalAttention(
 /**
  * One decoder layer as one operation, on flat tokens x [b·t, d] with cos and sin [1, 1, t, dh/2] (they get no gradient):
  * x + attention(norm(x)) and to that swiglu(norm(…)), each through its matrices; with biases and norms of the heads where
- * the layer has them. Null where the backend has no kernel for it.
+ * the layer has them. Null where the backend has no kernel for it, or a low-rank term drops some of what it reads.
  */
 export function fusedLayer(
   x: tf.Tensor2D,
@@ -214,25 +219,38 @@ export function fusedLayer(
   cos: tf.Tensor4D,
   sin: tf.Tensor4D,
   shape: LayerShape,
+  adapter?: LayerAdapter,
 ): tf.Tensor2D | null {
   if (!hasKernel('DecoderLayer')) return null;
+  if (Object.values(adapter ?? {}).some(({ drop }) => drop !== undefined)) return null;
   const attrs = attributesOf(shape);
-  const named = (names: readonly string[], tensors: readonly tf.Tensor[]) =>
-    Object.fromEntries(names.map((name, i) => [name, tensors[i]!]));
-  const parts = partsOf(layer);
-  const weights = parts.map((name) => layer[name]!);
-  const names = ['x', ...parts];
+  const weights = Object.fromEntries(partsOf(layer).map((name) => [name, layer[name]!]));
+  const factors = factorsOf(adapter);
+  // Where there is an adapter it alone is trained, and none of the weights has a gradient.
+  const trained: Record<string, tf.Tensor> = adapter === undefined ? weights : factors;
+  const inputs = { x, ...weights, ...factors, cos, sin };
+  const names = [...Object.keys(inputs), 'kept'];
   return differentiable(
-    [x, ...weights],
+    [x, ...Object.values(trained)],
     (save) => {
-      const inputs = { x, ...layer, cos, sin };
       const [out, kept] = run<tf.Tensor[]>('DecoderLayer', inputs, attrs);
-      save([x, ...weights, cos, sin, kept!]);
+      save([...Object.values(inputs), kept!]);
       return out as tf.Tensor2D;
     },
-    (dy, saved) =>
-      run<tf.Tensor[]>('DecoderLayerGrad', { dy, ...named([...names, 'cos', 'sin', 'kept'], saved) }, attrs),
+    (dy, saved) => {
+      const named = Object.fromEntries(names.map((name, i) => [name, saved[i]!]));
+      return run<tf.Tensor[]>('DecoderLayerGrad', { dy, ...named }, attrs);
+    },
   );
+}
+
+/** The factors of a layer's low-rank terms by their kernel's names, in the order in which gradients come. */
+function factorsOf(adapter: LayerAdapter = {}): Partial<Record<FactorName, tf.Tensor2D>> {
+  const terms = layerMatrices.flatMap((name) => {
+    const term = adapter[name];
+    return term === undefined ? [] : [[`${name}.a`, term.a] as const, [`${name}.b`, term.b] as const];
+  });
+  return Object.fromEntries(terms);
 }
 
 /** Rows of a table: weight [v, d], ids int32 [n] → [n, d]. */

@@ -69,7 +69,7 @@ function selectWeights(
     if (array === undefined) {
       throw new OptimaError('checkpoint.invalid', `${folder}: tensor ${name} is missing.`);
     }
-    if (array.shape.length !== shape.length || array.shape.some((n, axis) => n !== shape[axis])) {
+    if (!isOfShape(array, shape)) {
       throw new OptimaError(
         'checkpoint.invalid',
         `${folder}: tensor ${name} has shape [${array.shape}], but config.json asks for [${shape}].`,
@@ -98,6 +98,9 @@ function selectWeights(
   }
   return weights;
 }
+
+export const isOfShape = ({ shape }: NamedArray, asked: readonly number[]): boolean =>
+  shape.length === asked.length && shape.every((n, axis) => n === asked[axis]);
 
 const isSame = (one: NamedArray, other: NamedArray): boolean =>
   one.values.length === other.values.length &&
@@ -131,15 +134,26 @@ async function exists(path: string): Promise<boolean> {
   }
 }
 
-/**
- * Writes the folder: first beside its place, then renamed into it, so that a reader never sees half of it. An
- * older checkpoint of the same path is replaced. Throws `io.write`, and leaves what was there untouched.
- */
-export async function writeCheckpoint(
+/** Writes a checkpoint's folder, whole or not at all: see `writeWhole`. */
+export function writeCheckpoint(
   folder: string,
   { config, weights, generation }: Checkpoint,
   tokenizerFiles: ChatTokenizer['files'],
 ): Promise<void> {
+  return writeWhole(folder, async (at) => {
+    await writeJson(join(at, 'config.json'), toConfigJson(config));
+    if (generation !== null) await writeJson(join(at, 'generation_config.json'), generation);
+    await writeJson(join(at, 'tokenizer.json'), tokenizerFiles.tokenizerJson);
+    await writeJson(join(at, 'tokenizer_config.json'), tokenizerFiles.tokenizerConfig);
+    await writeSafetensors(join(at, 'model.safetensors'), weights);
+  });
+}
+
+/**
+ * Writes a folder: first beside its place, then renamed into it, so that a reader never sees half of it. An older one of the same
+ * path is replaced. Throws `io.write`, and leaves what was there untouched.
+ */
+export async function writeWhole(folder: string, write: (staging: string) => Promise<void>): Promise<void> {
   const target = resolve(folder);
   const beside = (suffix: string) => join(dirname(target), `.${basename(target)}.${suffix}`);
   const staging = beside('partial');
@@ -148,11 +162,7 @@ export async function writeCheckpoint(
     // A recursive mkdir does not return where the system refuses folders with ENOENT, as /proc does.
     if (!(await exists(dirname(target)))) await mkdir(dirname(target), { recursive: true });
     await mkdir(staging);
-    await writeJson(join(staging, 'config.json'), toConfigJson(config));
-    if (generation !== null) await writeJson(join(staging, 'generation_config.json'), generation);
-    await writeJson(join(staging, 'tokenizer.json'), tokenizerFiles.tokenizerJson);
-    await writeJson(join(staging, 'tokenizer_config.json'), tokenizerFiles.tokenizerConfig);
-    await writeSafetensors(join(staging, 'model.safetensors'), weights);
+    await write(staging);
     await replaceFolder(staging, target, beside('replaced'));
   } catch (error) {
     // Settled either way: the failure above is the one to report.
@@ -178,7 +188,8 @@ async function replaceFolder(staging: string, target: string, aside: string): Pr
   await rm(aside, { recursive: true });
 }
 
-async function writeJson(path: string, value: unknown): Promise<void> {
+/** Writes a file of JSON, and flushes it to the disk. */
+export async function writeJson(path: string, value: unknown): Promise<void> {
   const handle = await open(path, 'w');
   try {
     await handle.writeFile(`${JSON.stringify(value, null, 2)}\n`);

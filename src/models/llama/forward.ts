@@ -6,6 +6,8 @@ import {
   type DecoderWeights,
   embed,
   fusedLayer,
+  type LayerAdapter,
+  type LayerMatrix,
   type LayerWeights,
   linear,
   maskedScore,
@@ -40,7 +42,17 @@ export interface Past {
 type Attend = (queries: tf.Tensor2D, keys: tf.Tensor2D, values: tf.Tensor2D) => tf.Tensor2D;
 
 /** One decoder layer on flat tokens [n, d]; `attend` says what each token sees. */
-function computeLayer(x: tf.Tensor2D, layer: LayerWeights, eps: number, attend: Attend): tf.Tensor2D {
+function computeLayer(
+  x: tf.Tensor2D,
+  layer: LayerWeights,
+  adapter: LayerAdapter,
+  eps: number,
+  attend: Attend,
+): tf.Tensor2D {
+  const through = (from: tf.Tensor2D, name: LayerMatrix, bias?: tf.Tensor1D): tf.Tensor2D => {
+    const out = linear(from, layer[name], adapter[name]);
+    return bias === undefined ? out : tf.add(out, bias);
+  };
   /** Each head [dh] of [n, heads·dh] for itself. */
   const normHeads = (heads: tf.Tensor2D, norm: tf.Tensor1D | undefined): tf.Tensor2D =>
     norm === undefined
@@ -48,24 +60,22 @@ function computeLayer(x: tf.Tensor2D, layer: LayerWeights, eps: number, attend: 
       : tf.reshape(rmsNorm(tf.reshape(heads, [-1, norm.size]), norm, eps), heads.shape);
   const normed = rmsNorm(x, layer.inputNorm, eps);
   const mixed = attend(
-    normHeads(affine(normed, layer.query, layer.queryBias), layer.queryNorm),
-    normHeads(affine(normed, layer.key, layer.keyBias), layer.keyNorm),
-    affine(normed, layer.value, layer.valueBias),
+    normHeads(through(normed, 'query', layer.queryBias), layer.queryNorm),
+    normHeads(through(normed, 'key', layer.keyBias), layer.keyNorm),
+    through(normed, 'value', layer.valueBias),
   ); // [n, heads·dh]
-  const attended = tf.add(x, affine(mixed, layer.output, layer.outputBias)) as tf.Tensor2D; // [n, d]
+  const attended = tf.add(x, through(mixed, 'output', layer.outputBias)) as tf.Tensor2D; // [n, d]
   const inner = rmsNorm(attended, layer.postNorm, eps);
-  const gated = swiglu(linear(inner, layer.gate), linear(inner, layer.up)); // [n, f]
-  return tf.add(attended, linear(gated, layer.down));
+  const gated = swiglu(through(inner, 'gate'), through(inner, 'up')); // [n, f]
+  return tf.add(attended, through(gated, 'down'));
 }
-
-/** x·wᵀ + bias, where there is one: x [n, in], w [out, in] → [n, out]. */
-const affine = (x: tf.Tensor2D, w: tf.Tensor2D, bias: tf.Tensor1D | undefined): tf.Tensor2D =>
-  bias === undefined ? linear(x, w) : tf.add(linear(x, w), bias);
 
 interface HiddenOptions {
   readonly past?: Past | undefined;
   /** How the tokens of the one row hang together where they are not a line; without a past. */
   readonly layout?: TreeLayout | undefined;
+  /** Low-rank terms of each layer's matrices, which then alone get gradients. */
+  readonly adapter?: readonly LayerAdapter[] | undefined;
   /** Receives each layer's keys and values, past ones first; they belong to the surrounding tidy. */
   readonly onLayer?: (layer: KeysValues) => void;
 }
@@ -78,7 +88,7 @@ interface HiddenOptions {
 export function computeHidden(
   { config, weights, rotary: table }: Decoder,
   ids: tf.Tensor2D,
-  { past, layout, onLayer }: HiddenOptions = {},
+  { past, layout, adapter, onLayer }: HiddenOptions = {},
 ): tf.Tensor2D {
   const [b, t] = ids.shape;
   const { num_attention_heads: h, num_key_value_heads: kv, head_dim: dh } = config;
@@ -93,10 +103,11 @@ export function computeHidden(
     const { out, keys, values } = tf.tidy(() => {
       const { rms_norm_eps: eps } = config;
       const shape = { b, t, h, kv, dh, eps, ...tree };
-      const fused = bias === null ? fusedLayer(x, layer, rotation.cos, rotation.sin, shape) : null;
+      const fused =
+        bias === null ? fusedLayer(x, layer, rotation.cos, rotation.sin, shape, adapter?.[index]) : null;
       if (fused !== null) return { out: fused };
       let seen: KeysValues | undefined;
-      const out = computeLayer(x, layer, eps, (queries, keys, values) => {
+      const out = computeLayer(x, layer, adapter?.[index] ?? {}, eps, (queries, keys, values) => {
         if (bias === null) {
           return causalAttention(queries, keys, values, rotation.cos, rotation.sin, shape);
         }

@@ -1,6 +1,7 @@
 // The in-process Llama behind the `TrainablePolicy` interface: messages in, tokens, log-probabilities and weights out.
 import { OptimaError } from '../../domain/errors.ts';
 import type { PolicyHash } from '../../domain/ids.ts';
+import type { LoraConfig } from '../../domain/lora.ts';
 import {
   type CallOptions,
   type ChatMessage,
@@ -16,18 +17,19 @@ import {
   type TrainingSequence,
   takeAll,
 } from '../../domain/model.ts';
-import type { Rng } from '../../domain/rng.ts';
 import { type BlockDecoder, type TreeLayout, tf } from '../../tensor/index.ts';
-import { type ChatTokenizer, loadTokenizer } from '../tokenizer/index.ts';
+import type { ChatTokenizer } from '../tokenizer/index.ts';
+import { type Adapter, arrangeAdapter, hashAdapted, MergedMatrices } from './adapter.ts';
+import { writeAdapter } from './adapter-files.ts';
 import { createBlockDecoder } from './block-decoder.ts';
-import { type GenerationConfig, readCheckpoint, writeCheckpoint } from './checkpoint.ts';
-import { type LlamaConfig, type LlamaConfigInput, parseLlamaConfig } from './config.ts';
+import { type GenerationConfig, writeCheckpoint } from './checkpoint.ts';
+import type { LlamaConfig } from './config.ts';
 import { computeHidden, type Decoder, project } from './forward.ts';
 import { DecodeLoop } from './generate.ts';
 import { Memory, type PrefixStatistics } from './memory.ts';
 import { RotaryTable } from './rotary.ts';
 import { scoreTokens } from './score.ts';
-import { arrangeWeights, hashPolicy, initialWeights, type NamedArray } from './weights.ts';
+import { arrangeWeights, hashPolicy, type NamedArray } from './weights.ts';
 
 export interface LlamaOptions {
   /** Most requests that decode together. Default 128; throughput hardly grows beyond. */
@@ -38,6 +40,16 @@ export interface LlamaOptions {
   readonly memoryBytes?: number;
   /** What a checkpoint's generation_config.json says: more ids that end a message, and what is kept for other tools. */
   readonly generation?: GenerationConfig | null;
+  /** Where the weights were read; null where they were not. */
+  readonly folder?: string | null;
+}
+
+/** A policy that is another one with an adapter, and reads that one's weights. */
+interface Adapted {
+  readonly base: LlamaPolicy;
+  readonly adapter: Adapter;
+  /** Whether the base is disposed with it; else its owner must not before. */
+  readonly ownsBase: boolean;
 }
 
 /** A policy that remembers, with the tokens it had to read so far. */
@@ -46,48 +58,86 @@ export interface LlamaSession extends ModelSession {
   measure(): Promise<SessionStatistics>;
 }
 
-/** A Llama-family decoder with its tokenizer. Made by `createPolicy` or `loadPolicy`; the owner disposes it. */
+/**
+ * A Llama-family decoder with its tokenizer, or one with an adapter over the weights of another. Made by `createPolicy`,
+ * `loadPolicy` or `withAdapter`; the owner disposes it.
+ */
 export class LlamaPolicy implements TrainablePolicy {
   readonly config: LlamaConfig;
   readonly tokenizer: ChatTokenizer;
-  /** The weights by Hugging Face name. Whoever assigns to them calls `refreshHash` when done. */
+  /** All weights by Hugging Face name; those of the base where there is an adapter. */
+  readonly weights: ReadonlyMap<string, tf.Variable>;
+  /** What is trained and saved: all weights, or the adapter's factors. Whoever assigns to them calls `refreshHash` when done. */
   readonly parameters: ReadonlyMap<string, tf.Variable>;
+  /** What of the weights is trained; null: all. */
+  readonly lora: LoraConfig | null;
+  /** The policy without its adapter; itself where it has none. */
+  readonly base: LlamaPolicy;
+  /** Where the weights were read; null where they were not. */
+  readonly folder: string | null;
   readonly #decoder: Decoder;
-  readonly #maxRows: number;
-  readonly #tokenBudget: number;
-  readonly #memoryBytes: number;
-  readonly #generation: GenerationConfig | null;
-  readonly #blocks: BlockDecoder;
+  readonly #options: Required<Omit<LlamaOptions, 'folder'>>;
   /** What of the hash is not the weights'. */
   readonly #frame: string;
+  readonly #ownsBase: boolean;
+  /** What reads into blocks, once there was a session. With an adapter it has matrices of its own. */
+  #reader: { readonly blocks: BlockDecoder; readonly merged: MergedMatrices | null } | null = null;
   #hash: PolicyHash;
 
   /** Throws `tokenizer.mismatch` when the tokenizer knows more tokens than the embedding table has rows. */
   constructor(
     config: LlamaConfig,
-    weights: ReadonlyMap<string, NamedArray>,
+    weights: ReadonlyMap<string, NamedArray> | Adapted,
     tokenizer: ChatTokenizer,
-    { maxRows = 128, tokenBudget = 1024, memoryBytes = 2 ** 28, generation = null }: LlamaOptions = {},
+    {
+      maxRows = 128,
+      tokenBudget = 1024,
+      memoryBytes = 2 ** 28,
+      generation = null,
+      folder = null,
+    }: LlamaOptions = {},
   ) {
     if (!(maxRows >= 1)) throw new RangeError(`LlamaPolicy: maxRows ${maxRows} is not 1 or more.`);
     requireFit(tokenizer, config);
     this.config = config;
     this.tokenizer = tokenizer;
-    this.#maxRows = maxRows;
-    this.#tokenBudget = tokenBudget;
-    this.#memoryBytes = memoryBytes;
-    this.#generation = generation;
+    this.folder = folder;
+    this.#options = { maxRows, tokenBudget, memoryBytes, generation };
     this.#frame = JSON.stringify([tokenizer.hash, generation]);
-    this.#hash = hashPolicy(config, weights, this.#frame);
-    this.parameters = new Map(
-      [...weights].map(([name, { shape, values }]) => [name, createVariable(shape, values)]),
-    );
-    this.#decoder = {
-      config,
-      weights: arrangeWeights(config, this.parameters),
-      rotary: new RotaryTable(config),
-    };
-    this.#blocks = createBlockDecoder(this.#decoder);
+    if ('base' in weights) {
+      const { base, adapter, ownsBase } = weights;
+      [this.base, this.lora, this.#ownsBase] = [base, adapter.config, ownsBase];
+      this.weights = base.weights;
+      this.#hash = hashAdapted(base.hash, adapter);
+      this.parameters = createVariables(adapter.factors);
+      this.#decoder = base.#decoder;
+    } else {
+      [this.base, this.lora, this.#ownsBase] = [this, null, false];
+      this.#hash = hashPolicy(config, weights, this.#frame);
+      this.weights = createVariables(weights);
+      this.parameters = this.weights;
+      this.#decoder = {
+        config,
+        weights: arrangeWeights(config, this.weights),
+        rotary: new RotaryTable(config),
+      };
+    }
+  }
+
+  /**
+   * This policy with an adapter over its own weights, which must not change then, in place of the one that it may have. With
+   * `ownsBase` this policy is disposed with it, else not before.
+   */
+  withAdapter(adapter: Adapter, { ownsBase = false } = {}): LlamaPolicy {
+    const options = { ...this.#options, folder: null };
+    return new LlamaPolicy(this.config, { base: this.base, adapter, ownsBase }, this.tokenizer, options);
+  }
+
+  /** A policy with weights of its own, in which the adapter is merged: what `base` is without one. */
+  merge(): LlamaPolicy {
+    const merged = this.#merge()?.matrices ?? new Map<string, tf.Tensor>();
+    const weights = new Map([...this.weights].map(([name, weight]) => [name, merged.get(name) ?? weight]));
+    return new LlamaPolicy(this.config, download(weights), this.tokenizer, this.#options);
   }
 
   /** Content hash, with the weights as of construction or of the last `refreshHash` or `save`. */
@@ -97,7 +147,11 @@ export class LlamaPolicy implements TrainablePolicy {
 
   /** Recomputes `hash` from the weights as they are now. */
   refreshHash(): PolicyHash {
-    this.#hash = hashPolicy(this.config, this.#download(), this.#frame);
+    const arrays = download(this.parameters);
+    this.#hash =
+      this.lora === null
+        ? hashPolicy(this.config, arrays, this.#frame)
+        : hashAdapted(this.base.hash, { config: this.lora, factors: arrays });
     return this.#hash;
   }
 
@@ -109,19 +163,20 @@ export class LlamaPolicy implements TrainablePolicy {
     return inOwnSession(this, (session) => session.score(requests, options));
   }
 
-  openSession({ memoryBytes = this.#memoryBytes }: SessionOptions = {}): LlamaSession {
-    const memory = new Memory(this.#blocks, memoryBytes);
+  openSession({ memoryBytes = this.#options.memoryBytes }: SessionOptions = {}): LlamaSession {
+    const { maxRows, tokenBudget, generation } = this.#options;
+    const memory = new Memory(this.#openReader(), memoryBytes);
     const stopIds = new Set([
       this.tokenizer.endOfTurnId,
       ...[this.config.eos_token_id ?? []].flat(),
-      ...[this.#generation?.eos_token_id ?? []].flat(),
+      ...[generation?.eos_token_id ?? []].flat(),
     ]);
     const loop = new DecodeLoop({
       stopIds,
       neverIds: this.tokenizer.controlIds.filter((id) => !stopIds.has(id)),
-      maxRows: this.#maxRows,
+      maxRows,
       context: this.config.max_position_embeddings,
-      tokenBudget: this.#tokenBudget,
+      tokenBudget,
       memory,
     });
     const hash = this.#hash;
@@ -194,7 +249,7 @@ export class LlamaPolicy implements TrainablePolicy {
       return { tokenIds, positions: positions.slice(positions.length - asked), counts };
     });
     const logprobs = await scoreTokens(views, {
-      tokenBudget: this.#tokenBudget,
+      tokenBudget: this.#options.tokenBudget,
       memory,
       signal,
     });
@@ -213,10 +268,21 @@ export class LlamaPolicy implements TrainablePolicy {
 
   /**
    * The final hidden states: ids int32 [b, t], right-padded, or of a tree in one row → [b·t, d]. Differentiable with respect to
-   * `parameters`; runs inside the caller's tidy.
+   * `parameters`; runs inside the caller's tidy. With a `seed` the adapter drops numbers as it says.
    */
-  computeHidden(ids: tf.Tensor2D, layout?: TreeLayout): tf.Tensor2D {
-    return computeHidden(this.#decoder, ids, { layout });
+  computeHidden(ids: tf.Tensor2D, layout?: TreeLayout, seed?: string): tf.Tensor2D {
+    const adapter =
+      this.lora === null ? undefined : arrangeAdapter(this.config, this.lora, this.parameters, seed);
+    return computeHidden(this.#decoder, ids, { layout, adapter });
+  }
+
+  /** The policy as one pass of training reads it: what the adapter drops there follows from `seed`. */
+  inTraining(seed: string): Pick<LlamaPolicy, 'tokenizer' | 'computeLogits'> {
+    return {
+      tokenizer: this.tokenizer,
+      computeLogits: (ids, positions, layout) =>
+        this.project(this.computeHidden(ids, layout, seed), positions),
+    };
   }
 
   /**
@@ -235,26 +301,43 @@ export class LlamaPolicy implements TrainablePolicy {
     return this.project(this.computeHidden(ids, layout), positions);
   }
 
+  /** Writes a checkpoint, or where there is an adapter that alone. */
   async save(folder: string): Promise<PolicyHash> {
-    const weights = this.#download();
-    this.#hash = hashPolicy(this.config, weights, this.#frame);
-    const generation = this.#generation;
-    await writeCheckpoint(folder, { config: this.config, weights, generation }, this.tokenizer.files);
+    const arrays = download(this.parameters);
+    const { config, lora, base, tokenizer } = this;
+    if (lora === null) {
+      this.#hash = hashPolicy(config, arrays, this.#frame);
+      const { generation } = this.#options;
+      await writeCheckpoint(folder, { config, weights: arrays, generation }, tokenizer.files);
+    } else {
+      const adapter = { config: lora, factors: arrays };
+      this.#hash = hashAdapted(base.hash, adapter);
+      await writeAdapter(folder, adapter, base);
+    }
     return this.#hash;
   }
 
   dispose(): void {
-    this.#blocks.dispose();
+    this.#reader?.blocks.dispose();
+    this.#reader?.merged?.dispose();
     for (const variable of this.parameters.values()) variable.dispose();
+    if (this.#ownsBase) this.base.dispose();
   }
 
-  #download(): Map<string, NamedArray> {
-    return new Map(
-      [...this.parameters].map(([name, variable]) => [
-        name,
-        { shape: variable.shape, values: variable.dataSync<'float32'>() },
-      ]),
-    );
+  #openReader(): BlockDecoder {
+    this.#reader?.merged?.refresh();
+    if (this.#reader === null) {
+      const merged = this.#merge();
+      const weights = arrangeWeights(this.config, new Map([...this.weights, ...(merged?.matrices ?? [])]));
+      const blocks = createBlockDecoder({ ...this.#decoder, weights });
+      this.#reader = { blocks, merged };
+    }
+    return this.#reader.blocks;
+  }
+
+  /** Matrices that hold the adapter; null where there is none. */
+  #merge(): MergedMatrices | null {
+    return this.lora && new MergedMatrices(this.config, this.lora, this.weights, this.parameters);
   }
 
   #encode(messages: readonly ChatMessage[], addGenerationPrompt: boolean): TrainingSequence {
@@ -272,7 +355,8 @@ export class LlamaPolicy implements TrainablePolicy {
   }
 }
 
-function requireFit({ vocabSize, endOfTurnId, padId }: ChatTokenizer, config: LlamaConfig): void {
+/** Throws `tokenizer.mismatch` when the tokenizer knows more tokens than the embedding table has rows. */
+export function requireFit({ vocabSize, endOfTurnId, padId }: ChatTokenizer, config: LlamaConfig): void {
   if (Math.max(vocabSize, endOfTurnId + 1, padId + 1) <= config.vocab_size) return;
   throw new OptimaError(
     'tokenizer.mismatch',
@@ -281,9 +365,21 @@ function requireFit({ vocabSize, endOfTurnId, padId }: ChatTokenizer, config: Ll
   );
 }
 
-function createVariable(shape: readonly number[], values: Float32Array): tf.Variable {
-  return tf.tidy(() => tf.variable(tf.tensor(values, [...shape], 'float32')));
-}
+const createVariables = (arrays: ReadonlyMap<string, NamedArray>): Map<string, tf.Variable> =>
+  new Map(
+    [...arrays].map(([name, { shape, values }]) => [
+      name,
+      tf.tidy(() => tf.variable(tf.tensor(values, [...shape], 'float32'))),
+    ]),
+  );
+
+const download = (tensors: ReadonlyMap<string, tf.Tensor>): Map<string, NamedArray> =>
+  new Map(
+    [...tensors].map(([name, tensor]) => [
+      name,
+      { shape: tensor.shape, values: tensor.dataSync<'float32'>() },
+    ]),
+  );
 
 /**
  * How many tokens each assistant message has: the runs of 1 in the mask, and 0 for messages that carry an
@@ -309,65 +405,4 @@ function countMessageTokens(
     );
   }
   return counts as number[];
-}
-
-/**
- * A policy with random weights. Where the config names no end-of-sequence or padding id, the tokenizer's are
- * written into it, so that other tools stop where this one does. Throws `checkpoint.invalid` for a config
- * that is not a Llama decoder's and `tokenizer.mismatch` for a tokenizer that does not fit.
- */
-export function createPolicy(
-  config: LlamaConfigInput,
-  tokenizer: ChatTokenizer,
-  rng: Rng,
-  options: LlamaOptions = {},
-): LlamaPolicy {
-  const parsed = parseLlamaConfig(config);
-  requireFit(tokenizer, parsed);
-  const complete = {
-    ...parsed,
-    eos_token_id: parsed.eos_token_id ?? tokenizer.endOfTurnId,
-    pad_token_id: parsed.pad_token_id ?? tokenizer.padId,
-  };
-  return new LlamaPolicy(complete, initialWeights(complete, rng), tokenizer, options);
-}
-
-export interface LoadOptions extends LlamaOptions {
-  /** Replaces the folder's own. */
-  readonly tokenizer?: ChatTokenizer;
-  /** What the weights must be. */
-  readonly hash?: PolicyHash;
-}
-
-/**
- * The policy of a Hugging Face folder. Throws `checkpoint.missing`, `checkpoint.invalid`, which weights of another hash are
- * too, or `tokenizer.mismatch`.
- */
-export async function loadPolicy(
-  folder: string,
-  { tokenizer, hash, ...options }: LoadOptions = {},
-): Promise<LlamaPolicy> {
-  const { config, weights, generation } = await readCheckpoint(folder);
-  const own = tokenizer ?? (await loadTokenizer(folder));
-  requireSameEnds(folder, own, [config.eos_token_id ?? [], generation?.eos_token_id ?? []].flat());
-  const policy = new LlamaPolicy(config, weights, own, { generation, ...options });
-  if (hash === undefined || policy.hash === hash) return policy;
-  policy.dispose();
-  throw new OptimaError('checkpoint.invalid', `${folder}: it has the hash ${policy.hash}, not ${hash}.`, {
-    hint: 'The files were changed since they were written.',
-  });
-}
-
-/** Throws `tokenizer.mismatch` for another model's tokenizer, as is seen by what ends the model's turns. */
-function requireSameEnds(
-  folder: string,
-  { endOfTurnId, controlIds }: ChatTokenizer,
-  ends: readonly number[],
-): void {
-  if (ends.length === 0 || ends.some((id) => id === endOfTurnId || controlIds.includes(id))) return;
-  throw new OptimaError(
-    'tokenizer.mismatch',
-    `${folder}: the model ends its turns with token ${ends.join(' or ')}, which is no special token of its tokenizer.`,
-    { hint: 'Use the tokenizer.json that belongs to this checkpoint.' },
-  );
 }

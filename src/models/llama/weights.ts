@@ -31,7 +31,8 @@ const layerNames: Readonly<Record<keyof LayerWeights, string>> = {
   down: 'mlp.down_proj.weight',
 };
 
-const layerWeightName = (layer: number, part: keyof LayerWeights): string =>
+/** The Hugging Face name of what a layer has. */
+export const layerWeightName = (layer: number, part: keyof LayerWeights): string =>
   `model.layers.${layer}.${layerNames[part]}`;
 
 /** Every weight's Hugging Face name and shape, in the order of the forward pass. */

@@ -1,8 +1,14 @@
 // A whole decoder layer on the wasm heap, forward and backward, as one operation for TF.js: its tape, and the copies and sums
 // between smaller operations, took a seventh of a training step.
 import type { TensorInfo } from '@tensorflow/tfjs-core';
-import { type LayerWeights, type OptionalLayerPart, partsOf } from '../decoder.ts';
-import type { LayerShape } from '../ops.ts';
+import {
+  type LayerMatrix,
+  type LayerWeights,
+  layerMatrices,
+  type OptionalLayerPart,
+  partsOf,
+} from '../decoder.ts';
+import type { FactorName, LayerShape } from '../ops.ts';
 import {
   attend,
   attendGrad,
@@ -15,7 +21,6 @@ import { layOut, type Scratch, total } from './heap.ts';
 import type { HeapKit } from './heap-kit.ts';
 import { addToRows, sumRows } from './rows.ts';
 
-type Matrix = 'query' | 'key' | 'value' | 'output' | 'gate' | 'up' | 'down';
 type Parameters<T> = Readonly<
   Record<Exclude<keyof LayerWeights, OptionalLayerPart>, T> & Partial<Record<OptionalLayerPart, T>>
 >;
@@ -23,8 +28,20 @@ type Parameters<T> = Readonly<
 type Norm = 'inputNorm' | 'postNorm' | 'queryNorm' | 'keyNorm';
 type Bias = 'queryBias' | 'keyBias' | 'valueBias' | 'outputBias';
 
-/** What a layer is given beside its weights: x [b·t, d], cos and sin [t, dh/2]. */
-type LayerInputs = Parameters<TensorInfo> & Readonly<Record<'x' | 'cos' | 'sin', TensorInfo>>;
+/** What a layer is given beside its weights: x [b·t, d], cos and sin [t, dh/2], and factors of low-rank terms. */
+type LayerInputs = Parameters<TensorInfo> &
+  Readonly<Record<'x' | 'cos' | 'sin', TensorInfo>> &
+  Readonly<Partial<Record<FactorName, TensorInfo>>>;
+
+/** The low-rank term of a matrix, if it has one: a [r, in], b [out, r]. */
+function termOf(inputs: LayerInputs, name: LayerMatrix) {
+  const [a, b] = [inputs[`${name}.a`], inputs[`${name}.b`]];
+  return a === undefined || b === undefined ? null : { a, b, rank: a.shape[0]! };
+}
+
+/** The greatest rank of a layer's terms; 0 where none has one. */
+const rankOf = (inputs: LayerInputs): number =>
+  Math.max(...layerMatrices.map((name) => termOf(inputs, name)?.rank ?? 0));
 
 /** What the backward pass needs of the forward pass: queries and keys are rotated, the raw ones not yet normed. */
 function keptSizes(shape: LayerShape, { gate, queryNorm }: LayerInputs) {
@@ -57,18 +74,34 @@ export function decoderLayer(
   const [wide, narrow] = [shape.h * shape.dh, shape.kv * shape.dh];
   const sizes = keptSizes(shape, inputs);
   const [out, kept] = [heap.allocate([n, d]), heap.allocate([total(sizes)])];
-  const work = layOut(scratch.reserve(n * (f + d)), { gated: n * f, sums: n * d });
+  const rank = rankOf(inputs);
+  const sizesOfWork = { gated: n * f, sums: n * d, low: n * rank };
+  const work = layOut(scratch.reserve(total(sizesOfWork)), sizesOfWork);
   const at = layOut(heap.addressOf(kept), sizes);
   const address = (tensor: TensorInfo) => heap.addressOf(tensor);
   const x = address(inputs.x);
   const result = address(out);
   const angles = { cos: address(inputs.cos), sin: address(inputs.sin) };
-  const linear = (from: number, inner: number, weight: TensorInfo, to: number, width: number, adds = false) =>
+  const times = (from: number, inner: number, weight: TensorInfo, to: number, width: number, adds: boolean) =>
     product(false, true, n, width, inner, from, inner, address(weight), inner, to, width, adds);
+  const linear = (
+    from: number,
+    inner: number,
+    name: LayerMatrix,
+    to: number,
+    width: number,
+    adds = false,
+  ) => {
+    times(from, inner, inputs[name], to, width, adds);
+    const term = termOf(inputs, name);
+    if (term === null) return;
+    times(from, inner, term.a, work.low, term.rank, false);
+    times(work.low, term.rank, term.b, to, width, true);
+  };
   /** to [n, d] += from·Wᵀ */
-  const addLinear = (from: number, inner: number, weight: TensorInfo, to: number) => {
-    if (inner <= longSum) return linear(from, inner, weight, to, d, true);
-    linear(from, inner, weight, work.sums, d);
+  const addLinear = (from: number, inner: number, name: LayerMatrix, to: number) => {
+    if (inner <= longSum) return linear(from, inner, name, to, d, true);
+    linear(from, inner, name, work.sums, d);
     vectors.accumulate(work.sums, to, n * d);
   };
   const addBias = (bias: TensorInfo | undefined, to: number, width: number) => {
@@ -76,7 +109,7 @@ export function decoderLayer(
   };
   /** A projection of `normed`, each of its heads normed from `raw` on where there is a norm. */
   const heads = (
-    weight: TensorInfo,
+    name: 'query' | 'key',
     bias: TensorInfo | undefined,
     norm: TensorInfo | undefined,
     raw: number,
@@ -84,7 +117,7 @@ export function decoderLayer(
     width: number,
   ) => {
     const first = norm === undefined ? to : raw;
-    linear(at.normed, d, weight, first, width);
+    linear(at.normed, d, name, first, width);
     addBias(bias, first, width);
     if (norm !== undefined) {
       vectors.normRows(raw, address(norm), to, (n * width) / shape.dh, shape.dh, shape.eps);
@@ -92,26 +125,29 @@ export function decoderLayer(
   };
 
   vectors.normRows(x, address(inputs.inputNorm), at.normed, n, d, shape.eps);
-  heads(inputs.query, inputs.queryBias, inputs.queryNorm, at.rawQ, at.q, wide);
-  heads(inputs.key, inputs.keyBias, inputs.keyNorm, at.rawK, at.k, narrow);
-  linear(at.normed, d, inputs.value, at.v, narrow);
+  heads('query', inputs.queryBias, inputs.queryNorm, at.rawQ, at.q, wide);
+  heads('key', inputs.keyBias, inputs.keyNorm, at.rawK, at.k, narrow);
+  linear(at.normed, d, 'value', at.v, narrow);
   addBias(inputs.valueBias, at.v, narrow);
   rotateHeads(kit, shape, shape.h, angles, at.q, at.q, 1, scoreScale(shape));
   rotateHeads(kit, shape, shape.kv, angles, at.k, at.k, 1, 1);
   attend(kit, shape, { q: at.q, k: at.k, v: at.v, out: at.mixed, weights: at.weights });
   vectors.copy(x, at.attended, n * d);
-  addLinear(at.mixed, wide, inputs.output, at.attended);
+  addLinear(at.mixed, wide, 'output', at.attended);
   addBias(inputs.outputBias, at.attended, d);
   vectors.normRows(at.attended, address(inputs.postNorm), at.inner, n, d, shape.eps);
-  linear(at.inner, d, inputs.gate, at.gate, f);
-  linear(at.inner, d, inputs.up, at.up, f);
+  linear(at.inner, d, 'gate', at.gate, f);
+  linear(at.inner, d, 'up', at.up, f);
   vectors.swiglu(at.gate, at.up, work.gated, n * f);
   vectors.copy(at.attended, result, n * d);
-  addLinear(work.gated, f, inputs.down, result);
+  addLinear(work.gated, f, 'down', result);
   return [out, kept];
 }
 
-/** The gradient of `decoderLayer` with respect to x and then the layer's parts, in the order of `partsOf`. */
+/**
+ * The gradient of `decoderLayer` with respect to x and then the layer's parts, in the order of `partsOf`; where matrices have
+ * low-rank terms, to x and the factors of those alone, a then b, in the order of `layerMatrices`.
+ */
 export function decoderLayerGrad(
   kit: HeapKit,
   scratch: Scratch,
@@ -123,31 +159,78 @@ export function decoderLayerGrad(
   const f = inputs.gate.shape[0]!;
   const [wide, narrow] = [shape.h * shape.dh, shape.kv * shape.dh];
   const dx = heap.allocate([n, d]);
-  const parts = partsOf(inputs);
-  const gradients = Object.fromEntries(
-    parts.map((name) => [name, heap.allocate(inputs[name]!.shape)]),
-  ) as unknown as Parameters<TensorInfo>;
+  const rank = rankOf(inputs);
+  const factors = layerMatrices.flatMap((name) => [`${name}.a`, `${name}.b`] as const);
+  const trained = rank === 0 ? partsOf(inputs) : factors.filter((name) => inputs[name] !== undefined);
+  const gradients: Partial<Record<keyof LayerWeights | FactorName, TensorInfo>> = Object.fromEntries(
+    trained.map((name) => [name, heap.allocate(inputs[name]!.shape)]),
+  );
   const work = {
     ...{ dgate: n * f, dup: n * f, gated: n * f, dinner: n * d, dattended: n * d },
     ...{ dmixed: n * wide, dq: n * wide, dk: n * narrow, dv: n * narrow },
     ...{ dnormed: n * d, scores: attentionScratch(shape) },
+    // Of low-rank terms, and the gradient of a norm that has none.
+    ...{ low: n * rank, dlow: n * rank, frozen: Math.max(d, shape.dh) },
   };
   const to = layOut(scratch.reserve(total(work)), work);
   const at = layOut(heap.addressOf(inputs.kept), keptSizes(shape, inputs));
   const address = (tensor: TensorInfo) => heap.addressOf(tensor);
   const [x, dy] = [address(inputs.x), address(inputs.dy)];
   const angles = { cos: address(inputs.cos), sin: address(inputs.sin) };
-  /** The gradient of from·Wᵀ, `from` [n, inner], by the matrix. */
-  const weightGrad = (dout: number, width: number, name: Matrix, from: number, inner: number) =>
-    product(true, false, width, inner, n, dout, width, from, inner, address(gradients[name]), inner, false);
-  /** And by `from`, to `back`. */
-  const inputGrad = (dout: number, width: number, name: Matrix, inner: number, back: number, adds = false) =>
-    product(false, false, n, inner, width, dout, width, address(inputs[name]), inner, back, inner, adds);
+  /** The gradient of from·Wᵀ, `from` [n, inner], by the matrix, or by the factors of its term. */
+  const weightGrad = (dout: number, width: number, name: LayerMatrix, from: number, inner: number) => {
+    const gradOf = (
+      part: LayerMatrix | FactorName,
+      dout: number,
+      rows: number,
+      from: number,
+      columns: number,
+    ) =>
+      product(
+        true,
+        false,
+        rows,
+        columns,
+        n,
+        dout,
+        rows,
+        from,
+        columns,
+        address(gradients[part]!),
+        columns,
+        false,
+      );
+    if (rank === 0) return gradOf(name, dout, width, from, inner);
+    const term = termOf(inputs, name);
+    if (term === null) return;
+    product(false, true, n, term.rank, inner, from, inner, address(term.a), inner, to.low, term.rank, false);
+    gradOf(`${name}.b`, dout, width, to.low, term.rank);
+    back(dout, width, term.b, term.rank, to.dlow, false);
+    gradOf(`${name}.a`, to.dlow, term.rank, from, inner);
+  };
+  /** dout·W, `dout` [n, width]. */
+  const back = (dout: number, width: number, w: TensorInfo, inner: number, dfrom: number, adds: boolean) =>
+    product(false, false, n, inner, width, dout, width, address(w), inner, dfrom, inner, adds);
+  /** And by `from`, to `dfrom`. */
+  const inputGrad = (
+    dout: number,
+    width: number,
+    name: LayerMatrix,
+    inner: number,
+    dfrom: number,
+    adds = false,
+  ) => {
+    back(dout, width, inputs[name], inner, dfrom, adds);
+    const term = termOf(inputs, name);
+    if (term === null) return;
+    back(dout, width, term.b, term.rank, to.dlow, false);
+    back(to.dlow, term.rank, term.a, inner, dfrom, true);
+  };
   /** Of a norm over the rows at `from`, to `back`, which may be `dout`. */
   const normGrad = (dout: number, from: number, name: Norm, back: number, rows = n) => {
     const [weight, gradient] = [inputs[name], gradients[name]];
-    if (weight === undefined || gradient === undefined) return;
-    const [width, dw] = [weight.shape[0]!, address(gradient)];
+    if (weight === undefined) return;
+    const [width, dw] = [weight.shape[0]!, gradient === undefined ? to.frozen : address(gradient)];
     vectors.fill(dw, 0, width);
     vectors.normBackwardRows(dout, from, address(weight), back, dw, rows, width, shape.eps);
   };
@@ -187,5 +270,5 @@ export function decoderLayerGrad(
   inputGrad(to.dv, narrow, 'value', d, to.dnormed, true);
   normGrad(to.dnormed, x, 'inputNorm', address(dx));
   vectors.accumulate(to.dattended, address(dx), n * d);
-  return [dx, ...parts.map((name) => gradients[name]!)];
+  return [dx, ...trained.map((name) => gradients[name]!)];
 }

@@ -2,7 +2,7 @@
 import { OptimaError } from '../../domain/errors.ts';
 import type { Blas } from '../blas.ts';
 import type { BlockDecoder, DecoderShape, DecoderWeights, LayerWeights, RotaryAngles } from '../decoder.ts';
-import type { AdamWStep, LayerShape } from '../ops.ts';
+import type { AdamWStep, FactorName, LayerShape } from '../ops.ts';
 import tf from '../tfjs.cjs';
 import { checkMachinePaging, warnOfMachineCode } from '../x86/check.ts';
 import type { MachineCode } from '../x86/index.ts';
@@ -29,7 +29,8 @@ type Inputs = Record<
   | ('mean' | 'square' | 'indices' | 'q' | 'k' | 'v' | 'weights' | 'logits' | 'labels' | 'nll' | 'kept')
   | keyof LayerWeights,
   tf.TensorInfo
->;
+> &
+  Partial<Record<FactorName, tf.TensorInfo>>;
 interface Attributes extends AdamWStep, LayerShape {
   readonly transposeA: boolean;
   readonly transposeB: boolean;

@@ -1,0 +1,101 @@
+// How a policy comes to be: new, or from a folder with a checkpoint or an adapter.
+import { resolve } from 'node:path';
+import { OptimaError } from '../../domain/errors.ts';
+import type { PolicyHash } from '../../domain/ids.ts';
+import type { Rng } from '../../domain/rng.ts';
+import { type ChatTokenizer, loadTokenizer } from '../tokenizer/index.ts';
+import { baseFolderOf, isAdapterFolder, readAdapter, readAdapterHeader } from './adapter-files.ts';
+import { readCheckpoint } from './checkpoint.ts';
+import { type LlamaConfigInput, parseLlamaConfig } from './config.ts';
+import { type LlamaOptions, LlamaPolicy, requireFit } from './policy.ts';
+import { initialWeights } from './weights.ts';
+
+/**
+ * A policy with random weights. Where the config names no end-of-sequence or padding id, the tokenizer's are
+ * written into it, so that other tools stop where this one does. Throws `checkpoint.invalid` for a config
+ * that is not a Llama decoder's and `tokenizer.mismatch` for a tokenizer that does not fit.
+ */
+export function createPolicy(
+  config: LlamaConfigInput,
+  tokenizer: ChatTokenizer,
+  rng: Rng,
+  options: LlamaOptions = {},
+): LlamaPolicy {
+  const parsed = parseLlamaConfig(config);
+  requireFit(tokenizer, parsed);
+  const complete = {
+    ...parsed,
+    eos_token_id: parsed.eos_token_id ?? tokenizer.endOfTurnId,
+    pad_token_id: parsed.pad_token_id ?? tokenizer.padId,
+  };
+  return new LlamaPolicy(complete, initialWeights(complete, rng), tokenizer, options);
+}
+
+export interface LoadOptions extends Omit<LlamaOptions, 'generation' | 'folder'> {
+  /** Replaces the folder's own. */
+  readonly tokenizer?: ChatTokenizer;
+  /** What the weights must be. */
+  readonly hash?: PolicyHash;
+  /** Whose weights an adapter of the folder is to read; it must live on. Default: a copy from where the adapter says that it is. */
+  readonly base?: LlamaPolicy | undefined;
+}
+
+/**
+ * The policy of a Hugging Face folder, or of a PEFT adapter's. Throws `checkpoint.missing`, `checkpoint.invalid`, which weights of
+ * another hash and an adapter of another base are too, or `tokenizer.mismatch`.
+ */
+export async function loadPolicy(folder: string, options: LoadOptions = {}): Promise<LlamaPolicy> {
+  const { hash } = options;
+  const policy = await (isAdapterFolder(folder) ? loadAdapted : loadWhole)(folder, options);
+  if (hash === undefined || policy.hash === hash) return policy;
+  policy.dispose();
+  throw new OptimaError('checkpoint.invalid', `${folder}: it has the hash ${policy.hash}, not ${hash}.`, {
+    hint: 'The files were changed since they were written.',
+  });
+}
+
+async function loadWhole(folder: string, { tokenizer, ...options }: LoadOptions): Promise<LlamaPolicy> {
+  const { config, weights, generation } = await readCheckpoint(folder);
+  const own = tokenizer ?? (await loadTokenizer(folder));
+  requireSameEnds(folder, own, [config.eos_token_id ?? [], generation?.eos_token_id ?? []].flat());
+  return new LlamaPolicy(config, weights, own, {
+    ...options,
+    generation,
+    folder: resolve(folder),
+  });
+}
+
+async function loadAdapted(
+  folder: string,
+  { base: given, hash: _, ...options }: LoadOptions,
+): Promise<LlamaPolicy> {
+  const header = await readAdapterHeader(folder);
+  const base = given?.base ?? (await loadWhole(baseFolderOf(header), options));
+  try {
+    if (header.baseHash !== null && header.baseHash !== base.hash) {
+      throw new OptimaError(
+        'checkpoint.invalid',
+        `${folder}: an adapter of the base ${header.baseHash}, not of ${base.folder ?? 'this one'}, which is ${base.hash}.`,
+        { hint: 'An adapter says something only with the base that it was trained on.' },
+      );
+    }
+    return base.withAdapter(await readAdapter(header, base.config), { ownsBase: given === undefined });
+  } catch (error) {
+    if (given === undefined) base.dispose();
+    throw error;
+  }
+}
+
+/** Throws `tokenizer.mismatch` for another model's tokenizer, as is seen by what ends the model's turns. */
+function requireSameEnds(
+  folder: string,
+  { endOfTurnId, controlIds }: ChatTokenizer,
+  ends: readonly number[],
+): void {
+  if (ends.length === 0 || ends.some((id) => id === endOfTurnId || controlIds.includes(id))) return;
+  throw new OptimaError(
+    'tokenizer.mismatch',
+    `${folder}: the model ends its turns with token ${ends.join(' or ')}, which is no special token of its tokenizer.`,
+    { hint: 'Use the tokenizer.json that belongs to this checkpoint.' },
+  );
+}
