@@ -2,13 +2,15 @@
 import readline from 'node:readline';
 import { setTimeout as wait } from 'node:timers/promises';
 import type { Command } from 'commander';
-import { cleaningUp } from '../domain/errors.ts';
+import { cleaningUp, OptimaError } from '../domain/errors.ts';
 import type { RunEvent, RunEventOf } from '../domain/events.ts';
-import type { DialogueId, PolicyHash } from '../domain/ids.ts';
+import type { DialogueId, NodeId, PolicyHash } from '../domain/ids.ts';
 import type { MessageOf } from '../domain/messages.ts';
 import { writtenOf } from '../domain/transcript.ts';
 import { modelsFrom } from '../run/frozen.ts';
-import type { Recorded, ReplayDivergence, ReplayedCohort } from '../run/replay.ts';
+import type { Recorded, ReplayDivergence } from '../run/recording.ts';
+import type { ReplayedCohort } from '../run/replay.ts';
+import { forkOf } from '../store/fork-log.ts';
 import { RunFolder } from '../store/run-folder.ts';
 import type { PolicyHost } from '../workers/index.ts';
 import { interruptible } from './interrupt.ts';
@@ -28,6 +30,7 @@ interface ReplayOptions extends JsonFlag {
   readonly task?: string;
   readonly node?: string;
   readonly iteration?: number;
+  readonly fork?: number;
   readonly verifyModel?: boolean;
   readonly verifyScenario?: boolean;
   readonly step?: boolean;
@@ -47,6 +50,11 @@ export function addReplay(program: Command): void {
     .option('--task <id>', 'only a task, for example train-00012, or its tree in one phase')
     .option('--node <id>', 'only the dialogues of one turn')
     .option('--iteration <n>', 'only an iteration, from 0', wholeNumber('--iteration', 0))
+    .option(
+      '--fork <n>',
+      'only a fork, by its number; without a choice all of them come last',
+      wholeNumber('--fork', 0),
+    )
     .option('--verify-model', 'call the recorded policies, too, and compare what they sample')
     .option('--verify-scenario', "call the scenario's environment and metric, too, and compare what they say")
     .option('--step', 'play turn by turn: Enter goes on')
@@ -68,8 +76,13 @@ export function addReplay(program: Command): void {
 async function replay(folder: string, options: ReplayOptions, output: Output, signal: AbortSignal) {
   const run = RunFolder.read(folder);
   const { loaded, recipe } = await reopenRun(folder, run.manifest, signal);
-  const { replayRun, ReplayDivergence } = await import('../run/replay.ts');
-  const { task, node, iteration, verifyScenario, step = false, speed } = options;
+  const { replayRun } = await import('../run/replay.ts');
+  const { replayForks } = await import('../run/replay-forks.ts');
+  const { ReplayDivergence } = await import('../run/recording.ts');
+  const { task, node, iteration, verifyScenario = false, step = false, speed } = options;
+  const fork = options.fork ?? (node === undefined ? undefined : (forkOf(node as NodeId) ?? undefined));
+  const isWhole = task === undefined && node === undefined && iteration === undefined;
+  refuseMixed(options, fork);
   let host: PolicyHost | undefined;
   const modelsOf = async () => {
     if (options.verifyModel !== true) return {};
@@ -85,7 +98,7 @@ async function replay(folder: string, options: ReplayOptions, output: Output, si
         ),
     };
   };
-  const plays = step || speed !== undefined || task !== undefined || node !== undefined;
+  const plays = step || speed !== undefined || task !== undefined || node !== undefined || fork !== undefined;
   const input = step ? readline.createInterface({ input: process.stdin, terminal: false }) : null;
   const enters = input?.[Symbol.asyncIterator]();
   const pause = async (ms: number) => {
@@ -97,28 +110,43 @@ async function replay(folder: string, options: ReplayOptions, output: Output, si
     const models = await modelsOf();
     const began = performance.now();
     let playedMs = 0;
-    const phases = await replayRun({
-      ...{ run, scenario: loaded.scenario, recipe, signal, verifyScenario: verifyScenario ?? false },
-      choice: { task, node, iteration },
-      ...models,
-      onCohort: async (cohort) => {
-        const from = performance.now();
-        for (const { number, event } of cohort.events)
-          output.emit({ event: 'message', seq: number, message: event });
-        if (plays && options.json !== true) await play(cohort, rewardsOf(run, cohort), output, pause, signal);
-        playedMs += performance.now() - from;
-      },
-      onPhase: ({ phase, dialogues, messages, underWay }) => {
-        const open = underWay === 0 ? '' : `; ${underWay} of a cohort under way left out`;
-        if (!plays) output.say(`${phase}: ${dialogues} dialogues, ${messages} messages as recorded${open}`);
-        output.emit({ event: 'phase', phase, dialogues, messages, underWay });
-      },
-    });
+    const onCohort = async (cohort: ReplayedCohort) => {
+      const from = performance.now();
+      for (const { number, event } of cohort.events)
+        output.emit({ event: 'message', seq: number, message: event });
+      if (plays && options.json !== true) await play(cohort, rewardsOf(run, cohort), output, pause, signal);
+      playedMs += performance.now() - from;
+    };
+    const plan = { run, scenario: loaded.scenario, recipe, signal, verifyScenario, onCohort };
+    const phases =
+      fork !== undefined
+        ? []
+        : await replayRun({
+            ...{ ...plan, ...models, choice: { task, node, iteration } },
+            onPhase: ({ phase, dialogues, messages, underWay }) => {
+              const open = underWay === 0 ? '' : `; ${underWay} of a cohort under way left out`;
+              if (!plays)
+                output.say(`${phase}: ${dialogues} dialogues, ${messages} messages as recorded${open}`);
+              output.emit({ event: 'phase', phase, dialogues, messages, underWay });
+            },
+          });
+    const forks =
+      fork !== undefined || (isWhole && models.modelsOf === undefined)
+        ? await replayForks({ ...plan, fork })
+        : { dialogues: 0, messages: 0, cutOff: 0 };
+    if (forks.dialogues + forks.cutOff > 0) {
+      const cut = forks.cutOff === 0 ? '' : `; ${forks.cutOff} that were cut off left out`;
+      if (!plays)
+        output.say(`forks: ${forks.dialogues} dialogues, ${forks.messages} messages as recorded${cut}`);
+      output.emit({ event: 'forks', ...forks });
+    }
     const seconds = (performance.now() - began - playedMs) / 1000;
     const sum = (read: (phase: (typeof phases)[number]) => number) =>
       phases.reduce((total, phase) => total + read(phase), 0);
-    const [dialogues, messages] = [sum((phase) => phase.dialogues), sum((phase) => phase.messages)];
-    const known = phases.every(({ heldSeconds }) => heldSeconds !== null);
+    const dialogues = sum((phase) => phase.dialogues) + forks.dialogues;
+    const messages = sum((phase) => phase.messages) + forks.messages;
+    // Of a fork the log does not say how long it took.
+    const known = forks.dialogues === 0 && phases.every(({ heldSeconds }) => heldSeconds !== null);
     const heldSeconds = known ? sum((phase) => phase.heldSeconds!) : null;
     const faster =
       heldSeconds === null || models.modelsOf !== undefined
@@ -146,6 +174,21 @@ async function replay(folder: string, options: ReplayOptions, output: Output, si
 function sayDivergence({ number, recorded, sent }: ReplayDivergence, output: Output): void {
   output.emit({ event: 'divergence', seq: number, recorded, sent });
   output.say(`recorded: ${line(recorded ?? 'nothing')}\nreplayed: ${line(sent ?? 'nothing')}`);
+}
+
+/** Throws `usage` where a fork is asked for beside what it does not go with. */
+function refuseMixed(
+  { fork: asked, task, node, iteration, verifyModel }: ReplayOptions,
+  fork: number | undefined,
+): void {
+  if (fork === undefined) return;
+  if (verifyModel === true)
+    throw new OptimaError(
+      'usage',
+      '--verify-model is for the dialogues of the run: forks are replayed without a model.',
+    );
+  if (asked !== undefined && (task ?? node ?? iteration) !== undefined)
+    throw new OptimaError('usage', '--fork names one dialogue: it takes no --task, --node or --iteration.');
 }
 
 /** The rewards of a cohort's dialogues, where they have been ranked. */

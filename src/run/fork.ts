@@ -22,7 +22,6 @@ import { preferenceOf, searchAgain, searchConfigOf } from '../reading/pairing.ts
 import { rankOptionsOf, rankTrajectories } from '../reading/ranking.ts';
 import type { Recipe } from '../recipe/schema.ts';
 import { Course } from '../scenario/course.ts';
-import { loadTasks } from '../scenario/tasks.ts';
 import { messageCap, type Scenario, trainedRoles } from '../scenario/types.ts';
 import { valueTo } from '../search/index.ts';
 import { appendForks, ForkLog, forkOf, type LoggedFork } from '../store/fork-log.ts';
@@ -30,7 +29,7 @@ import type { RunFolder } from '../store/run-folder.ts';
 import { policyIn, type TeamContext } from './phases/context.ts';
 import { measurePilot } from './phases/search.ts';
 import { scoreNewTurns } from './readability.ts';
-import { holdsDialogues, teamContextOf } from './replay.ts';
+import { holdsDialogues, tasksOf, teamContextOf } from './replay.ts';
 
 /** A run that is forked, and who computes. */
 export interface ForkSetting {
@@ -371,10 +370,7 @@ const rewardFor = (
 ): number | null => seats?.[speaker] ?? reward;
 
 async function taskOf({ scenario }: TeamContext, { phase, taskId }: Place, rng: Rng): Promise<unknown> {
-  const tasks =
-    phase.kind === 'evaluate'
-      ? await loadTasks(scenario, phase.split, { from: 0, count: phase.tasks }, rng)
-      : await loadTasks(scenario, 'train', phase.tasks, rng);
+  const tasks = await tasksOf(phase, scenario, rng);
   return tasks.find(({ id }) => id === taskId)!.task;
 }
 
@@ -445,7 +441,7 @@ async function hold(
 }
 
 /** A course that takes what its environment said up to the fork from the log: no tool is asked a second time. */
-class ForkedCourse extends Course {
+export class ForkedCourse extends Course {
   readonly #history: ReadonlyMap<NodeId, readonly Observation[]>;
   readonly #opening: readonly Observation[];
 
@@ -462,7 +458,7 @@ class ForkedCourse extends Course {
 }
 
 /** Whose words are another's: named so in the turns that it wrote. */
-const person = 'person' as PolicyHash;
+export const person = 'person' as PolicyHash;
 
 /** A person as a model: what is written has the ids that the base's tokenizer gives it, and no log-probabilities. */
 function personWith(

@@ -7,7 +7,6 @@ import {
   type CohortOptions,
   type Episode,
   type Exploration,
-  type RecalledReply,
   runCohort,
   runExplorer,
 } from '../actors/index.ts';
@@ -15,29 +14,22 @@ import { chunk } from '../domain/chunk.ts';
 import { longestTimerMs } from '../domain/clock.ts';
 import { Forest } from '../domain/conversation-tree.ts';
 import { OptimaError } from '../domain/errors.ts';
-import type { RunEvent, RunEventOf } from '../domain/events.ts';
-import { type DialogueId, type NodeId, type PolicyHash, rootId } from '../domain/ids.ts';
+import type { RunEvent } from '../domain/events.ts';
+import { type DialogueId, type PolicyHash, rootId } from '../domain/ids.ts';
 import type { MessageOf } from '../domain/messages.ts';
-import { type Generation, type GenerativeModel, RequestsRefused } from '../domain/model.ts';
+import type { GenerativeModel } from '../domain/model.ts';
 import { createRng, type Rng } from '../domain/rng.ts';
-import type { Observation, Turn } from '../domain/transcript.ts';
 import type { PlannedPhase, PlannedPhases } from '../machines/index.ts';
 import { preferenceOf, searchConfigOf } from '../reading/pairing.ts';
 import type { Recipe } from '../recipe/schema.ts';
 import { episodesOf } from '../rollouts/executor.ts';
 import { inOrder } from '../rollouts/work-queue.ts';
-import { Course } from '../scenario/course.ts';
 import { loadTasks, type NamedTask } from '../scenario/tasks.ts';
-import { type Metric, messageCap, type Scenario, withoutTraining } from '../scenario/types.ts';
-import type { LoggedLine } from '../store/event-log.ts';
+import { messageCap, type Scenario, withoutTraining } from '../scenario/types.ts';
 import type { RunFolder } from '../store/run-folder.ts';
 import { policyIn, type TeamContext } from './phases/context.ts';
 import { planIterations, planRun } from './plan.ts';
-
-/** An event of the log, and its line. */
-export interface Recorded extends LoggedLine {
-  readonly event: RunEvent;
-}
+import { Comparison, type Recorded, Recording } from './recording.ts';
 
 /** Dialogues that were held together and came out as the log has them. */
 export interface ReplayedCohort {
@@ -87,25 +79,7 @@ export interface ReplayPlan {
   readonly signal?: AbortSignal | undefined;
 }
 
-/** A message that is not the one that was recorded. */
-export class ReplayDivergence extends OptimaError {
-  /** Number of the recorded event; null where there is none at that place. */
-  readonly number: number | null;
-  /** As JSON; null: nothing. */
-  readonly recorded: string | null;
-  readonly sent: string | null;
-
-  constructor(where: string, number: number | null, recorded: string | null, sent: string | null) {
-    super('run.diverged', `${where}: what is replayed is not what was recorded.`, {
-      hint: 'The code that holds dialogues is another than that which held them: replay with the version that began the run.',
-    });
-    this.number = number;
-    this.recorded = recorded;
-    this.sent = sent;
-  }
-}
-
-type HeldPhase = PlannedPhases['generate' | 'search' | 'evaluate'];
+export type HeldPhase = PlannedPhases['generate' | 'search' | 'evaluate'];
 
 /**
  * Replays the dialogues of a run, phase by phase. Rejects with `ReplayDivergence` at the first message that is another, with
@@ -289,7 +263,8 @@ async function cohortsOf(
   return read();
 }
 
-const tasksOf = (phase: HeldPhase, scenario: Scenario, rng: Rng): Promise<NamedTask[]> =>
+/** The tasks of a phase, as its run drew them. */
+export const tasksOf = (phase: HeldPhase, scenario: Scenario, rng: Rng): Promise<NamedTask[]> =>
   phase.kind === 'evaluate'
     ? loadTasks(scenario, phase.split, { from: 0, count: phase.tasks }, rng)
     : loadTasks(scenario, 'train', phase.tasks, rng);
@@ -316,37 +291,17 @@ function plannedCohorts(
 /** Drives a cohort's actors and compares what they say; resolves with the number of messages. */
 async function replayCohort(
   { run, phase, context: { scenario, recipe }, verifyScenario = false, modelsOf, signal }: PhaseReplay,
-  { index, episodes, events }: HeldCohort,
+  { episodes, events }: HeldCohort,
   castOf: (recording: Recording) => Cast,
   rng: Rng,
   dealt: Map<string, string>,
 ): Promise<number> {
   const recording = new Recording(scenario, run, events);
-  const expected = events.filter(({ event }) => event.type !== 'cohort.completed').values();
-  let next = expected.next();
-  let messages = 0;
-  const where = ({ number }: Pick<Recorded, 'number'>) => `${run.log.path}:${number + 1}`;
-  const hear = (event: RunEvent): void => {
-    messages++;
-    const recorded = next.value?.event;
-    // Logs of before do not say who refused.
-    const isOfBefore = recorded?.type === 'dialogue.closed' && recorded.refusedBy === undefined;
-    const sent = JSON.stringify(isOfBefore ? { ...event, refusedBy: undefined } : event);
-    const isDeal = event.type === 'task.dealt' || event.type === 'format.dealt';
-    if (isDeal && next.value?.event.type !== event.type) {
-      // A run notes the first one of each alone.
-      const key = event.type === 'task.dealt' ? event.taskId : event.format;
-      const before = dealt.get(key) ?? JSON.stringify(run.dealtBefore(event));
-      dealt.set(key, before);
-      if (before === sent) return;
-      throw new ReplayDivergence(`${run.log.path}: ${event.type} ${key}`, null, before ?? null, sent);
-    }
-    if (next.done) throw new ReplayDivergence(`${phase.name}, cohort ${index}`, null, null, sent);
-    const { body, number } = next.value;
-    if (body !== sent) throw new ReplayDivergence(where(next.value), number, body, sent);
-    if (isDeal) dealt.set(event.type === 'task.dealt' ? event.taskId : event.format, sent);
-    next = expected.next();
-  };
+  const comparison = new Comparison(
+    run.log.path,
+    events.filter(({ event }) => event.type !== 'cohort.completed'),
+    { dealt, dealtBefore: (event) => run.dealtBefore(event) },
+  );
   const { temperature } =
     phase.kind === 'evaluate'
       ? { temperature: 0 }
@@ -389,179 +344,8 @@ async function replayCohort(
             }),
         )
       : runCohort(episodes as readonly Episode[], { ...options, forest: growing() });
-  await (held as Observable<RunEvent>).forEach(hear);
-  if (!next.done) throw new ReplayDivergence(where(next.value), next.value.number, next.value.body, null);
-  return messages;
-}
-
-/** What the log holds of a cohort, by what its actors ask for. */
-class Recording {
-  readonly #scenario: Scenario;
-  readonly #run: RunFolder;
-  readonly #said = new Map<string, Generation | OptimaError>();
-  readonly #observed = new Map<NodeId, readonly Observation[]>();
-  readonly #openings = new Map<string, readonly Observation[]>();
-  readonly #failures = new Map<DialogueId, string>();
-  readonly #verdicts = new Map<DialogueId, MessageOf<'verdict.given'> | MessageOf<'verdict.failed'>>();
-  /** Dialogues whose verdict took its time. */
-  readonly #late = new Set<DialogueId>();
-  readonly #asked = new Map<DialogueId, MessageOf<'judge.asked'>[]>();
-  readonly #ranked = new Map<DialogueId, RunEventOf<'trajectory.ranked'>>();
-
-  constructor(scenario: Scenario, run: RunFolder, events: readonly Recorded[]) {
-    this.#scenario = scenario;
-    this.#run = run;
-    let closed: DialogueId | null = null;
-    for (const { event } of events) {
-      const justClosed = closed;
-      closed = null;
-      if (event.type === 'turn.taken') {
-        const { turn } = event;
-        this.#said.set(turn.id, { ...turn, text: turn.written ?? turn.text });
-      } else if (event.type === 'turn.merged') {
-        this.#said.set(event.nodeId, { ...event, logprobs: [], finish: 'stop' });
-      } else if (event.type === 'turn.failed') {
-        this.#said.set(event.nodeId, new OptimaError('model.failed', event.reason));
-      } else if (event.type === 'observation.given') this.#observed.set(event.nodeId, event.observations);
-      else if (event.type === 'task.dealt') this.#openings.set(event.taskId, event.opening ?? []);
-      else if (event.type === 'judge.asked') {
-        this.#asked.set(event.dialogueId, [...(this.#asked.get(event.dialogueId) ?? []), event]);
-      } else if (event.type === 'dialogue.closed') {
-        closed = event.dialogueId;
-        if (event.failure !== null) this.#failures.set(event.dialogueId, event.failure);
-      } else if (event.type === 'verdict.given' || event.type === 'verdict.failed') {
-        this.#verdicts.set(event.dialogueId, event);
-        if (event.dialogueId !== justClosed) this.#late.add(event.dialogueId);
-      } else if (event.type === 'trajectory.ranked') this.#ranked.set(event.dialogueId, event);
-    }
-  }
-
-  /** Says what was said; where there is a model, after it has said the same. */
-  model(hash: PolicyHash, own?: GenerativeModel): GenerativeModel {
-    if (own !== undefined) return verifying(own, (id) => this.#said.get(id));
-    return {
-      hash,
-      generate: async (requests) => {
-        const refused = new Map<string, OptimaError>();
-        const said = requests.map(({ id }) => {
-          const said = this.#said.get(id) ?? notRecorded(id);
-          if (said instanceof OptimaError) refused.set(id, said);
-          return said;
-        });
-        if (refused.size > 0) throw new RequestsRefused(refused);
-        return said as readonly Generation[];
-      },
-    };
-  }
-
-  courseOf({ id, taskId, task }: Episode): Course {
-    return new RecordedCourse(this.#scenario, task, {
-      opening: () => this.#openings.get(taskId) ?? this.#openingBefore(taskId),
-      observed: (node) => this.#observed.get(node) ?? [],
-      failure: this.#failures.get(id) ?? null,
-    });
-  }
-
-  metricOf(dialogue: DialogueId): Metric {
-    const { name } = this.#scenario.metric;
-    const verdict = this.#verdicts.get(dialogue);
-    const say = () => {
-      if (verdict?.type !== 'verdict.given') {
-        throw new OptimaError('metric.failed', verdict?.reason ?? 'The log has no verdict.');
-      }
-      const { taskScore: score, exactMatch, seats } = verdict;
-      return { score, exactMatch, ...(seats && { seats }) };
-    };
-    if (!this.#late.has(dialogue)) return { name, score: say };
-    const asked = this.#asked.get(dialogue) ?? [];
-    return {
-      name,
-      score: async (_prediction, _answers, { judge }) => {
-        for (const { prompt } of asked) await judge.ask(prompt);
-        return say();
-      },
-    };
-  }
-
-  readonly recallReply: RecalledReply = ({ dialogueId, question, prompt }) =>
-    this.#asked.get(dialogueId)?.find((asked) => asked.question === question && asked.prompt === prompt) ??
-    null;
-
-  rankedOf(dialogue: DialogueId): RunEventOf<'trajectory.ranked'> {
-    const ranked = this.#ranked.get(dialogue);
-    if (ranked !== undefined) return ranked;
-    throw new OptimaError('run.corrupt', `${this.#run.log.path}: no trajectory.ranked of ${dialogue}.`);
-  }
-
-  #openingBefore(taskId: Episode['taskId']): readonly Observation[] {
-    const dealt = this.#run.dealtBefore({ type: 'task.dealt', taskId, views: {} });
-    const opening = dealt?.type === 'task.dealt' ? (dealt.opening ?? []) : [];
-    this.#openings.set(taskId, opening);
-    return opening;
-  }
-}
-
-const notRecorded = (node: string): OptimaError =>
-  new OptimaError('run.diverged', `The log has no turn ${node}.`);
-
-interface RecordedCourseOptions {
-  opening(): readonly Observation[];
-  observed(node: NodeId): readonly Observation[];
-  /** Why the dialogue failed. */
-  readonly failure: string | null;
-}
-
-/** A course whose environment says what it said, and throws what it threw. */
-class RecordedCourse extends Course {
-  readonly #recorded: RecordedCourseOptions;
-
-  constructor(scenario: Scenario, task: unknown, recorded: RecordedCourseOptions) {
-    super(scenario, task);
-    this.#recorded = recorded;
-  }
-
-  protected override observe(by: 'open' | 'respond', turns: readonly Turn[]): Observation[] {
-    const { opening, observed, failure } = this.#recorded;
-    const last = turns.at(-1);
-    const threw =
-      by === 'open'
-        ? failure?.startsWith(`${dealingFailed}environment.open `)
-        : failure?.startsWith(`environment.respond after turn ${turns.length - 1} `) ||
-          (failure?.startsWith('Environment said ') && failure.includes(` after turn ${last!.id}, and `));
-    if (threw) throw new Error(failure!.replace(dealingFailed, ''));
-    return [...(by === 'open' ? opening() : observed(last!.id))];
-  }
-}
-
-const dealingFailed = 'Dealing the views failed: ';
-
-/** A model that samples anew, and says what was recorded where that is the same; throws `ReplayDivergence` where it is not. */
-function verifying(
-  model: GenerativeModel,
-  recordedOf: (id: string) => Generation | OptimaError | undefined,
-): GenerativeModel {
-  const wrap = (speaker: GenerativeModel): GenerativeModel => ({
-    hash: model.hash,
-    generate: async (requests, options) => {
-      const sampled = await speaker.generate(requests, options);
-      return requests.map(({ id }, row) =>
-        compareSampled(id, recordedOf(id) ?? notRecorded(id), sampled[row]!),
-      );
-    },
+  await (held as Observable<RunEvent>).forEach((event) => {
+    comparison.hear(event);
   });
-  return {
-    ...wrap(model),
-    openSession: (options) => {
-      const session = model.openSession?.(options);
-      return { ...wrap(session ?? model), close: () => session?.close() };
-    },
-  };
-}
-
-function compareSampled(id: string, recorded: Generation | OptimaError, sampled: Generation): Generation {
-  const said = ({ text, tokenIds, promptTokens }: Generation) =>
-    JSON.stringify({ text, tokenIds, promptTokens });
-  const before = recorded instanceof OptimaError ? recorded.message : said(recorded);
-  if (before === said(sampled)) return recorded as Generation;
-  throw new ReplayDivergence(`Turn ${id}`, null, before, said(sampled));
+  return comparison.end();
 }

@@ -7,14 +7,14 @@ import { test } from 'uvu';
 import * as assert from 'uvu/assert';
 import { openForkSetting } from '../../src/cli/fork.ts';
 import { systemClock } from '../../src/domain/clock.ts';
-import type { RunEventOf } from '../../src/domain/events.ts';
-import type { NodeId, TaskId } from '../../src/domain/ids.ts';
+import type { RunEvent, RunEventOf } from '../../src/domain/events.ts';
+import type { DialogueId, NodeId, TaskId } from '../../src/domain/ids.ts';
 import { silent } from '../../src/domain/progress.ts';
 import type { Turn } from '../../src/domain/transcript.ts';
 import { type Fork, type ForkSetting, forkTurn, keepFork } from '../../src/run/fork.ts';
 import { compressLog } from '../../src/store/compress.ts';
 import { EventLog, emptyLog } from '../../src/store/event-log.ts';
-import { appendForks, ForkLog } from '../../src/store/fork-log.ts';
+import { appendForks, ForkLog, forkOf, forksPath, type LoggedFork } from '../../src/store/fork-log.ts';
 import { lock } from '../../src/store/lock.ts';
 import { RunFolder } from '../../src/store/run-folder.ts';
 import {
@@ -80,6 +80,13 @@ async function fork(...options: string[]) {
   assert.is(code, 0, stdout);
   return linesOf(stdout).filter(({ event }) => event === 'fork');
 }
+/** The events of the run's forks. */
+function eventsOfForks(run: string): RunEvent[] {
+  const events: RunEvent[] = [];
+  const options = { fold: (event: RunEvent) => void events.push(event), readOnly: true };
+  new EventLog(forksPath(run), systemClock, options).close();
+  return events;
+}
 const loggedFork = (number: number) => ForkLog.read(out).forks.get(number)!;
 
 let log: Buffer;
@@ -100,10 +107,6 @@ test('a run whose log is compressed is forked and replayed like any other', asyn
   const packed = inFolder('packed');
   fs.cpSync(out, packed, { recursive: true, verbatimSymlinks: true });
   await compressLog(packed);
-  const { id } = turnsOf(out)[0]!;
-  const forked = await optimaHere(['fork', packed, '--instead-of', id, '--say', 'five words', '--json']);
-  assert.is(forked.code, 0, forked.stdout);
-  assert.is(ForkLog.read(packed).forks.get(0)!.turns[0]!.text, 'five words');
   const [plain, replayed] = [
     await optimaHere(['replay', out, '--json']),
     await optimaHere(['replay', packed, '--json']),
@@ -111,6 +114,12 @@ test('a run whose log is compressed is forked and replayed like any other', asyn
   const { seconds, ...told } = linesOf(replayed.stdout).at(-1);
   assert.equal({ ...linesOf(plain.stdout).at(-1), seconds }, { ...told, seconds });
   assert.ok(told.dialogues > 0);
+  const { id } = turnsOf(out)[0]!;
+  const forked = await optimaHere(['fork', packed, '--instead-of', id, '--say', 'five words', '--json']);
+  assert.is(forked.code, 0, forked.stdout);
+  assert.is(ForkLog.read(packed).forks.get(0)!.turns[0]!.text, 'five words');
+  const again = await optimaHere(['replay', packed, '--json']);
+  assert.is(linesOf(again.stdout).at(-1).dialogues, told.dialogues + 1);
 });
 
 test('instead of a turn is its sibling, after a turn is its child, at the first turn too', async () => {
@@ -332,6 +341,100 @@ test('ids are the run’s or a fork’s, never both, and the run’s log is as i
   assert.is(new Set(forked).size, forked.length);
   assert.ok(forked.every((id) => !own.has(id) && /\.f\d+/.test(id)));
   assert.equal(fs.readFileSync(path.join(out, 'events.jsonl')), log);
+});
+
+test('forks are replayed as they were held, without a model, tool or metric', async () => {
+  const before = called();
+  const known = [...ForkLog.read(out).forks.values()];
+  const of = (test: (fork: LoggedFork) => boolean) => known.find(test)!.begun.fork;
+  // A person's, one that failed, one of several, one of another policy, one of a fork, one of a search, one under a format.
+  const kinds = [
+    of(({ turns }) => turns[0]?.provenance === 'human'),
+    of(({ closed }) => closed.outcome === 'failed'),
+    of(({ begun }) => begun.said === 'played'),
+    of(({ begun }) => !begun.own),
+    of(
+      ({ begun }) =>
+        forkOf(begun.dialogueId.slice(0, begun.dialogueId.lastIndexOf('.')) as DialogueId) !== null,
+    ),
+    of(({ begun }) => begun.phase.endsWith('/search')),
+    of(({ format }) => format !== null),
+  ];
+  const whole = await optimaHere(['replay', out, '--json']);
+  assert.is(whole.code, 0, whole.stdout);
+  const told = linesOf(whole.stdout);
+  const ofForks = told.find(({ event }) => event === 'forks');
+  assert.is(ofForks.dialogues, known.length);
+  const ofRun = told
+    .filter(({ event }) => event === 'phase')
+    .reduce((sum, { dialogues }) => sum + dialogues, 0);
+  assert.is(told.at(-1).dialogues, ofRun + known.length);
+  const lines = eventsOfForks(out);
+  for (const number of new Set(kinds)) {
+    const { code, stdout } = await optimaHere(['replay', out, '--fork', `${number}`, '--json']);
+    assert.is(code, 0, stdout);
+    const { dialogueId } = ForkLog.read(out).forks.get(number)!.begun;
+    const recorded = lines.filter(
+      (event) => event.type !== 'fork.begun' && 'dialogueId' in event && event.dialogueId === dialogueId,
+    );
+    const messages = linesOf(stdout)
+      .filter(({ event }) => event === 'message')
+      .map(({ message }) => message);
+    assert.equal(
+      messages.filter((event) => 'dialogueId' in event),
+      recorded,
+    );
+    assert.is(linesOf(stdout).at(-1).dialogues, 1);
+  }
+  assert.is(called(), before, 'nothing was asked that may touch the world');
+  const { dialogueId } = ForkLog.read(out).forks.get(kinds[0]!)!.begun;
+  const played = await optimaHere(['replay', out, '--node', dialogueId]);
+  assert.match(
+    played.stdout,
+    new RegExp(`── ${dialogueId}[^]*(ann|ben) \\(\\d+ tokens?\\): [^]*\n1 dialogues`),
+  );
+  const asked = await optimaHere(['replay', out, '--fork', `${kinds[0]}`, '--verify-scenario']);
+  assert.is(asked.code, 0, asked.stderr);
+  assert.ok(called().length > before.length, 'the environment is asked where that is wanted');
+});
+
+test('a fork whose log says something else is found, with its line', async () => {
+  const changed = inFolder('changed');
+  const number = [...ForkLog.read(out).forks.values()].find(({ turns }) => turns.length > 1)!.begun.fork;
+  for (const [what, change] of [
+    ['turn.requested', (event) => ({ ...event, speaker: 'nobody' })],
+    [
+      'dialogue.closed',
+      (event) => ({ ...event, outcome: event.outcome === 'agreed' ? 'turn-cap' : 'agreed', failure: null }),
+    ],
+    // biome-ignore lint/suspicious/noExplicitAny: events of any type.
+  ] as [string, (event: any) => RunEvent][]) {
+    fs.rmSync(changed, { recursive: true, force: true });
+    fs.cpSync(out, changed, { recursive: true, verbatimSymlinks: true });
+    fs.rmSync(forksPath(changed));
+    const log = new EventLog(forksPath(changed), { now: () => 0 });
+    const events = eventsOfForks(out);
+    const at = events.findLastIndex(
+      (event) =>
+        event.type === what &&
+        forkOf('nodeId' in event ? event.nodeId : (event as { dialogueId: DialogueId }).dialogueId) ===
+          number,
+    );
+    for (const [place, event] of events.entries()) log.append(place === at ? change(event) : event);
+    log.close();
+    const { code, stderr, stdout } = await optimaHere(['replay', changed, '--fork', `${number}`]);
+    assert.is(code, 1, `${what}: ${stdout}`);
+    assert.match(stderr, `forks.jsonl:${at + 1}: what is replayed is not what was recorded`);
+  }
+  for (const [args, code, message] of [
+    [['--fork', '999'], 1, 'there is no fork 999 that has come to its end'],
+    [['--fork', '0', '--task', 'train-00000'], 2, 'it takes no --task'],
+    [['--fork', '0', '--verify-model'], 2, '--verify-model is for the dialogues of the run'],
+  ] as const) {
+    const ended = await optimaHere(['replay', out, ...args]);
+    assert.is(ended.code, code, ended.stderr);
+    assert.match(ended.stderr, message);
+  }
 });
 
 test('what is asked for wrongly is said in one line', async () => {
