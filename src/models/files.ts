@@ -52,3 +52,14 @@ function readError(path: string, cause: unknown): OptimaError {
     hint: 'A checkpoint folder holds config.json, model.safetensors, tokenizer.json and tokenizer_config.json.',
   });
 }
+
+/** Whether there is anything of that name. Throws `io.read` where that cannot be said. */
+export async function exists(path: string): Promise<boolean> {
+  try {
+    await stat(path);
+    return true;
+  } catch (error) {
+    if ((error as NodeJS.ErrnoException).code === 'ENOENT') return false;
+    throw readError(path, error);
+  }
+}

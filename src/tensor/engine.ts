@@ -233,6 +233,14 @@ function reasonOf(error: unknown): string {
   return message.length > 160 ? `${message.slice(0, 160)}…` : message;
 }
 
+/** Where a wasm heap ends: its addresses have 32 bits. */
+const heapEnd = 2 ** 32;
+
+/** Bytes of tensors that the engine can hold at once, and that are still free, or somewhat less; null where only the machine's memory bounds them. */
+export function heapRoom(): { readonly all: number; readonly free: number } | null {
+  return tf.getBackend() === 'wasm' ? { all: heapEnd, free: heapEnd - tf.memory().numBytes } : null;
+}
+
 /** Bytes that the engine holds for tensors: the whole wasm heap, which never shrinks, else the live tensors. */
 export function heapBytes(): number {
   if (tf.getBackend() !== 'wasm') return tf.memory().numBytes;

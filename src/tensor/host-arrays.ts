@@ -25,6 +25,50 @@ export function overwrite(variable: tf.Variable, values: Float32Array): void {
   });
 }
 
+/** A variable whose numbers come in pieces. */
+export interface GrowingVariable {
+  /** Adds a piece, behind those before; the array may be used again. */
+  add(piece: Float32Array): void;
+  /** The variable, once all its numbers are there. */
+  finish(): tf.Variable;
+  /** Gives up. */
+  dispose(): void;
+}
+
+/**
+ * Begins a variable of a shape. On wasm its numbers go straight to the heap, so that there is no second copy of them. Throws
+ * `model.failed` when the heap is full.
+ */
+export function growVariable(shape: readonly number[]): GrowingVariable {
+  const heap = currentHeap();
+  let at = 0;
+  if (heap === null) {
+    const values = new Float32Array(shape.reduce((product, n) => product * n, 1));
+    return {
+      add(piece) {
+        values.set(piece, at);
+        at += piece.length;
+      },
+      finish: () => tf.tidy(() => tf.variable(tf.tensor(values, [...shape]))),
+      dispose() {},
+    };
+  }
+  const { dataId, dtype } = heap.allocate(shape);
+  const tensor = tf.engine().makeTensorFromTensorInfo({ dataId, shape: [...shape], dtype });
+  return {
+    add(piece) {
+      heap.floats(heap.addressOf(tensor) + 4 * at, piece.length).set(piece);
+      at += piece.length;
+    },
+    finish() {
+      const variable = tf.variable(tensor);
+      tensor.dispose();
+      return variable;
+    },
+    dispose: () => tensor.dispose(),
+  };
+}
+
 /** sum += values, both of the same size. */
 export function addTo(sum: Float32Array, values: Float32Array): void {
   const machineCode = currentMachineCode();

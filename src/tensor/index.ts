@@ -18,9 +18,10 @@ export {
   type Engine,
   type EngineOptions,
   heapBytes,
+  heapRoom,
   startEngine,
 } from './engine.ts';
-export { addTo, overwrite, readInto, sumOfSquares } from './host-arrays.ts';
+export { addTo, growVariable, overwrite, readInto, sumOfSquares } from './host-arrays.ts';
 export {
   adamWStep,
   attention,

@@ -8,10 +8,10 @@ import type { PolicyHash } from '../../domain/ids.ts';
 import { type AdaptableMatrix, adaptableMatrices, type LoraConfig } from '../../domain/lora.ts';
 import { readJsonFile } from '../files.ts';
 import { type Adapter, factorShapes } from './adapter.ts';
-import { isOfShape, writeJson, writeWhole } from './checkpoint.ts';
+import { writeJson, writeWhole } from './checkpoint.ts';
 import type { LlamaConfig } from './config.ts';
 import { readSafetensors, writeSafetensors } from './safetensors.ts';
-import type { NamedArray } from './weights.ts';
+import { isShape, type NamedArray } from './weights.ts';
 
 const configName = 'adapter_config.json';
 const weightsName = 'adapter_model.safetensors';
@@ -123,7 +123,7 @@ export async function readAdapter({ folder, config }: AdapterHeader, decoder: Ll
   const factors = new Map<string, NamedArray>();
   for (const [name, shape] of factorShapes(decoder, lora)) {
     const array = found.get(`${prefix}${name}`) ?? refuse(`tensor ${prefix}${name} is missing`);
-    if (!isOfShape(array, shape)) {
+    if (!isShape(array.shape, shape)) {
       refuse(`tensor ${prefix}${name} has shape [${array.shape}], but the base asks for [${shape}]`);
     }
     factors.set(name, array);

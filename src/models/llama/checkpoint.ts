@@ -1,20 +1,26 @@
 // A checkpoint folder in the Hugging Face layout: read whole or refused, written whole or not at all.
-import { mkdir, open, rename, rm, stat } from 'node:fs/promises';
+import { mkdir, open, readdir, rename, rm, stat } from 'node:fs/promises';
 import { basename, dirname, join, resolve } from 'node:path';
 import { z } from 'zod';
 import { messageOf, OptimaError } from '../../domain/errors.ts';
-import { readJsonFile } from '../files.ts';
+import { exists, readJsonFile } from '../files.ts';
 import type { ChatTokenizer } from '../tokenizer/index.ts';
 import { type LlamaConfig, parseLlamaConfig, toConfigJson } from './config.ts';
-import { readSafetensors, writeSafetensors } from './safetensors.ts';
-import { type NamedArray, weightShapes } from './weights.ts';
+import { writeSafetensors } from './safetensors.ts';
+import { howToConvert, StoredWeights } from './stored-weights.ts';
+import type { NamedArray } from './weights.ts';
 
 export interface Checkpoint {
   readonly config: LlamaConfig;
   /** By Hugging Face name, in the order of the forward pass. */
-  readonly weights: Map<string, NamedArray>;
+  readonly weights: ReadonlyMap<string, NamedArray>;
   /** The folder's generation_config.json, as it stands; null where there is none. */
   readonly generation: GenerationConfig | null;
+}
+
+/** A checkpoint whose weights are still in their files; its owner closes these. */
+export interface OpenCheckpoint extends Omit<Checkpoint, 'weights'> {
+  readonly weights: StoredWeights;
 }
 
 /** Of a generation_config.json only the ids that end a message are read; the rest is kept for other tools. */
@@ -23,27 +29,36 @@ const generationSchema = z.looseObject({
 });
 export type GenerationConfig = Readonly<z.output<typeof generationSchema>>;
 
-const indexSchema = z.object({ weight_map: z.record(z.string(), z.string()) });
-
 /**
- * Reads `config.json` and `model.safetensors` (or the shards that `model.safetensors.index.json` lists).
+ * Reads `config.json` and opens `model.safetensors` (or the shards that `model.safetensors.index.json` lists).
  * Throws `checkpoint.missing` when folder or file is absent, and `checkpoint.invalid` when a file is damaged,
- * a weight is missing, unknown or of the wrong shape, or the architecture is not plain Llama.
+ * a weight is missing, unknown or of the wrong shape, or the architecture is none of those that are computed.
  */
-export async function readCheckpoint(folder: string): Promise<Checkpoint> {
+export async function openCheckpoint(folder: string): Promise<OpenCheckpoint> {
   if (!(await exists(folder))) {
     throw new OptimaError('checkpoint.missing', `${folder}: no such checkpoint folder.`, {
       hint: 'Give the path of a folder with config.json, model.safetensors and tokenizer.json.',
     });
   }
-  const configPath = join(folder, 'config.json');
-  const config = parseLlamaConfig(await readJsonFile(configPath), configPath);
-  const found = new Map<string, NamedArray>();
-  for (const path of await listWeightFiles(folder)) {
-    for (const [name, array] of await readSafetensors(path)) found.set(name, array);
+  if (!(await stat(folder)).isDirectory()) {
+    throw new OptimaError('checkpoint.invalid', `${folder}: a file, and a checkpoint is a folder.`, {
+      hint: /\.safetensors$/.test(folder) ? 'Give the folder that it is in.' : howToConvert(folder),
+    });
   }
+  const configPath = join(folder, 'config.json');
+  if (!(await exists(configPath))) await refuseWithoutConfig(folder);
+  const config = parseLlamaConfig(await readJsonFile(configPath), configPath);
   const generation = await readGenerationConfig(join(folder, 'generation_config.json'), config);
-  return { config, weights: selectWeights(config, found, folder), generation };
+  return { config, weights: await StoredWeights.open(folder, config), generation };
+}
+
+/** A GGUF needs no config.json: what is wrong there is something else. */
+async function refuseWithoutConfig(folder: string): Promise<void> {
+  const gguf = (await readdir(folder)).find((name) => name.endsWith('.gguf'));
+  if (gguf === undefined) return;
+  throw new OptimaError('checkpoint.missing', `${folder}: no config.json, and ${gguf} is not read.`, {
+    hint: howToConvert(gguf),
+  });
 }
 
 async function readGenerationConfig(path: string, config: LlamaConfig): Promise<GenerationConfig | null> {
@@ -55,83 +70,6 @@ async function readGenerationConfig(path: string, config: LlamaConfig): Promise<
     ? `eos_token_id ${ids} is not below vocab_size ${config.vocab_size}`
     : 'eos_token_id is not a token id or a list of them';
   throw new OptimaError('checkpoint.invalid', `${path}: ${problem}.`);
-}
-
-/** The weights that the architecture asks for, checked for shape; refuses what it would have to ignore. */
-function selectWeights(
-  config: LlamaConfig,
-  found: Map<string, NamedArray>,
-  folder: string,
-): Map<string, NamedArray> {
-  const weights = new Map<string, NamedArray>();
-  for (const [name, shape] of weightShapes(config)) {
-    const array = found.get(name);
-    if (array === undefined) {
-      throw new OptimaError('checkpoint.invalid', `${folder}: tensor ${name} is missing.`);
-    }
-    if (!isOfShape(array, shape)) {
-      throw new OptimaError(
-        'checkpoint.invalid',
-        `${folder}: tensor ${name} has shape [${array.shape}], but config.json asks for [${shape}].`,
-      );
-    }
-    weights.set(name, array);
-  }
-  for (const name of found.keys()) {
-    // Older exports repeat what config.json already says: tied heads and the rotary frequencies.
-    const redundant = name === 'lm_head.weight' || name.endsWith('.rotary_emb.inv_freq');
-    if (!weights.has(name) && !redundant) {
-      throw new OptimaError(
-        'checkpoint.invalid',
-        `${folder}: tensor ${name} is not part of a Llama decoder.`,
-      );
-    }
-  }
-  const head = config.tie_word_embeddings ? found.get('lm_head.weight') : undefined;
-  const embedding = weights.get('model.embed_tokens.weight')!;
-  if (head !== undefined && !isSame(head, embedding)) {
-    throw new OptimaError(
-      'checkpoint.invalid',
-      `${folder}: config.json says that lm_head.weight is the embedding table, and the file holds another one.`,
-      { hint: 'Say "tie_word_embeddings": false in config.json, or leave lm_head.weight out.' },
-    );
-  }
-  return weights;
-}
-
-export const isOfShape = ({ shape }: NamedArray, asked: readonly number[]): boolean =>
-  shape.length === asked.length && shape.every((n, axis) => n === asked[axis]);
-
-const isSame = (one: NamedArray, other: NamedArray): boolean =>
-  one.values.length === other.values.length &&
-  one.values.every((value, index) => Object.is(value, other.values[index]));
-
-async function listWeightFiles(folder: string): Promise<string[]> {
-  const indexPath = join(folder, 'model.safetensors.index.json');
-  if (!(await exists(indexPath))) return [join(folder, 'model.safetensors')];
-  const index = indexSchema.safeParse(await readJsonFile(indexPath));
-  if (!index.success) {
-    throw new OptimaError('checkpoint.invalid', `${indexPath}: weight_map is not a map from tensor to file.`);
-  }
-  const files = [...new Set(Object.values(index.data.weight_map))];
-  const elsewhere = files.find((file) => basename(file) !== file);
-  if (elsewhere !== undefined) {
-    throw new OptimaError(
-      'checkpoint.invalid',
-      `${indexPath}: the shard ${JSON.stringify(elsewhere)} is not a file of this folder.`,
-    );
-  }
-  return files.map((file) => join(folder, file));
-}
-
-async function exists(path: string): Promise<boolean> {
-  try {
-    await stat(path);
-    return true;
-  } catch (error) {
-    if ((error as NodeJS.ErrnoException).code === 'ENOENT') return false;
-    throw new OptimaError('io.read', `Cannot read ${path}: ${messageOf(error)}.`, { cause: error });
-  }
 }
 
 /** Writes a checkpoint's folder, whole or not at all: see `writeWhole`. */

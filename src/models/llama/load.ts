@@ -5,10 +5,10 @@ import type { PolicyHash } from '../../domain/ids.ts';
 import type { Rng } from '../../domain/rng.ts';
 import { type ChatTokenizer, loadTokenizer } from '../tokenizer/index.ts';
 import { baseFolderOf, isAdapterFolder, readAdapter, readAdapterHeader } from './adapter-files.ts';
-import { readCheckpoint } from './checkpoint.ts';
+import { openCheckpoint } from './checkpoint.ts';
 import { type LlamaConfigInput, parseLlamaConfig } from './config.ts';
 import { type LlamaOptions, LlamaPolicy, requireFit } from './policy.ts';
-import { initialWeights } from './weights.ts';
+import { frameOf, initialWeights } from './weights.ts';
 
 /**
  * A policy with random weights. Where the config names no end-of-sequence or padding id, the tokenizer's are
@@ -55,14 +55,19 @@ export async function loadPolicy(folder: string, options: LoadOptions = {}): Pro
 }
 
 async function loadWhole(folder: string, { tokenizer, ...options }: LoadOptions): Promise<LlamaPolicy> {
-  const { config, weights, generation } = await readCheckpoint(folder);
-  const own = tokenizer ?? (await loadTokenizer(folder));
-  requireSameEnds(folder, own, [config.eos_token_id ?? [], generation?.eos_token_id ?? []].flat());
-  return new LlamaPolicy(config, weights, own, {
-    ...options,
-    generation,
-    folder: resolve(folder),
-  });
+  const { config, weights, generation } = await openCheckpoint(folder);
+  try {
+    const own = tokenizer ?? (await loadTokenizer(folder));
+    requireSameEnds(folder, own, [config.eos_token_id ?? [], generation?.eos_token_id ?? []].flat());
+    requireFit(own, config);
+    return new LlamaPolicy(config, await weights.load(frameOf(own.hash, generation)), own, {
+      ...options,
+      generation,
+      folder: resolve(folder),
+    });
+  } finally {
+    await weights.close();
+  }
 }
 
 async function loadAdapted(

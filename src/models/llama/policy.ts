@@ -29,7 +29,8 @@ import { DecodeLoop } from './generate.ts';
 import { Memory, type PrefixStatistics } from './memory.ts';
 import { RotaryTable } from './rotary.ts';
 import { scoreTokens } from './score.ts';
-import { arrangeWeights, hashPolicy, type NamedArray } from './weights.ts';
+import type { LoadedWeights } from './stored-weights.ts';
+import { arrangeWeights, frameOf, hashPolicy, type NamedArray } from './weights.ts';
 
 export interface LlamaOptions {
   /** Most requests that decode together. Default 128; throughput hardly grows beyond. */
@@ -87,7 +88,7 @@ export class LlamaPolicy implements TrainablePolicy {
   /** Throws `tokenizer.mismatch` when the tokenizer knows more tokens than the embedding table has rows. */
   constructor(
     config: LlamaConfig,
-    weights: ReadonlyMap<string, NamedArray> | Adapted,
+    weights: ReadonlyMap<string, NamedArray> | LoadedWeights | Adapted,
     tokenizer: ChatTokenizer,
     {
       maxRows = 128,
@@ -103,7 +104,7 @@ export class LlamaPolicy implements TrainablePolicy {
     this.tokenizer = tokenizer;
     this.folder = folder;
     this.#options = { maxRows, tokenBudget, memoryBytes, generation };
-    this.#frame = JSON.stringify([tokenizer.hash, generation]);
+    this.#frame = frameOf(tokenizer.hash, generation);
     if ('base' in weights) {
       const { base, adapter, ownsBase } = weights;
       [this.base, this.lora, this.#ownsBase] = [base, adapter.config, ownsBase];
@@ -113,8 +114,9 @@ export class LlamaPolicy implements TrainablePolicy {
       this.#decoder = base.#decoder;
     } else {
       [this.base, this.lora, this.#ownsBase] = [this, null, false];
-      this.#hash = hashPolicy(config, weights, this.#frame);
-      this.weights = createVariables(weights);
+      const loaded = 'variables' in weights;
+      this.#hash = loaded ? weights.hash : hashPolicy(config, weights, this.#frame);
+      this.weights = loaded ? weights.variables : createVariables(weights);
       this.parameters = this.weights;
       this.#decoder = {
         config,
@@ -373,11 +375,17 @@ const createVariables = (arrays: ReadonlyMap<string, NamedArray>): Map<string, t
     ]),
   );
 
+/** The numbers of tensors, each as of when it is read: no second copy of all is in memory. */
 const download = (tensors: ReadonlyMap<string, tf.Tensor>): Map<string, NamedArray> =>
   new Map(
     [...tensors].map(([name, tensor]) => [
       name,
-      { shape: tensor.shape, values: tensor.dataSync<'float32'>() },
+      {
+        shape: tensor.shape,
+        get values() {
+          return tensor.dataSync<'float32'>();
+        },
+      },
     ]),
   );
 

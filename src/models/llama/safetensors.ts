@@ -18,71 +18,150 @@ const headerSchema = z.record(
 
 /** The reference implementation's own limit; a longer header means that the file is something else. */
 const maxHeaderBytes = 100_000_000;
-/** One system call reads at most 2³¹ − 1 bytes. */
-const maxReadBytes = 2 ** 30;
 
-/** How each readable dtype becomes float32: the array to read the bytes into, and its conversion. */
+/** Bytes of a tensor that are read at a time: a tensor as long as a third of a model is never in memory twice. */
+const pieceBytes = 2 ** 23;
+
+/** How many bytes a number of each readable dtype has, and how `count` of them become float32: in `out`, or where they are. */
 const decoders: Readonly<
-  Record<string, { bytes: number; decode(raw: Uint8Array<ArrayBuffer>): Float32Array<ArrayBuffer> }>
+  Record<string, { bytes: number; decode(raw: ArrayBuffer, count: number, out: ArrayBuffer): Float32Array }>
 > = {
-  F32: { bytes: 4, decode: (raw) => new Float32Array(raw.buffer) },
-  F16: { bytes: 2, decode: (raw) => Float32Array.from(new Uint16Array(raw.buffer), float16ToNumber) },
+  F32: { bytes: 4, decode: (raw, count) => new Float32Array(raw, 0, count) },
+  F16: {
+    bytes: 2,
+    decode: (raw, count, out) => {
+      const [bits, values, table] = [new Uint16Array(raw), new Float32Array(out, 0, count), float16Table()];
+      for (let i = 0; i < count; i++) values[i] = table[bits[i]!]!;
+      return values;
+    },
+  },
   BF16: {
     bytes: 2,
     // A bfloat16 is the upper half of a float32.
-    decode: (raw) =>
-      new Float32Array(Uint32Array.from(new Uint16Array(raw.buffer), (bits) => bits << 16).buffer),
+    decode: (raw, count, out) => {
+      const [bits, wide] = [new Uint16Array(raw), new Uint32Array(out)];
+      for (let i = 0; i < count; i++) wide[i] = bits[i]! << 16;
+      return new Float32Array(out, 0, count);
+    },
   },
 };
 
-/**
- * Reads every tensor of a file as float32. Throws `checkpoint.missing` when there is no such file and
- * `checkpoint.invalid`, naming file and tensor, when it is truncated, corrupt or of another dtype.
- */
-export async function readSafetensors(path: string): Promise<Map<string, NamedArray>> {
+/** Where in the file a tensor lies, checked against its shape and the file's size. */
+interface Entry {
+  readonly dtype: string;
+  readonly shape: readonly number[];
+  readonly begin: number;
+  readonly end: number;
+}
+
+/** An open file. Its owner closes it. */
+export class SafetensorsFile {
+  /** The shapes of its tensors, by name. */
+  readonly shapes: ReadonlyMap<string, readonly number[]>;
+  readonly #handle: FileHandle;
+  readonly #entries: ReadonlyMap<string, Entry>;
+  /** For a piece's bytes, and for its numbers where these are longer. */
+  readonly #raw: Uint8Array<ArrayBuffer>;
+  #decoded = new ArrayBuffer(0);
+
+  private constructor(handle: FileHandle, entries: ReadonlyMap<string, Entry>) {
+    this.shapes = new Map([...entries].map(([name, { shape }]) => [name, shape]));
+    this.#handle = handle;
+    this.#entries = entries;
+    const longest = [...entries.values()].reduce((most, { begin, end }) => Math.max(most, end - begin), 0);
+    // Whole numbers of any dtype.
+    this.#raw = new Uint8Array(4 * Math.ceil(Math.min(pieceBytes, longest) / 4));
+  }
+
+  /**
+   * Opens a file and reads where its tensors are. Throws `checkpoint.missing` when there is no such file and
+   * `checkpoint.invalid`, naming file and tensor, when it is truncated, corrupt or holds another dtype.
+   */
+  static async open(path: string): Promise<SafetensorsFile> {
+    await requirePlainFile(path);
+    let handle: FileHandle;
+    try {
+      handle = await open(path, 'r');
+    } catch (error) {
+      throw new OptimaError('io.read', `Cannot read ${path}: ${messageOf(error)}.`, { cause: error });
+    }
+    try {
+      return new SafetensorsFile(handle, await readEntries(handle, path));
+    } catch (error) {
+      await handle.close();
+      throw error;
+    }
+  }
+
+  /** Hands over the numbers of a tensor, in order and in pieces, as float32; `take` keeps none of the arrays. */
+  async read(name: string, take: (piece: Float32Array) => void): Promise<void> {
+    const { dtype, begin, end } = this.#entries.get(name)!;
+    const { bytes, decode } = decoders[dtype]!;
+    if (bytes < 4 && this.#decoded.byteLength === 0) {
+      this.#decoded = new ArrayBuffer((4 / bytes) * this.#raw.length);
+    }
+    for (let at = begin; at < end; at += pieceBytes) {
+      const length = Math.min(pieceBytes, end - at);
+      await fillBytes(this.#handle, at, this.#raw.subarray(0, length));
+      take(decode(this.#raw.buffer, length / bytes, this.#decoded));
+    }
+  }
+
+  close(): Promise<void> {
+    return this.#handle.close();
+  }
+}
+
+async function readEntries(handle: FileHandle, path: string): Promise<Map<string, Entry>> {
   const refuse = (problem: string): never => {
     throw new OptimaError('checkpoint.invalid', `${path}: ${problem}.`, {
       hint: 'The file is damaged or was not completely written; copy or download it again.',
     });
   };
-  await requirePlainFile(path);
-  let handle: FileHandle;
-  try {
-    handle = await open(path, 'r');
-  } catch (error) {
-    throw new OptimaError('io.read', `Cannot read ${path}: ${messageOf(error)}.`, { cause: error });
+  const { size } = await handle.stat();
+  if (size < 8) refuse(`truncated: ${size} bytes are not even a header`);
+  const lengthBytes = await readBytes(handle, 0, 8);
+  const headerBytes = Number(new DataView(lengthBytes.buffer).getBigUint64(0, true));
+  if (headerBytes > maxHeaderBytes) refuse('not a safetensors file: its header length is implausible');
+  const dataStart = 8 + headerBytes;
+  if (dataStart > size) refuse('truncated inside its header');
+  const header = parseHeader(await readBytes(handle, 8, headerBytes), refuse);
+  requireApart(header, refuse);
+  const entries = new Map<string, Entry>();
+  for (const [name, { dtype, shape, data_offsets }] of Object.entries(header)) {
+    const [begin, end] = data_offsets;
+    if (!Object.hasOwn(decoders, dtype)) refuse(`tensor ${name} has dtype ${dtype}, not F32, F16 or BF16`);
+    const expectedBytes = decoders[dtype]!.bytes * sizeOf(shape);
+    if (end - begin !== expectedBytes) {
+      refuse(`tensor ${name} of shape [${shape}] should take ${expectedBytes} bytes, not ${end - begin}`);
+    }
+    if (dataStart + end > size) {
+      refuse(`truncated: tensor ${name} ends at byte ${dataStart + end}, the file at ${size}`);
+    }
+    entries.set(name, { dtype, shape, begin: dataStart + begin, end: dataStart + end });
   }
-  try {
-    const { size } = await handle.stat();
-    if (size < 8) refuse(`truncated: ${size} bytes are not even a header`);
-    const lengthBytes = await readBytes(handle, 0, 8);
-    const headerBytes = Number(new DataView(lengthBytes.buffer).getBigUint64(0, true));
-    if (headerBytes > maxHeaderBytes) refuse('not a safetensors file: its header length is implausible');
-    const dataStart = 8 + headerBytes;
-    if (dataStart > size) refuse('truncated inside its header');
-    const header = parseHeader(await readBytes(handle, 8, headerBytes), refuse);
+  return entries;
+}
 
-    requireApart(header, refuse);
+const sizeOf = (shape: readonly number[]): number => shape.reduce((product, n) => product * n, 1);
+
+/** Reads every tensor of a file as float32. Throws as `SafetensorsFile.open` does. */
+export async function readSafetensors(path: string): Promise<Map<string, NamedArray>> {
+  const file = await SafetensorsFile.open(path);
+  try {
     const tensors = new Map<string, NamedArray>();
-    for (const [name, { dtype, shape, data_offsets }] of Object.entries(header)) {
-      const [begin, end] = data_offsets;
-      const decoder = decoders[dtype];
-      if (decoder === undefined) return refuse(`tensor ${name} has dtype ${dtype}, not F32, F16 or BF16`);
-      const expectedBytes = decoder.bytes * shape.reduce((product, n) => product * n, 1);
-      if (end - begin !== expectedBytes) {
-        refuse(`tensor ${name} of shape [${shape}] should take ${expectedBytes} bytes, not ${end - begin}`);
-      }
-      if (dataStart + end > size) {
-        refuse(`truncated: tensor ${name} ends at byte ${dataStart + end}, the file at ${size}`);
-      }
-      tensors.set(name, {
-        shape,
-        values: decoder.decode(await readBytes(handle, dataStart + begin, end - begin)),
+    for (const [name, shape] of file.shapes) {
+      const values = new Float32Array(sizeOf(shape));
+      let at = 0;
+      await file.read(name, (piece) => {
+        values.set(piece, at);
+        at += piece.length;
       });
+      tensors.set(name, { shape, values });
     }
     return tensors;
   } finally {
-    await handle.close();
+    await file.close();
   }
 }
 
@@ -125,24 +204,31 @@ async function readBytes(
   length: number,
 ): Promise<Uint8Array<ArrayBuffer>> {
   const bytes = new Uint8Array(length);
-  let done = 0;
-  while (done < length) {
-    const wanted = Math.min(length - done, maxReadBytes);
-    const { bytesRead } = await handle.read(bytes, done, wanted, position + done);
-    if (bytesRead === 0) throw new OptimaError('io.read', 'A checkpoint file shrank while it was read.');
-    done += bytesRead;
-  }
+  await fillBytes(handle, position, bytes);
   return bytes;
 }
 
-/** IEEE 754 binary16 bits as a number. */
-function float16ToNumber(bits: number): number {
-  const sign = bits & 0x8000 ? -1 : 1;
-  const exponent = (bits >> 10) & 0x1f;
-  const fraction = bits & 0x3ff;
-  if (exponent === 0) return sign * fraction * 2 ** -24;
-  if (exponent === 31) return fraction === 0 ? sign * Number.POSITIVE_INFINITY : Number.NaN;
-  return sign * (1 + fraction / 1024) * 2 ** (exponent - 15);
+async function fillBytes(handle: FileHandle, position: number, bytes: Uint8Array): Promise<void> {
+  let done = 0;
+  while (done < bytes.length) {
+    const { bytesRead } = await handle.read(bytes, done, bytes.length - done, position + done);
+    if (bytesRead === 0) throw new OptimaError('io.read', 'A checkpoint file shrank while it was read.');
+    done += bytesRead;
+  }
+}
+
+let halves: Float32Array | undefined;
+
+/** The numbers that the 65,536 values of IEEE 754 binary16 stand for, by their bits. */
+function float16Table(): Float32Array {
+  halves ??= Float32Array.from({ length: 2 ** 16 }, (_, bits) => {
+    const sign = bits & 0x8000 ? -1 : 1;
+    const [exponent, fraction] = [(bits >> 10) & 0x1f, bits & 0x3ff];
+    if (exponent === 0) return sign * fraction * 2 ** -24;
+    if (exponent === 31) return fraction === 0 ? sign * Number.POSITIVE_INFINITY : Number.NaN;
+    return sign * (1 + fraction / 1024) * 2 ** (exponent - 15);
+  });
+  return halves;
 }
 
 /** Writes tensors as F32, in the map's order, and flushes them to the disk. */
@@ -153,9 +239,10 @@ export async function writeSafetensors(
   // Transformers refuses files without this entry.
   const header: Record<string, unknown> = { __metadata__: { format: 'pt' } };
   let offset = 0;
-  for (const [name, { shape, values }] of tensors) {
-    header[name] = { dtype: 'F32', shape, data_offsets: [offset, offset + values.byteLength] };
-    offset += values.byteLength;
+  for (const [name, { shape }] of tensors) {
+    const bytes = 4 * sizeOf(shape);
+    header[name] = { dtype: 'F32', shape, data_offsets: [offset, offset + bytes] };
+    offset += bytes;
   }
   const json = new TextEncoder().encode(JSON.stringify(header));
   // Padded with spaces, so that the data starts on a multiple of 8 bytes.

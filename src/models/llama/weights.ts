@@ -1,6 +1,6 @@
 // A decoder's weights: their Hugging Face names and shapes, their first values, and the structure the forward
 // pass reads.
-import { createHash16 } from '../../domain/hash.ts';
+import { createHash16, type Hash16 } from '../../domain/hash.ts';
 import type { PolicyHash } from '../../domain/ids.ts';
 import type { Rng } from '../../domain/rng.ts';
 import type { DecoderWeights, LayerWeights, tf } from '../../tensor/index.ts';
@@ -132,20 +132,35 @@ export function arrangeWeights(
   return { embedding, layers, norm: named<tf.Tensor1D>('model.norm.weight'), head };
 }
 
+/** What of a policy's name stands for neither the architecture nor the weights: its tokenizer, chat template and stops. */
+export const frameOf = (tokenizer: string, generation: unknown): string =>
+  JSON.stringify([tokenizer, generation]);
+
 /**
- * Names a policy by all that decides what it says: the hash over the architecture, every weight's name, shape and float32
- * bytes, in the order of the names, and over `frame`, the text of what stands around the weights: tokenizer, chat template, stops.
+ * Starts the hash that names a policy by all that decides what it says: over the architecture, `frame` (see `frameOf`), and every
+ * weight's name, shape and float32 bytes, in the order of the names; these the caller adds, `hashTensor` and then the bytes.
  */
+export const startPolicyHash = (config: LlamaConfig, frame: string): Hash16 =>
+  createHash16().update(canonicalConfig(config)).update(`\n${frame}`);
+
+/** Adds a tensor to a hash, all but its bytes. */
+export const hashTensor = (hash: Hash16, name: string, shape: readonly number[]): Hash16 =>
+  hash.update(`\n${name} ${JSON.stringify(shape)}\n`);
+
+/** Names a policy: see `startPolicyHash`. */
 export function hashPolicy(
   config: LlamaConfig,
   weights: ReadonlyMap<string, NamedArray>,
   frame: string,
 ): PolicyHash {
-  const hash = createHash16().update(canonicalConfig(config)).update(`\n${frame}`);
+  const hash = startPolicyHash(config, frame);
   for (const name of [...weights.keys()].sort()) {
     const { shape, values } = weights.get(name)!;
-    hash.update(`\n${name} ${JSON.stringify(shape)}\n`);
-    hash.update(new Uint8Array(values.buffer, values.byteOffset, values.byteLength));
+    hashTensor(hash, name, shape).update(new Uint8Array(values.buffer, values.byteOffset, values.byteLength));
   }
   return hash.digest() as PolicyHash;
 }
+
+/** Whether one shape is the other. */
+export const isShape = (shape: readonly number[], asked: readonly number[]): boolean =>
+  shape.length === asked.length && shape.every((n, axis) => n === asked[axis]);

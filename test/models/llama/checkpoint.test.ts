@@ -7,8 +7,10 @@ import type { OptimaError } from '../../../src/domain/errors.ts';
 import { hash16 } from '../../../src/domain/hash.ts';
 import type { PolicyHash } from '../../../src/domain/ids.ts';
 import { createRng } from '../../../src/domain/rng.ts';
+import { parseLlamaConfig } from '../../../src/models/llama/config.ts';
 import { createPolicy, type LlamaPolicy, loadPolicy } from '../../../src/models/llama/index.ts';
 import { readSafetensors, writeSafetensors } from '../../../src/models/llama/safetensors.ts';
+import { weightShapes } from '../../../src/models/llama/weights.ts';
 import { startEngine, tf } from '../../../src/tensor/index.ts';
 import { lettersTokenizer } from '../../support/letters.ts';
 import { createTinyPolicy, tinyConfig } from '../../support/llama.ts';
@@ -209,6 +211,61 @@ test('a file cut off anywhere is refused, naming file and tensor', async () => {
   }
 });
 
+test('weights in formats that only others read are refused, with what to do', async () => {
+  const named = async (file: string, ...gone: string[]) => {
+    const folder = await savedFolder();
+    for (const name of ['model.safetensors', ...gone]) await rm(join(folder, name));
+    await writeFile(join(folder, file), 'GGUF');
+    return folder;
+  };
+  for (const [path, code, pattern, hint] of [
+    [
+      await named('pytorch_model.bin'),
+      'missing',
+      /no such file, and pytorch_model.bin is not/,
+      /save_pretrained/,
+    ],
+    [await named('model-q4.gguf'), 'missing', /and model-q4\.gguf is not read/, /gguf_file="model-q4\.gguf"/],
+    [await named('a.gguf', 'config.json'), 'missing', /no config\.json, and a\.gguf is not/, /gguf_file/],
+    [join(await named('b.gguf'), 'b.gguf'), 'invalid', /b\.gguf: a file/, /gguf_file="b\.gguf"/],
+    [join(await savedFolder(), 'model.safetensors'), 'invalid', /: a file/, /the folder that it is in/],
+  ] as const) {
+    const error = await assertRefused(load(path), `checkpoint.${code}`, pattern);
+    assert.match(error.hint!, hint);
+    assert.not.match(error.hint!, /\n/);
+  }
+});
+
+test('weights that cannot fit the heap are refused before any is read, with the size that fits', async () => {
+  const folder = await savedFolder();
+  const path = join(folder, 'config.json');
+  const config = JSON.parse(await readFile(path, 'utf8'));
+  const wide = { ...config, hidden_size: 2048, head_dim: 512, intermediate_size: 2 ** 18 };
+  await writeFile(path, JSON.stringify(wide));
+  const header: Record<string, unknown> = {};
+  let end = 0;
+  for (const [name, shape] of weightShapes(parseLlamaConfig(wide))) {
+    const begin = end;
+    end += 2 * shape.reduce((product, n) => product * n, 1);
+    header[name] = { dtype: 'BF16', shape, data_offsets: [begin, end] };
+  }
+  const json = Buffer.from(JSON.stringify(header));
+  const length = Buffer.alloc(8);
+  length.writeBigUInt64LE(BigInt(json.length));
+  const weights = join(folder, 'model.safetensors');
+  await writeFile(weights, Buffer.concat([length, json]));
+  // A file of nothing but holes behind its header.
+  await truncate(weights, 8 + json.length + end);
+  const before = process.memoryUsage().rss;
+  const error = await assertRefused(
+    load(folder),
+    'model.failed',
+    /3,246 million weights in float32 take 12\.\d GiB/,
+  );
+  assert.match(error.hint!, /at most 1,0\d\d million weights/);
+  assert.ok(process.memoryUsage().rss - before < 2 ** 28);
+});
+
 test('damaged headers are refused', async () => {
   const file = (json: string) => {
     const bytes = Buffer.from(json);
@@ -236,7 +293,7 @@ test('weights that do not fit the config are refused by name', async () => {
       /tensor model\.embed_tokens\.weight has shape \[40,32\], .* \[40,16\]/,
     ],
     [{ num_hidden_layers: 3 }, /tensor model\.layers\.2\.input_layernorm\.weight is missing/],
-    [{ num_hidden_layers: 1 }, /tensor model\.layers\.1\.\S+ is not part of a Llama decoder/],
+    [{ num_hidden_layers: 1 }, /tensor model\.layers\.1\.\S+ is not part of a decoder of the kind llama/],
     [{ attention_bias: true }, /tensor model\.layers\.0\.self_attn\.q_proj\.bias is missing/],
     [{ mlp_bias: true }, /config\.json: mlp_bias true is not supported/],
   ];
@@ -287,6 +344,14 @@ test('shards listed in an index are read as one checkpoint', async () => {
   await writeFile(join(folder, 'model.safetensors.index.json'), JSON.stringify({ weight_map }));
   const sharded = await load(folder);
   assert.is(sharded.hash, whole.hash);
+  assert.equal(logitsOf(sharded), logitsOf(whole));
+  await rm(join(folder, 'two.safetensors'));
+  const error = await assertRefused(
+    load(folder),
+    'checkpoint.missing',
+    /two\.safetensors: no such file, one of 2 shards/,
+  );
+  assert.match(error.hint!, /again: model\.safetensors\.index\.json says/);
   whole.dispose();
   sharded.dispose();
 });
