@@ -1,9 +1,21 @@
 // Files of a checkpoint, which may come from anywhere: nothing is read that is no plain file or that is absurdly large.
 import { readFile, stat } from 'node:fs/promises';
+import { basename } from 'node:path';
 import { messageOf, OptimaError } from '../domain/errors.ts';
 
 /** A tokenizer of a million tokens has a tenth of it. */
 const maxTextBytes = 2 ** 28;
+
+export const folderHint =
+  'A checkpoint folder holds config.json, model.safetensors, tokenizer.json and tokenizer_config.json.';
+
+/** How a file of weights in a format that is not read becomes a folder that is; undefined where its name is of none. */
+export function howToConvert(file: string): string | undefined {
+  const read = (more: string) =>
+    `Have Python write safetensors: AutoModelForCausalLM.from_pretrained(FOLDER${more}).save_pretrained(NEW), and AutoTokenizer likewise.`;
+  if (file.endsWith('.gguf')) return read(`, gguf_file=${JSON.stringify(basename(file))}`);
+  return /\.(bin|pth?|ckpt|h5|msgpack|npz|onnx)$/.test(file) ? read('') : undefined;
+}
 
 /** Throws `checkpoint.missing` where there is no such file, and `checkpoint.invalid` where it is no plain one. Returns its bytes' number. */
 export async function requirePlainFile(path: string): Promise<number> {
@@ -49,7 +61,7 @@ function readError(path: string, cause: unknown): OptimaError {
   }
   return new OptimaError('checkpoint.missing', `${path}: no such file.`, {
     cause,
-    hint: 'A checkpoint folder holds config.json, model.safetensors, tokenizer.json and tokenizer_config.json.',
+    hint: folderHint,
   });
 }
 

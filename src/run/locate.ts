@@ -3,6 +3,7 @@ import fs from 'node:fs';
 import path from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { OptimaError } from '../domain/errors.ts';
+import { howToConvert } from '../models/files.ts';
 import type { Scenario } from '../scenario/types.ts';
 import { finalFolder, incomplete, readManifest } from '../store/manifest.ts';
 
@@ -34,7 +35,13 @@ export function locateTeam(model: string | undefined, option: string): Located {
   const within = fs.statSync(folder).isDirectory() ? fs.readdirSync(folder) : [];
   const roles = within.filter((name) => isCheckpoint(path.join(folder, name)));
   if (roles.length > 0) return Object.fromEntries(roles.map((role) => [role, path.join(folder, role)]));
-  throw new OptimaError('checkpoint.missing', `${option} ${model}: is no checkpoint: it has no config.json.`);
+  throw new OptimaError(
+    'checkpoint.missing',
+    `${option} ${model}: is no checkpoint: it has no config.json.`,
+    {
+      hint: [model, ...within].map(howToConvert).find((hint) => hint !== undefined),
+    },
+  );
 }
 
 /** As `locateTeam`, for what takes one checkpoint; throws `usage` for a run with a policy for each role. */

@@ -60,6 +60,7 @@ test.before(async () => {
     scenario({ metric: "{ name: 'none', score: () => { throw new Error('no score today'); } }" }),
   );
   fs.writeFileSync(at('file'), '');
+  fs.writeFileSync(at('weights.gguf'), 'GGUF');
   fs.mkdirSync(at('old'));
   fs.writeFileSync(at('old', 'manifest.json'), '{"format":1,"version":"0.0.1"}');
 });
@@ -131,6 +132,14 @@ const table: readonly BadInput[] = [
     exit: 1,
     code: 'checkpoint.missing',
     message: /^--from file: is no checkpoint/,
+  },
+  {
+    what: 'weights in a format that only others read',
+    args: ['eval', 'sums.mjs', '--model', 'weights.gguf'],
+    exit: 1,
+    code: 'checkpoint.missing',
+    message: /^--model weights\.gguf: is no checkpoint/,
+    hint: /save_pretrained/,
   },
   {
     what: 'a truncated checkpoint',

@@ -1,13 +1,13 @@
 // A checkpoint folder in the Hugging Face layout: read whole or refused, written whole or not at all.
-import { mkdir, open, readdir, rename, rm, stat } from 'node:fs/promises';
+import { mkdir, open, rename, rm, stat } from 'node:fs/promises';
 import { basename, dirname, join, resolve } from 'node:path';
 import { z } from 'zod';
 import { messageOf, OptimaError } from '../../domain/errors.ts';
-import { exists, readJsonFile } from '../files.ts';
+import { exists, howToConvert, readJsonFile } from '../files.ts';
 import type { ChatTokenizer } from '../tokenizer/index.ts';
 import { type LlamaConfig, parseLlamaConfig, toConfigJson } from './config.ts';
 import { writeSafetensors } from './safetensors.ts';
-import { howToConvert, StoredWeights } from './stored-weights.ts';
+import { StoredWeights } from './stored-weights.ts';
 import type { NamedArray } from './weights.ts';
 
 export interface Checkpoint {
@@ -42,23 +42,13 @@ export async function openCheckpoint(folder: string): Promise<OpenCheckpoint> {
   }
   if (!(await stat(folder)).isDirectory()) {
     throw new OptimaError('checkpoint.invalid', `${folder}: a file, and a checkpoint is a folder.`, {
-      hint: /\.safetensors$/.test(folder) ? 'Give the folder that it is in.' : howToConvert(folder),
+      hint: howToConvert(folder) ?? 'Give the folder that it is in.',
     });
   }
   const configPath = join(folder, 'config.json');
-  if (!(await exists(configPath))) await refuseWithoutConfig(folder);
   const config = parseLlamaConfig(await readJsonFile(configPath), configPath);
   const generation = await readGenerationConfig(join(folder, 'generation_config.json'), config);
   return { config, weights: await StoredWeights.open(folder, config), generation };
-}
-
-/** A GGUF needs no config.json: what is wrong there is something else. */
-async function refuseWithoutConfig(folder: string): Promise<void> {
-  const gguf = (await readdir(folder)).find((name) => name.endsWith('.gguf'));
-  if (gguf === undefined) return;
-  throw new OptimaError('checkpoint.missing', `${folder}: no config.json, and ${gguf} is not read.`, {
-    hint: howToConvert(gguf),
-  });
 }
 
 async function readGenerationConfig(path: string, config: LlamaConfig): Promise<GenerationConfig | null> {

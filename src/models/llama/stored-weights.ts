@@ -7,7 +7,7 @@ import { OptimaError } from '../../domain/errors.ts';
 import { createHash16, type Hash16 } from '../../domain/hash.ts';
 import type { PolicyHash } from '../../domain/ids.ts';
 import { growVariable, type tf } from '../../tensor/index.ts';
-import { exists, readJsonFile } from '../files.ts';
+import { exists, folderHint, howToConvert, readJsonFile } from '../files.ts';
 import type { LlamaConfig } from './config.ts';
 import { SafetensorsFile } from './safetensors.ts';
 import { requireRoom } from './size.ts';
@@ -170,20 +170,9 @@ async function listWeightFiles(folder: string): Promise<string[]> {
 
 /** What to say of a folder without safetensors. */
 async function missingWeights(folder: string): Promise<OptimaError> {
-  const names = await readdir(folder);
-  const foreign = names.find((name) => /\.(gguf|bin|pth?|ckpt|h5|msgpack|npz|onnx)$/.test(name));
-  const hint =
-    foreign === undefined
-      ? 'A checkpoint folder holds config.json, model.safetensors, tokenizer.json and tokenizer_config.json.'
-      : howToConvert(foreign);
+  const foreign = (await readdir(folder)).find((name) => howToConvert(name) !== undefined);
   const found = foreign === undefined ? '' : `, and ${foreign} is not read`;
-  return new OptimaError('checkpoint.missing', `${join(folder, single)}: no such file${found}.`, { hint });
-}
-
-/** How a file of weights in another format becomes a folder that is read. */
-export function howToConvert(file: string): string {
-  if (file.endsWith('.gguf')) {
-    return `Take the model's safetensors, or have Python write them: AutoModelForCausalLM.from_pretrained(FOLDER, gguf_file=${JSON.stringify(basename(file))}).save_pretrained(NEW), and AutoTokenizer likewise.`;
-  }
-  return 'Have Python write safetensors: AutoModelForCausalLM.from_pretrained(FOLDER).save_pretrained(NEW), and AutoTokenizer likewise.';
+  return new OptimaError('checkpoint.missing', `${join(folder, single)}: no such file${found}.`, {
+    hint: foreign === undefined ? folderHint : howToConvert(foreign),
+  });
 }

@@ -226,7 +226,6 @@ test('weights in formats that only others read are refused, with what to do', as
       /save_pretrained/,
     ],
     [await named('model-q4.gguf'), 'missing', /and model-q4\.gguf is not read/, /gguf_file="model-q4\.gguf"/],
-    [await named('a.gguf', 'config.json'), 'missing', /no config\.json, and a\.gguf is not/, /gguf_file/],
     [join(await named('b.gguf'), 'b.gguf'), 'invalid', /b\.gguf: a file/, /gguf_file="b\.gguf"/],
     [join(await savedFolder(), 'model.safetensors'), 'invalid', /: a file/, /the folder that it is in/],
   ] as const) {
