@@ -4,6 +4,8 @@ import path from 'node:path';
 import { systemClock } from '../domain/clock.ts';
 import { messageOf, OptimaError } from '../domain/errors.ts';
 import type { PolicyHash, TeamPolicy } from '../domain/ids.ts';
+import { isAdapterFolder } from '../models/llama/adapter-header.ts';
+import type { LlamaPolicy } from '../models/llama/index.ts';
 import { indexParts, readIndex } from '../reading/index-file.ts';
 import { indexPath } from '../reading/indexed-log.ts';
 import { RunReader } from '../reading/run-reader.ts';
@@ -205,10 +207,13 @@ async function checkCheckpoints(run: RunFolder, part: Part): Promise<void> {
   const { startEngine } = await import('../tensor/index.ts');
   const { loadPolicy } = await import('../models/llama/index.ts');
   await startEngine();
+  // Of adapters: one copy of what all of them read.
+  let whole: LlamaPolicy | undefined;
   for (const hash of hashes) {
     await part(`checkpoints/${hash} has its hash`, async () => {
       const folder = checkpointOf(run, hash);
-      const policy = await loadPolicy(folder);
+      if (isAdapterFolder(folder)) whole ??= await loadPolicy(base.folder, { hash: base.hash });
+      const policy = await loadPolicy(folder, { base: whole });
       policy.dispose();
       if (policy.hash !== hash) {
         throw new OptimaError(
@@ -221,6 +226,7 @@ async function checkCheckpoints(run: RunFolder, part: Part): Promise<void> {
       }
     });
   }
+  whole?.dispose();
 }
 
 /** The folder of a checkpoint, which must be the run's own. */

@@ -8,6 +8,7 @@ import { dialoguesIn } from '../domain/metrics.ts';
 import type { RowFormat, RowFormatName, RowKind } from '../export/formats.ts';
 import type { PhaseTimes, RecordedEvaluation } from '../export/inspect.ts';
 import type { PlannedTraining, TrainingRow } from '../export/rows.ts';
+import { sourceIn } from '../run/locate.ts';
 import { ioError, makeFolder, refuseExisting, writeFileWhole } from '../store/files.ts';
 import { readEvents } from '../store/read-events.ts';
 import { RunFolder } from '../store/run-folder.ts';
@@ -96,11 +97,12 @@ async function exportRows(work: Export, name: RowFormatName): Promise<void> {
   const { datasetInfo, rowFormats } = await import('../export/formats.ts');
   const { trainingRows } = await import('../export/rows.ts');
   const { loadTokenizer } = await import('../models/tokenizer/index.ts');
+  const { modelFolderOf } = await import('../models/llama/adapter-header.ts');
   const completed = await trainingsOf(work);
   const format: RowFormat = rowFormats[name];
   const kind = kindOf(work, name, format, completed);
   const trainings = completed.filter(({ on }) => (on.method === 'sft') === (kind === 'dialogue'));
-  const tokenizer = await loadTokenizer(run.policyFolder(policyOf(run, trainings[0]!)));
+  const tokenizer = await loadTokenizer(await modelFolderOf(sourceIn(run, policyOf(run, trainings[0]!))));
   const encode = (messages: Parameters<typeof tokenizer.encodeChat>[0]) =>
     tokenizer.encodeChat(messages, false);
   let rows = 0;

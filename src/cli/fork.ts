@@ -13,7 +13,8 @@ import type { GenerativeModel } from '../domain/model.ts';
 import { messageTokens, type Trajectory, type Turn, writtenOf } from '../domain/transcript.ts';
 import type { LlamaPolicy } from '../models/llama/index.ts';
 import type { Fork, ForkRequest, ForkSetting } from '../run/fork.ts';
-import { locateModel } from '../run/locate.ts';
+import type { FrozenModel } from '../run/frozen.ts';
+import { locateModel, sourceIn } from '../run/locate.ts';
 import { ForkLog, pairKey } from '../store/fork-log.ts';
 import { RunFolder } from '../store/run-folder.ts';
 import { interruptible } from './interrupt.ts';
@@ -111,16 +112,15 @@ export async function openForkSetting(
     const { loadPolicy } = await import('../models/llama/index.ts');
     const { partners, judge } = await reopenFrozen(run.manifest);
     const known = new Map<PolicyHash, GenerativeModel>([[base.hash, base]]);
-    const open = async (from: { readonly folder: string; readonly hash: PolicyHash } | GenerativeModel) => {
+    const open = async (from: FrozenModel) => {
       if ('generate' in from) return from;
-      const policy = await loadPolicy(from.folder, { hash: from.hash });
+      const policy = await loadPolicy(from.folder, { hash: from.hash, ...('base' in from && { base }) });
       opened.push(policy);
       return policy;
     };
     const modelOf = async (hash: PolicyHash) => {
       const partner = Object.values(partners).find(({ model }) => model.hash === hash);
-      const model =
-        known.get(hash) ?? (await open(partner?.model ?? { hash, folder: run.policyFolder(hash) }));
+      const model = known.get(hash) ?? (await open(partner?.model ?? sourceIn(run, hash)));
       known.set(hash, model);
       return model;
     };

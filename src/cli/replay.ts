@@ -8,6 +8,7 @@ import type { DialogueId, NodeId, PolicyHash } from '../domain/ids.ts';
 import type { MessageOf } from '../domain/messages.ts';
 import { writtenOf } from '../domain/transcript.ts';
 import { modelsFrom } from '../run/frozen.ts';
+import { sourceIn } from '../run/locate.ts';
 import type { Recorded, ReplayDivergence } from '../run/recording.ts';
 import type { ReplayedCohort } from '../run/replay.ts';
 import { forkOf } from '../store/fork-log.ts';
@@ -92,10 +93,7 @@ async function replay(folder: string, options: ReplayOptions, output: Output, si
     host = started;
     return {
       modelsOf: (hash: PolicyHash) =>
-        modelsFrom(
-          frozen.find(({ model }) => model.hash === hash)?.model ?? { hash, folder: run.policyFolder(hash) },
-          started,
-        ),
+        modelsFrom(frozen.find(({ model }) => model.hash === hash)?.model ?? sourceIn(run, hash), started),
     };
   };
   const plays = step || speed !== undefined || task !== undefined || node !== undefined || fork !== undefined;

@@ -86,13 +86,14 @@ export function viewTools(
 /** The texts of a run's tokens, by the tokenizer of its base or of a policy that it trained; null where neither is there. */
 async function piecesOf(folder: string): Promise<Pieces> {
   const { loadTokenizer } = await import('../models/tokenizer/index.ts');
+  const { modelFolderOf } = await import('../models/llama/adapter-header.ts');
   const checkpoints = `${folder}/checkpoints`;
   const own = fs.existsSync(checkpoints)
     ? fs.readdirSync(checkpoints).map((name) => `${checkpoints}/${name}`)
     : [];
   for (const place of [readManifest(folder).base.folder, ...own]) {
     try {
-      const tokenizer = await loadTokenizer(place);
+      const tokenizer = await loadTokenizer(await modelFolderOf({ folder: place }));
       return (ids) => ids.map((id) => tokenizer.decode([id]));
     } catch {
       // Elsewhere, perhaps.

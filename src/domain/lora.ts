@@ -40,4 +40,7 @@ export function loraTargets(text: string): readonly AdaptableMatrix[] | null {
 
 /** Whether two adapters are of one kind: what one holds can go on being trained as the other. */
 export const isSameLora = (one: LoraConfig, other: LoraConfig): boolean =>
-  one.rank === other.rank && loraScale(one) === loraScale(other) && `${one.targets}` === `${other.targets}`;
+  one.rank === other.rank &&
+  one.dropout === other.dropout &&
+  loraScale(one) === loraScale(other) &&
+  `${one.targets}` === `${other.targets}`;

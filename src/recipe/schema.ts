@@ -1,6 +1,7 @@
 // The recipe: every number of a training run, typed, documented and settable by `--set key=value`.
 import { z } from 'zod';
 import { nearest, OptimaError } from '../domain/errors.ts';
+import { loraTargets } from '../domain/lora.ts';
 
 const count = (least = 1) => z.int().min(least);
 const fraction = z.number().gt(0).max(1);
@@ -106,6 +107,25 @@ const preference = {
 /** Whose weights a training makes: one policy speaks for every role, or each role has its own. */
 export const policyKinds = ['shared', 'per-role'] as const;
 
+/** An adapter that is trained in place of all weights; its defaults are those of TRL's command line. */
+const lora = z.strictObject({
+  rank: count()
+    .default(16)
+    .describe('r: columns of B and rows of A, of which an adapter has two for each matrix.'),
+  alpha: z.number().gt(0).default(32).describe('The adapter’s term is B·A times alpha / rank.'),
+  dropout: z
+    .number()
+    .min(0)
+    .lt(1)
+    .default(0)
+    .describe('Share of the numbers that A reads which are 0 in training.'),
+  targets: z
+    .string()
+    .refine((text) => loraTargets(text) !== null)
+    .default('all-linear')
+    .describe('The matrices of each layer that are adapted.'),
+});
+
 /** What every recipe has beside its own. */
 const common = {
   policies: z
@@ -135,6 +155,9 @@ const common = {
       turnCap: z.boolean().describe('Train on dialogues that reached the turn cap without agreement.'),
     })
     .describe('Cases the paper leaves open; each is counted, and ranked as any other.'),
+  lora: lora
+    .optional()
+    .describe('Low-rank adaptation: an adapter is trained; where it is not set, all weights are.'),
   sft: z.strictObject({
     learningRate: z.number().gt(0).describe('Peak learning rate of AdamW; it decays as a cosine.'),
     epochs: count().describe('Passes over the selected dialogues.'),
@@ -252,7 +275,12 @@ export function applySettings<Given extends Recipe>(recipe: Given, settings: rea
     }
     const path = name.split('.');
     const last = path.pop()!;
-    const group = path.reduce((at, part) => at[part] as Record<string, unknown>, changed);
+    let group = changed;
+    for (const part of path) {
+      // A group that is optional begins with its first key.
+      group[part] ??= {};
+      group = group[part] as Record<string, unknown>;
+    }
     group[last] = result.data;
   }
   return checkRecipe(recipeSchema.parse(changed)) as Given;
@@ -287,8 +315,9 @@ function parseValue(text: string): unknown {
 }
 
 function keysOf(schema: z.ZodObject, prefix: string): RecipeKey[] {
-  return Object.entries(schema.shape).flatMap(([name, child]) =>
-    child instanceof z.ZodObject
+  return Object.entries(schema.shape).flatMap(([name, given]) => {
+    const child = given instanceof z.ZodOptional ? given.unwrap() : given;
+    return child instanceof z.ZodObject
       ? keysOf(child, `${prefix}${name}.`)
       : [
           {
@@ -297,16 +326,18 @@ function keysOf(schema: z.ZodObject, prefix: string): RecipeKey[] {
             type: typeInWords(child as z.ZodType),
             schema: child as z.ZodType,
           },
-        ],
-  );
+        ];
+  });
 }
 
 function typeInWords(schema: z.ZodType): string {
   if (schema instanceof z.ZodNullable) return `${typeInWords(schema.unwrap() as z.ZodType)}, or null`;
+  if (schema instanceof z.ZodDefault) return typeInWords(schema.unwrap() as z.ZodType);
   const json = z.toJSONSchema(schema);
   if (json.const !== undefined) return String(json.const);
   if (json.enum !== undefined) return json.enum.join(' or ');
   if (json.type === 'boolean') return 'true or false';
+  if (json.type === 'string') return 'all-linear, attention, or names such as q_proj,v_proj';
   const bounds = [
     json.minimum !== undefined && `of at least ${json.minimum}`,
     json.exclusiveMinimum !== undefined && `above ${json.exclusiveMinimum}`,

@@ -10,6 +10,7 @@ import type { GenerativeModel, TrainablePolicy } from '../domain/model.ts';
 import { type Progress, silent } from '../domain/progress.ts';
 import { createRng } from '../domain/rng.ts';
 import type { Trajectory } from '../domain/transcript.ts';
+import { requireTrainable } from '../recipe/lora.ts';
 import { defaultPreset, defaultRecipe, presetRecipe, recipeNamed } from '../recipe/presets.ts';
 import { applySettings, type Recipe, type RecipeName } from '../recipe/schema.ts';
 import { type Evaluation, evaluateTeam } from '../rollouts/evaluate.ts';
@@ -244,8 +245,9 @@ export async function train(options: TrainOptions): Promise<Training> {
     import('./train.ts'),
   ]);
   const base = await loadPolicy(baseFolder);
-  const run = beginWith(base, () =>
-    createRun({
+  const run = beginWith(base, () => {
+    requireTrainable(base, recipe);
+    return createRun({
       folder: options.folder,
       command: [],
       loaded,
@@ -254,8 +256,8 @@ export async function train(options: TrainOptions): Promise<Training> {
       recipe,
       engine: engine.name,
       base: { folder: path.resolve(baseFolder), hash: base.hash },
-    }),
-  );
+    });
+  });
   const withHost = async () => {
     const workers = await startHost(base);
     const { progress = silent, signal } = options;

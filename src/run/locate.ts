@@ -3,9 +3,13 @@ import fs from 'node:fs';
 import path from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { OptimaError } from '../domain/errors.ts';
+import type { PolicyHash } from '../domain/ids.ts';
 import { howToConvert } from '../models/files.ts';
+import { isAdapterFolder } from '../models/llama/adapter-header.ts';
 import type { Scenario } from '../scenario/types.ts';
 import { finalFolder, incomplete, readManifest } from '../store/manifest.ts';
+import type { RunFolder } from '../store/run-folder.ts';
+import type { PolicySource } from '../workers/host.ts';
 
 /** What the shipped model is called where there is no folder of that name. */
 export const shippedModel = 'models/tiny';
@@ -30,14 +34,14 @@ export function locateTeam(model: string | undefined, option: string): Located {
   // A module that writes replies.
   if (/\.[cm]?[jt]s$/.test(model)) return model;
   const folder = fs.existsSync(path.join(model, 'manifest.json')) ? finalPolicyOf(model) : model;
-  const isCheckpoint = (at: string) => fs.existsSync(path.join(at, 'config.json'));
+  const isCheckpoint = (at: string) => fs.existsSync(path.join(at, 'config.json')) || isAdapterFolder(at);
   if (isCheckpoint(folder)) return folder;
   const within = fs.statSync(folder).isDirectory() ? fs.readdirSync(folder) : [];
   const roles = within.filter((name) => isCheckpoint(path.join(folder, name)));
   if (roles.length > 0) return Object.fromEntries(roles.map((role) => [role, path.join(folder, role)]));
   throw new OptimaError(
     'checkpoint.missing',
-    `${option} ${model}: is no checkpoint: it has no config.json.`,
+    `${option} ${model}: is no checkpoint: it has neither config.json nor adapter_config.json.`,
     {
       hint: [model, ...within].map(howToConvert).find((hint) => hint !== undefined),
     },
@@ -72,6 +76,14 @@ export function foldersFor(
     'usage',
     `"${name}" has a role ${missing}, and ${path.dirname(first!)} has policies for ${known}.`,
   );
+}
+
+/** Where a policy of a run is found; an adapter that the run trained shares its weights with the run's base. */
+export function sourceIn(run: RunFolder, hash: PolicyHash): PolicySource {
+  const folder = run.policyFolder(hash);
+  const { base } = run.manifest;
+  const isTrained = folder === run.checkpointFolder(hash);
+  return { hash, folder, ...(isTrained && isAdapterFolder(folder) && { base }) };
 }
 
 function finalPolicyOf(run: string): string {

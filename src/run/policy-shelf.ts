@@ -1,12 +1,15 @@
 // The policies of a run, by hash: the frozen base, and the checkpoints that training leaves.
 import type { PolicyHash, TeamPolicy } from '../domain/ids.ts';
+import type { LoraConfig } from '../domain/lora.ts';
 import type { GenerativeModel, LanguageModel } from '../domain/model.ts';
-import { type LlamaPolicy, loadPolicy } from '../models/llama/index.ts';
+import type { Rng } from '../domain/rng.ts';
+import { freshAdapter, type LlamaPolicy, loadPolicy } from '../models/llama/index.ts';
 import type { RunFolder } from '../store/run-folder.ts';
 import type { Objective } from '../training/objective.ts';
 import type { ComputePasses } from '../training/step.ts';
 import type { PolicyHost, PolicySource } from '../workers/index.ts';
 import { type FrozenModel, lanesOf, modelsFrom } from './frozen.ts';
+import { sourceIn } from './locate.ts';
 
 /**
  * Finds policies for one run. Between phases weights travel through checkpoints only, so a resumed run has
@@ -50,7 +53,7 @@ export class PolicyShelf {
   }
 
   sourceOf(hash: PolicyHash): PolicySource {
-    return { hash, folder: this.#run.policyFolder(hash) };
+    return sourceIn(this.#run, hash);
   }
 
   /** Reads checkpoints of the run; throws as `load` does for one that is not what it was. */
@@ -58,9 +61,19 @@ export class PolicyShelf {
     for (const hash of new Set(hashes)) (await this.load(hash)).dispose();
   }
 
-  /** A copy to train, which the caller disposes. Throws `checkpoint.invalid` when it is not what it was. */
-  load(hash: PolicyHash): Promise<LlamaPolicy> {
-    return loadPolicy(this.sourceOf(hash).folder, { hash });
+  /**
+   * A copy to train, which the caller disposes: where an adapter is to be `trained`, of that alone, over the weights of the base;
+   * a new one if the policy has none. Throws `checkpoint.invalid` when it is not what it was.
+   */
+  async load(
+    hash: PolicyHash,
+    trained?: { readonly lora: LoraConfig; readonly rng: Rng },
+  ): Promise<LlamaPolicy> {
+    const whole = this.base.base;
+    if (trained !== undefined && hash === whole.hash) {
+      return whole.withAdapter(freshAdapter(whole.config, trained.lora, trained.rng));
+    }
+    return loadPolicy(this.sourceOf(hash).folder, { hash, base: this.base });
   }
 
   /** Gradients of a policy in training that started as `start`. */
@@ -69,7 +82,8 @@ export class PolicyShelf {
     start: PolicyHash,
     policy: LlamaPolicy,
   ): ComputePasses<Example> {
-    return this.#host.gradientsOf(objective, this.sourceOf(start), policy);
+    const source = this.sourceOf(policy.lora === null ? start : this.base.hash);
+    return this.#host.gradientsOf(objective, source, policy);
   }
 
   /** Frees the base, and what else the host holds. */

@@ -58,6 +58,7 @@ export async function trainEpochs<Example>(
   const { epochs, learningRate: peak, tokensPerPass } = config;
   const batches = Array.from({ length: epochs }, (_, epoch) => deal(rng.split(`epoch-${epoch}`))).flat();
   const steps = batches.length;
+  const chance = rng.split('chance').seed32();
   const reports = await runTraining(
     policy,
     {
@@ -73,6 +74,7 @@ export async function trainEpochs<Example>(
         takeStep(policy, objective, optimizer, batches[index]!, {
           learningRate,
           tokensPerPass,
+          seed: `${chance}/${index}`,
           computePasses,
         }),
     },

@@ -2,7 +2,7 @@
 // each computes itself. A new algorithm adds its spec and its line in objectives.ts.
 import type { tf } from '../tensor/index.ts';
 import type { PreferenceLoss } from './dpo/loss.ts';
-import type { DifferentiablePolicy } from './policy.ts';
+import type { ReadPolicy } from './policy.ts';
 
 /** Names an objective, with its settings. Plain data: a worker makes the objective again from it. */
 export type ObjectiveSpec =
@@ -31,5 +31,5 @@ export interface Objective<Example> {
    * One pass of a batch that has `terms` terms. Differentiable with respect to the policy's parameters; runs
    * inside a tidy. The shares of a batch's passes add up to its loss and figures.
    */
-  computePass(policy: DifferentiablePolicy, pass: readonly Example[], terms: number): PassShare;
+  computePass(policy: ReadPolicy, pass: readonly Example[], terms: number): PassShare;
 }

@@ -41,7 +41,10 @@ export const defaultWarmupConfig: WarmupConfig = {
 /** As the loop's, and where passes are computed. */
 export interface WarmupTrainingOptions
   extends TrainingOptions,
-    Pick<StepOptions<TrainingSequence>, 'computePasses'> {}
+    Pick<StepOptions<TrainingSequence>, 'computePasses'> {
+  /** Of chance in the steps. */
+  readonly seed?: string;
+}
 
 /**
  * Trains on `stream(0)`, `stream(1)` …, one batch for each step, each called once and in order. Rejects as
@@ -51,7 +54,7 @@ export function warmup(
   policy: DifferentiablePolicy,
   stream: (batchIndex: number) => readonly TrainingSequence[],
   config: WarmupConfig,
-  { computePasses, ...options }: WarmupTrainingOptions = {},
+  { computePasses, seed = 'warmup', ...options }: WarmupTrainingOptions = {},
 ): Promise<readonly StepReport[]> {
   const { steps, learningRate: peak, floorFraction, warmupSteps, maxSequenceTokens, tokensPerPass } = config;
   return runTraining(
@@ -70,6 +73,7 @@ export function warmup(
         return takeStep(policy, sftObjective, optimizer, batch, {
           learningRate,
           tokensPerPass,
+          seed: `${seed}/${index}`,
           computePasses,
         });
       },

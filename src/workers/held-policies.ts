@@ -1,35 +1,54 @@
 // Policies of one thread by their hash: each is loaded once, and freed when it is neither needed nor in use.
 import type { PolicyHash } from '../domain/ids.ts';
+import type { LoraConfig } from '../domain/lora.ts';
 import type { ModelSession, SessionOptions } from '../domain/model.ts';
-import { type LlamaPolicy, loadPolicy } from '../models/llama/index.ts';
+import { emptyAdapter, type LlamaPolicy, loadPolicy } from '../models/llama/index.ts';
 import type { PolicySource } from './host.ts';
 
+/** A policy that is asked for. */
+interface Wanted extends PolicySource {
+  /** With an adapter of this kind, whose numbers are for others to say. */
+  readonly lora?: LoraConfig | null;
+}
+
+/** A policy in memory, and what frees it. */
+interface Loaded {
+  readonly policy: LlamaPolicy;
+  readonly free: () => void;
+}
+
 interface Held {
-  readonly policy: Promise<LlamaPolicy>;
+  readonly hash: PolicyHash;
+  readonly loaded: Promise<Loaded>;
   /** Sessions that are open, and work under way. */
   uses: number;
 }
 
 /** Policies that are loaded as they are asked for; until `keep` is called all stay. */
 export class HeldPolicies {
-  readonly #held = new Map<PolicyHash, Held>();
+  readonly #held = new Map<string, Held>();
+  readonly #bases: HeldPolicies;
   /** Null: all are. */
   #needed: ReadonlySet<PolicyHash> | null = null;
 
-  /** The `known` are used as they are, and never freed: in use for ever. */
-  constructor(known: readonly LlamaPolicy[] = []) {
-    for (const policy of known) this.#held.set(policy.hash, { policy: Promise.resolve(policy), uses: 1 });
+  /** The `known` are used as they are, and never freed: in use for ever. What adapters adapt is held by `bases`, by default here. */
+  constructor(known: readonly LlamaPolicy[] = [], bases?: HeldPolicies) {
+    this.#bases = bases ?? this;
+    for (const policy of known) {
+      const loaded = Promise.resolve({ policy, free: () => {} });
+      this.#held.set(policy.hash, { hash: policy.hash, loaded, uses: 1 });
+    }
   }
 
   /** Works with the policy, loaded unless it is held. Rejects as `loadPolicy` does; the next use tries again. */
   async use<Result>(
-    source: PolicySource,
+    source: Wanted,
     work: (policy: LlamaPolicy) => Result | Promise<Result>,
   ): Promise<Result> {
     const held = this.#hold(source);
     held.uses++;
     try {
-      return await work(await held.policy);
+      return await work((await held.loaded).policy);
     } finally {
       held.uses--;
       this.#freeUnused();
@@ -63,20 +82,53 @@ export class HeldPolicies {
     this.#freeUnused();
   }
 
-  #hold(source: PolicySource): Held {
-    const known = this.#held.get(source.hash);
+  #hold(source: Wanted): Held {
+    const { hash, lora = null } = source;
+    const key = lora === null ? hash : `${hash} with ${JSON.stringify(lora)}`;
+    const known = this.#held.get(key);
     if (known !== undefined) return known;
-    const held = { policy: loadPolicy(source.folder, { hash: source.hash }), uses: 0 };
-    this.#held.set(source.hash, held);
-    held.policy.catch(() => this.#held.delete(source.hash));
+    const held = { hash, loaded: this.#load(source), uses: 0 };
+    this.#held.set(key, held);
+    held.loaded.catch(() => this.#held.delete(key));
     return held;
   }
 
+  async #load({ folder, hash, base, lora = null }: Wanted): Promise<Loaded> {
+    if (lora !== null) {
+      return this.#over({ folder, hash }, (whole) =>
+        whole.base.withAdapter(emptyAdapter(whole.config, lora)),
+      );
+    }
+    if (base !== undefined) return this.#over(base, (whole) => loadPolicy(folder, { hash, base: whole }));
+    const policy = await loadPolicy(folder, { hash });
+    return { policy, free: () => policy.dispose() };
+  }
+
+  /** What is made of a base, which is in use until it is freed. */
+  #over(
+    base: PolicySource,
+    make: (base: LlamaPolicy) => LlamaPolicy | Promise<LlamaPolicy>,
+  ): Promise<Loaded> {
+    return new Promise((resolve, reject) => {
+      const untilFreed = async (whole: LlamaPolicy) => {
+        const policy = await make(whole);
+        await new Promise<void>((end) => {
+          const free = () => {
+            policy.dispose();
+            end();
+          };
+          resolve({ policy, free });
+        });
+      };
+      this.#bases.use(base, untilFreed).catch(reject);
+    });
+  }
+
   #freeUnused(): void {
-    for (const [hash, { policy, uses }] of this.#held) {
+    for (const [key, { hash, loaded, uses }] of this.#held) {
       if (uses > 0 || this.#needed === null || this.#needed.has(hash)) continue;
-      this.#held.delete(hash);
-      void policy.then((unused) => unused.dispose());
+      this.#held.delete(key);
+      void loaded.then(({ free }) => free());
     }
   }
 }

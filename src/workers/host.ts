@@ -10,6 +10,8 @@ export interface PolicySource {
   readonly folder: string;
   /** What the weights must be. */
   readonly hash: PolicyHash;
+  /** Of an adapter: whose weights it reads. Default: a copy of its own, from where it says that they are. */
+  readonly base?: PolicySource;
 }
 
 /** Computes with policies, whose results are the same wherever that is. Whoever made it stops it. */
@@ -20,8 +22,8 @@ export interface PolicyHost {
    */
   modelsOf(source: PolicySource): Promise<readonly LanguageModel[]>;
   /**
-   * Computes gradients of a policy in training, which started from `source`. What comes out follows from the
-   * passes alone, and is valid until the next call.
+   * Computes gradients of a policy in training, which started from `source`; where an adapter is trained, that is what it
+   * adapts. What comes out follows from the passes and their seed alone, and is valid until the next call.
    */
   gradientsOf<Example>(
     objective: Objective<Example>,

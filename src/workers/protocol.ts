@@ -1,6 +1,7 @@
 // What the main thread and its workers say to each other. Everything is plain data: structured clones cross over.
 import { type ErrorCode, messageOf, OptimaError } from '../domain/errors.ts';
 import type { PolicyHash } from '../domain/ids.ts';
+import type { LoraConfig } from '../domain/lora.ts';
 import {
   type GenerationRequest,
   RequestsRefused,
@@ -14,9 +15,9 @@ import type { PolicySource } from './host.ts';
 /** Numbers that several threads see. */
 export type SharedNumbers = Float32Array<SharedArrayBuffer>;
 
-/** Weights that change from step to step. */
+/** What changes from step to step. */
 export interface TraineeWeights {
-  /** All weights, one after the other in the order of the policy's parameters. */
+  /** All that is trained, one after the other in the order of the policy's parameters. */
   readonly values: SharedNumbers;
   /** Names this training and step: a worker copies the weights when it has others. */
   readonly version: string;
@@ -37,14 +38,18 @@ export type Command =
   | { readonly type: 'keep'; readonly hashes: readonly PolicyHash[] }
   | {
       readonly type: 'gradients';
-      /** The checkpoint that training starts from. */
+      /** The checkpoint that training starts from; where an adapter is trained, of what it adapts. */
       readonly policy: PolicySource;
+      /** The kind of that adapter; null: all weights are trained. */
+      readonly lora: LoraConfig | null;
       readonly weights: TraineeWeights;
       readonly objective: ObjectiveSpec;
       /** Examples of the objective. */
       readonly pass: readonly unknown[];
       /** Of the whole batch (`Objective.countTerms`). */
       readonly terms: number;
+      /** Of chance in the pass; undefined: there is none. */
+      readonly seed: string | undefined;
       /** Where the gradients go, in the same order as the weights. */
       readonly gradients: SharedNumbers;
     };

@@ -22,7 +22,7 @@ export class WorkerThread {
   readonly #say: (message: FromWorker) => void;
   readonly #policies = new HeldPolicies();
   /** Policies whose weights follow the main thread's: that of the training under way. */
-  readonly #trainees = new HeldPolicies();
+  readonly #trainees = new HeldPolicies([], this.#policies);
   /** Which weights each of them has. */
   readonly #versions = new WeakMap<LlamaPolicy, string>();
   readonly #sessions = new Map<number, Promise<ModelSession>>();
@@ -75,7 +75,9 @@ export class WorkerThread {
         return null;
       case 'gradients':
         this.#trainees.keep([command.policy.hash]);
-        return this.#trainees.use(command.policy, (trainee) => this.#computePass(trainee, command));
+        return this.#trainees.use({ ...command.policy, lora: command.lora }, (trainee) =>
+          this.#computePass(trainee, command),
+        );
       case 'keep':
         for (const held of [this.#policies, this.#trainees]) held.keep(command.hashes);
         return null;
@@ -102,6 +104,7 @@ export class WorkerThread {
       command.pass,
       command.terms,
       (name) => layout.partOf(command.gradients, name),
+      command.seed,
     );
     return { loss, figures, names: [...gradients.keys()] };
   }

@@ -14,7 +14,7 @@ import { type EngineOptions, readInto } from '../tensor/index.ts';
 import { ParameterLayout, PassSum } from '../training/gradients.ts';
 import type { Objective } from '../training/objective.ts';
 import type { DifferentiablePolicy } from '../training/policy.ts';
-import type { ComputePasses } from '../training/step.ts';
+import { type ComputePasses, passSeed } from '../training/step.ts';
 import { modelOf, type PolicyHost, type PolicySource } from './host.ts';
 import {
   type Command,
@@ -254,7 +254,7 @@ export class Workers implements PolicyHost {
     const arrays: SharedNumbers[] = [];
     const training = this.#trainings++;
     let step = 0;
-    return async (passes, terms) => {
+    return async (passes, terms, seed) => {
       for (const [name, variable] of policy.parameters) readInto(variable, layout.partOf(values, name));
       const weights = { values, version: `${training}/${step++}` };
       const free = [...arrays];
@@ -274,10 +274,12 @@ export class Workers implements PolicyHost {
           const command = {
             type: 'gradients',
             policy: source,
+            lora: policy.lora ?? null,
             weights,
             objective: objective.spec,
             pass,
             terms,
+            seed: passSeed(seed, index),
             gradients: array,
           } as const;
           const { loss, figures, names } = (await thread.insist(command)) as PassResult;

@@ -1,6 +1,8 @@
 import { test } from 'uvu';
 import * as assert from 'uvu/assert';
 import { OptimaError } from '../../src/domain/errors.ts';
+import type { LoraConfig } from '../../src/domain/lora.ts';
+import { loraOf, requireTrainable } from '../../src/recipe/lora.ts';
 import { presetNames, presetRecipe, recipeNamed } from '../../src/recipe/presets.ts';
 import {
   applySettings,
@@ -160,6 +162,14 @@ const takes: Record<string, readonly [string, readonly string[], readonly string
   'eligible.repetition': yesOrNo,
   'eligible.cappedMessage': yesOrNo,
   'eligible.turnCap': yesOrNo,
+  'lora.rank': count,
+  'lora.alpha': positive,
+  'lora.dropout': ['a number of at least 0 and below 1', ['0', '0.999'], ['-0.001', '1', 'null']],
+  'lora.targets': [
+    'all-linear, attention, or names such as q_proj,v_proj',
+    ['attention', 'all-linear', 'down_proj,q_proj'],
+    ['all', 'q_proj;v_proj', 'lm_head', '', '1'],
+  ],
   'sft.learningRate': positive,
   'sft.epochs': count,
   'sft.batchSize': count,
@@ -187,7 +197,8 @@ test('every key takes what it says, at its bounds too, changes nothing else, and
     keys.map(({ key, type }) => [key, type]),
     Object.entries(takes).map(([key, [type]]) => [key, type]),
   );
-  const validated = applySettings(quick, ['evaluation.validationTasks=3']);
+  // With an adapter, whose keys have no values without.
+  const validated = applySettings(quick, ['evaluation.validationTasks=3', 'lora.rank=16']);
   for (const [key, [type, taken, refused]] of Object.entries(takes)) {
     for (const text of taken) {
       const changed = applySettings(validated, [`${key}=${text}`]);
@@ -203,6 +214,47 @@ test('every key takes what it says, at its bounds too, changes nothing else, and
       const { message, hint } = refusal(`${key}=${text}`);
       assert.is(message, `--set ${key}=${text}: ${key} must be ${type}.`);
       assert.is(hint, keys.find((other) => other.key === key)!.description);
+    }
+  }
+});
+
+test('an adapter is trained once a key of it is set, and what is not set is what it is by default', () => {
+  assert.not.ok('lora' in quick);
+  assert.is(loraOf(quick), undefined);
+  const { lora } = applySettings(quick, ['lora.dropout=0.5']);
+  assert.equal(lora, { rank: 16, alpha: 32, dropout: 0.5, targets: 'all-linear' });
+  const named = loraOf(applySettings(quick, ['lora.rank=2', 'lora.targets=v_proj,q_proj']))!;
+  assert.equal(named, { rank: 2, alpha: 32, dropout: 0, targets: ['q_proj', 'v_proj'] });
+  assert.equal(recipeSchema.parse(JSON.parse(JSON.stringify(quick))), quick);
+});
+
+test('a base with an adapter is trained as what it is, or not at all', () => {
+  const has: LoraConfig = {
+    rank: 4,
+    alpha: 4,
+    rankStabilized: true,
+    dropout: 0,
+    targets: ['q_proj', 'v_proj'],
+  };
+  const plain = { lora: null };
+  const ofLora = (...settings: string[]) => applySettings(quick, settings);
+  requireTrainable(plain, quick);
+  requireTrainable(plain, ofLora('lora.rank=3'));
+  for (const [recipe, words] of [
+    [quick, 'trains all weights'],
+    [ofLora('lora.rank=3'), 'trains one of another kind'],
+    [ofLora('lora.rank=4', 'lora.alpha=8', 'lora.targets=q_proj'), 'trains one of another kind'],
+    [ofLora('lora.rank=4', 'lora.alpha=8', 'lora.targets=q_proj,v_proj', 'lora.dropout=0.1'), 'another kind'],
+  ] as const) {
+    try {
+      requireTrainable({ lora: has }, recipe);
+      assert.unreachable();
+    } catch (error) {
+      const { code, message, hint } = error as OptimaError;
+      assert.is(code, 'usage');
+      assert.match(message, words);
+      const settings = [...hint!.matchAll(/--set (\S*[^\s,])/g)].map(([, setting]) => setting!);
+      requireTrainable({ lora: has }, ofLora(...settings));
     }
   }
 });

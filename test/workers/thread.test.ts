@@ -213,6 +213,8 @@ async function prepareGradients(source: PolicySource, version: string, change: n
   const { spec: objective } = sftObjective;
   const command: Command = {
     type: 'gradients',
+    lora: null,
+    seed: undefined,
     policy: source,
     weights,
     objective,

@@ -50,20 +50,27 @@ export function factorShapes(
   );
 }
 
+/** An adapter of zeros: for what takes its numbers from elsewhere. */
+export const emptyAdapter = (config: LlamaConfig, lora: LoraConfig): Adapter => ({
+  config: lora,
+  factors: new Map(
+    [...factorShapes(config, lora)].map(([name, shape]) => [
+      name,
+      { shape, values: new Float32Array(shape.reduce((product, n) => product * n, 1)) },
+    ]),
+  ),
+});
+
 /** An adapter that changes nothing: A uniform in ±1/√in (PEFT's, which is Kaiming's with a = √5), B zero. */
 export function freshAdapter(config: LlamaConfig, lora: LoraConfig, rng: Rng): Adapter {
-  const factors = new Map<string, NamedArray>();
-  for (const [name, shape] of factorShapes(config, lora)) {
-    const [rows, columns] = shape as readonly [number, number];
-    const values = new Float32Array(rows * columns);
-    if (name.endsWith('lora_A.weight')) {
-      const bound = 1 / Math.sqrt(columns);
-      const own = rng.split(name);
-      for (let i = 0; i < values.length; i++) values[i] = bound * (2 * own.next() - 1);
-    }
-    factors.set(name, { shape, values });
+  const adapter = emptyAdapter(config, lora);
+  for (const [name, { shape, values }] of adapter.factors) {
+    if (!name.endsWith('lora_A.weight')) continue;
+    const bound = 1 / Math.sqrt(shape[1]!);
+    const own = rng.split(name);
+    for (let i = 0; i < values.length; i++) values[i] = bound * (2 * own.next() - 1);
   }
-  return { config: lora, factors };
+  return adapter;
 }
 
 /**

@@ -279,8 +279,9 @@ export class LlamaPolicy implements TrainablePolicy {
   }
 
   /** The policy as one pass of training reads it: what the adapter drops there follows from `seed`. */
-  inTraining(seed: string): Pick<LlamaPolicy, 'tokenizer' | 'computeLogits'> {
+  inTraining(seed: string): Pick<LlamaPolicy, 'parameters' | 'tokenizer' | 'computeLogits'> {
     return {
+      parameters: this.parameters,
       tokenizer: this.tokenizer,
       computeLogits: (ids, positions, layout) =>
         this.project(this.computeHidden(ids, layout, seed), positions),

@@ -8,6 +8,7 @@ import type { TrainingSequence } from '../../domain/model.ts';
 import type { PlannedPhases } from '../../machines/index.ts';
 import type { LlamaPolicy } from '../../models/llama/index.ts';
 import { preferenceOf } from '../../reading/pairing.ts';
+import { loraOf } from '../../recipe/lora.ts';
 import { type Scenario, trainedRoles } from '../../scenario/types.ts';
 import { preferenceExample } from '../../training/dpo/examples.ts';
 import { type DpoConfig, dpoObjective, type PreferenceExample, trainDpo } from '../../training/dpo/index.ts';
@@ -97,8 +98,9 @@ async function trainPolicy(
   start: PolicyHash,
   forks: KeptPairs,
 ): Promise<Trained & { readonly hash: PolicyHash }> {
-  const { run, shelf } = context;
-  const policy = await shelf.load(start);
+  const { run, shelf, recipe, rng } = context;
+  const lora = loraOf(recipe);
+  const policy = await shelf.load(start, lora && { lora, rng: rng.split(phase.name).split('adapter') });
   const trainee: Trainee = { role, start, policy, stage: stageOf(phase, role) };
   const train = async () => {
     const trained =

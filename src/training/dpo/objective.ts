@@ -4,7 +4,7 @@ import { tf, tokenNll } from '../../tensor/index.ts';
 import { fillPasses, inEvenPasses, padBatch } from '../batches.ts';
 import type { Objective, PassShare } from '../objective.ts';
 import { compareIds, packSequences } from '../packing.ts';
-import type { DifferentiablePolicy } from '../policy.ts';
+import type { ReadPolicy } from '../policy.ts';
 import { type PreferenceLoss, preferenceLosses } from './loss.ts';
 
 /** Two turns after the same history, in token space, as plain data. */
@@ -101,7 +101,7 @@ const sequencesOf = (pairs: readonly PreferenceExample[]): TrainingSequence[] =>
 ];
 
 function computePass(
-  policy: DifferentiablePolicy,
+  policy: ReadPolicy,
   pass: readonly PreferenceExample[],
   terms: number,
   settings: DpoSettings,
@@ -146,7 +146,7 @@ const sequenceOf = (promptIds: readonly number[], ids: readonly number[]): Train
 
 /** log π of the tokens of each sequence that count, summed: [sequences]; how many tokens were read for it, and would be. */
 function sumLogprobs(
-  policy: DifferentiablePolicy,
+  policy: ReadPolicy,
   sequences: readonly TrainingSequence[],
   packed: boolean,
 ): { sums: tf.Tensor1D; computed: number; plain: number } {
