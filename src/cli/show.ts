@@ -12,14 +12,17 @@ import type {
   RunReader,
 } from '../reading/index.ts';
 import { isLocked } from '../store/lock.ts';
+import { interruptible } from './interrupt.ts';
 import { jsonOption, wholeNumber } from './options.ts';
 import { formatTable, type JsonFlag, line, type Output, quoted, withOutput } from './output.ts';
 import { notInRun, shortened, sizeOf, spanOf, widthOf, withReader } from './reader.ts';
 import { transcript } from './report.ts';
+import { showSaid } from './said.ts';
 
 interface ShowOptions extends JsonFlag {
   readonly phase?: string;
   readonly samples: number;
+  readonly said?: string;
 }
 
 export function addShow(program: Command): void {
@@ -30,13 +33,17 @@ export function addShow(program: Command): void {
     .description('show what happened in a run, or one of its dialogues')
     .option('--phase <name>', 'best and worst dialogues of this phase (default: the last one with rewards)')
     .option('--samples <n>', 'how many best and worst dialogues', wholeNumber('--samples', 0, 100), 1)
+    .option('--said <text>', 'the messages in which this stands, of the whole run or of --phase')
     .addOption(jsonOption())
     .action((folder: string, id: string | undefined, options: ShowOptions) =>
       withOutput(options, (output) =>
-        withReader(folder, (reader) => {
-          if (id === undefined) showRun(reader, options, output);
-          else showOne(reader, id, output);
-        }),
+        interruptible(output, (signal) =>
+          withReader(folder, (reader) => {
+            const { said, phase } = options;
+            if (said !== undefined) return showSaid(reader, said, phase, output, signal);
+            return id === undefined ? showRun(reader, options, output) : showOne(reader, id, output);
+          }),
+        ),
       ),
     );
 }

@@ -13,8 +13,13 @@ import { emptyIndex, type IndexData, marked, notAnEvent, type PlaceBefore, RunIn
 /** Where the index of a run is. */
 export const indexPath = (folder: string): string => path.join(folder, 'events.index');
 
+/** Bytes that are searched at once. */
+const partBytes = 4 << 20;
 /** Bytes by which a log grows before its index is written again. */
 const worthWriting = 1 << 20;
+
+/** Bytes as a text in which letters from a to z have one case, for comparison alone. */
+const folded = (bytes: Buffer): string => bytes.toString('latin1').toLowerCase();
 
 /** An event as its line has it, not yet validated, with its number. */
 export interface RawEvent {
@@ -123,6 +128,38 @@ export class IndexedLog {
       } catch (error) {
         throw notAnEvent(this.file, number, error);
       }
+    }
+  }
+
+  /**
+   * Of these events those in whose lines a text stands, whatever the case of a to z, as `raw` gives them; null where a part of
+   * the log has been read. Lines in which it does not stand are not checked.
+   */
+  *mentioning(text: string, from: number, to = this.end.events): Generator<RawEvent | null> {
+    const { markBytes, end } = this.#index.data;
+    const wanted = folded(Buffer.from(JSON.stringify(text).slice(1, -1)));
+    const begin = markBytes[Math.floor(from / marked)] ?? end.bytes;
+    let checked: Iterator<RawEvent, void> = [].values();
+    let next = Number.POSITIVE_INFINITY;
+    let read = 0;
+    for (const line of lineBytesIn(this.#log, begin, markBytes[Math.ceil(to / marked)] ?? end.bytes)) {
+      if (folded(line).includes(wanted)) {
+        const number = Number(/^\{"seq":(\d+),/.exec(line.toString('latin1', 0, 32))?.[1]);
+        if (number < from || number >= to) continue;
+        // Events that are near go on from those before: each line is checked once.
+        if (number < next || number >= next + marked) {
+          checked = this.raw(number, to);
+          next = number;
+        }
+        for (; next < number; next++) checked.next();
+        const { value } = checked.next();
+        next++;
+        if (value) yield value;
+      }
+      read += line.length;
+      if (read < partBytes) continue;
+      read = 0;
+      yield null;
     }
   }
 

@@ -16,6 +16,7 @@ import { type Manifest, manifestPath, notThisLog, readManifest } from '../store/
 import { comparisonOf, type Scale, scaleFrom, searchOf } from './comparison.ts';
 import { IndexedLog, indexPath } from './indexed-log.ts';
 import { type IndexData, type IndexedTree, outcomes, type PlaceBefore } from './run-index.ts';
+import { type SaidOptions, type Saying, saidIn } from './said.ts';
 import {
   type DialogueSummary,
   kindOf,
@@ -270,6 +271,14 @@ export class RunReader {
         const before = own === undefined || at === own.root ? [] : pathTo(this.#read(own).conversation, at);
         return { ...fork, turns: [...before, ...turns, ...fork.turns] };
       });
+  }
+
+  /**
+   * The messages in which a text stands, in the order of the log, whatever the case of a to z; of forks none. Others get a turn
+   * meanwhile. Throws `run.corrupt` where such a message is not what was indexed; rejects with the signal's reason on abort.
+   */
+  said(text: string, options: SaidOptions = {}): AsyncGenerator<Saying> {
+    return saidIn(this.#log, text, options);
   }
 
   /** The events numbered `from` (inclusive) to `to` (exclusive), validated. */

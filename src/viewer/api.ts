@@ -131,9 +131,15 @@ export interface TaskRow {
   readonly kept: number;
 }
 
+/** A task among those that a search found. */
+export interface FoundRow extends TaskRow {
+  /** Messages of its dialogues in which it stands, and the turn of the first; missing where its id alone has it. */
+  readonly said?: { readonly messages: number; readonly first: string } | undefined;
+}
+
 export interface TasksAnswer {
   /** The page's rows, of `total`. */
-  readonly rows: readonly TaskRow[];
+  readonly rows: readonly FoundRow[];
   readonly total: number;
   readonly page: number;
   readonly pageSize: number;

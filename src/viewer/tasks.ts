@@ -1,5 +1,5 @@
 // Which tasks are shown, and in which order: the same on the server and in a static copy.
-import type { TaskRow, TasksAnswer } from './api.ts';
+import type { FoundRow, TaskRow, TasksAnswer } from './api.ts';
 
 export const taskSorts = ['gap', 'worst', 'best', 'score', 'tokens', 'task'] as const;
 export type TaskSort = (typeof taskSorts)[number];
@@ -10,7 +10,7 @@ export interface TasksQuery {
   readonly phase: string;
   readonly sort: TaskSort;
   readonly filter: TaskFilter;
-  /** Part of a task's id. */
+  /** Part of a task's id, or of what was said in its dialogues. */
   readonly search: string;
   /** From 0. */
   readonly page: number;
@@ -47,22 +47,27 @@ const filters: Readonly<Record<TaskFilter, (row: TaskRow) => boolean>> = {
   wrong: ({ taskScore }) => taskScore !== null && taskScore < 1,
 };
 
-/**
- * The rows of a query, a page of them. Without a phase they are of the last one whose dialogues were ranked, or the last at all.
- * `has` says whether a row has what is searched for, beyond its id.
- */
+/** The phase that a query is of; without one the last whose dialogues were ranked, or the last at all. */
+export const phaseOf = (all: readonly TaskRow[], phase: string): string | undefined =>
+  all.some((row) => row.phase === phase)
+    ? phase
+    : (all.findLast(({ of }) => of === 'reward') ?? all.at(-1))?.phase;
+
+/** The rows of a query, a page of them; `found` has the trees in whose dialogues stands what is searched for. */
 export function tasksAnswer(
   all: readonly TaskRow[],
   { phase, sort, filter, search, page }: TasksQuery,
-  has: (row: TaskRow) => boolean = () => false,
+  found: ReadonlyMap<string, NonNullable<FoundRow['said']>> = new Map(),
 ): TasksAnswer {
   const trees = new Map<string, number>();
   for (const row of all) trees.set(row.phase, (trees.get(row.phase) ?? 0) + 1);
-  const shown = trees.has(phase) ? phase : (all.findLast(({ of }) => of === 'reward') ?? all.at(-1))?.phase;
+  const shown = phaseOf(all, phase);
   const wanted = search.toLowerCase();
   const rows = all.filter(
     (row) =>
-      row.phase === shown && filters[filter](row) && (row.taskId.toLowerCase().includes(wanted) || has(row)),
+      row.phase === shown &&
+      filters[filter](row) &&
+      (row.taskId.toLowerCase().includes(wanted) || found.has(row.tree)),
   );
   if (sort !== 'task') {
     const key = keys[sort];
@@ -71,7 +76,9 @@ export function tasksAnswer(
     rows.sort((one, other) => (rank(one) === rank(other) ? 0 : rank(one) - rank(other)));
   }
   return {
-    rows: rows.slice(page * pageSize, (page + 1) * pageSize),
+    rows: rows
+      .slice(page * pageSize, (page + 1) * pageSize)
+      .map((row) => ({ ...row, said: found.get(row.tree) })),
     total: rows.length,
     ...{ page, pageSize, phase: shown ?? '' },
     phases: [...trees].map(([name, count]) => ({ name, trees: count })),

@@ -65,6 +65,35 @@ test('show tells what happened in a page, and one dialogue or turn to read', asy
   assert.match(turn.stdout, /bob had read:\n {2}system: You are bob/);
 });
 
+test('show finds what was said, in a phase or the whole run', async () => {
+  const { stdout } = await optimaHere([
+    'show',
+    run,
+    '--said',
+    'KENRON',
+    '--phase',
+    'idpo-1/search',
+    '--json',
+  ]);
+  const told = objects(stdout);
+  const { messages, trees } = told.at(-1);
+  assert.ok(messages > trees && trees > 1, stdout);
+  assert.is(told.length, messages + 1);
+  assert.ok(told.slice(0, -1).every(({ text, phase }) => /kenron/i.test(text) && phase === 'idpo-1/search'));
+  const all = await optimaHere(['show', run, '--said', 'kenron']);
+  assert.match(all.stdout, /^base\/test-\d+\.\S* (alice|bob): .*Kenron/m);
+  assert.match(all.stdout, /\n\d+ messages in \d+ trees\n$/);
+  assert.is((await optimaHere(['show', run, '--said', 'nobody says so'])).stdout, 'Nobody said that.\n');
+  for (const [args, message] of [
+    [['--said', ' '], '--said: what?'],
+    [['--said', 'x', '--phase', 'idpo-1/serch'], 'it has no phase idpo-1/serch'],
+  ] as const) {
+    const { code, stderr } = await optimaHere(['show', run, ...args]);
+    assert.is(code, 2);
+    assert.match(stderr, message);
+  }
+});
+
 test('tree tells values, visits, merged turns, pairs and why others are none', async () => {
   const told = objects((await optimaHere(['tree', run, '--task', tree, '--json'])).stdout);
   const summary = told.at(-1);

@@ -16,6 +16,7 @@ import { EventLog } from '../../src/store/event-log.ts';
 import { RunFolder } from '../../src/store/run-folder.ts';
 import {
   changeManifest,
+  eventsIn,
   optimaHere,
   smallHybridRun,
   temporaryFolder,
@@ -114,6 +115,79 @@ test('dialogues, trees and turns are those of the log', () => {
   assert.is(selected.length, run.outputOf({ name: 'isft-1/select', kind: 'select' })!.kept);
   reader.close();
   run.close();
+});
+
+/** What is found, by a search through every event. */
+function saidBefore(text: string, phase?: string) {
+  let now = '';
+  const found: [node: string, speaker: string | null, text: string][] = [];
+  const has = (said: string) => said.toLowerCase().includes(text.toLowerCase());
+  for (const event of eventsIn(source)) {
+    if (event.type === 'phase.started') now = event.phase;
+    if (phase !== undefined && now !== phase) continue;
+    if (event.type === 'turn.taken') {
+      const { id, speaker, text, written = text } = event.turn;
+      if (has(written)) found.push([id, speaker, written]);
+    } else if (event.type === 'turn.merged' && has(event.text))
+      found.push([event.into, event.speaker, event.text]);
+  }
+  return found;
+}
+
+test('what was said is searched as every event would be, in a phase or the whole run', async () => {
+  const reader = RunReader.open(source);
+  const texts = reader.dialogue('base/test-00000.0')!.turns.map(({ text }) => text);
+  const part = texts.find((text) => text.length > 3)!.slice(0, 3);
+  let found = 0;
+  for (const text of [
+    part,
+    part.toUpperCase(),
+    texts[0]!,
+    'a',
+    '"',
+    '\\',
+    '.*',
+    'turn.taken',
+    '\n',
+    'ö',
+    'seq',
+  ]) {
+    for (const phase of [undefined, 'idpo-2/search', 'nowhere']) {
+      const said = [];
+      for await (const one of reader.said(text, { phase })) {
+        assert.is(one.tree, one.node.split('.')[0]);
+        assert.is(`${one.phase}/${one.taskId}`, one.tree);
+        said.push([one.node, one.speaker, one.text]);
+      }
+      assert.equal(said, saidBefore(text, phase), `${text} in ${phase}`);
+      found += said.length;
+    }
+  }
+  assert.ok(found > 20, `${found}`);
+  const stopped = reader.said('a', { signal: AbortSignal.abort(new Error('enough')) });
+  assert.is(await stopped.next().catch(({ message }) => message), 'enough');
+  reader.close();
+});
+
+test('a message that was changed since the index was made is not found but told of', async () => {
+  const run = copyOf();
+  RunReader.open(run).close();
+  const text = linesOf(run);
+  const at0 = text.findIndex((line) => line.includes('"turn.taken"') && /"text":"\w/.test(line));
+  text[at0] = text[at0]!.replace(/"text":"\w/, '"text":"\u0051');
+  fs.writeFileSync(at(run), text.join('\n'));
+  const reader = RunReader.open(run);
+  const search = async () => {
+    for await (const _ of reader.said('q'));
+  };
+  await search().then(
+    () => assert.unreachable('the changed message was taken'),
+    (error: OptimaError) => {
+      assert.is(error.code, 'run.corrupt');
+      assert.match(error.message, new RegExp(`events.jsonl:${at0 + 1}: .*sum`));
+    },
+  );
+  reader.close();
 });
 
 test('of every two siblings it is told whether they are a pair and why not, as often as the log counts', () => {

@@ -307,6 +307,14 @@ look('the sequence of a dialogue is walked, and its actors are in the states tha
 look(
   'whatever was said is text: HTML, control and bidirectional characters are seen as what they are',
   async () => {
+    await open('#/run/hostile/tasks');
+    await page.fill('input[type=search]', 'onerror="WINDOW');
+    await page.waitForSelector('td a[title^="the first turn"]');
+    assert.is(await textOf('td a[title^="the first turn"]'), '1');
+    await page.click('td a[title^="the first turn"]');
+    await page.waitForSelector('.tokens');
+    await open('#/run/hostile/tasks?search=%3Cimg%20nobody');
+    assert.match(await textOf('main'), 'No task here.');
     await open(`#/run/hostile/tree/${encodeURIComponent('init-0/generate/train-00000')}`);
     assert.is(await page.locator('main img, main script, main iframe').count(), 0);
     const dialogue = encodeURIComponent('init-0/generate/train-00000.0');

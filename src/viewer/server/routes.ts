@@ -10,12 +10,13 @@ import type {
   RunEntry,
   ScoresAnswer,
 } from '../api.ts';
-import { tasksAnswer, tasksQuery } from '../tasks.ts';
+import { phaseOf, tasksAnswer, tasksQuery } from '../tasks.ts';
 import { machinesAnswer } from './charts.ts';
 import { sendEvents } from './live.ts';
 import { OpenRuns } from './open-runs.ts';
 import { runAnswer, taskRows } from './overview.ts';
 import { type Call, HttpError, type Route } from './router.ts';
+import { foundIn } from './said.ts';
 import { entryOf } from './shelf.ts';
 import { dialogueAnswer, nodeAnswer, type Pieces, treeAnswer, viewToScore } from './trees.ts';
 
@@ -36,6 +37,9 @@ export interface Viewer {
   close(): Promise<void>;
 }
 
+/** Characters from which on what was said is searched: fewer stand everywhere. */
+const fewestSearched = 2;
+
 /** The answers about the runs in these folders; runs that begin in them later are found too. */
 export function createViewer(folders: readonly string[], tools: ViewerTools = {}): Viewer {
   const runs = new OpenRuns(folders);
@@ -51,7 +55,13 @@ export function createViewer(folders: readonly string[], tools: ViewerTools = {}
       runs.read(run!, (reader) => runAnswer(reader, entryOf(run!, reader.folder))),
     ),
     get('/api/runs/{run}/tasks', ({ params: { run }, query }) =>
-      runs.read(run!, (reader) => tasksAnswer(taskRows(reader), tasksQuery(Object.fromEntries(query)))),
+      runs.read(run!, async (reader) => {
+        const asked = tasksQuery(Object.fromEntries(query));
+        const rows = taskRows(reader);
+        const phase = phaseOf(rows, asked.phase);
+        const isSearched = phase !== undefined && asked.search.length >= fewestSearched;
+        return tasksAnswer(rows, asked, isSearched ? await foundIn(reader, phase, asked.search) : undefined);
+      }),
     ),
     get('/api/runs/{run}/trees/{tree}', ({ params: { run, tree } }) =>
       runs.read(run!, (reader) => treeAnswer(reader, tree!)),

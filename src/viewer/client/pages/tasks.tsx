@@ -1,13 +1,15 @@
 // The tasks of a phase: sorted, filtered, searched; a list of any length, of which only what is to be seen is there.
-import { useRef, useState } from 'preact/hooks';
-import type { TaskRow, TasksAnswer } from '../../api.ts';
+import { useEffect, useRef, useState } from 'preact/hooks';
+import type { FoundRow, TasksAnswer } from '../../api.ts';
 import { pageSize, type TaskFilter, type TaskSort, tasksQuery } from '../../tasks.ts';
 import { count, number, Problem } from '../parts.tsx';
 import { href } from '../route.ts';
-import { useAnswer } from '../source.ts';
+import { isStatic, useAnswer } from '../source.ts';
 import { RunTabs } from './run.tsx';
 
 const rowHeight = 29;
+/** How long nothing is typed before it is searched. */
+const typingMs = 250;
 const sortNames: Readonly<Record<TaskSort, string>> = {
   gap: 'reward gap, widest first',
   worst: 'worst dialogue first',
@@ -50,7 +52,17 @@ export function Tasks({ run, query }: { run: string; query: Query }) {
     list.current?.scrollTo(0, 0);
     location.replace(href(['run', run, 'tasks'], { ...query, ...change }));
   };
+  const [typed, setTyped] = useState(search);
+  const typing = useRef<ReturnType<typeof setTimeout>>(undefined);
+  useEffect(() => setTyped(search), [search]);
+  // What was said takes a while to be searched: it is when nothing has been typed for a moment.
+  const searchSoon = (text: string) => {
+    setTyped(text);
+    clearTimeout(typing.current);
+    typing.current = setTimeout(() => go({ search: text }), typingMs);
+  };
   const known = here.value;
+  const isSaid = known?.rows.some(({ said }) => said !== undefined) ?? false;
   return (
     <>
       <RunTabs run={run} here="tasks" />
@@ -78,9 +90,9 @@ export function Tasks({ run, query }: { run: string; query: Query }) {
           search{' '}
           <input
             type="search"
-            value={search}
-            placeholder="part of a task’s id"
-            onInput={({ currentTarget }) => go({ search: currentTarget.value })}
+            value={typed}
+            placeholder={isStatic ? 'part of a task’s id' : 'an id, or what was said'}
+            onInput={({ currentTarget }) => searchSoon(currentTarget.value)}
           />
         </label>
         <output class="faint">{known !== null && `${count(known.total)} tasks`}</output>
@@ -113,6 +125,11 @@ export function Tasks({ run, query }: { run: string; query: Query }) {
                   )}
                 </th>
               ))}
+              {isSaid && (
+                <th scope="col" class="number">
+                  said
+                </th>
+              )}
             </tr>
           </thead>
           {known !== null && (
@@ -121,6 +138,7 @@ export function Tasks({ run, query }: { run: string; query: Query }) {
               first={firstRow}
               total={known.total}
               height={list.current?.clientHeight ?? 700}
+              isSaid={isSaid}
               pages={[known, next.value]}
             />
           )}
@@ -137,16 +155,18 @@ function Rows({
   first,
   total,
   height,
+  isSaid,
   pages,
 }: {
   run: string;
   first: number;
   total: number;
   height: number;
+  isSaid: boolean;
   pages: readonly (TasksAnswer | null)[];
 }) {
   const last = Math.min(total, first + Math.ceil(height / rowHeight) + 20);
-  const rowAt = (index: number): TaskRow | undefined =>
+  const rowAt = (index: number): FoundRow | undefined =>
     pages.find((page) => page !== null && Math.floor(index / pageSize) === page.page)?.rows[index % pageSize];
   return (
     <tbody>
@@ -158,7 +178,7 @@ function Rows({
             <td class="faint">…</td>
           </tr>
         ) : (
-          <Row key={first + index} run={run} row={row} index={first + index} />
+          <Row key={first + index} run={run} row={row} index={first + index} isSaid={isSaid} />
         );
       })}
       <tr style={{ height: `${(total - last) * rowHeight}px` }} aria-hidden="true" />
@@ -166,8 +186,8 @@ function Rows({
   );
 }
 
-function Row({ run, row, index }: { run: string; row: TaskRow; index: number }) {
-  const { tree, taskId, gap, best, worst, taskScore, tokens, dialogues, failed, kept } = row;
+function Row({ run, row, index, isSaid }: { run: string; row: FoundRow; index: number; isSaid: boolean }) {
+  const { tree, taskId, gap, best, worst, taskScore, tokens, dialogues, failed, kept, said } = row;
   return (
     <tr aria-rowindex={index + 2} style={{ height: `${rowHeight}px` }}>
       <th scope="row">
@@ -181,6 +201,15 @@ function Row({ run, row, index }: { run: string; row: TaskRow; index: number }) 
       <td class="number">{dialogues}</td>
       <td class={failed > 0 ? 'number worse' : 'number faint'}>{failed}</td>
       <td class={kept > 0 ? 'number' : 'number faint'}>{kept}</td>
+      {isSaid && (
+        <td class="number">
+          {said && (
+            <a href={href(['run', run, 'turn', said.first])} title="the first turn that said it">
+              {count(said.messages)}
+            </a>
+          )}
+        </td>
+      )}
     </tr>
   );
 }
@@ -189,7 +218,7 @@ function Row({ run, row, index }: { run: string; row: TaskRow; index: number }) 
 function walkRows(event: KeyboardEvent): void {
   const step = { ArrowDown: 1, ArrowUp: -1 }[event.key];
   if (step === undefined) return;
-  const links = [...(event.currentTarget as HTMLElement).querySelectorAll<HTMLElement>('tbody a')];
+  const links = [...(event.currentTarget as HTMLElement).querySelectorAll<HTMLElement>('tbody th a')];
   const at = links.indexOf(document.activeElement as HTMLElement);
   const next = links[at < 0 ? 0 : at + step];
   if (next === undefined) return;
