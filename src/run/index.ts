@@ -16,6 +16,21 @@ export type {
 export type { Progress } from '../domain/progress.ts';
 export type { Trajectory, Turn, Verdict } from '../domain/transcript.ts';
 export { type ScriptedModelOptions, scriptedModel } from '../models/scripted/index.ts';
+export {
+  type ComparedTurns,
+  type Comparison,
+  type DialogueFilter,
+  type DialogueReading,
+  type DialogueSummary,
+  type ForkReading,
+  type NodeReading,
+  type PhaseSummary,
+  RunReader,
+  type Saying,
+  type TreeReading,
+  type TreeSummary,
+  type TurnReading,
+} from '../reading/index.ts';
 export type { Evaluation } from '../rollouts/evaluate.ts';
 export { type LoadedScenario, loadScenario } from '../scenario/load.ts';
 export { type LoggedEvent, readEvents } from '../store/read-events.ts';

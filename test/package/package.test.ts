@@ -86,6 +86,29 @@ test('every example of docs/library.md runs under plain node and prints what the
   }
 });
 
+test('what the declarations of the package lead to names no tensor and no actor', () => {
+  for (const entry of ['index', 'run/index']) {
+    const seen = new Set<string>();
+    const open = [path.join(installed, 'dist', `${entry}.d.ts`)];
+    for (let file = open.pop(); file !== undefined; file = open.pop()) {
+      if (seen.has(file)) continue;
+      seen.add(file);
+      const text = fs.readFileSync(file, 'utf8');
+      for (const [, name] of text.matchAll(/(?:from|import\() ?['"](\.[^'"]+)['"]/g)) {
+        open.push(path.resolve(path.dirname(file), name!.replace(/\.js$/, '.d.ts')));
+      }
+      assert.not.match(text, /@tensorflow|xstate|rxjs/, file);
+    }
+    const inside = [...seen].map((file) => path.relative(path.join(installed, 'dist'), file));
+    assert.equal(
+      inside.filter((file) => /^(tensor|actors|machines)\b/.test(file)),
+      [],
+      entry,
+    );
+    assert.ok(inside.length > 10);
+  }
+});
+
 test('a strict tsc finds no error, whatever it resolves like and whether it checks libraries', () => {
   const options = {
     strict: true,
@@ -101,7 +124,7 @@ test('a strict tsc finds no error, whatever it resolves like and whether it chec
   fs.writeFileSync(
     path.join(project, 'typed.mts'),
     `import { createRng, defineScenario, dialogue, exactMatch, generated, jsonl, tagged, unchangedAnswer } from 'optima-actors';
-import { evaluate, holdDialogue, type LoggedEvent, openModel, readEvents, train, type Trajectory } from 'optima-actors/run';
+import { evaluate, holdDialogue, type LoggedEvent, openModel, readEvents, RunReader, train, type Trajectory, type TreeReading } from 'optima-actors/run';
 import { z } from 'zod';
 
 export const scenario = defineScenario({
@@ -125,6 +148,13 @@ export async function all(): Promise<string[]> {
   const { policies } = await train({ scenario: 'two-hop-qa', recipe: 'idpo', settings: { iterations: 1 } });
   const said: string[] = [held.outcome, metrics.taskScore.toFixed(2), ...Object.values(policies)];
   for await (const event of readEvents('runs/one')) said.push(textOf(event) ?? '');
+  const reader: RunReader = RunReader.open('runs/one');
+  for (const { root } of reader.trees({ phase: 'base' })) {
+    const tree: TreeReading | null = reader.tree(root);
+    said.push(...(tree?.turns.map(({ text }) => text) ?? []), ...Object.keys(reader.recipe ?? {}));
+  }
+  for await (const { speaker, text } of reader.said('hello')) said.push(speaker ?? text);
+  reader.close();
   return createRng(1).shuffle(said);
 }
 const textOf = (event: LoggedEvent): string | undefined =>
