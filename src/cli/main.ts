@@ -12,6 +12,7 @@ import { addExport } from './export.ts';
 import { addFork, addPairs } from './fork.ts';
 import { loseOutput } from './interrupt.ts';
 import { addList } from './list.ts';
+import { addMerge } from './merge.ts';
 import { addNew } from './new.ts';
 import { packageFolder } from './options.ts';
 import { reportError } from './output.ts';
@@ -46,6 +47,7 @@ for (const add of [
   addNew,
   addCheck,
   addWarmup,
+  addMerge,
   addResults,
   addReproduce,
   addShow,

@@ -4,7 +4,7 @@ import { systemClock } from '../domain/clock.ts';
 import { cleaningUp, messageOf, OptimaError } from '../domain/errors.ts';
 import type { TeamPolicy } from '../domain/ids.ts';
 import type { LlamaPolicy } from '../models/llama/index.ts';
-import { requireTrainable } from '../recipe/lora.ts';
+import { loraOf, requireTrainable } from '../recipe/lora.ts';
 import { defaultPreset, defaultRecipe, presetRecipe, recipeNamed } from '../recipe/presets.ts';
 import { applySettings, policyKinds, type Recipe, recipeKeys, recipeNames } from '../recipe/schema.ts';
 import { createRun, hashFile, packageVersion } from '../run/create-run.ts';
@@ -132,7 +132,7 @@ export async function startRun(
   if (options.out !== undefined) RunFolder.refuseOccupied(options.out);
   const { engine, startHost } = await openEngines(options, output);
   const { policy: base, folder } = await openPolicy({ model });
-  requireTrainable(base, recipe);
+  requireTrainable(base, loraOf(recipe));
   const partners = await openPartners(names.partners);
   const judge = names.judge === undefined ? null : await openFrozen(names.judge);
   const entryOf = ({ folder, model: { hash } }: OpenedFrozen) => ({ folder, hash });

@@ -2,7 +2,8 @@
 import { cpus } from 'node:os';
 import path from 'node:path';
 import type { Command } from 'commander';
-import { cleaningUp } from '../domain/errors.ts';
+import { cleaningUp, OptimaError } from '../domain/errors.ts';
+import { loraFrom, requireTrainable } from '../recipe/lora.ts';
 import { locateModel, shippedModel } from '../run/locate.ts';
 import { temporaryFolder } from '../scenario/temporary.ts';
 import type { Scenario } from '../scenario/types.ts';
@@ -13,6 +14,7 @@ import { openEngines, openPolicy } from './model.ts';
 import {
   type Backend,
   backendOption,
+  collect,
   jsonOption,
   positiveNumber,
   seedOption,
@@ -31,6 +33,7 @@ interface WarmupOptions {
   readonly saveEvery: number;
   readonly seed: number;
   readonly from?: string;
+  readonly set?: readonly string[];
   readonly backend?: Backend;
   readonly workers?: number;
   readonly json?: boolean;
@@ -48,6 +51,11 @@ export function addWarmup(program: Command): void {
     )
     .option('--out <folder>', 'folder of the checkpoint (default: models/<scenario>)')
     .option('--from <folder>', `checkpoint to go on from, such as ${shippedModel}, instead of new weights`)
+    .option(
+      '--set <lora.key=value>',
+      'train a LoRA adapter of --from, such as lora.rank=16; may be repeated',
+      collect,
+    )
     .option('--steps <n>', `optimizer steps ${defaultOf('steps')}`, wholeNumber('--steps', 1))
     .option(
       '--dialogues <n>',
@@ -74,6 +82,10 @@ export function addWarmup(program: Command): void {
     .action((names: string[], options: WarmupOptions) =>
       withOutput(options, (output) =>
         interruptible(output, async (signal) => {
+          const lora = loraFrom(options.set ?? []);
+          if (lora !== undefined && options.from === undefined) {
+            throw new OptimaError('usage', '--set lora.…: an adapter of what? Give --from <checkpoint>.');
+          }
           const from = options.from === undefined ? undefined : locateModel(options.from, '--from');
           const scenarios: Scenario[] = [];
           for (const name of names) scenarios.push((await openScenario(name, signal)).scenario);
@@ -81,6 +93,7 @@ export function addWarmup(program: Command): void {
           const { tinyArchitecture, warmUp } = await import('../warmup/warmup.ts');
           const { sftObjective } = await import('../training/sft/index.ts');
           const initFrom = from === undefined ? undefined : (await openPolicy({ model: from })).policy;
+          if (initFrom !== undefined) requireTrainable(initFrom, lora);
           const { steps, echoSteps } = {
             ...warmupDefaults[from === undefined ? 'scratch' : 'from'],
             ...options,
@@ -93,14 +106,16 @@ export function addWarmup(program: Command): void {
             output.progress.begin('warmup', steps, 'steps');
             const policy = await warmUp({
               initFrom,
+              lora,
               gradientsOf: async (policy) => {
                 host = await startHost(policy);
-                const hash = await policy.save(path.join(first.path, 'policy'));
-                return host.gradientsOf(
-                  sftObjective,
-                  { folder: path.join(first.path, 'policy'), hash },
-                  policy,
-                );
+                const { base } = policy;
+                const folder = path.join(first.path, 'policy');
+                const source =
+                  policy.lora !== null && base.folder !== null
+                    ? { folder: base.folder, hash: base.hash }
+                    : { folder, hash: await policy.save(folder) };
+                return host.gradientsOf(sftObjective, source, policy);
               },
               scenarios,
               seed: options.seed,

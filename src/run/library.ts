@@ -10,7 +10,7 @@ import type { GenerativeModel, TrainablePolicy } from '../domain/model.ts';
 import { type Progress, silent } from '../domain/progress.ts';
 import { createRng } from '../domain/rng.ts';
 import type { Trajectory } from '../domain/transcript.ts';
-import { requireTrainable } from '../recipe/lora.ts';
+import { loraOf, requireTrainable } from '../recipe/lora.ts';
 import { defaultPreset, defaultRecipe, presetRecipe, recipeNamed } from '../recipe/presets.ts';
 import { applySettings, type Recipe, type RecipeName } from '../recipe/schema.ts';
 import { type Evaluation, evaluateTeam } from '../rollouts/evaluate.ts';
@@ -246,7 +246,7 @@ export async function train(options: TrainOptions): Promise<Training> {
   ]);
   const base = await loadPolicy(baseFolder);
   const run = beginWith(base, () => {
-    requireTrainable(base, recipe);
+    requireTrainable(base, loraOf(recipe));
     return createRun({
       folder: options.folder,
       command: [],

@@ -24,6 +24,6 @@ export async function estimateSeconds(
 ): Promise<number> {
   const sample = await demonstrateDialogues(scenarios, 'train', 20, createRng(1));
   const tokens = sample.flatMap(viewsOf).reduce((sum, view) => sum + policy.encode(view).tokenIds.length, 0);
-  const weights = [...policy.parameters.values()].reduce((sum, { size }) => sum + size, 0);
+  const weights = [...policy.weights.values()].reduce((sum, { size }) => sum + size, 0);
   return ((tokens / sample.length) * dialogues * steps * (weights / 1e6)) / tokensPerSecond;
 }

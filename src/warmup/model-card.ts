@@ -80,7 +80,9 @@ async function measure(
 
 function cardText(card: ModelCard, rows: readonly Row[]): string {
   const { config } = card.policy;
-  const parameters = [...card.policy.parameters.values()].reduce((sum, { size }) => sum + size, 0);
+  const numbersOf = (tensors: LlamaPolicy['weights']) =>
+    [...tensors.values()].reduce((sum, { size }) => sum + size, 0).toLocaleString('en');
+  const { lora, parameters, weights, base } = card.policy;
   const share = (value: number) => `${(100 * value).toFixed(0)} %`;
   const saves = card.log.filter(({ validationLoss }) => validationLoss !== null);
   const every = Math.ceil(saves.length / 20);
@@ -90,11 +92,11 @@ function cardText(card: ModelCard, rows: readonly Row[]): string {
 A Llama-family decoder made ${card.startedAs === null ? 'from scratch' : `from \`${card.startedAs}\``} by \`optima warmup\` on dialogues that the demonstrators of
 ${card.scenarios.map(({ name }) => `\`${name}\``).join(', ')} wrote. It stands for an untrained team member: asked
 plainly it is long-winded and hasty; asked for a compact format it uses it. It knows nothing but these scenarios.
-Files are in the Hugging Face layout; any tool that reads Llama checkpoints reads them.
+${lora === null ? 'Files are in the Hugging Face layout; any tool that reads Llama checkpoints reads them.' : `Files are a LoRA adapter in PEFT's layout, of the base \`${base.hash}\`, which it cannot do without.`}
 
 | | |
 |---|---|
-| parameters | ${parameters.toLocaleString('en')} (float32), embeddings ${config.tie_word_embeddings ? 'tied' : 'untied'} |
+| parameters | ${lora === null ? '' : `${numbersOf(parameters)} of rank ${lora.rank} over `}${numbersOf(weights)} (float32), embeddings ${config.tie_word_embeddings ? 'tied' : 'untied'} |
 | architecture | ${config.num_hidden_layers} layers, width ${config.hidden_size}, ${config.num_attention_heads} heads (${config.num_key_value_heads} for keys and values), feed-forward ${config.intermediate_size} |
 | vocabulary, context | ${config.vocab_size} tokens (byte-level BPE), ${config.max_position_embeddings} tokens |
 | content hash | \`${card.policy.hash}\` |

@@ -3,10 +3,11 @@
 import fs from 'node:fs';
 import path from 'node:path';
 import { OptimaError } from '../domain/errors.ts';
+import type { LoraConfig } from '../domain/lora.ts';
 import type { ChatMessage, TrainingSequence } from '../domain/model.ts';
 import type { Progress } from '../domain/progress.ts';
 import { createRng, type Rng } from '../domain/rng.ts';
-import { createPolicy, type LlamaPolicy } from '../models/llama/index.ts';
+import { createPolicy, freshAdapter, type LlamaPolicy } from '../models/llama/index.ts';
 import { type ChatTokenizer, tokenizerFrom, trainTokenizer } from '../models/tokenizer/index.ts';
 import type { Scenario } from '../scenario/types.ts';
 import { ioError, makeFolder, writeFileAtomic } from '../store/files.ts';
@@ -30,6 +31,8 @@ export interface WarmupOptions {
   readonly tokenizerDialogues?: number;
   /** A policy to go on from, with its tokenizer and architecture, instead of new ones; it is trained in place. */
   readonly initFrom?: LlamaPolicy;
+  /** Trains an adapter of `initFrom` in place of its weights; one that it has goes on. */
+  readonly lora?: LoraConfig | undefined;
   /** Folder of the checkpoint; it is replaced as a whole at every save. */
   readonly out: string;
   /** Steps between saves and held-out measurements. */
@@ -84,7 +87,7 @@ export async function warmUp(options: WarmupOptions): Promise<LlamaPolicy> {
   const rng = createRng(seed).split('warmup');
   ensureFolder(path.dirname(path.resolve(out)));
   const startedAs = initFrom?.hash ?? null;
-  const policy = initFrom ?? (await newPolicy(options, rng));
+  const policy = initFrom === undefined ? await newPolicy(options, rng) : trainedOf(initFrom, options, rng);
   const heldOut = await demonstrateDialogues(
     scenarios,
     'validation',
@@ -104,6 +107,7 @@ export async function warmUp(options: WarmupOptions): Promise<LlamaPolicy> {
     { ...defaultWarmupConfig, steps, learningRate: options.learningRate },
     {
       computePasses,
+      seed: `${rng.split('chance').seed32()}`,
       signal: options.signal,
       onStep: async ({ step, loss, learningRate }) => {
         const done = step + 1;
@@ -130,6 +134,12 @@ export async function warmUp(options: WarmupOptions): Promise<LlamaPolicy> {
   writeFileAtomic(path.join(out, 'training.json'), `${JSON.stringify({ seed, steps, log }, null, 1)}\n`);
   await writeModelCard(out, { ...options, policy, log, startedAs });
   return policy;
+}
+
+/** What is trained of a checkpoint: it as it is, or a new adapter, with which it is disposed. */
+function trainedOf(from: LlamaPolicy, { lora }: WarmupOptions, rng: Rng): LlamaPolicy {
+  if (lora === undefined || from.lora !== null) return from;
+  return from.withAdapter(freshAdapter(from.config, lora, rng.split('adapter')), { ownsBase: true });
 }
 
 /** Fresh weights, and a tokenizer of the scenarios' own texts. */

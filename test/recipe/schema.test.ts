@@ -2,7 +2,7 @@ import { test } from 'uvu';
 import * as assert from 'uvu/assert';
 import { OptimaError } from '../../src/domain/errors.ts';
 import type { LoraConfig } from '../../src/domain/lora.ts';
-import { loraOf, requireTrainable } from '../../src/recipe/lora.ts';
+import { loraFrom, loraOf, requireTrainable } from '../../src/recipe/lora.ts';
 import { presetNames, presetRecipe, recipeNamed } from '../../src/recipe/presets.ts';
 import {
   applySettings,
@@ -226,6 +226,9 @@ test('an adapter is trained once a key of it is set, and what is not set is what
   const named = loraOf(applySettings(quick, ['lora.rank=2', 'lora.targets=v_proj,q_proj']))!;
   assert.equal(named, { rank: 2, alpha: 32, dropout: 0, targets: ['q_proj', 'v_proj'] });
   assert.equal(recipeSchema.parse(JSON.parse(JSON.stringify(quick))), quick);
+  assert.is(loraFrom([]), undefined);
+  assert.equal(loraFrom(['lora.rank=2', 'lora.targets=v_proj,q_proj']), named);
+  assert.throws(() => loraFrom(['lora.rank=2', 'seed=3']), /--set seed=3: only keys of lora/);
 });
 
 test('a base with an adapter is trained as what it is, or not at all', () => {
@@ -238,8 +241,8 @@ test('a base with an adapter is trained as what it is, or not at all', () => {
   };
   const plain = { lora: null };
   const ofLora = (...settings: string[]) => applySettings(quick, settings);
-  requireTrainable(plain, quick);
-  requireTrainable(plain, ofLora('lora.rank=3'));
+  requireTrainable(plain, undefined);
+  requireTrainable(plain, loraOf(ofLora('lora.rank=3')));
   for (const [recipe, words] of [
     [quick, 'trains all weights'],
     [ofLora('lora.rank=3'), 'trains one of another kind'],
@@ -247,14 +250,14 @@ test('a base with an adapter is trained as what it is, or not at all', () => {
     [ofLora('lora.rank=4', 'lora.alpha=8', 'lora.targets=q_proj,v_proj', 'lora.dropout=0.1'), 'another kind'],
   ] as const) {
     try {
-      requireTrainable({ lora: has }, recipe);
+      requireTrainable({ lora: has }, loraOf(recipe));
       assert.unreachable();
     } catch (error) {
       const { code, message, hint } = error as OptimaError;
       assert.is(code, 'usage');
       assert.match(message, words);
       const settings = [...hint!.matchAll(/--set (\S*[^\s,])/g)].map(([, setting]) => setting!);
-      requireTrainable({ lora: has }, ofLora(...settings));
+      requireTrainable({ lora: has }, loraFrom(settings));
     }
   }
 });
