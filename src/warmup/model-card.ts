@@ -82,7 +82,7 @@ function cardText(card: ModelCard, rows: readonly Row[]): string {
   const { config } = card.policy;
   const numbersOf = (tensors: LlamaPolicy['weights']) =>
     [...tensors.values()].reduce((sum, { size }) => sum + size, 0).toLocaleString('en');
-  const { lora, parameters, weights, base } = card.policy;
+  const { lora, parameters, weights } = card.policy;
   const share = (value: number) => `${(100 * value).toFixed(0)} %`;
   const saves = card.log.filter(({ validationLoss }) => validationLoss !== null);
   const every = Math.ceil(saves.length / 20);
@@ -92,7 +92,7 @@ function cardText(card: ModelCard, rows: readonly Row[]): string {
 A Llama-family decoder made ${card.startedAs === null ? 'from scratch' : `from \`${card.startedAs}\``} by \`optima warmup\` on dialogues that the demonstrators of
 ${card.scenarios.map(({ name }) => `\`${name}\``).join(', ')} wrote. It stands for an untrained team member: asked
 plainly it is long-winded and hasty; asked for a compact format it uses it. It knows nothing but these scenarios.
-${lora === null ? 'Files are in the Hugging Face layout; any tool that reads Llama checkpoints reads them.' : `Files are a LoRA adapter in PEFT's layout, of the base \`${base.hash}\`, which it cannot do without.`}
+${lora === null ? 'Files are in the Hugging Face layout; any tool that reads Llama checkpoints reads them.' : `Files are a LoRA adapter in PEFT's layout, of the base \`${card.policy.base.hash}\`, which it cannot do without.`}
 
 | | |
 |---|---|

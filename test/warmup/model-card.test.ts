@@ -48,7 +48,7 @@ const parameters = new Map([
   ['a', { size: 1_000_000 }],
   ['b', { size: 234 }],
 ]);
-const policy = { ...speaker, config, parameters } as unknown as LlamaPolicy;
+const policy = { ...speaker, config, parameters, weights: parameters, lora: null } as unknown as LlamaPolicy;
 
 /** A log of this many saves at steps 10, 20 …, each followed by a step that was not saved. */
 const log = (saves: number): ModelCard['log'] =>
@@ -194,6 +194,14 @@ const stepsIn = (text: string) =>
     .split('\n')
     .slice(2)
     .flatMap((line) => (line === '' ? [] : Number(line.split(' | ')[0]!.slice(2))));
+
+test('the card of an adapter says of which base it is, and counts its numbers apart', async () => {
+  const lora = { rank: 4, alpha: 8, dropout: 0, targets: ['q_proj'] as const };
+  const own = { parameters: new Map([['a', { size: 5678 }]]), lora, base: { hash: 'ba5e' } };
+  const text = await textOf({ policy: { ...policy, ...own } as unknown as LlamaPolicy });
+  assert.match(text, "Files are a LoRA adapter in PEFT's layout, of the base `ba5e`");
+  assert.match(text, '| parameters | 5,678 of rank 4 over 1,000,234 (float32)');
+});
 
 test('of a long log about twenty saves are shown, evenly, and the last', async () => {
   const few = { scenarios: [] };

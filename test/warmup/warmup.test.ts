@@ -410,6 +410,26 @@ test('a warm-up goes on from weights that are there, with their tokenizer', asyn
   for (const policy of [made, again, trained]) policy.dispose();
 });
 
+test('a warm-up of an adapter leaves the weights that it went on from alone, and goes on from one', async () => {
+  const first = options({ learningRate: 1e-2 });
+  const made = await withMethods(speakQuickly, () => warmUp(first));
+  const lora = { rank: 2, alpha: 4, dropout: 0.1, targets: ['q_proj', 'down_proj'] } as const;
+  const base = await loadPolicy(first.out);
+  const second = options({ initFrom: base, lora, learningRate: 1e-2 });
+  const adapted = await withMethods(speakQuickly, () => warmUp(second));
+  assert.is(base.refreshHash(), made.hash);
+  assert.equal(adapted.lora, lora);
+  assert.is(adapted.base, base);
+  const third = options({ initFrom: await loadPolicy(second.out), lora, learningRate: 1e-2 });
+  const on = await withMethods(speakQuickly, () => warmUp(third));
+  assert.is.not(on.hash, adapted.hash);
+  assert.is(on.base.hash, made.hash);
+  assert.match(fs.readFileSync(path.join(third.out, 'README.md'), 'utf8'), `from \`${adapted.hash}\``);
+  // Each base goes with its adapter.
+  for (const policy of [made, adapted, on]) policy.dispose();
+  assert.ok([...base.weights.values()].every(({ isDisposed }) => isDisposed));
+});
+
 test('gradients may be computed elsewhere', async () => {
   const usual = await withMethods(speakQuickly, () => warmUp(options({ learningRate: 1e-2 })));
   let passes = 0;

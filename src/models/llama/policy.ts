@@ -280,6 +280,7 @@ export class LlamaPolicy implements TrainablePolicy {
 
   /** The policy as one pass of training reads it: what the adapter drops there follows from `seed`. */
   inTraining(seed: string): Pick<LlamaPolicy, 'parameters' | 'tokenizer' | 'computeLogits'> {
+    if (this.lora === null) return this;
     return {
       parameters: this.parameters,
       tokenizer: this.tokenizer,
