@@ -4,6 +4,7 @@ import path from 'node:path';
 import v8 from 'node:v8';
 import { nearest, OptimaError } from '../domain/errors.ts';
 import { RunReader } from '../reading/index.ts';
+import type { Output } from './output.ts';
 
 /**
  * Has the engine give back memory that is no longer in use as soon as it can, for a process that reads long logs: half the memory
@@ -11,16 +12,37 @@ import { RunReader } from '../reading/index.ts';
  */
 export const keepMemorySmall = (): void => v8.setFlagsFromString('--optimize-for-size');
 
-/** Opens a run, does the work, and closes it. Throws as `RunReader.open`, with the nearest run's name where there is no such folder. */
+/** Opens a run to read it; where that takes a while it tells how far it is. Rejects as `RunReader.openInParts` does. */
+export async function openReader(
+  folder: string,
+  { progress }: Pick<Output, 'progress'>,
+  signal?: AbortSignal,
+): Promise<RunReader> {
+  let bytes = 0;
+  const onProgress = (left: number) => {
+    if (bytes === 0) {
+      bytes = left;
+      progress.begin(`reading ${folder}`, Math.ceil(bytes / 2 ** 20), 'MiB');
+    }
+    progress.advance(Math.floor((bytes - left) / 2 ** 20));
+  };
+  const reader = await RunReader.openInParts(folder, { onProgress, signal });
+  if (bytes > 0) progress.end(`${reader.size.events} events`);
+  return reader;
+}
+
+/** Opens a run, does the work, and closes it. Rejects as `openReader`, with the nearest run's name where there is no such folder. */
 export async function withReader(
   folder: string,
+  output: Output,
   work: (reader: RunReader) => void | Promise<void>,
+  signal?: AbortSignal,
 ): Promise<void> {
   if (!fs.existsSync(folder)) {
     throw new OptimaError('run.missing', `${folder}: no such run.`, { hint: nearestRun(folder) });
   }
   keepMemorySmall();
-  const reader = RunReader.open(folder);
+  const reader = await openReader(folder, output, signal);
   try {
     await work(reader);
   } finally {

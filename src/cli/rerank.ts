@@ -36,7 +36,7 @@ export function addRerank(program: Command): void {
     .action((folder: string, options: RerankOptions) =>
       withOutput(options, (output) =>
         interruptible(output, (signal) =>
-          withReader(folder, (reader) => rerank(reader, options, output, signal)),
+          withReader(folder, output, (reader) => rerank(reader, options, output, signal), signal),
         ),
       ),
     );

@@ -4,9 +4,8 @@ import fs from 'node:fs';
 import path from 'node:path';
 import readline from 'node:readline/promises';
 import type { Command } from 'commander';
-import { messageOf, nearest, OptimaError } from '../domain/errors.ts';
+import { messageOf, nearest, OptimaError, requireWanted } from '../domain/errors.ts';
 import type { TeamMetrics } from '../domain/metrics.ts';
-import { RunReader } from '../reading/index.ts';
 import { compressLog } from '../store/compress.ts';
 import { ioError, isWithin } from '../store/files.ts';
 import { isLocked, lock } from '../store/lock.ts';
@@ -15,7 +14,7 @@ import { readManifest } from '../store/manifest.ts';
 import { interruptible } from './interrupt.ts';
 import { collect, jsonOption } from './options.ts';
 import { formatTable, type JsonFlag, line, type Output, withOutput } from './output.ts';
-import { runsIn, shortened, sizeOf, spanOf, widthOf } from './reader.ts';
+import { openReader, runsIn, shortened, sizeOf, spanOf, widthOf } from './reader.ts';
 import { stateOf } from './show.ts';
 
 interface RunsOptions extends JsonFlag {
@@ -45,7 +44,7 @@ export function addRuns(program: Command): void {
           if (compress !== undefined && prune !== undefined)
             throw new OptimaError('usage', '--compress or --prune: one of them at a time.');
           if (compress !== undefined) await compressRuns(folder, compress, output, signal);
-          else if (prune === undefined) list(folder, output);
+          else if (prune === undefined) await list(folder, output, signal);
           else await pruneRuns(folder, prune, options, output, signal);
         }),
       ),
@@ -68,11 +67,11 @@ interface Listed {
 }
 
 /** A run as the list has it; what cannot be read is listed with why. */
-function listed(folder: string, name: string): Listed {
+async function listed(folder: string, name: string, output: Output, signal: AbortSignal): Promise<Listed> {
   const run = path.join(folder, name);
   const known = { name, folder: run, bytes: bytesIn(run) };
   try {
-    const reader = RunReader.open(run);
+    const reader = await openReader(run, output, signal);
     try {
       const { manifest, recipe, size } = reader;
       const outputs = new Map(reader.phases().map((phase) => [phase.name, phase.output]));
@@ -94,6 +93,7 @@ function listed(folder: string, name: string): Listed {
       reader.close();
     }
   } catch (error) {
+    requireWanted(signal, `Reading ${run}`);
     const nothing = {
       scenario: null,
       recipe: null,
@@ -107,8 +107,9 @@ function listed(folder: string, name: string): Listed {
   }
 }
 
-function list(folder: string, output: Output): void {
-  const runs = runsIn(folder).map((name) => listed(folder, name));
+async function list(folder: string, output: Output, signal: AbortSignal): Promise<void> {
+  const runs: Listed[] = [];
+  for (const name of runsIn(folder)) runs.push(await listed(folder, name, output, signal));
   for (const run of runs) output.emit({ event: 'run', ...run });
   const bytes = runs.reduce((sum, run) => sum + run.bytes, 0);
   output.emit({ event: 'summary', runs: runs.length, bytes });
@@ -194,7 +195,8 @@ async function pruneRuns(
   signal: AbortSignal,
 ): Promise<void> {
   const known = runsIn(folder);
-  const runs = namesIn(folder, names, known).map((name) => listed(folder, name));
+  const runs: Listed[] = [];
+  for (const name of namesIn(folder, names, known)) runs.push(await listed(folder, name, output, signal));
   requireUnneeded(folder, runs, known);
   for (const { folder } of runs) {
     // Taking it says who has it.

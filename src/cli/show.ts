@@ -38,11 +38,16 @@ export function addShow(program: Command): void {
     .action((folder: string, id: string | undefined, options: ShowOptions) =>
       withOutput(options, (output) =>
         interruptible(output, (signal) =>
-          withReader(folder, (reader) => {
-            const { said, phase } = options;
-            if (said !== undefined) return showSaid(reader, said, phase, output, signal);
-            return id === undefined ? showRun(reader, options, output) : showOne(reader, id, output);
-          }),
+          withReader(
+            folder,
+            output,
+            (reader) => {
+              const { said, phase } = options;
+              if (said !== undefined) return showSaid(reader, said, phase, output, signal);
+              return id === undefined ? showRun(reader, options, output) : showOne(reader, id, output);
+            },
+            signal,
+          ),
         ),
       ),
     );

@@ -39,7 +39,7 @@ export function addTree(program: Command): void {
     .addOption(jsonOption())
     .action((folder: string, options: TreeOptions) =>
       withOutput(options, (output) =>
-        withReader(folder, (reader) => {
+        withReader(folder, output, (reader) => {
           const root = rootOf(reader, options);
           show(reader.tree(root)!, reader.forks(root), options, output);
         }),

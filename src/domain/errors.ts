@@ -92,3 +92,8 @@ export function nearest(word: string, candidates: readonly string[]): string | u
   }
   return best;
 }
+
+/** Throws `interrupted` where work has been asked to stop; `what` is the work, as `Reading runs/mine`. */
+export function requireWanted(signal: AbortSignal | undefined, what: string): void {
+  if (signal?.aborted) throw new OptimaError('interrupted', `${what} was interrupted.`);
+}

@@ -3,7 +3,7 @@
 import fs from 'node:fs';
 import { setImmediate as nextTick } from 'node:timers/promises';
 import { dealIn, type EventOfDialogue, Forest, pathTo } from '../domain/conversation-tree.ts';
-import { OptimaError } from '../domain/errors.ts';
+import { OptimaError, requireWanted } from '../domain/errors.ts';
 import { isDialogueMessage, type RunEvent, type RunEventOf } from '../domain/events.ts';
 import type { NodeId, TeamPolicy } from '../domain/ids.ts';
 import type { MessageOf } from '../domain/messages.ts';
@@ -119,7 +119,7 @@ export class RunReader {
       for (let left = reader.#takeIn(partBytes); left > 0; left = reader.#takeIn(partBytes)) {
         onProgress?.(left);
         await nextTick();
-        signal?.throwIfAborted();
+        requireWanted(signal, `Reading ${folder}`);
       }
       return reader;
     } catch (error) {
@@ -275,7 +275,7 @@ export class RunReader {
 
   /**
    * The messages in which a text stands, in the order of the log, whatever the case of a to z; of forks none. Others get a turn
-   * meanwhile. Throws `run.corrupt` where such a message is not what was indexed; rejects with the signal's reason on abort.
+   * meanwhile. Throws `run.corrupt` where such a message is not what was indexed; rejects with `interrupted` on abort.
    */
   said(text: string, options: SaidOptions = {}): AsyncGenerator<Saying> {
     return saidIn(this.#log, text, options);

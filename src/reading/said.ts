@@ -1,5 +1,6 @@
 // What was said in a run, searched: the log is read a part after the other, and of it only the lines in which the text stands.
 import { setImmediate as nextTick } from 'node:timers/promises';
+import { requireWanted } from '../domain/errors.ts';
 import type { NodeId, TaskId } from '../domain/ids.ts';
 import { writtenOf } from '../domain/transcript.ts';
 import type { IndexedLog, RawEvent } from './indexed-log.ts';
@@ -34,11 +35,11 @@ export async function* saidIn(
   const { phases } = log.index.data;
   for (const { name, from, to } of phases) {
     if (phase !== undefined && name !== phase) continue;
-    signal?.throwIfAborted();
+    requireWanted(signal, `Searching ${log.folder}`);
     for (const raw of log.mentioning(text, from, to ?? undefined)) {
       if (raw === null) {
         await nextTick();
-        signal?.throwIfAborted();
+        requireWanted(signal, `Searching ${log.folder}`);
         continue;
       }
       const said = messageOf(log, raw, (one) => one.toLowerCase().includes(wanted));

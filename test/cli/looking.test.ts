@@ -17,6 +17,7 @@ import { readManifest, writeManifest } from '../../src/store/manifest.ts';
 import { readEvents } from '../../src/store/read-events.ts';
 import { RunFolder } from '../../src/store/run-folder.ts';
 import { eventsIn, launcher, optimaHere, replaceLog, temporaryFolder } from '../support/run.ts';
+import { longEvents, writeRun } from '../viewer/hand-made-run.ts';
 
 const folder = temporaryFolder('looking');
 test.after(() => fs.rmSync(folder, { recursive: true }));
@@ -223,6 +224,20 @@ test('runs lists runs, and deletes one only when it may and none has it', async 
   assert.is(code, 0, stdout);
   assert.equal(fs.readdirSync(runs), ['kept', 'made-up']);
   fs.rmSync(kept, { recursive: true });
+});
+
+test('where the index of a long log has to be made, it is told how far that is', async () => {
+  const long = path.join(runs, 'long');
+  writeRun(long, longEvents(30 << 20));
+  const stages = async () =>
+    objects((await optimaHere(['show', long, '--json'])).stdout)
+      .filter(({ event, stage }) => event === 'stage' && stage === `reading ${long}`)
+      .map(({ state }) => state);
+  const told = await stages();
+  assert.is(told[0], 'begun');
+  assert.is(told.at(-1), 'done');
+  assert.equal(await stages(), [], 'once is enough');
+  fs.rmSync(long, { recursive: true });
 });
 
 test('a run whose log is compressed looks as it did', async () => {

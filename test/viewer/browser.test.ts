@@ -175,6 +175,28 @@ for (const [name, address] of pages) {
   });
 }
 
+look('while the server makes the index of a long run, the page tells how far it is', async () => {
+  let answer = () => {};
+  const wanted = new Promise<void>((resolve) => {
+    answer = resolve;
+  });
+  await page.route('**/api/runs/small/tasks*', async (route) => {
+    await wanted;
+    await route.continue();
+  });
+  await page.route('**/api/runs/small/opening', (route) =>
+    route.fulfill({ contentType: 'text/event-stream', body: 'data: 42\n\n' }),
+  );
+  await page.goto('about:blank');
+  await page.goto(`${origin()}/#/run/small/tasks`);
+  await page.waitForSelector('.loading:has-text("42 %")');
+  answer();
+  await page.waitForSelector('tbody th a');
+  assert.is(await page.locator('.loading').count(), 0);
+  await page.unroute('**/api/runs/small/tasks*');
+  await page.unroute('**/api/runs/small/opening');
+});
+
 /** From a list of tasks to the first turn of the one with the widest reward gap, by keyboard alone. */
 async function walkToWorst(tasks: string): Promise<void> {
   await open(tasks);

@@ -42,13 +42,17 @@ export function writeRun(folder: string, events: readonly RunEvent[], changes: P
   log.close();
 }
 
-export const began: RunEvent = {
+export const began: Extract<RunEvent, { type: 'run.started' }> = {
   type: 'run.started',
   scenario: 'two-hop-qa',
   seed: 1,
   base: policy,
   recipe: presetRecipe('quick', 'isft-dpo'),
 };
+
+/** Events whose lines are long: a log of so many bytes, of which an index is soon made. */
+export const longEvents = (bytes: number): RunEvent[] =>
+  Array.from({ length: 10 }, () => ({ ...began, recipe: { ...began.recipe, pad: 'x'.repeat(bytes / 10) } }));
 
 export const hostileTexts = {
   html: '<img src=x onerror="window.hacked=1"><script>window.hacked=1</script>',

@@ -3,7 +3,7 @@ import fs from 'node:fs';
 import http from 'node:http';
 import net from 'node:net';
 import path from 'node:path';
-import { setTimeout as pause } from 'node:timers/promises';
+import { setImmediate as nextTick, setTimeout as pause } from 'node:timers/promises';
 import { gunzipSync } from 'node:zlib';
 import { test } from 'uvu';
 import * as assert from 'uvu/assert';
@@ -17,7 +17,7 @@ import { type Call, type Route, routeOf } from '../../src/viewer/server/router.t
 import { createViewer, type Viewer } from '../../src/viewer/server/routes.ts';
 import { startServer, type ViewerServer } from '../../src/viewer/server/server.ts';
 import { temporaryFolder } from '../support/run.ts';
-import { began, policy, writeRun } from './hand-made-run.ts';
+import { began, longEvents, policy, writeRun } from './hand-made-run.ts';
 
 const folder = temporaryFolder('viewer');
 const secret = path.join(folder, 'secret.txt');
@@ -278,6 +278,38 @@ test('no run is closed while it is read, and no more than four stay open', async
   assert.not(readers[1]!.refresh());
   await runs.close();
   assert.throws(() => readers[4]!.refresh(), /EBADF/);
+});
+
+test('while a long log is read for the first time, it is told how far that is', async () => {
+  const run = path.join(folder, 'long/run');
+  writeRun(run, longEvents(40 << 20));
+  const viewer = createViewer([run]);
+  const opened = askViewer(viewer, 'GET', '/api/runs/run') as Promise<RunAnswer>;
+  const { route, params } = routeOf(viewer.routes, 'GET', '/api/runs/run/opening');
+  const told: string[] = [];
+  const response = { on: () => {}, writeHead: () => {}, write: (text: string) => told.push(text) };
+  const end = (text: string) => void told.push(text);
+  await (route.handle({ params, response: { ...response, end } } as unknown as Call) as Promise<void>);
+  await opened;
+  const runs = new OpenRuns([run]);
+  fs.rmSync(path.join(run, 'events.index'));
+  const read = runs.read('run', () => {});
+  const seen = new Set<number | null>();
+  for (let percent: number | null = 0; percent !== null; await nextTick()) {
+    percent = runs.openingOf('run');
+    seen.add(percent);
+  }
+  await read;
+  assert.ok(seen.size > 3, `${[...seen]}`);
+  await runs.close();
+  const percents = told.map((text) => Number(/^data: (\d+)\n\n$/.exec(text)![1]));
+  assert.ok(percents[0]! < 100 && percents.length > 1, `${percents}`);
+  assert.equal(
+    percents,
+    [...percents].sort((one, other) => one - other),
+  );
+  assert.is(percents.at(-1), 100);
+  await viewer.close();
 });
 
 test('a log that was replaced is read anew by all who ask at once', async () => {

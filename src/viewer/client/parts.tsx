@@ -1,8 +1,9 @@
 // What the pages are made of: texts, figures, tables, curves.
 import type { ComponentChildren } from 'preact';
-import { useState } from 'preact/hooks';
+import { useEffect, useState } from 'preact/hooks';
 import type { Failure } from '../api.ts';
-import type { Answer } from './source.ts';
+import { parseRoute } from './route.ts';
+import { type Answer, isStatic, watchOpening } from './source.ts';
 import { beginningOf, lineOf, piecesOf } from './visible.ts';
 
 /** Characters that are shown before one asks for the rest. */
@@ -73,6 +74,20 @@ export const Problem = ({ failure }: { failure: Failure }) => (
   </div>
 );
 
+/** That an answer is coming; while the run of the address is opened for the first time, how far that is. */
+export function Reading() {
+  const [percent, setPercent] = useState<number | null>(null);
+  useEffect(() => {
+    const [, run] = parseRoute(location.hash).path;
+    return isStatic || run === undefined ? undefined : watchOpening(run, setPercent);
+  }, []);
+  return (
+    <p class="faint loading" role="status">
+      {percent === null ? 'reading …' : `reading the log for the first time: ${percent} %`}
+    </p>
+  );
+}
+
 /** What is shown of an answer: it, what went wrong, or that it is coming. */
 export function Shown<Value>({
   answer,
@@ -85,7 +100,7 @@ export function Shown<Value>({
   return (
     <>
       {failure !== null && <Problem failure={failure} />}
-      {value === null && state === 'loading' && <p class="faint loading">reading …</p>}
+      {value === null && state === 'loading' && <Reading />}
       {value !== null && children(value)}
     </>
   );

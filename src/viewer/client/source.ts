@@ -204,6 +204,31 @@ export function follow(run: string, from: number, hear: (events: readonly LiveEv
   };
 }
 
+/** How long an answer is waited for before it is asked what it waits for. */
+const patienceMs = 500;
+
+/**
+ * Tells how much of a run's log has been read while the server opens it for the first time, in percent; null: it is open. Gives what
+ * ends it.
+ */
+export function watchOpening(run: string, hear: (percent: number | null) => void): () => void {
+  let source: EventSource | null = null;
+  const timer = setTimeout(() => {
+    source = new EventSource(fill('/api/runs/{run}/opening', { run }));
+    source.onmessage = ({ data }: MessageEvent<string>) => {
+      const percent = Number(data);
+      if (percent >= 100) source?.close();
+      hear(percent >= 100 ? null : percent);
+    };
+    // It is no news that the server does not answer: the question itself tells.
+    source.onerror = () => source?.close();
+  }, patienceMs);
+  return () => {
+    clearTimeout(timer);
+    source?.close();
+  };
+}
+
 /**
  * Takes this session's token out of the address, where `optima view` printed it, and keeps it for this server's pages if the server
  * knows it: a link from elsewhere may name any.

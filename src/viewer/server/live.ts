@@ -48,6 +48,21 @@ export async function sendEvents(
   response.end();
 }
 
+/** Sends how much of a run's log has been read, in percent, each time that it is looked at until there is nothing more to tell: then 100. */
+export async function sendOpening(
+  response: http.ServerResponse,
+  percentOf: () => number | null,
+): Promise<void> {
+  const gone = new AbortController();
+  response.on('close', () => gone.abort());
+  response.writeHead(200, { ...headers, 'content-type': 'text/event-stream; charset=utf-8' });
+  for (let percent = percentOf(); percent !== null && !gone.signal.aborted; percent = percentOf()) {
+    response.write(`data: ${percent}\n\n`);
+    await pause(intervalMs, undefined, { signal: gone.signal }).catch(() => {});
+  }
+  response.end('data: 100\n\n');
+}
+
 /** Waits until a page has read what was sent, or is gone. */
 const drained = (response: http.ServerResponse, signal: AbortSignal) =>
   new Promise<void>((resolve) => {

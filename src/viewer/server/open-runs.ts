@@ -10,6 +10,8 @@ const mostOpen = 4;
 interface OpenRun {
   readonly reader: Promise<RunReader>;
   users: number;
+  /** How much of the log has been read, in percent; null once it is open. */
+  readonly opening: { percent: number | null };
 }
 
 export class OpenRuns {
@@ -60,6 +62,11 @@ export class OpenRuns {
     return this.read(id, work);
   }
 
+  /** How much of a run's log has been read, in percent, where it is being opened; null where it is not. Throws as `folderOf` does. */
+  openingOf(id: string): number | null {
+    return this.#runs.get(this.folderOf(id))?.opening.percent ?? null;
+  }
+
   /** Closes what nobody reads; a run that is being read is closed after that. */
   async close(): Promise<void> {
     const runs = [...this.#runs.values()];
@@ -68,8 +75,17 @@ export class OpenRuns {
   }
 
   #open(folder: string): OpenRun {
-    const run = { reader: RunReader.openInParts(folder), users: 0 };
-    run.reader.catch(() => this.#forget(folder, run));
+    const opening: OpenRun['opening'] = { percent: 0 };
+    let bytes = 0;
+    const onProgress = (left: number) => {
+      bytes = Math.max(bytes, left);
+      opening.percent = Math.floor(100 * (1 - left / bytes));
+    };
+    const run = { reader: RunReader.openInParts(folder, { onProgress }), users: 0, opening };
+    const opened = () => {
+      opening.percent = null;
+    };
+    run.reader.then(opened, () => this.#forget(folder, run));
     return run;
   }
 

@@ -12,7 +12,7 @@ import type {
 } from '../api.ts';
 import { phaseOf, tasksAnswer, tasksQuery } from '../tasks.ts';
 import { machinesAnswer } from './charts.ts';
-import { sendEvents } from './live.ts';
+import { sendEvents, sendOpening } from './live.ts';
 import { OpenRuns } from './open-runs.ts';
 import { runAnswer, taskRows } from './overview.ts';
 import { type Call, HttpError, type Route } from './router.ts';
@@ -99,6 +99,11 @@ export function createViewer(folders: readonly string[], tools: ViewerTools = {}
     get('/api/runs/{run}/machines', ({ params: { run } }) =>
       runs.read(run!, (reader) => machinesAnswer(reader, entryOf(run!, reader.folder))),
     ),
+    {
+      method: 'GET',
+      path: '/api/runs/{run}/opening',
+      handle: ({ params: { run }, response }) => sendOpening(response, () => runs.openingOf(run!)),
+    },
     {
       method: 'GET',
       path: '/api/runs/{run}/events',

@@ -2,7 +2,7 @@
 import { useEffect, useRef, useState } from 'preact/hooks';
 import type { FoundRow, TasksAnswer } from '../../api.ts';
 import { pageSize, type TaskFilter, type TaskSort, tasksQuery } from '../../tasks.ts';
-import { count, number, Problem } from '../parts.tsx';
+import { count, number, Problem, Reading } from '../parts.tsx';
 import { href } from '../route.ts';
 import { isStatic, useAnswer } from '../source.ts';
 import { RunTabs } from './run.tsx';
@@ -67,6 +67,7 @@ export function Tasks({ run, query }: { run: string; query: Query }) {
     <>
       <RunTabs run={run} here="tasks" />
       {here.failure !== null && <Problem failure={here.failure} />}
+      {known === null && here.failure === null && <Reading />}
       <form class="controls" onSubmit={(event) => event.preventDefault()}>
         <Choice
           name="phase"
