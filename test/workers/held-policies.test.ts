@@ -11,7 +11,7 @@ import { ParameterLayout } from '../../src/training/gradients.ts';
 import { sftObjective } from '../../src/training/sft/index.ts';
 import { HeldPolicies } from '../../src/workers/held-policies.ts';
 import type { PolicySource } from '../../src/workers/host.ts';
-import type { FromWorker, SharedNumbers } from '../../src/workers/protocol.ts';
+import type { Command, FromWorker, SharedNumbers } from '../../src/workers/protocol.ts';
 import { WorkerThread } from '../../src/workers/thread.ts';
 import { temporaryFolder, writeRandomCheckpoint } from '../support/run.ts';
 
@@ -91,7 +91,7 @@ test('a worker trains an adapter over the weights with which it speaks', async (
   own.dispose();
   const share = (): SharedNumbers => new Float32Array(new SharedArrayBuffer(4 * size));
   const gradients = share();
-  const command = {
+  const command: Command = {
     ...{
       type: 'gradients',
       policy: base,
@@ -103,7 +103,7 @@ test('a worker trains an adapter over the weights with which it speaks', async (
     },
     weights: { values: share().fill(0.1), version: '1' },
     pass: [{ tokenIds: [5, 6, 7], lossMask: [0, 1, 1] }],
-  } as const;
+  };
   await answer(1, { id: 1, command });
   assert.is(tensors() - before - held, sizes.adapter);
   assert.ok(gradients.some((value) => value !== 0));
