@@ -8,22 +8,34 @@ export interface Rotation {
   readonly sin: tf.Tensor4D;
 }
 
+type RotaryConfig = Pick<LlamaConfig, 'head_dim' | 'rope_theta' | 'rope_scaling' | 'max_position_embeddings'>;
+
+/**
+ * The longest context whose frequencies are rounded to float32 once, at the end. PyTorch rounds after each operation, so every
+ * third is off by a bit, and that bit times thousands of positions is a digit of the logits. In shorter contexts it is lost in
+ * the rounding of the angles, and there the numbers stay what they have always been: runs are repeated to the bit.
+ */
+const roundedOnce = 1024;
+
 /** The frequencies of the pairs of a head's coordinates: [dh/2], θ^(−2i/dh) as they are, or scaled. */
-function frequenciesOf({ head_dim, rope_theta, rope_scaling }: RotaryConfig): Float32Array {
-  const plain = (i: number) => rope_theta ** ((-2 * i) / head_dim);
+function frequenciesOf(config: RotaryConfig): Float32Array {
+  const { head_dim, rope_theta, rope_scaling: scaling } = config;
+  const round = config.max_position_embeddings > roundedOnce ? Math.fround : (x: number) => x;
   return Float32Array.from({ length: head_dim / 2 }, (_, i) => {
-    if (rope_scaling === null) return plain(i);
-    if (rope_scaling.rope_type === 'linear') return plain(i) / rope_scaling.factor;
+    const plain = round(1 / round(rope_theta ** round((2 * i) / head_dim)));
+    if (scaling === null) return plain;
+    const slow = round(plain / scaling.factor);
+    if (scaling.rope_type === 'linear') return slow;
     // Llama 3.1: what turned at least `high` times within the first context stays, what turned at most `low` times is slowed
     // down, and between the two it goes over from one to the other.
-    const { factor, low_freq_factor: low, high_freq_factor: high } = rope_scaling;
-    const turns = (rope_scaling.original_max_position_embeddings * plain(i)) / (2 * Math.PI);
-    const kept = Math.min(1, Math.max(0, (turns - low) / (high - low)));
-    return plain(i) * (kept + (1 - kept) / factor);
+    const { low_freq_factor: low, high_freq_factor: high, original_max_position_embeddings: first } = scaling;
+    const turns = round(first / round(round(2 * Math.PI) / plain));
+    if (turns < low) return slow;
+    if (turns > high) return plain;
+    const kept = round(round(turns - low) / (high - low));
+    return round(round(round(round(1 - kept) * plain) / scaling.factor) + round(kept * plain));
   });
 }
-
-type RotaryConfig = Pick<LlamaConfig, 'head_dim' | 'rope_theta' | 'rope_scaling'>;
 
 /** Angles position · frequency, tabulated up to the longest position asked for so far. */
 export class RotaryTable {

@@ -1,13 +1,16 @@
+import fs from 'node:fs';
 import { test } from 'uvu';
 import * as assert from 'uvu/assert';
+import { parseLlamaConfig } from '../../../src/models/llama/config.ts';
 import { RotaryTable } from '../../../src/models/llama/rotary.ts';
 import { startEngine, tf } from '../../../src/tensor/index.ts';
+import { tinyConfig } from '../../support/llama.ts';
 
 test.before(async () => {
   await startEngine();
 });
 
-const shape = { head_dim: 6, rope_scaling: null, rope_theta: 100 };
+const shape = { head_dim: 6, rope_scaling: null, max_position_embeddings: 1024, rope_theta: 100 };
 const half = 3;
 /** position · θ^(−2i/dh), both factors in single precision. */
 const angle = (position: number, i: number) =>
@@ -63,9 +66,37 @@ test('spans begin at positions of their own', () => {
 });
 
 test('two tables know nothing of each other', () => {
-  const other = new RotaryTable({ head_dim: 4, rope_scaling: null, rope_theta: 10 });
+  const other = new RotaryTable({
+    head_dim: 4,
+    rope_scaling: null,
+    max_position_embeddings: 1024,
+    rope_theta: 10,
+  });
   other.angles(50);
   assertTable(new RotaryTable(shape).angles(50), range(0, 50));
+});
+
+test('in long contexts the frequencies are those of PyTorch', () => {
+  const golden = fs.readFileSync(new URL('./golden/rotary.json', import.meta.url), 'utf8');
+  let others = 0;
+  for (const { head_dim, rope_parameters, frequencies } of JSON.parse(golden) as {
+    head_dim: number;
+    rope_parameters: { rope_theta: number };
+    frequencies: number[];
+  }[]) {
+    const given = { ...tinyConfig, head_dim, rope_parameters };
+    const config = parseLlamaConfig({ ...given, max_position_embeddings: 2 ** 17 });
+    const { cos, sin } = new RotaryTable(config).angles(2);
+    frequencies.forEach((frequency, i) => {
+      // Of position 1 they are the angles.
+      const angle = Math.atan2(sin[frequencies.length + i]!, cos[frequencies.length + i]!);
+      const off = Math.abs(angle - frequency) / frequency;
+      assert.ok(off < 2e-7, `${JSON.stringify(rope_parameters)}, pair ${i}: ${off}`);
+      if (sin[frequencies.length + i] !== Math.fround(Math.sin(Math.fround(frequency)))) others++;
+    });
+  }
+  // PyTorch's own power is not always the nearest float32.
+  assert.ok(others <= 2, `${others} differ`);
 });
 
 test.run();
