@@ -7,7 +7,7 @@ import * as assert from 'uvu/assert';
 import { checkScenario } from '../src/check/check.ts';
 import { describeScenario } from '../src/check/page.ts';
 import { scriptedModel } from '../src/models/scripted/index.ts';
-import { loadScenario } from '../src/scenario/load.ts';
+import { checkScenarioTypes, loadScenario } from '../src/scenario/load.ts';
 import { optimaHere, temporaryFolder } from './support/run.ts';
 
 const folder = temporaryFolder('docs');
@@ -19,9 +19,24 @@ const blocksOf = (file: string, language: string) =>
   [...read(file).matchAll(new RegExp(`^\`\`\`${language}$([\\s\\S]*?)^\`\`\`$`, 'gmu'))].map(
     ([, text]) => text!,
   );
-// As beside an installed package: an example may import zod.
-test.before(() => {
+const written = documents.flatMap((document) =>
+  blocksOf(document, 'ts').map((text, index) => {
+    const file = path.join(folder, `example-${document.length}-${index}.mts`);
+    return { name: `example ${index + 1} of ${document}`, file, text };
+  }),
+);
+const drafts = fs.readdirSync(path.join(root, 'templates'));
+const examples = fs.readdirSync(path.join(root, 'examples'));
+test.before(async () => {
+  // As beside an installed package: an example may import zod.
   fs.symlinkSync(path.join(root, 'node_modules'), path.join(folder, 'node_modules'), 'junction');
+  for (const { file, text } of written) fs.writeFileSync(file, text);
+  // All at once: a compiler for each would take longer than all else that is done here.
+  await checkScenarioTypes([
+    ...written.map(({ file }) => file),
+    ...drafts.map((name) => path.join(root, 'templates', name)),
+    ...examples.map((name) => path.join(root, 'examples', name)),
+  ]);
 });
 const withoutFindings = async (file: string) => {
   const { scenario } = await loadScenario(file);
@@ -30,24 +45,20 @@ const withoutFindings = async (file: string) => {
   return scenario;
 };
 
-for (const document of documents) {
-  for (const [index, text] of blocksOf(document, 'ts').entries()) {
-    test(`example ${index + 1} of ${document}`, async () => {
-      const file = path.join(folder, `example-${document.length}-${index}.mts`);
-      fs.writeFileSync(file, text);
-      await withoutFindings(file);
-    });
-  }
+for (const { name, file } of written) {
+  test(name, async () => {
+    await withoutFindings(file);
+  });
 }
 
-for (const draft of fs.readdirSync(path.join(root, 'templates'))) {
+for (const draft of drafts) {
   test(`the draft ${draft} has nothing wrong, and no more lines than can be read at once`, async () => {
     await withoutFindings(path.join(root, 'templates', draft));
     assert.ok(read(`templates/${draft}`).split('\n').length <= 120);
   });
 }
 
-for (const example of fs.readdirSync(path.join(root, 'examples'))) {
+for (const example of examples) {
   test(`the example ${example} is short, has nothing wrong, and plays: it leaves something to learn from and to gain`, async () => {
     const scenario = await withoutFindings(path.join(root, 'examples', example));
     const [rest, ...demonstrators] = read(`examples/${example}`).split(/^ {2}demonstrate:/mu);

@@ -22,6 +22,8 @@ export interface ProbePlan {
   readonly seed: number;
   /** Cap on one message; by default the scenario's. */
   readonly maxMessageTokens?: number | null;
+  /** Whether to look no longer where nothing scored at first: nobody is turned away for it. */
+  readonly brief?: boolean;
   readonly progress?: Progress;
   readonly signal?: AbortSignal | undefined;
 }
@@ -54,11 +56,11 @@ const temperature = 0.7;
 const cohort = 16;
 
 /**
- * Plays eight training tasks, four dialogues each, at the temperature that training samples with; if none of them scores, 96 more,
- * under the scenario's format prompts where it has some. Rejects with `evaluation.empty` when every dialogue fails.
+ * Plays eight training tasks, four dialogues each, at the temperature that training samples with; if none of them scores, 96 more
+ * unless `brief`, under the scenario's format prompts where it has some. Rejects with `evaluation.empty` when every dialogue fails.
  */
 export async function probeTeam(plan: ProbePlan): Promise<Probe> {
-  const { scenario, models, seed, progress = silent, signal } = plan;
+  const { scenario, models, seed, progress = silent, brief = false, signal } = plan;
   const rng = createRng(seed);
   const tasks = await loadTasks(scenario, 'train', { from: 0, count: tasksPlayed }, rng);
   const maxMessageTokens = messageCap(scenario, plan.maxMessageTokens ?? null);
@@ -81,7 +83,7 @@ export async function probeTeam(plan: ProbePlan): Promise<Probe> {
   };
   const first = await play('probe', plainSamples, []);
   const measured = measure(first, maxMessageTokens);
-  if (measured.scored > 0 || measured.capped === 1) return measured;
+  if (brief || measured.scored > 0 || measured.capped === 1) return measured;
   const more = await play('probe/longer', longerSamples, scenario.formats);
   return measure([...first, ...more], maxMessageTokens);
 }

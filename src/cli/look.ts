@@ -36,12 +36,13 @@ export async function lookBeforeTraining(
 ): Promise<void> {
   const { scenario, recipe, models, judges } = team;
   const { seed, maxMessageTokens } = recipe;
-  const probe = await sayProbe({ scenario, models, judges, seed, maxMessageTokens, signal }, output);
+  const brief = anyway || takesAnything(recipe);
+  const probe = await sayProbe({ scenario, models, judges, seed, maxMessageTokens, brief, signal }, output);
   const why = whyUnready(probe);
   if (why === null) return;
   const message = unreadyMessage(team, why, probe);
   const advice = await adviceFor(team, probe);
-  if (anyway || takesAnything(recipe)) output.remark(`note: ${message} ${advice}`);
+  if (brief) output.remark(`note: ${message} ${advice}`);
   else throw new OptimaError('model.unready', message, { hint: `${advice} --anyway trains all the same.` });
 }
 

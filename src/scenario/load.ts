@@ -53,7 +53,7 @@ function withVariant({ scenario, file }: LoadedScenario, variant: string): Loade
 
 async function loadFile(file: string, signal: AbortSignal | undefined): Promise<LoadedScenario> {
   if (file.endsWith('ts')) {
-    await checkScenarioTypes(file, signal);
+    if (!checked.has(file)) await checkScenarioTypes([file], signal);
     await readTypeScript();
   }
   resolvePackageFrom(file);
@@ -135,11 +135,14 @@ async function findScenario(nameOrPath: string): Promise<string> {
   });
 }
 
+/** Files whose types were found right. A process runs a module as it first read it: it need not be checked again. */
+const checked = new Set<string>();
+
 /**
- * Type-checks one scenario file (and what it imports); throws `scenario.types` with the first error, and `interrupted` on abort:
- * the compiler, a process of its own, does not outlive it.
+ * Type-checks scenario files of one project, and what they import; throws `scenario.types` with the first error, `interrupted` on abort:
+ * the compiler, a process of its own, does not outlive it. Afterwards these are loaded without another check.
  */
-export async function checkScenarioTypes(file: string, signal?: AbortSignal): Promise<void> {
+export async function checkScenarioTypes(files: readonly string[], signal?: AbortSignal): Promise<void> {
   const folder = temporaryFolder('types');
   await cleaningUp(async () => {
     const config = join(folder.path, 'tsconfig.json');
@@ -155,18 +158,21 @@ export async function checkScenarioTypes(file: string, signal?: AbortSignal): Pr
           // Without an ending: sources, or declarations beside compiled modules.
           paths: {
             'optima-actors': [fileURLToPath(new URL('../index', import.meta.url))],
-            ...schemaPaths(file),
+            ...schemaPaths(files[0]!),
           },
         },
         include: [],
-        files: [file],
+        files,
       }),
     );
     const require = createRequire(import.meta.url);
     const compiler = join(dirname(require.resolve('typescript/package.json')), 'bin', 'tsc');
     const output = await run([compiler, '--noEmit', '--pretty', 'false', '-p', config], signal);
     const lines = output.split('\n').filter(Boolean);
-    if (lines.length === 0) return;
+    if (lines.length === 0) {
+      for (const file of files) checked.add(file);
+      return;
+    }
     const isError = (line: string) => /\): error TS\d+:/.test(line);
     const first = lines.findIndex(isError);
     if (first < 0) throw new OptimaError('scenario.types', `Type error in the scenario: ${lines[0]}`);

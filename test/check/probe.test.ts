@@ -45,6 +45,12 @@ test('a team that agrees on wrong answers is looked at longer, under the format 
   assert.is(systems.filter((text) => text.endsWith('\nBe terse.')).length, 2 * 96);
 });
 
+test('where nobody is turned away for it, it is not looked at longer', async () => {
+  const model = scriptedModel({ reply: () => '<A>wrong</A>' });
+  const probe = await probeTeam({ scenario: wordPairs(), models: [model], seed: 1, brief: true });
+  assert.is(whyUnready(probe), 'none of 32 dialogues scored above 0');
+});
+
 test('one that is right once in a while is ready', async () => {
   const seldom = (request: GenerationRequest) => {
     const [, dialogue] = /^(probe\/longer.*?\.\d+)/.exec(request.id) ?? [];

@@ -45,6 +45,15 @@ test('a type error in a scenario file is one line naming file, line and column',
   assert.not.match(error.message, /\n/);
 });
 
+test('a file that was type-checked is not checked again: what runs is what was read first', async () => {
+  const file = join(await freshFolder(), 'twice.mts');
+  const wrong = "export default { name: 'twice', kind: 'debate', description: '', tasks: 3 };\n";
+  await writeFile(file, wrong);
+  await checkScenarioTypes([file]);
+  await writeFile(file, `const turns: number = 'ten';\n${wrong}`);
+  assert.is((await loadFailure(file)).code, 'scenario.invalid');
+});
+
 test('a file without a default export is refused', async () => {
   const folder = await freshFolder();
   const file = join(folder, 'empty.mts');
@@ -285,21 +294,21 @@ test('a type check ends at once when it is interrupted, and leaves neither its c
   const { file, own } = await typed();
   const before = existsSync('/proc') ? children() : [];
   const controller = new AbortController();
-  const checked = checkScenarioTypes(file, controller.signal).catch((error) => error);
+  const checked = checkScenarioTypes([file], controller.signal).catch((error) => error);
   while ((await readdir(own)).length === 0) await setTimeout(5);
   await setTimeout(50);
   controller.abort();
   assert.is((await checked).code, 'interrupted');
   assert.equal(await readdir(own), []);
   if (existsSync('/proc')) assert.equal(children(), before);
-  const late = await checkScenarioTypes(file, AbortSignal.abort()).catch((error) => error);
+  const late = await checkScenarioTypes([file], AbortSignal.abort()).catch((error) => error);
   assert.is(late.code, 'interrupted');
 });
 
 test('a compiler that is killed is no type error', async () => {
   if (!existsSync('/proc')) return;
   const { file, own } = await typed();
-  const checked = checkScenarioTypes(file).catch((error) => error);
+  const checked = checkScenarioTypes([file]).catch((error) => error);
   const compiler = () => children().find((id) => readFileSync(`/proc/${id}/cmdline`, 'utf8').includes(own));
   while (compiler() === undefined) await setTimeout(5);
   process.kill(Number(compiler()), 'SIGKILL');
@@ -319,7 +328,7 @@ test('what killed processes have left behind is removed, and nothing else', asyn
     await mkdir(join(own, name));
     await writeFile(join(own, name, 'file'), '');
   }
-  await checkScenarioTypes(file);
+  await checkScenarioTypes([file]);
   assert.equal((await readdir(own)).sort(), [...kept, first.path.slice(own.length + 1)].sort());
   first.remove();
   assert.not.ok(existsSync(first.path));
