@@ -7,6 +7,7 @@ import type { RunEvent, RunEventOf } from '../domain/events.ts';
 import type { DialogueId, NodeId, PolicyHash } from '../domain/ids.ts';
 import type { MessageOf } from '../domain/messages.ts';
 import { writtenOf } from '../domain/transcript.ts';
+import type { RunReader } from '../reading/index.ts';
 import { modelsFrom } from '../run/frozen.ts';
 import { sourceIn } from '../run/locate.ts';
 import type { Recorded, ReplayDivergence } from '../run/recording.ts';
@@ -25,6 +26,7 @@ import {
   workersOption,
 } from './options.ts';
 import { type JsonFlag, line, type Output, quoted, withOutput } from './output.ts';
+import { openReader } from './reader.ts';
 import { reopenFrozen, reopenRun } from './reopen.ts';
 
 interface ReplayOptions extends JsonFlag {
@@ -104,7 +106,9 @@ async function replay(folder: string, options: ReplayOptions, output: Output, si
     else if (speed !== undefined && ms > 0)
       await wait(Math.min(ms / speed, longestPauseMs), undefined, { signal }).catch(() => {});
   };
+  let reader: RunReader | null = null;
   const work = async () => {
+    reader = plays && options.json !== true ? await openReader(folder, output, signal) : null;
     const models = await modelsOf();
     const began = performance.now();
     let playedMs = 0;
@@ -112,7 +116,7 @@ async function replay(folder: string, options: ReplayOptions, output: Output, si
       const from = performance.now();
       for (const { number, event } of cohort.events)
         output.emit({ event: 'message', seq: number, message: event });
-      if (plays && options.json !== true) await play(cohort, rewardsOf(run, cohort), output, pause, signal);
+      if (reader !== null) await play(cohort, rewardsOf(reader, cohort), output, pause, signal);
       playedMs += performance.now() - from;
     };
     const plan = { run, scenario: loaded.scenario, recipe, signal, verifyScenario, onCohort };
@@ -165,6 +169,7 @@ async function replay(folder: string, options: ReplayOptions, output: Output, si
     () => work().catch(shown),
     () => input?.close(),
     () => host?.stop(),
+    () => reader?.close(),
     () => run.close(),
   );
 }
@@ -189,21 +194,17 @@ function refuseMixed(
     throw new OptimaError('usage', '--fork names one dialogue: it takes no --task, --node or --iteration.');
 }
 
-/** The rewards of a cohort's dialogues, where they have been ranked. */
+/** The rewards of a cohort's dialogues, where they have been ranked: with them, or in a phase of its own, found through the index. */
 function rewardsOf(
-  run: RunFolder,
-  { phase, dialogues, events }: ReplayedCohort,
+  reader: RunReader,
+  { dialogues, events }: ReplayedCohort,
 ): ReadonlyMap<DialogueId, RunEventOf<'trajectory.ranked'>> {
-  const asked = new Set(dialogues);
   const ranked = new Map<DialogueId, RunEventOf<'trajectory.ranked'>>();
-  const note = (event: RunEvent) => {
-    if (event.type === 'trajectory.ranked' && asked.has(event.dialogueId))
-      ranked.set(event.dialogueId, event);
-  };
-  const ranking = run.rangeOf(phase.replace(/generate$/, 'rank'));
-  for (const { event } of events) note(event);
-  if (ranking !== null && ranked.size === 0)
-    for (const event of run.log.events(ranking.from, ranking.to)) note(event);
+  for (const { event } of events) if (event.type === 'trajectory.ranked') ranked.set(event.dialogueId, event);
+  for (const id of dialogues) {
+    const own = ranked.get(id) ?? reader.dialogue(id)?.ranked;
+    if (own) ranked.set(id, own);
+  }
   return ranked;
 }
 

@@ -190,6 +190,18 @@ function keptPairsOf(folder: string, scenario: Scenario, output: Output) {
   );
 }
 
+/** Throws `run.missing` for a run that was begun with the pairs of another's forks, and ended before all of them were in its folder. */
+function requireForks({ path, manifest: { command }, log }: RunFolder): void {
+  if (log.end.events > 0 || !command.includes('--with-forks')) return;
+  throw new OptimaError(
+    'run.missing',
+    `${path}: it ended before it had the pairs of forks that it was begun with.`,
+    {
+      hint: 'Nothing was done in it yet: delete it, and begin it again.',
+    },
+  );
+}
+
 /** Throws `usage` for pairs of another scenario: what was worth more there says nothing here. */
 function requireSameScenario({ scenario, file }: LoadedScenario, origin: Manifest, folder: string): void {
   const { name, hash } = origin.scenario;
@@ -271,6 +283,7 @@ export async function resumeRun(
   const openRun = async () => {
     const run = RunFolder.open(folder, systemClock);
     try {
+      requireForks(run);
       if (withForks) {
         const trained = withoutTraining(loaded.scenario, Object.keys(partners));
         keptPairsOf(folder, trained, output);

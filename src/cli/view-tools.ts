@@ -102,12 +102,13 @@ async function piecesOf(folder: string): Promise<Pieces> {
   return null;
 }
 
-function answerOf({ fork, beside, turn, ...own }: Fork) {
+function answerOf({ fork, beside, turn, trains, ...own }: Fork) {
   return {
     fork,
     branch: branchOf(own, turn),
     beside: beside && branchOf(beside, beside.turn),
     besideValue: beside?.value ?? null,
+    keeps: trains && beside !== null,
   };
 }
 

@@ -91,8 +91,10 @@ export const phaseOutputSchemas = {
   }),
   pair: z.object({
     kind: z.literal('pair'),
-    /** Pairs to train on; with none the iterations end with the policy that there is. */
+    /** Pairs to train on; with none, and none of forks, the iterations end with the policy that there is. */
     kept: count,
+    /** Where it has none: the kept pairs of forks that the training takes alone, if there are some. */
+    forks: count.optional(),
     /** Pairs above the thresholds, before the better share was kept. */
     found: count,
     /** Mean difference of values of the kept; 0 without any. */

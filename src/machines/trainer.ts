@@ -48,7 +48,7 @@ function afterIterations({ plan, position }: TrainerContext): number {
 /**
  * Provide the actor `carryOut`: it gets a phase and resolves with the phase's output, at once where the log says that the
  * phase was completed before. So a run resumes from its log alone. A selection, of dialogues or of pairs, that kept nothing ends the
- * iterations.
+ * iterations, unless there are pairs of forks to train on.
  */
 export const trainerMachine = setup({
   types: {
@@ -63,7 +63,8 @@ export const trainerMachine = setup({
     keptNothing: ({ event }) => {
       assertEvent(event, 'xstate.done.actor.carryOut');
       const { output } = event;
-      return (output.kind === 'select' || output.kind === 'pair') && output.kept === 0;
+      if (output.kind === 'pair') return output.kept === 0 && (output.forks ?? 0) === 0;
+      return output.kind === 'select' && output.kept === 0;
     },
     wasInterrupted: ({ event }) => {
       assertEvent(event, 'xstate.error.actor.carryOut');

@@ -27,6 +27,7 @@ import { valueTo } from '../search/index.ts';
 import { appendForks, ForkLog, forkOf, type LoggedFork } from '../store/fork-log.ts';
 import type { RunFolder } from '../store/run-folder.ts';
 import { policyIn, type TeamContext } from './phases/context.ts';
+import { trainsOn } from './phases/forks.ts';
 import { measurePilot } from './phases/search.ts';
 import { scoreNewTurns } from './readability.ts';
 import { holdsDialogues, tasksOf, teamContextOf } from './replay.ts';
@@ -77,6 +78,8 @@ export interface Fork extends RankedDialogue {
   readonly turn: Turn | null;
   /** What that is worth to who said it; null without a reward. */
   readonly value: number | null;
+  /** Whether the team may be trained on what its speaker says there: then its pair can be kept. */
+  readonly trains: boolean;
   /** The turn that it is compared with, and what came of that one; null where the node has no other child. */
   readonly beside: (RankedDialogue & { readonly turn: Turn; readonly value: number | null }) | null;
 }
@@ -137,6 +140,7 @@ export async function forkTurn(setting: ForkSetting, request: ForkRequest): Prom
     ranked: ranked[index]!,
     turn: held.dialogues[index]!.turns[place.history.length] ?? null,
     value: rewardFor(ranked[index]!, role),
+    trains: trainsOn(context.scenario, { speaker: role, taskId: place.taskId }),
     beside,
   }));
 }

@@ -390,6 +390,8 @@ export interface ForkAnswer {
   readonly beside: Branch | null;
   /** What the turn beside it is worth: the mean of its roll-outs, or its dialogue's reward. */
   readonly besideValue: number | null;
+  /** Whether the two can be kept as a pair: something stands beside it, and the team is trained on such turns. */
+  readonly keeps: boolean;
 }
 
 /** A fork's pair, kept to be trained on. */

@@ -173,6 +173,26 @@ for (const iteration of ['init-0', 'isft-1']) {
   });
 }
 
+test('a choice of pairs that keeps none of its own goes on where there are pairs of forks, and only there', async () => {
+  const paired = [base, planned('pair', 'idpo-1/pair', 1), planned('train', 'idpo-1/train', 1), trained];
+  for (const [forks, expected] of [
+    [undefined, ['base', 'idpo-1/pair', 'trained']],
+    [0, ['base', 'idpo-1/pair', 'trained']],
+    [2, ['base', 'idpo-1/pair', 'idpo-1/train', 'trained']],
+  ] as const) {
+    const none = {
+      kind: 'pair' as const,
+      kept: 0,
+      ...(forks !== undefined && { forks }),
+      found: 0,
+      meanGap: 0,
+    };
+    const { calls, output } = run({ plan: paired }, (name) => (name === 'idpo-1/pair' ? none : null));
+    assert.is((await output).status, 'finished');
+    assert.equal(calls, expected, `${forks}`);
+  }
+});
+
 test('a selection that keeps nothing ends a run with nothing behind its iterations', async () => {
   const empty = { ...outputs.select, kept: 0, threshold: null };
   const { actor, calls, output } = run({ plan: plan.slice(0, -1) }, (name) =>

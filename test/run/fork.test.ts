@@ -17,6 +17,7 @@ import { EventLog, emptyLog } from '../../src/store/event-log.ts';
 import { appendForks, ForkLog, forkOf, forksPath, type LoggedFork } from '../../src/store/fork-log.ts';
 import { lock } from '../../src/store/lock.ts';
 import { RunFolder } from '../../src/store/run-folder.ts';
+import { killAnywhere, labelOf, stateOf } from '../support/crash.ts';
 import {
   changeManifest,
   eventsIn,
@@ -552,6 +553,21 @@ test('a run that is over says how its forks are trained on, and another one star
   );
   assert.ok(events.some((event) => event.type === 'forks.taken' && event.pairs.length === 1));
   assert.ok(ForkLog.read(inFolder('next')).kept[0]!.from !== undefined);
+  // Where its own search finds no pair, those of forks are trained on alone.
+  const none = ['--set', 'pairs.thetaDiff=100', '--out', inFolder('alone'), ...quiet];
+  const alone = await optimaHere(['train', '--init-from', out, '--with-forks', ...settings, ...none]);
+  assert.is(alone.code, 0, alone.stdout);
+  const ofAlone = eventsIn(inFolder('alone'));
+  const paired = ofAlone.flatMap((event) =>
+    event.type === 'phase.completed' && event.output.kind === 'pair' ? [event.output] : [],
+  );
+  assert.equal(
+    paired.map(({ kept, forks }) => [kept, forks]),
+    // Taken once: the next iteration has none, and is the last.
+    Array.from(paired, (_, index) => [0, index === 0 ? 1 : undefined]),
+  );
+  const taken = ofAlone.findIndex((event) => event.type === 'forks.taken' && event.pairs.length === 1);
+  assert.is(ofAlone[taken + 1]!.type, 'step.trained');
   const from = ['--init-from', out, '--with-forks', ...quiet.slice(1)];
   fs.writeFileSync(inFolder('other.mjs'), scenario.replace("'noted'", "'other'"));
   const another = await optimaHere(['train', inFolder('other.mjs'), ...from]);
@@ -563,6 +579,38 @@ test('a run that is over says how its forks are trained on, and another one star
   assert.match(isft.stderr, '--with-forks: this recipe trains on whole dialogues');
   const whose = await optimaHere(['train', inFolder('noted.mjs'), '--with-forks']);
   assert.match(whose.stderr, '--with-forks: whose?');
+});
+
+test('a run that is to begin with pairs of forks, and is killed before it has them, is not resumed without', async () => {
+  const states = inFolder('states');
+  const run = inFolder('killed');
+  let begun = false;
+  const settings = [...smallHybridRun, '--set', 'maxMessageTokens=4'];
+  const begin = ['train', '--init-from', out, '--with-forks', ...settings, '--out', run, ...quiet];
+  const moments = await killAnywhere(
+    run,
+    () => optimaHere(begin),
+    states,
+    ({ file, text }) => {
+      begun ||= file === 'events.jsonl' && text.includes('"type":"run.started"');
+      return !begun;
+    },
+  );
+  const before = moments.filter((moment) => fs.existsSync(stateOf(states, moment)));
+  assert.ok(
+    before.some(({ file, kind }) => file === 'forks.jsonl' && kind === 'write'),
+    `${before.length}`,
+  );
+  let refused = 0;
+  for (const moment of before) {
+    const left = stateOf(states, moment);
+    const { code, stdout } = await optimaHere(['train', '--resume', left, '--with-forks', ...quiet]);
+    assert.is(code, 1, `${labelOf(moment)}: ${stdout}`);
+    const { message } = linesOf(stdout).at(-1);
+    assert.match(message, /is not a run folder|it ended before it had the pairs of forks/);
+    if (message.includes('it ended before')) refused++;
+  }
+  assert.ok(refused > 2, `${refused}`);
 });
 
 test.run();

@@ -277,6 +277,14 @@ look('a turn is edited, its branch is shown beside the old one, and the pair is 
   assert.match(await textOf('blockquote'), 'Something else');
   await page.click('text=after it');
   assert.is(await page.inputValue('.fork textarea'), '');
+  // What measures the team is not trained on: there the page offers no pair.
+  const [measured] = [...reader.dialogues({ phase: 'base' })];
+  await open(`#/run/small/turn/${encodeURIComponent(measured!.id)}`);
+  await page.fill('.fork textarea', 'Something else');
+  await page.click('text=Say this and go on');
+  await page.waitForSelector('.forked');
+  assert.match(await textOf('.forked'), 'beside it');
+  assert.is(await page.locator('text=Keep the pair').count(), 0);
 });
 
 look(

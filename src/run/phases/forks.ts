@@ -32,7 +32,9 @@ export function takeForks(
   if (on.method !== 'dpo') return [];
   const [ahead] = run.log.ahead();
   const noted = ahead?.type === 'forks.taken' ? ahead : null;
-  if (noted === null && (ahead !== undefined || !withForks)) return [];
+  // Where the phase before it found none of its own, it is for these that it is carried out.
+  const areAlone = (run.outputOf({ name: on.pairs, kind: 'pair' })?.forks ?? 0) > 0;
+  if (noted === null && (ahead !== undefined || !(withForks || areAlone))) return [];
   const forks = ForkLog.read(run.path, noted?.log.events);
   if (noted !== null && !forks.holds(noted.log)) {
     throw new OptimaError(
@@ -44,12 +46,10 @@ export function takeForks(
   const taken = noted ?? {
     type: 'forks.taken' as const,
     phase,
-    pairs: untakenPairs(run, forks)
-      .filter((pair) => trainsOn(scenario, pair))
-      .map(({ fork, chosen, rejected, from }) => ({
-        ...{ fork, chosen: chosen.id, rejected: rejected.id },
-        ...(from !== undefined && { from }),
-      })),
+    pairs: waitingPairs({ run, scenario }, forks).map(({ fork, chosen, rejected, from }) => ({
+      ...{ fork, chosen: chosen.id, rejected: rejected.id },
+      ...(from !== undefined && { from }),
+    })),
     log: forks.end,
   };
   if (taken.pairs.length === 0) return [];
@@ -58,8 +58,11 @@ export function takeForks(
   return forks.kept.filter((pair) => wanted.has(keyOf(pair)));
 }
 
-/** The kept pairs that no training phase of the run has taken. */
-function untakenPairs(run: RunFolder, forks: ForkLog): readonly KeptPair[] {
+/** The kept pairs that the next training takes: of whom it trains, and no training phase of the run has taken them. */
+export function waitingPairs(
+  { run, scenario }: Pick<PhaseContext, 'run' | 'scenario'>,
+  forks = ForkLog.read(run.path),
+): readonly KeptPair[] {
   const taken = new Set<string>();
   for (const { from, to, output } of run.phases.values()) {
     if (output.kind !== 'train') continue;
@@ -67,7 +70,7 @@ function untakenPairs(run: RunFolder, forks: ForkLog): readonly KeptPair[] {
     if (noted?.type !== 'forks.taken') continue;
     for (const { chosen, rejected, from } of noted.pairs) taken.add(pairKey(chosen, rejected, from));
   }
-  return forks.kept.filter((pair) => !taken.has(keyOf(pair)));
+  return forks.kept.filter((pair) => !taken.has(keyOf(pair)) && trainsOn(scenario, pair));
 }
 
 /** Throws `usage` where a plan has no training by preference left that could take pairs of forks. */

@@ -17,9 +17,10 @@ import {
 import { trainedRoles } from '../../scenario/types.ts';
 import { keepPairs, type Pair } from '../../search/index.ts';
 import { answersIn, type PhaseContext } from './context.ts';
+import { waitingPairs } from './forks.ts';
 import { noneScored } from './select.ts';
 
-/** Without any pair the iterations end with the policy before. Rejects with `interrupted` on abort. */
+/** Without any pair, of forks either, the iterations end with the policy before. Rejects with `interrupted` on abort. */
 export async function pair(
   context: PhaseContext,
   phase: PlannedPhases['pair'],
@@ -72,10 +73,12 @@ export async function pair(
       ...{ phase: name, taskId, tree, pairs: kept[index]!, dropped: { ...dropped, worse } },
     });
   }
+  const forks = all.length === 0 && context.withForks ? waitingPairs(context).length : 0;
   progress.end(
     all.length === 0
-      ? `${nothing}; the run ends with the policy before`
+      ? `${nothing}; ${forks === 0 ? 'the run ends with the policy before' : `it goes on with ${forks} of forks`}`
       : `${all.length} of ${candidates} pairs kept${scored}`,
   );
-  return { kind: 'pair', kept: all.length, found: candidates, meanGap: mean(all.map(({ gap }) => gap)) };
+  const meanGap = mean(all.map(({ gap }) => gap));
+  return { kind: 'pair', kept: all.length, ...(forks > 0 && { forks }), found: candidates, meanGap };
 }

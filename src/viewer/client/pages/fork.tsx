@@ -81,7 +81,13 @@ export function ForkForm({ run, turn }: { run: string; turn: NodeAnswer }) {
 }
 
 /** The new branch beside what stands there. */
-function Forked({ run, fork: { fork, branch, beside, besideValue } }: { run: string; fork: ForkAnswer }) {
+function Forked({
+  run,
+  fork: { fork, branch, beside, besideValue, keeps },
+}: {
+  run: string;
+  fork: ForkAnswer;
+}) {
   const [kept, setKept] = useState<KeptAnswer | Failure | null>(null);
   const gap = besideValue === null || branch.reward === null ? null : branch.reward - besideValue;
   const keep = async () => {
@@ -106,7 +112,7 @@ function Forked({ run, fork: { fork, branch, beside, besideValue } }: { run: str
           than what stands beside it ({number(besideValue)}).
         </p>
       )}
-      {beside !== null && kept === null && (
+      {keeps && kept === null && (
         <button type="button" onClick={() => void keep()}>
           Keep the pair, to train on
         </button>
