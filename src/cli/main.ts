@@ -1,31 +1,12 @@
-// The command line. Each command registers itself from a file of its own and loads what it needs only when it
-// runs, so that `--help` and errors come at once.
+// The command line. Each command registers itself from a file of its own, which is loaded where that command is asked for or
+// all are listed, and loads what it needs only when it runs: so `--help` and errors come at once.
 import fs from 'node:fs';
 import path from 'node:path';
 import { Command, CommanderError } from 'commander';
 import { OptimaError } from '../domain/errors.ts';
-import { addChat } from './chat.ts';
-import { addCheck } from './check.ts';
-import { addDoctor } from './doctor.ts';
-import { addEval } from './eval.ts';
-import { addExport } from './export.ts';
-import { addFork, addPairs } from './fork.ts';
 import { loseOutput } from './interrupt.ts';
-import { addList } from './list.ts';
-import { addMerge } from './merge.ts';
-import { addNew } from './new.ts';
 import { packageFolder } from './options.ts';
 import { reportError } from './output.ts';
-import { addReplay } from './replay.ts';
-import { addReproduce } from './reproduce.ts';
-import { addRerank } from './rerank.ts';
-import { addResults } from './results.ts';
-import { addRuns } from './runs.ts';
-import { addShow } from './show.ts';
-import { addTrain } from './train.ts';
-import { addTree } from './tree.ts';
-import { addView } from './view.ts';
-import { addWarmup } from './warmup.ts';
 import { unsettled } from './watch.ts';
 
 const { version } = JSON.parse(fs.readFileSync(path.join(packageFolder, 'package.json'), 'utf8'));
@@ -39,34 +20,36 @@ const program = new Command('optima')
   .exitOverride()
   .configureOutput({ writeErr: () => {} });
 
-for (const add of [
-  addTrain,
-  addEval,
-  addChat,
-  addList,
-  addNew,
-  addCheck,
-  addWarmup,
-  addMerge,
-  addResults,
-  addReproduce,
-  addShow,
-  addTree,
-  addRuns,
-  addDoctor,
-  addReplay,
-  addFork,
-  addPairs,
-  addRerank,
-  addView,
-  addExport,
-]) {
-  add(program);
-}
+/** What registers a command, in the order in which they are listed. */
+const commands: Record<string, () => Promise<(program: Command) => void>> = {
+  train: async () => (await import('./train.ts')).addTrain,
+  eval: async () => (await import('./eval.ts')).addEval,
+  chat: async () => (await import('./chat.ts')).addChat,
+  list: async () => (await import('./list.ts')).addList,
+  new: async () => (await import('./new.ts')).addNew,
+  check: async () => (await import('./check.ts')).addCheck,
+  warmup: async () => (await import('./warmup.ts')).addWarmup,
+  merge: async () => (await import('./merge.ts')).addMerge,
+  results: async () => (await import('./results.ts')).addResults,
+  reproduce: async () => (await import('./reproduce.ts')).addReproduce,
+  show: async () => (await import('./show.ts')).addShow,
+  tree: async () => (await import('./tree.ts')).addTree,
+  runs: async () => (await import('./runs.ts')).addRuns,
+  doctor: async () => (await import('./doctor.ts')).addDoctor,
+  replay: async () => (await import('./replay.ts')).addReplay,
+  fork: async () => (await import('./fork.ts')).addFork,
+  pairs: async () => (await import('./fork.ts')).addPairs,
+  rerank: async () => (await import('./rerank.ts')).addRerank,
+  view: async () => (await import('./view.ts')).addView,
+  export: async () => (await import('./export.ts')).addExport,
+};
 
 for (const stream of [process.stdout, process.stderr]) stream.on('error', loseOutput);
 
 const args = process.argv.slice(2);
+const named = Object.hasOwn(commands, args[0] ?? '') ? [commands[args[0]!]!] : Object.values(commands);
+for (const load of named) (await load())(program);
+
 const json = args.includes('--json');
 // There is nothing left to do, and the command has not ended.
 process.once('beforeExit', () => {
