@@ -18,6 +18,8 @@ export interface LoraConfig {
   readonly rankStabilized?: boolean;
   /** Share of the numbers that A reads which are 0 in a pass of training; the others grow by 1 / (1 − share). */
   readonly dropout: number;
+  /** Whether a pass of training without dropout computes each layer once more on its way back, and keeps less of it. Default false. */
+  readonly recompute?: boolean;
   /** In the order of `adaptableMatrices`. */
   readonly targets: readonly AdaptableMatrix[];
 }
@@ -40,7 +42,4 @@ export function loraTargets(text: string): readonly AdaptableMatrix[] | null {
 
 /** Whether two adapters are of one kind: what one holds can go on being trained as the other. */
 export const isSameLora = (one: LoraConfig, other: LoraConfig): boolean =>
-  one.rank === other.rank &&
-  one.dropout === other.dropout &&
-  loraScale(one) === loraScale(other) &&
-  `${one.targets}` === `${other.targets}`;
+  one.rank === other.rank && loraScale(one) === loraScale(other) && `${one.targets}` === `${other.targets}`;

@@ -27,8 +27,8 @@ export function requireTrainable(
   trained: LoraConfig | undefined,
 ): void {
   if (has === null || (trained !== undefined && isSameLora(has, trained))) return;
-  const { rank, dropout, targets } = has;
-  const settings = { rank, alpha: rank * loraScale(has), dropout, targets: targets.join(',') };
+  const { rank, targets } = has;
+  const settings = { rank, alpha: rank * loraScale(has), targets: targets.join(',') };
   const words = Object.entries(settings).map(([key, value]) => `--set lora.${key}=${value}`);
   throw new OptimaError(
     'usage',

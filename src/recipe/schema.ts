@@ -119,6 +119,10 @@ const lora = z.strictObject({
     .lt(1)
     .default(0)
     .describe('Share of the numbers that A reads which are 0 in training.'),
+  recompute: z
+    .boolean()
+    .default(false)
+    .describe('Compute layers again in the backward pass: a third more time, less memory; without dropout.'),
   targets: z
     .string()
     .refine((text) => loraTargets(text) !== null)

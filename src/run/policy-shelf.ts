@@ -73,7 +73,8 @@ export class PolicyShelf {
     if (trained !== undefined && hash === whole.hash) {
       return whole.withAdapter(freshAdapter(whole.config, trained.lora, trained.rng));
     }
-    return loadPolicy(this.sourceOf(hash).folder, { hash, base: this.base });
+    const training = trained && { dropout: trained.lora.dropout, recompute: trained.lora.recompute ?? false };
+    return loadPolicy(this.sourceOf(hash).folder, { hash, base: this.base, training });
   }
 
   /** Gradients of a policy in training that started as `start`. */

@@ -148,6 +148,8 @@ const attributesOf = ({ segments, ...sizes }: CausalShape): Record<string, numbe
 /** Sizes of a decoder layer. */
 export interface LayerShape extends CausalShape {
   readonly eps: number;
+  /** 1: the backward pass computes the forward pass again, of which nothing but x is kept (Chen et al., arXiv 1604.06174). */
+  readonly recompute?: number;
 }
 
 /** A kernel's name of one factor of a matrix' low-rank term. */
@@ -229,16 +231,16 @@ export function fusedLayer(
   // Where there is an adapter it alone is trained, and none of the weights has a gradient.
   const trained: Record<string, tf.Tensor> = adapter === undefined ? weights : factors;
   const inputs = { x, ...weights, ...factors, cos, sin };
-  const names = [...Object.keys(inputs), 'kept'];
   return differentiable(
     [x, ...Object.values(trained)],
     (save) => {
       const [out, kept] = run<tf.Tensor[]>('DecoderLayer', inputs, attrs);
-      save([...Object.values(inputs), kept!]);
+      save([...Object.values(inputs), ...(kept === undefined ? [] : [kept])]);
       return out as tf.Tensor2D;
     },
     (dy, saved) => {
-      const named = Object.fromEntries(names.map((name, i) => [name, saved[i]!]));
+      const names = [...Object.keys(inputs), 'kept'];
+      const named = Object.fromEntries(saved.map((tensor, i) => [names[i]!, tensor]));
       return run<tf.Tensor[]>('DecoderLayerGrad', { dy, ...named }, attrs);
     },
   );

@@ -165,6 +165,7 @@ const takes: Record<string, readonly [string, readonly string[], readonly string
   'lora.rank': count,
   'lora.alpha': positive,
   'lora.dropout': ['a number of at least 0 and below 1', ['0', '0.999'], ['-0.001', '1', 'null']],
+  'lora.recompute': yesOrNo,
   'lora.targets': [
     'all-linear, attention, or names such as q_proj,v_proj',
     ['attention', 'all-linear', 'down_proj,q_proj'],
@@ -222,9 +223,9 @@ test('an adapter is trained once a key of it is set, and what is not set is what
   assert.not.ok('lora' in quick);
   assert.is(loraOf(quick), undefined);
   const { lora } = applySettings(quick, ['lora.dropout=0.5']);
-  assert.equal(lora, { rank: 16, alpha: 32, dropout: 0.5, targets: 'all-linear' });
+  assert.equal(lora, { rank: 16, alpha: 32, dropout: 0.5, recompute: false, targets: 'all-linear' });
   const named = loraOf(applySettings(quick, ['lora.rank=2', 'lora.targets=v_proj,q_proj']))!;
-  assert.equal(named, { rank: 2, alpha: 32, dropout: 0, targets: ['q_proj', 'v_proj'] });
+  assert.equal(named, { rank: 2, alpha: 32, dropout: 0, recompute: false, targets: ['q_proj', 'v_proj'] });
   assert.equal(recipeSchema.parse(JSON.parse(JSON.stringify(quick))), quick);
   assert.is(loraFrom([]), undefined);
   assert.equal(loraFrom(['lora.rank=2', 'lora.targets=v_proj,q_proj']), named);
@@ -243,11 +244,13 @@ test('a base with an adapter is trained as what it is, or not at all', () => {
   const ofLora = (...settings: string[]) => applySettings(quick, settings);
   requireTrainable(plain, undefined);
   requireTrainable(plain, loraOf(ofLora('lora.rank=3')));
+  const otherwise = ['lora.rank=4', 'lora.alpha=8', 'lora.targets=q_proj,v_proj', 'lora.dropout=0.1'];
+  requireTrainable({ lora: has }, loraOf(ofLora(...otherwise)));
   for (const [recipe, words] of [
     [quick, 'trains all weights'],
     [ofLora('lora.rank=3'), 'trains one of another kind'],
     [ofLora('lora.rank=4', 'lora.alpha=8', 'lora.targets=q_proj'), 'trains one of another kind'],
-    [ofLora('lora.rank=4', 'lora.alpha=8', 'lora.targets=q_proj,v_proj', 'lora.dropout=0.1'), 'another kind'],
+    [ofLora('lora.rank=4', 'lora.alpha=9', 'lora.targets=q_proj,v_proj'), 'another kind'],
   ] as const) {
     try {
       requireTrainable({ lora: has }, loraOf(recipe));

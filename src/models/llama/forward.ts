@@ -76,6 +76,8 @@ interface HiddenOptions {
   readonly layout?: TreeLayout | undefined;
   /** Low-rank terms of each layer's matrices, which then alone get gradients. */
   readonly adapter?: readonly LayerAdapter[] | undefined;
+  /** Layers are computed once more in the backward pass, which then keeps next to nothing of them; where they are fused. */
+  readonly recompute?: boolean | undefined;
   /** Receives each layer's keys and values, past ones first; they belong to the surrounding tidy. */
   readonly onLayer?: (layer: KeysValues) => void;
 }
@@ -88,7 +90,7 @@ interface HiddenOptions {
 export function computeHidden(
   { config, weights, rotary: table }: Decoder,
   ids: tf.Tensor2D,
-  { past, layout, adapter, onLayer }: HiddenOptions = {},
+  { past, layout, adapter, recompute, onLayer }: HiddenOptions = {},
 ): tf.Tensor2D {
   const [b, t] = ids.shape;
   const { num_attention_heads: h, num_key_value_heads: kv, head_dim: dh } = config;
@@ -102,7 +104,7 @@ export function computeHidden(
     // What a layer leaves behind is freed at its end; what its gradient needs, TF.js keeps by itself.
     const { out, keys, values } = tf.tidy(() => {
       const { rms_norm_eps: eps } = config;
-      const shape = { b, t, h, kv, dh, eps, ...tree };
+      const shape = { b, t, h, kv, dh, eps, ...tree, ...(recompute && { recompute: 1 }) };
       const fused =
         bias === null ? fusedLayer(x, layer, rotation.cos, rotation.sin, shape, adapter?.[index]) : null;
       if (fused !== null) return { out: fused };

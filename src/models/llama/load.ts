@@ -2,6 +2,7 @@
 import { resolve } from 'node:path';
 import { OptimaError } from '../../domain/errors.ts';
 import type { PolicyHash } from '../../domain/ids.ts';
+import type { LoraConfig } from '../../domain/lora.ts';
 import type { Rng } from '../../domain/rng.ts';
 import { type ChatTokenizer, loadTokenizer } from '../tokenizer/index.ts';
 import { readAdapter } from './adapter-files.ts';
@@ -39,6 +40,8 @@ export interface LoadOptions extends Omit<LlamaOptions, 'generation' | 'folder'>
   readonly hash?: PolicyHash;
   /** Whose weights an adapter of the folder is to read; it must live on. Default: a copy from where the adapter says that it is. */
   readonly base?: LlamaPolicy | undefined;
+  /** How an adapter is trained from here on, in place of what its folder says: dropout, recomputation. */
+  readonly training?: Pick<LoraConfig, 'dropout' | 'recompute'> | undefined;
 }
 
 /**
@@ -73,7 +76,7 @@ async function loadWhole(folder: string, { tokenizer, ...options }: LoadOptions)
 
 async function loadAdapted(
   folder: string,
-  { base: given, hash: _, ...options }: LoadOptions,
+  { base: given, hash: _, training, ...options }: LoadOptions,
 ): Promise<LlamaPolicy> {
   const header = await readAdapterHeader(folder);
   const base = given?.base ?? (await loadWhole(baseFolderOf(header), options));
@@ -85,7 +88,11 @@ async function loadAdapted(
         { hint: 'An adapter says something only with the base that it was trained on.' },
       );
     }
-    return base.withAdapter(await readAdapter(header, base.config), { ownsBase: given === undefined });
+    const { config, factors } = await readAdapter(header, base.config);
+    return base.withAdapter(
+      { config: { ...config, ...training }, factors },
+      { ownsBase: given === undefined },
+    );
   } catch (error) {
     if (given === undefined) base.dispose();
     throw error;

@@ -275,7 +275,7 @@ export class LlamaPolicy implements TrainablePolicy {
   computeHidden(ids: tf.Tensor2D, layout?: TreeLayout, seed?: string): tf.Tensor2D {
     const adapter =
       this.lora === null ? undefined : arrangeAdapter(this.config, this.lora, this.parameters, seed);
-    return computeHidden(this.#decoder, ids, { layout, adapter });
+    return computeHidden(this.#decoder, ids, { layout, adapter, recompute: this.lora?.recompute });
   }
 
   /** The policy as one pass of training reads it: what the adapter drops there follows from `seed`. */

@@ -17,7 +17,7 @@ import {
   rotateHeads,
   scoreScale,
 } from './causal-attention.ts';
-import { layOut, type Scratch, total } from './heap.ts';
+import { bytes, layOut, type Scratch, total } from './heap.ts';
 import type { HeapKit } from './heap-kit.ts';
 import { addToRows, sumRows } from './rows.ts';
 
@@ -33,8 +33,15 @@ type LayerInputs = Parameters<TensorInfo> &
   Readonly<Record<'x' | 'cos' | 'sin', TensorInfo>> &
   Readonly<Partial<Record<FactorName, TensorInfo>>>;
 
-/** The low-rank term of a matrix, if it has one: a [r, in], b [out, r]. */
-function termOf(inputs: LayerInputs, name: LayerMatrix) {
+/** A low-rank term: a [r, in], b [out, r]. */
+interface Term {
+  readonly a: TensorInfo;
+  readonly b: TensorInfo;
+  readonly rank: number;
+}
+
+/** That of a matrix, if it has one. */
+function termOf(inputs: LayerInputs, name: LayerMatrix): Term | null {
   const [a, b] = [inputs[`${name}.a`], inputs[`${name}.b`]];
   return a === undefined || b === undefined ? null : { a, b, rank: a.shape[0]! };
 }
@@ -44,13 +51,16 @@ const rankOf = (inputs: LayerInputs): number =>
   Math.max(...layerMatrices.map((name) => termOf(inputs, name)?.rank ?? 0));
 
 /** What the backward pass needs of the forward pass: queries and keys are rotated, the raw ones not yet normed. */
-function keptSizes(shape: LayerShape, { gate, queryNorm }: LayerInputs) {
+function keptSizes(shape: LayerShape, inputs: LayerInputs) {
+  const { gate, queryNorm } = inputs;
   const [n, d, f] = [shape.b * shape.t, gate.shape[1]!, gate.shape[0]!];
   const [wide, narrow] = [n * shape.h * shape.dh, n * shape.kv * shape.dh];
   return {
     ...{ normed: n * d, q: wide, k: narrow, v: narrow, mixed: wide, attended: n * d, inner: n * d },
     ...{ gate: n * f, up: n * f, weights: attentionWeights(shape) },
     ...(queryNorm === undefined ? { rawQ: 0, rawK: 0 } : { rawQ: wide, rawK: narrow }),
+    // x·aᵀ of each low-rank term
+    low: n * rankOf(inputs) * layerMatrices.length,
   };
 }
 
@@ -61,7 +71,7 @@ function keptSizes(shape: LayerShape, { gate, queryNorm }: LayerInputs) {
  */
 const longSum = 512;
 
-/** x + W_o·attention(norm(x)), and to that W_down·swiglu(norm(…)). Returns [out [b·t, d], what `decoderLayerGrad` needs]. */
+/** x + W_o·attention(norm(x)), and to that W_down·swiglu(norm(…)). Returns [out [b·t, d], what `decoderLayerGrad` needs], unless that is to compute it anew. */
 export function decoderLayer(
   kit: HeapKit,
   scratch: Scratch,
@@ -75,8 +85,7 @@ export function decoderLayer(
   const sizes = keptSizes(shape, inputs);
   const [out, kept] = [heap.allocate([n, d]), heap.allocate([total(sizes)])];
   const rank = rankOf(inputs);
-  const sizesOfWork = { gated: n * f, sums: n * d, low: n * rank };
-  const work = layOut(scratch.reserve(total(sizesOfWork)), sizesOfWork);
+  const work = layOut(scratch.reserve(n * (f + d)), { gated: n * f, sums: n * d });
   const at = layOut(heap.addressOf(kept), sizes);
   const address = (tensor: TensorInfo) => heap.addressOf(tensor);
   const x = address(inputs.x);
@@ -95,8 +104,9 @@ export function decoderLayer(
     times(from, inner, inputs[name], to, width, adds);
     const term = termOf(inputs, name);
     if (term === null) return;
-    times(from, inner, term.a, work.low, term.rank, false);
-    times(work.low, term.rank, term.b, to, width, true);
+    const low = at.low + bytes(n * rank * layerMatrices.indexOf(name));
+    times(from, inner, term.a, low, term.rank, false);
+    times(low, term.rank, term.b, to, width, true);
   };
   /** to [n, d] += from·Wᵀ */
   const addLinear = (from: number, inner: number, name: LayerMatrix, to: number) => {
@@ -141,7 +151,9 @@ export function decoderLayer(
   vectors.swiglu(at.gate, at.up, work.gated, n * f);
   vectors.copy(at.attended, result, n * d);
   addLinear(work.gated, f, 'down', result);
-  return [out, kept];
+  if (!shape.recompute) return [out, kept];
+  heap.free(kept);
+  return [out];
 }
 
 /**
@@ -151,7 +163,7 @@ export function decoderLayer(
 export function decoderLayerGrad(
   kit: HeapKit,
   scratch: Scratch,
-  inputs: LayerInputs & Readonly<Record<'dy' | 'kept', TensorInfo>>,
+  inputs: LayerInputs & { readonly dy: TensorInfo; readonly kept?: TensorInfo },
   shape: LayerShape,
 ): TensorInfo[] {
   const { heap, vectors, product } = kit;
@@ -170,10 +182,12 @@ export function decoderLayerGrad(
     ...{ dmixed: n * wide, dq: n * wide, dk: n * narrow, dv: n * narrow },
     ...{ dnormed: n * d, scores: attentionScratch(shape) },
     // Of low-rank terms, and the gradient of a norm that has none.
-    ...{ low: n * rank, dlow: n * rank, frozen: Math.max(d, shape.dh) },
+    ...{ dlow: n * rank * layerMatrices.length, frozen: Math.max(d, shape.dh) },
   };
+  // Before room is reserved for the work, which the forward pass does too.
+  const kept = inputs.kept ?? keepAgain(kit, scratch, inputs, shape);
   const to = layOut(scratch.reserve(total(work)), work);
-  const at = layOut(heap.addressOf(inputs.kept), keptSizes(shape, inputs));
+  const at = layOut(heap.addressOf(kept), keptSizes(shape, inputs));
   const address = (tensor: TensorInfo) => heap.addressOf(tensor);
   const [x, dy] = [address(inputs.x), address(inputs.dy)];
   const angles = { cos: address(inputs.cos), sin: address(inputs.sin) };
@@ -203,10 +217,17 @@ export function decoderLayerGrad(
     if (rank === 0) return gradOf(name, dout, width, from, inner);
     const term = termOf(inputs, name);
     if (term === null) return;
-    product(false, true, n, term.rank, inner, from, inner, address(term.a), inner, to.low, term.rank, false);
-    gradOf(`${name}.b`, dout, width, to.low, term.rank);
-    back(dout, width, term.b, term.rank, to.dlow, false);
-    gradOf(`${name}.a`, to.dlow, term.rank, from, inner);
+    gradOf(`${name}.b`, dout, width, lowAt(at.low, name), term.rank);
+    gradOf(`${name}.a`, throughB(dout, width, name, term), term.rank, from, inner);
+  };
+  const lowAt = (start: number, name: LayerMatrix) => start + bytes(n * rank * layerMatrices.indexOf(name));
+  const computed = new Set<LayerMatrix>();
+  /** dout·b of a matrix' term, which its factors and what it reads have in common. */
+  const throughB = (dout: number, width: number, name: LayerMatrix, { b, rank }: Term) => {
+    const low = lowAt(to.dlow, name);
+    if (!computed.has(name)) back(dout, width, b, rank, low, false);
+    computed.add(name);
+    return low;
   };
   /** dout·W, `dout` [n, width]. */
   const back = (dout: number, width: number, w: TensorInfo, inner: number, dfrom: number, adds: boolean) =>
@@ -223,8 +244,7 @@ export function decoderLayerGrad(
     back(dout, width, inputs[name], inner, dfrom, adds);
     const term = termOf(inputs, name);
     if (term === null) return;
-    back(dout, width, term.b, term.rank, to.dlow, false);
-    back(to.dlow, term.rank, term.a, inner, dfrom, true);
+    back(throughB(dout, width, name, term), term.rank, term.a, inner, dfrom, true);
   };
   /** Of a norm over the rows at `from`, to `back`, which may be `dout`. */
   const normGrad = (dout: number, from: number, name: Norm, back: number, rows = n) => {
@@ -270,5 +290,13 @@ export function decoderLayerGrad(
   inputGrad(to.dv, narrow, 'value', d, to.dnormed, true);
   normGrad(to.dnormed, x, 'inputNorm', address(dx));
   vectors.accumulate(to.dattended, address(dx), n * d);
+  if (inputs.kept === undefined) heap.free(kept);
   return [dx, ...trained.map((name) => gradients[name]!)];
+}
+
+/** What a forward pass keeps, by another one. */
+function keepAgain(kit: HeapKit, scratch: Scratch, inputs: LayerInputs, shape: LayerShape): TensorInfo {
+  const [out, kept] = decoderLayer(kit, scratch, inputs, { ...shape, recompute: 0 });
+  kit.heap.free(out!);
+  return kept!;
 }

@@ -129,6 +129,37 @@ test('every factor has a gradient that matches a finite difference, and no weigh
   }
 });
 
+test('layers that are computed again on the way back keep less, and give the same to the bit', () => {
+  const base = createTinyPolicy();
+  const computed = [false, true].map((recompute) => {
+    const policy = adapted(base, { recompute });
+    const input = tf.tensor2d(
+      Array.from({ length: 400 }, (_, i) => 5 + ((i * i) % 30)),
+      [4, 100],
+      'int32',
+    );
+    let held = 0;
+    const loss = () => {
+      const before = tf.memory().numBytes;
+      const value = tf.mean(tf.square(policy.inTraining('seed').computeLogits(input))) as tf.Scalar;
+      held = tf.memory().numBytes - before;
+      return value;
+    };
+    const tensors = tf.memory().numTensors;
+    const { grads, value } = tf.variableGrads(loss, [...policy.parameters.values()]);
+    assert.is(tf.memory().numTensors - tensors, 1 + policy.parameters.size);
+    const gradients = [...policy.parameters.values()].map(({ name }) => grads[name]!.dataSync<'float32'>());
+    const numbers = [value.dataSync<'float32'>(), ...gradients];
+    tf.dispose([input, value, grads]);
+    policy.dispose();
+    return { numbers, held };
+  });
+  const [whole, again] = computed;
+  assert.equal(again!.numbers, whole!.numbers);
+  assert.ok(again!.held < 0.5 * whole!.held, `${again!.held} of ${whole!.held} bytes`);
+  base.dispose();
+});
+
 test('dropout follows from the seed, drops its share, and is off outside of training', () => {
   const base = createTinyPolicy();
   const policy = adapted(base, { dropout: 0.5 });
