@@ -184,8 +184,9 @@ function iterationTable(group: readonly RunResult[]): string {
 
 /** What a run's recipe has different from its preset, the seed aside. */
 function changesOf({ preset, recipe }: Manifest): string {
+  // A group of keys may be left out of a recipe: without an adapter, `lora` is.
   const read = (from: unknown, key: string) =>
-    key.split('.').reduce((at, part) => (at as Record<string, unknown>)[part], from);
+    key.split('.').reduce((at, part) => (at as Record<string, unknown> | undefined)?.[part], from);
   const standard: Recipe = presetRecipe(preset, recipeNamed((recipe as Recipe).recipe));
   const changes = recipeKeys(standard.recipe)
     .map(({ key }) => key)
