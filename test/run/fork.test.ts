@@ -22,6 +22,7 @@ import {
   changeManifest,
   eventsIn,
   optimaHere,
+  replaceLog,
   smallHybridRun,
   temporaryFolder,
   writeRandomCheckpoint,
@@ -568,6 +569,13 @@ test('a run that is over says how its forks are trained on, and another one star
   );
   const taken = ofAlone.findIndex((event) => event.type === 'forks.taken' && event.pairs.length === 1);
   assert.is(ofAlone[taken + 1]!.type, 'step.trained');
+  // Killed before that training, it goes on with them, asked or not: it is for them that it is carried out.
+  const killed = inFolder('alone-killed');
+  fs.cpSync(inFolder('alone'), killed, { recursive: true, verbatimSymlinks: true });
+  replaceLog(killed, ofAlone.slice(0, taken - 1));
+  const resumed = await optimaHere(['train', '--resume', killed, ...quiet]);
+  assert.is(resumed.code, 0, resumed.stdout);
+  assert.equal(eventsIn(killed), ofAlone);
   const from = ['--init-from', out, '--with-forks', ...quiet.slice(1)];
   fs.writeFileSync(inFolder('other.mjs'), scenario.replace("'noted'", "'other'"));
   const another = await optimaHere(['train', inFolder('other.mjs'), ...from]);
