@@ -95,7 +95,7 @@ export async function openForkSetting(
   signal: AbortSignal,
   look: (found: Pick<ForkSetting, 'run' | 'scenario' | 'recipe'>) => Promise<void> = async () => {},
 ): Promise<{ readonly setting: ForkSetting & { readonly base: LlamaPolicy }; close(): Promise<void> }> {
-  const run = RunFolder.read(folder);
+  const run = RunFolder.lookInto(folder);
   const opened: { dispose(): void }[] = [];
   const close = () => cleaningUp(() => run.close(), ...opened.map((one) => () => one.dispose()));
   try {

@@ -241,14 +241,19 @@ function locate(
   };
 }
 
+/** An id as it stands in a line of the log; those of a tree's turns and dialogues begin with its root's. */
+const inLine = (id: string): string => JSON.stringify(id).slice(1, -1);
+
 /** A tree of a phase, as far as its cohorts are complete. */
 function treeOf(run: RunFolder, phase: string, tree: NodeId): LoggedTree | null {
   const range = run.rangeOf(phase);
   if (range === null) return null;
   const { from } = range;
+  const others = ['task.dealt', 'format.dealt', 'cohort.completed'].map((type) => `"type":"${type}"`);
+  const texts = [inLine(tree), ...others];
   function* ofTree(): Generator<RunEvent> {
     const own = new Set<DialogueId>();
-    for (const event of run.log.events(from, range!.to)) {
+    for (const event of run.log.mentioning(texts, from, range!.to)) {
       if (event.type === 'dialogue.opened' && event.tree === tree) own.add(event.dialogueId);
       const isOwn = 'dialogueId' in event && own.has(event.dialogueId);
       if (
@@ -286,7 +291,9 @@ function dialoguesOf(
   for (const event of events) note(event);
   const ranking = context.plan.find((one) => one.kind === 'rank' && one.dialogues === phase.name);
   const range = ranking === undefined ? null : context.run.rangeOf(ranking.name);
-  if (range !== null) for (const event of context.run.log.events(range.from, range.to)) note(event);
+  const texts = [inLine(conversation.root)];
+  if (range !== null)
+    for (const event of context.run.log.mentioning(texts, range.from, range.to)) note(event);
   const own = Object.values(conversation.dialogues).flatMap(
     ({ id, format, leaf, closed, verdict }): Known[] => {
       if (closed === null) return [];

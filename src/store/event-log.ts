@@ -73,6 +73,8 @@ export function checkBytes(
 
 export interface EventLogOptions {
   readonly fold?: Fold;
+  /** Whether an event is held against its schema and folded now, by its text; the sums of all are. By default all are. */
+  readonly folds?: (body: string) => boolean;
   readonly write?: WriteBytes;
   readonly readOnly?: boolean;
   /** Refuses a link in its place. */
@@ -102,7 +104,13 @@ export class EventLog {
   constructor(
     path: string,
     clock: Clock,
-    { fold = () => {}, write = fs.writeSync, readOnly = false, noLink = false }: EventLogOptions = {},
+    {
+      fold = () => {},
+      folds = () => true,
+      write = fs.writeSync,
+      readOnly = false,
+      noLink = false,
+    }: EventLogOptions = {},
   ) {
     this.path = path;
     this.#clock = clock;
@@ -115,7 +123,7 @@ export class EventLog {
       throw ioError(readOnly ? 'read' : 'write', path, error);
     }
     try {
-      this.#scan(fold);
+      this.#scan(fold, folds);
       const { descriptor, isCompressed } = this.#file;
       if (!readOnly && !isCompressed && this.#size < this.#file.size())
         fs.ftruncateSync(descriptor, this.#size);
@@ -201,6 +209,15 @@ export class EventLog {
     for (const line of this.#lines(from, to)) yield this.#parse(line, number++);
   }
 
+  /** Of these events those in whose lines one of the texts stands, validated. */
+  *mentioning(texts: readonly string[], from: number, to: number): Generator<RunEvent> {
+    let number = from;
+    for (const line of this.#lines(from, to)) {
+      if (texts.some((text) => line.includes(text))) yield this.#parse(line, number);
+      number++;
+    }
+  }
+
   /** The lines numbered `from` (inclusive) to `to` (exclusive): what was checked when the log was opened is not checked again. */
   *lines(from: number, to: number): Generator<LoggedLine> {
     let number = from;
@@ -261,11 +278,11 @@ export class EventLog {
     for (const [line] of linesIn(this.#file, this.#starts[from] ?? this.#size, end)) yield line;
   }
 
-  #scan(fold: Fold): void {
+  #scan(fold: Fold, folds: (body: string) => boolean): void {
     for (const [line, bytes] of linesIn(this.#file, 0, this.#file.size())) {
       const number = this.#starts.length;
       const { body, end } = this.#check(line);
-      fold(this.#parse(line, number), number, body);
+      if (folds(body)) fold(this.#parse(line, number), number, body);
       this.#sum = end.sum;
       this.#starts.push(this.#size);
       this.#size += bytes;

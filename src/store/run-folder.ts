@@ -81,6 +81,9 @@ class LogIndex {
   }
 }
 
+/** How events begin that say what was held or trained: most of a log, of which the run folder itself needs nothing. */
+const held = /^\{"type":"(turn|dialogue|observation|judge|verdict|cohort|trajectory|step|selection|pairs)\./;
+
 /** What a deal is known by; null for other events. */
 function dealKey(event: RunEvent): string | null {
   if (event.type === 'task.dealt') return `task ${event.taskId}`;
@@ -96,7 +99,12 @@ export class RunFolder {
   #manifest: Manifest;
   #mark: number;
 
-  private constructor(folder: string, manifest: Manifest, clock: Clock, readOnly = false) {
+  private constructor(
+    folder: string,
+    manifest: Manifest,
+    clock: Clock,
+    { readOnly = false, looksInto = false } = {},
+  ) {
     this.path = folder;
     this.#manifest = manifest;
     this.#clock = clock;
@@ -107,7 +115,12 @@ export class RunFolder {
     try {
       const isGone = manifest.log.events > 0 && !fs.existsSync(file);
       if (isGone) throw notThisLog(file, manifest);
-      this.log = new EventLog(file, clock, { fold: (...event) => this.#index.add(...event), readOnly });
+      this.log = new EventLog(file, clock, {
+        fold: (...event) => this.#index.add(...event),
+        // Whatever follows the run's end is one event too many.
+        ...(looksInto && { folds: (body) => this.#index.policy !== null || !held.test(body) }),
+        readOnly,
+      });
       if (!this.log.holds(manifest.log)) {
         this.log.close();
         throw notThisLog(file, manifest);
@@ -153,7 +166,15 @@ export class RunFolder {
 
   /** Opens a run to read it, whoever has it in use; nothing is changed. Throws `run.missing`, `run.version`, `run.corrupt`. */
   static read(folder: string): RunFolder {
-    return new RunFolder(folder, readManifest(folder), systemClock, true);
+    return new RunFolder(folder, readManifest(folder), systemClock, { readOnly: true });
+  }
+
+  /**
+   * As `read`, for who needs a little of a run: the sum of every event is checked, but of those that say what was held or trained
+   * the schema only when they are read.
+   */
+  static lookInto(folder: string): RunFolder {
+    return new RunFolder(folder, readManifest(folder), systemClock, { readOnly: true, looksInto: true });
   }
 
   get manifest(): Manifest {
