@@ -1,5 +1,5 @@
 // team: three agents with a number each look for the middle one, and vote.
-// The shipped model must be warmed up on it first. Change the tasks, the views and the demonstrator.
+// The shipped model has never read a digit: warm it up on a draft of debate first, and from there on this one. Change the tasks, the views and the demonstrator.
 import { defineScenario, dialogue, exactMatch, generated, majority, type Rng, tagged } from 'optima-actors';
 
 // A task is written from a generator of its own: the same seed gives the same tasks.

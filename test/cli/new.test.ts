@@ -39,6 +39,13 @@ for (const kind of ['information-exchange', 'debate', 'tools', 'team']) {
       new RegExp(`^// my-${kind}: [A-Za-z]`, 'u'),
     );
     assert.is(next[0], `check my-${kind}`);
+    // The shipped model reads digits after a debate, and a team's only then.
+    const warmups = next.filter((command: string) => command.startsWith('warmup '));
+    const from = kind === 'team' ? ['models/tiny', 'models/digits'] : ['models/tiny'];
+    assert.equal(
+      warmups.map((command: string) => / --from (\S+) /.exec(command)![1]),
+      kind === 'information-exchange' ? [] : from,
+    );
     const model = kind === 'information-exchange' ? '' : ' --model random';
     const { code, stdout } = await run(next[0] + model);
     assert.is(code, 0, stdout);
