@@ -75,17 +75,22 @@ test('the shipped model trains on the first draft at once', async () => {
 });
 
 test('another one is warmed up from it first, and train says so', async () => {
-  // Short messages: it says as little of the debate in long ones.
-  const cold = objects((await run('train my-debate --workers 0 --set maxMessageTokens=8')).stdout).at(-1);
+  // Of short messages: what has not been warmed up says as little in long ones, and takes long about it.
+  const [{ file }] = objects((await run('new my-short --kind debate')).stdout);
+  const draft = path.join(folder, file);
+  const text = fs.readFileSync(draft, 'utf8');
+  fs.writeFileSync(draft, text.replace("name: 'my-short',", '$& maxMessageTokens: 12,'));
+  assert.is((await loadScenario(draft)).scenario.maxMessageTokens, 12);
+  const cold = objects((await run('train my-short --workers 0')).stdout).at(-1);
   assert.is(cold.code, 'model.unready');
   assert.match(
     cold.hint,
-    'npx optima warmup my-debate --from models/tiny --out models/my-debate; then train with --model models/my-debate',
+    'npx optima warmup my-short --from models/tiny --out models/my-short; then train with --model models/my-short',
   );
-  const warm = await run('warmup my-debate --from models/tiny --steps 2 --workers 0');
+  const warm = await run('warmup my-short --from models/tiny --steps 2 --workers 0');
   assert.is(warm.code, 0, warm.stdout + warm.stderr);
   const summary = objects(warm.stdout).at(-1);
-  assert.equal([summary.out, summary.steps], [path.join('models', 'my-debate'), 2]);
+  assert.equal([summary.out, summary.steps], [path.join('models', 'my-short'), 2]);
   const { echo } = JSON.parse(fs.readFileSync(path.join(folder, summary.out, 'training.json'), 'utf8'))
     .log[0];
   assert.is(echo, false, 'it can copy already');

@@ -5,7 +5,7 @@ import fs from 'node:fs';
 import path from 'node:path';
 import { test } from 'uvu';
 import * as assert from 'uvu/assert';
-import { temporaryFolder } from '../support/run.ts';
+import { temporaryFolder, writeRandomCheckpoint } from '../support/run.ts';
 
 const root = path.resolve(import.meta.dirname, '../..');
 const folder = temporaryFolder('package');
@@ -109,7 +109,7 @@ test('what the declarations of the package lead to names no tensor and no actor'
   }
 });
 
-test('a strict tsc finds no error, whatever it resolves like and whether it checks libraries', () => {
+test('a strict tsc that checks libraries too finds no error, whatever it resolves like', () => {
   const options = {
     strict: true,
     noEmit: true,
@@ -171,14 +171,13 @@ train({ scenario, recipe: 'ppo' });
     { module: 'esnext', moduleResolution: 'bundler' },
   ];
   for (const resolution of modules) {
-    for (const skipLibCheck of [true, false]) {
-      const compilerOptions = { ...options, ...resolution, skipLibCheck };
-      const config = { compilerOptions, files: ['typed.mts'] };
-      fs.writeFileSync(path.join(project, 'tsconfig.json'), JSON.stringify(config));
-      const { status, output } = node(compiler, '-p', '.');
-      assert.is(output, '', `${resolution.module}, skipLibCheck ${skipLibCheck}`);
-      assert.is(status, 0);
-    }
+    // Whoever skips declarations has fewer of the same errors.
+    const compilerOptions = { ...options, ...resolution, skipLibCheck: false };
+    const config = { compilerOptions, files: ['typed.mts'] };
+    fs.writeFileSync(path.join(project, 'tsconfig.json'), JSON.stringify(config));
+    const { status, output } = node(compiler, '-p', '.');
+    assert.is(output, '', resolution.module);
+    assert.is(status, 0);
   }
 });
 
@@ -219,7 +218,7 @@ console.log(outcome as string);
   assert.is(node('program.mjs').output, 'agreed\n');
 });
 
-test('tfjs-node-gpu beside it is the engine, also with a TF.js of its own', () => {
+test('tfjs-node-gpu beside it is the engine, also with a TF.js of its own', async () => {
   // Stands in for the real one, whose library a test cannot download: another copy of TF.js' core that registers the backend.
   const scope = path.join(project, 'node_modules/@tensorflow/tfjs-node-gpu');
   const parts = ['tfjs-core', 'tfjs-backend-cpu'];
@@ -244,7 +243,10 @@ tf.copyRegisteredKernels('cpu', 'tensorflow');
 `,
   );
   const optima = path.join(installed, 'bin/optima.js');
-  const { output, status } = node(optima, 'eval', 'two-hop-qa', '--tasks', '1', '--show', '0');
+  // It computes as TF.js does without any kernel of ours: a small model, and few words.
+  await writeRandomCheckpoint(path.join(project, 'small'));
+  const few = ['--model', 'small', '--tasks', '1', '--max-tokens', '4', '--show', '0'];
+  const { output, status } = node(optima, 'eval', 'two-hop-qa', ...few);
   assert.is(status, 0, output);
   assert.match(output, 'engine: tensorflow on the GPU');
   fs.rmSync(scope, { recursive: true });
