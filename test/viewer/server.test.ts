@@ -8,6 +8,7 @@ import { gunzipSync } from 'node:zlib';
 import { test } from 'uvu';
 import * as assert from 'uvu/assert';
 import type { RunReader } from '../../src/reading/index.ts';
+import { compressLog } from '../../src/store/compress.ts';
 import { type RunAnswer, type RunList, staticFile } from '../../src/viewer/api.ts';
 import { bundleClient, type ClientFiles } from '../../src/viewer/server/client-files.ts';
 import { exportRuns } from '../../src/viewer/server/export.ts';
@@ -326,6 +327,27 @@ test('a log that was replaced is read anew by all who ask at once', async () => 
   const asked = [1, 2, 3].map(() => runs.read('run', count));
   assert.equal(await Promise.all(asked), [2, 2, 2]);
   await runs.close();
+});
+
+test('a log that is compressed while pages look at it is read on, and listed as before', async () => {
+  const run = path.join(folder, 'packed/run');
+  writeRun(run, [began, began, { type: 'run.completed', policy: { alice: policy } }]);
+  const viewer = createViewer([run]);
+  const before = [
+    await askViewer(viewer, 'GET', '/api/runs'),
+    await askViewer(viewer, 'GET', '/api/runs/run'),
+  ];
+  assert.ok(await compressLog(run));
+  assert.equal(
+    [await askViewer(viewer, 'GET', '/api/runs'), await askViewer(viewer, 'GET', '/api/runs/run')],
+    before,
+  );
+  const file = path.join(run, 'events.jsonl.gz');
+  fs.renameSync(file, path.join(folder, 'elsewhere.gz'));
+  fs.symlinkSync(path.join(folder, 'elsewhere.gz'), file);
+  const { runs } = (await askViewer(viewer, 'GET', '/api/runs')) as RunList;
+  assert.match(runs[0]!.failure!.message, 'events.jsonl.gz is not a file of the run: a link');
+  await viewer.close();
 });
 
 test('a run with a linked file is not handed to what forks, keeps and scores', async () => {
