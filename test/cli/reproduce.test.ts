@@ -23,7 +23,9 @@ test.before(async () => {
 });
 
 const { conditions } = studies.find(({ name }) => name === 'headline')!;
-const settings = smallHybridRun.slice(3);
+// A run for each condition: as small as runs can be.
+const tiny = ['initialization.tasks=2', 'isft.tasks=2', 'search.tasks=2', 'evaluation.tasks=2'];
+const settings = [...smallHybridRun.slice(3), ...tiny.flatMap((setting) => ['--set', setting])];
 const reproduce = (...more: readonly string[]) =>
   optimaHere(
     [

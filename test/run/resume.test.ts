@@ -240,7 +240,14 @@ test('killed in every phase and resumed, it ends in the same weights and the sam
     assert.is(code, 130);
     assert.match(summaryOf(stdout).hint, `optima train --resume ${disturbed}`);
   }
-  const { code, stdout, stderr } = await optima(['train', '--resume', disturbed, '--json', '--workers', '0']);
+  const { code, stdout, stderr } = await optimaHere([
+    'train',
+    '--resume',
+    disturbed,
+    '--json',
+    '--workers',
+    '0',
+  ]);
   assert.is(code, 0, stdout + stderr);
   assert.is(withoutTimes(disturbed), withoutTimes(undisturbed));
   const [one, other] = [undisturbed, disturbed].map((run) => fs.readdirSync(path.join(run, 'checkpoints')));

@@ -217,7 +217,7 @@ test('a debate judged by a model is trained by seat; killed between verdicts, it
     const known = eventsOf(cut).length;
     assert.is(eventsOf(cut).at(-1).type, 'judge.asked');
     const before = judge.replies();
-    const rest = await optima(['train', '--resume', cut, '--json', '--workers', '0']);
+    const rest = await optimaHere(['train', '--resume', cut, '--json', '--workers', '0']);
     assert.is(rest.code, 0, rest.stdout + rest.stderr);
     assert.is(withoutTimes(cut), withoutTimes(whole), phase);
     const left = events.slice(known).filter(({ type }) => type === 'judge.asked').length;
@@ -267,7 +267,7 @@ test('a partner that is not trained plays as it was given, is not scored, and is
     assert.equal(manifest.partners, { seller: { folder: play, hash: partners.seller } });
 
     await killedAt([...train, '--policies', 'per-role'], cut, { phase: 'isft-1/generate', lines: 9 });
-    const resumed = await optima(['train', '--resume', cut, '--json', '--workers', '0']);
+    const resumed = await optimaHere(['train', '--resume', cut, '--json', '--workers', '0']);
     assert.is(resumed.code, 0, resumed.stdout + resumed.stderr);
     assert.is(withoutTimes(cut), withoutTimes(run));
     if (play === partner) continue;
