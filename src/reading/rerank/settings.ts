@@ -76,8 +76,9 @@ export function changesBetween(
   before: Recipe,
   after: Recipe,
 ): readonly { readonly key: string; readonly before: unknown; readonly after: unknown }[] {
+  // A group of keys may be left out of a recipe: without an adapter, `lora` is.
   const valueIn = (recipe: object, key: string) =>
-    key.split('.').reduce<unknown>((at, part) => (at as Record<string, unknown>)[part], recipe);
+    key.split('.').reduce<unknown>((at, part) => (at as Record<string, unknown> | undefined)?.[part], recipe);
   return recipeKeys(before.recipe)
     .map(({ key }) => ({ key, before: valueIn(before, key), after: valueIn(after, key) }))
     .filter((change) => change.before !== change.after);
