@@ -209,10 +209,16 @@ async function checkCheckpoints(run: RunFolder, part: Part): Promise<void> {
   await startEngine();
   // Of adapters: one copy of what all of them read.
   let whole: LlamaPolicy | undefined;
+  if (hashes.some((hash) => isAdapterFolder(run.checkpointFolder(hash)))) {
+    const loaded = await part('the base that the checkpoints adapt has its hash', () =>
+      loadPolicy(base.folder, { hash: base.hash }),
+    );
+    if (loaded === null) return;
+    whole = loaded;
+  }
   for (const hash of hashes) {
     await part(`checkpoints/${hash} has its hash`, async () => {
       const folder = checkpointOf(run, hash);
-      if (isAdapterFolder(folder)) whole ??= await loadPolicy(base.folder, { hash: base.hash });
       const policy = await loadPolicy(folder, { base: whole });
       policy.dispose();
       if (policy.hash !== hash) {

@@ -1,6 +1,7 @@
 // Starts the tensor engine, loads the checkpoint a command asks for, and starts workers where it can use them.
 import { nearest, OptimaError } from '../domain/errors.ts';
 import type { TeamPolicy } from '../domain/ids.ts';
+import type { LoadOptions } from '../models/llama/index.ts';
 import type { OpenedModel } from '../models/open.ts';
 import { type Engines, openEngines as startEngines } from '../run/engines.ts';
 import { type OpenedFrozen, openFrozen } from '../run/frozen.ts';
@@ -41,11 +42,14 @@ export async function openEngines(options: ModelOptions, output: Output): Promis
   return engines;
 }
 
-/** Opens what `--model` names; TF.js is loaded here and not before. Rejects as `locateModel` throws. */
-export async function openModel({ model }: ModelOptions): Promise<OpenedModel> {
+/** Opens what `--model` names, an adapter to be trained on as `training` says; TF.js is loaded here and not before. Rejects as `locateModel` throws. */
+export async function openModel(
+  { model }: ModelOptions,
+  training?: LoadOptions['training'],
+): Promise<OpenedModel> {
   const folder = locateModel(model, '--model');
   const open = await import('../models/open.ts');
-  return open.openModel(folder);
+  return open.openModel(folder, training);
 }
 
 /** Models beside the one that `--model` names: who plays roles and is not trained, and whom the metric asks. */
@@ -115,8 +119,9 @@ export function frozenHashes(partners: Readonly<Record<string, OpenedFrozen>>, j
 export async function openPolicy(
   options: ModelOptions,
   needed = 'weights that could be trained',
+  training?: LoadOptions['training'],
 ): Promise<NonNullable<OpenedModel['trains']>> {
-  const { trains } = await openModel(options);
+  const { trains } = await openModel(options, training);
   if (trains !== null) return trains;
   throw new OptimaError('usage', `${options.model}: a module that replies has no ${needed}.`, {
     hint: 'Give a checkpoint folder.',

@@ -92,7 +92,9 @@ export function addWarmup(program: Command): void {
           const { engine, startHost } = await openEngines(options, output);
           const { tinyArchitecture, warmUp } = await import('../warmup/warmup.ts');
           const { sftObjective } = await import('../training/sft/index.ts');
-          const initFrom = from === undefined ? undefined : (await openPolicy({ model: from })).policy;
+          const training = lora && { dropout: lora.dropout, recompute: lora.recompute ?? false };
+          const initFrom =
+            from === undefined ? undefined : (await openPolicy({ model: from }, undefined, training)).policy;
           if (initFrom !== undefined) requireTrainable(initFrom, lora);
           const { steps, echoSteps } = {
             ...warmupDefaults[from === undefined ? 'scratch' : 'from'],

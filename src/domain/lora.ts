@@ -42,4 +42,9 @@ export function loraTargets(text: string): readonly AdaptableMatrix[] | null {
 
 /** Whether two adapters are of one kind: what one holds can go on being trained as the other. */
 export const isSameLora = (one: LoraConfig, other: LoraConfig): boolean =>
-  one.rank === other.rank && loraScale(one) === loraScale(other) && `${one.targets}` === `${other.targets}`;
+  one.rank === other.rank &&
+  isClose(loraScale(one), loraScale(other)) &&
+  `${one.targets}` === `${other.targets}`;
+
+/** But for rounding: what alpha gives as s need not give alpha back. */
+const isClose = (one: number, other: number): boolean => Math.abs(one - other) <= 1e-9 * Math.abs(one);

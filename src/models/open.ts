@@ -6,7 +6,7 @@ import { pathToFileURL } from 'node:url';
 import { messageOf, OptimaError } from '../domain/errors.ts';
 import { hash16 } from '../domain/hash.ts';
 import type { GenerativeModel, ScoringModel } from '../domain/model.ts';
-import { type LlamaPolicy, loadPolicy } from './llama/index.ts';
+import { type LlamaPolicy, type LoadOptions, loadPolicy } from './llama/index.ts';
 import { type ScriptedModelOptions, scriptedModel } from './scripted/index.ts';
 
 /** A model by what it can do; null for what it cannot. */
@@ -18,13 +18,13 @@ export interface OpenedModel {
   dispose(): void;
 }
 
-/** Rejects with `checkpoint.missing`, `checkpoint.invalid` or `tokenizer.mismatch`. */
-export async function openModel(model: string): Promise<OpenedModel> {
+/** As `loadPolicy`, also of how an adapter is trained on; rejects with `checkpoint.missing`, `checkpoint.invalid` or `tokenizer.mismatch`. */
+export async function openModel(model: string, training?: LoadOptions['training']): Promise<OpenedModel> {
   const folder = path.resolve(model);
   if (/\.[cm]?[jt]s$/.test(folder)) {
     return { generates: await openScript(folder), scores: null, trains: null, dispose: () => {} };
   }
-  const policy = await loadPolicy(model);
+  const policy = await loadPolicy(model, { training });
   return { generates: policy, scores: policy, trains: { policy, folder }, dispose: () => policy.dispose() };
 }
 

@@ -18,14 +18,28 @@ export function loraFrom(settings: readonly string[]): LoraConfig | undefined {
   });
 }
 
+/** What a recipe begins with. */
+interface Base {
+  readonly lora: LoraConfig | null;
+  mostRank(targets: LoraConfig['targets']): number;
+}
+
 /**
- * Throws `usage` where a recipe cannot go on from a base: one with an adapter can only be trained as what it is, for a checkpoint
- * says the whole way from the weights that it adapts.
+ * Throws `usage` where a recipe cannot go on from a base: an adapter of a higher rank than a matrix can have; and one with an
+ * adapter can only be trained as what it is, for a checkpoint says the whole way from the weights that it adapts.
  */
-export function requireTrainable(
-  { lora: has }: { readonly lora: LoraConfig | null },
-  trained: LoraConfig | undefined,
-): void {
+export function requireTrainable(base: Base, trained: LoraConfig | undefined): void {
+  const most = trained === undefined ? Number.POSITIVE_INFINITY : base.mostRank(trained.targets);
+  if (trained !== undefined && trained.rank > most) {
+    throw new OptimaError(
+      'usage',
+      `lora.rank ${trained.rank}: the model has a matrix of which ${most} is the most.`,
+      {
+        hint: '8 to 64 are usual.',
+      },
+    );
+  }
+  const { lora: has } = base;
   if (has === null || (trained !== undefined && isSameLora(has, trained))) return;
   const { rank, targets } = has;
   const settings = { rank, alpha: rank * loraScale(has), targets: targets.join(',') };

@@ -7,7 +7,7 @@ import type { LoraConfig } from '../domain/lora.ts';
 import type { ChatMessage, TrainingSequence } from '../domain/model.ts';
 import type { Progress } from '../domain/progress.ts';
 import { createRng, type Rng } from '../domain/rng.ts';
-import { createPolicy, freshAdapter, type LlamaPolicy } from '../models/llama/index.ts';
+import { createPolicy, freshAdapter, type LlamaPolicy, requireApart } from '../models/llama/index.ts';
 import { type ChatTokenizer, tokenizerFrom, trainTokenizer } from '../models/tokenizer/index.ts';
 import type { Scenario } from '../scenario/types.ts';
 import { ioError, makeFolder, writeFileAtomic } from '../store/files.ts';
@@ -31,7 +31,7 @@ export interface WarmupOptions {
   readonly tokenizerDialogues?: number;
   /** A policy to go on from, with its tokenizer and architecture, instead of new ones; it is trained in place. */
   readonly initFrom?: LlamaPolicy;
-  /** Trains an adapter of `initFrom` in place of its weights; one that it has goes on. */
+  /** Trains an adapter of `initFrom` in place of its weights; one that it has goes on as it was loaded. */
   readonly lora?: LoraConfig | undefined;
   /** Folder of the checkpoint; it is replaced as a whole at every save. */
   readonly out: string;
@@ -83,8 +83,9 @@ const stepsPerChunk = 50;
  * that is not finite.
  */
 export async function warmUp(options: WarmupOptions): Promise<LlamaPolicy> {
-  const { scenarios, seed, steps, out, saveEvery, initFrom, gradientsOf } = options;
+  const { scenarios, seed, steps, out, saveEvery, initFrom, lora, gradientsOf } = options;
   const rng = createRng(seed).split('warmup');
+  if (initFrom !== undefined && (lora ?? initFrom.lora) !== null) requireApart(out, initFrom.base);
   ensureFolder(path.dirname(path.resolve(out)));
   const startedAs = initFrom?.hash ?? null;
   const policy = initFrom === undefined ? await newPolicy(options, rng) : trainedOf(initFrom, options, rng);

@@ -240,12 +240,13 @@ test('a base with an adapter is trained as what it is, or not at all', () => {
     dropout: 0,
     targets: ['q_proj', 'v_proj'],
   };
-  const plain = { lora: null };
+  const mostRank = () => 24;
+  const plain = { lora: null, mostRank };
   const ofLora = (...settings: string[]) => applySettings(quick, settings);
   requireTrainable(plain, undefined);
   requireTrainable(plain, loraOf(ofLora('lora.rank=3')));
   const otherwise = ['lora.rank=4', 'lora.alpha=8', 'lora.targets=q_proj,v_proj', 'lora.dropout=0.1'];
-  requireTrainable({ lora: has }, loraOf(ofLora(...otherwise)));
+  requireTrainable({ lora: has, mostRank }, loraOf(ofLora(...otherwise)));
   for (const [recipe, words] of [
     [quick, 'trains all weights'],
     [ofLora('lora.rank=3'), 'trains one of another kind'],
@@ -253,16 +254,30 @@ test('a base with an adapter is trained as what it is, or not at all', () => {
     [ofLora('lora.rank=4', 'lora.alpha=9', 'lora.targets=q_proj,v_proj'), 'another kind'],
   ] as const) {
     try {
-      requireTrainable({ lora: has }, loraOf(recipe));
+      requireTrainable({ lora: has, mostRank }, loraOf(recipe));
       assert.unreachable();
     } catch (error) {
       const { code, message, hint } = error as OptimaError;
       assert.is(code, 'usage');
       assert.match(message, words);
       const settings = [...hint!.matchAll(/--set (\S*[^\s,])/g)].map(([, setting]) => setting!);
-      requireTrainable({ lora: has }, loraFrom(settings));
+      requireTrainable({ lora: has, mostRank }, loraFrom(settings));
     }
   }
+});
+
+test('what a hint says of an adapter is taken, whatever alpha rounds to; a rank beyond the matrices is not', () => {
+  const mostRank = () => 24;
+  for (let rank = 1; rank <= 24; rank++) {
+    const has: LoraConfig = { rank, alpha: 32, rankStabilized: true, dropout: 0, targets: ['q_proj'] };
+    const alpha = rank * (32 / Math.sqrt(rank));
+    const same = ['lora.targets=q_proj', `lora.rank=${rank}`, `lora.alpha=${alpha}`];
+    requireTrainable({ lora: has, mostRank }, loraFrom(same));
+  }
+  assert.throws(
+    () => requireTrainable({ lora: null, mostRank }, loraFrom(['lora.rank=25'])),
+    /lora\.rank 25: the model has a matrix of which 24 is the most\./,
+  );
 });
 
 test('which recipe it is decides what keys there are: one that is none is refused', () => {

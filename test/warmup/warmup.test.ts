@@ -8,6 +8,7 @@ import type { OptimaError } from '../../src/domain/errors.ts';
 import type { ChatMessage, ScoreRequest } from '../../src/domain/model.ts';
 import { createRng, type Rng } from '../../src/domain/rng.ts';
 import { createPolicy, LlamaPolicy, loadPolicy } from '../../src/models/llama/index.ts';
+import { openModel } from '../../src/models/open.ts';
 import { scriptedModel } from '../../src/models/scripted/index.ts';
 import { tokenizerFrom, trainTokenizer } from '../../src/models/tokenizer/index.ts';
 import {
@@ -415,12 +416,25 @@ test('a warm-up of an adapter leaves the weights that it went on from alone, and
   const made = await withMethods(speakQuickly, () => warmUp(first));
   const lora = { rank: 2, alpha: 4, dropout: 0.1, targets: ['q_proj', 'down_proj'] } as const;
   const base = await loadPolicy(first.out);
+  const link = path.join(root, 'link');
+  fs.symlinkSync(first.out, link);
+  for (const out of [first.out, link]) {
+    try {
+      await warmUp(options({ initFrom: base, lora, out }));
+      assert.unreachable();
+    } catch (error) {
+      assert.is((error as OptimaError).code, 'usage');
+      assert.match((error as OptimaError).message, 'an adapter would replace its own base there');
+    }
+  }
   const second = options({ initFrom: base, lora, learningRate: 1e-2 });
   const adapted = await withMethods(speakQuickly, () => warmUp(second));
   assert.is(base.refreshHash(), made.hash);
   assert.equal(adapted.lora, lora);
   assert.is(adapted.base, base);
-  const third = options({ initFrom: await loadPolicy(second.out), lora, learningRate: 1e-2 });
+  const { policy: adapter } = (await openModel(second.out, { dropout: 0.5, recompute: false })).trains!;
+  assert.equal(adapter.lora, { ...lora, dropout: 0.5, recompute: false });
+  const third = options({ initFrom: adapter, lora, learningRate: 1e-2 });
   const on = await withMethods(speakQuickly, () => warmUp(third));
   assert.is.not(on.hash, adapted.hash);
   assert.is(on.base.hash, made.hash);

@@ -1,5 +1,6 @@
 // An adapter's folder in the layout of Hugging Face's PEFT: what adapter-header.ts reads, and adapter_model.safetensors.
-import { join } from 'node:path';
+import { existsSync, realpathSync } from 'node:fs';
+import { join, resolve } from 'node:path';
 import { OptimaError } from '../../domain/errors.ts';
 import type { PolicyHash } from '../../domain/ids.ts';
 import { adaptableMatrices } from '../../domain/lora.ts';
@@ -43,13 +44,23 @@ export async function readAdapter({ folder, config }: AdapterHeader, decoder: Ll
   return { config: lora, factors };
 }
 
-/** Writes an adapter's folder, whole or not at all: see `writeWhole`. */
-export function writeAdapter(
+/** Throws `usage` where an adapter would replace the checkpoint that it adapts. */
+export function requireApart(folder: string, base: { readonly folder: string | null }): void {
+  const real = (path: string) => (existsSync(path) ? realpathSync(path) : resolve(path));
+  if (base.folder === null || real(folder) !== real(base.folder)) return;
+  throw new OptimaError('usage', `${folder}: an adapter would replace its own base there.`, {
+    hint: 'Give it another folder with --out.',
+  });
+}
+
+/** Writes an adapter's folder, whole or not at all: see `writeWhole`. Throws as `requireApart` does. */
+export async function writeAdapter(
   folder: string,
   { config, factors }: Adapter,
   base: { readonly folder: string | null; readonly hash: PolicyHash },
 ): Promise<void> {
-  return writeWhole(folder, async (at) => {
+  requireApart(folder, base);
+  await writeWhole(folder, async (at) => {
     await writeJson(join(at, adapterConfigFile), {
       peft_type: 'LORA',
       task_type: 'CAUSAL_LM',

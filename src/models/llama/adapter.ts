@@ -61,6 +61,12 @@ export const emptyAdapter = (config: LlamaConfig, lora: LoraConfig): Adapter => 
   ),
 });
 
+/** The highest rank of an adapter that no target is too narrow for: the shortest side of all. */
+export function mostRank(config: LlamaConfig, targets: readonly AdaptableMatrix[]): number {
+  const shapes = weightShapes(config);
+  return Math.min(...adaptedPlaces(config, targets).flatMap(({ name }) => shapes.get(name)!));
+}
+
 /** An adapter that changes nothing: A uniform in ±1/√in (PEFT's, which is Kaiming's with a = √5), B zero. */
 export function freshAdapter(config: LlamaConfig, lora: LoraConfig, rng: Rng): Adapter {
   const adapter = emptyAdapter(config, lora);

@@ -1,7 +1,7 @@
 // The in-process Llama behind the `TrainablePolicy` interface: messages in, tokens, log-probabilities and weights out.
 import { OptimaError } from '../../domain/errors.ts';
 import type { PolicyHash } from '../../domain/ids.ts';
-import type { LoraConfig } from '../../domain/lora.ts';
+import type { AdaptableMatrix, LoraConfig } from '../../domain/lora.ts';
 import {
   type CallOptions,
   type ChatMessage,
@@ -19,7 +19,7 @@ import {
 } from '../../domain/model.ts';
 import { type BlockDecoder, type TreeLayout, tf } from '../../tensor/index.ts';
 import type { ChatTokenizer } from '../tokenizer/index.ts';
-import { type Adapter, arrangeAdapter, hashAdapted, MergedMatrices } from './adapter.ts';
+import { type Adapter, arrangeAdapter, hashAdapted, MergedMatrices, mostRank } from './adapter.ts';
 import { writeAdapter } from './adapter-files.ts';
 import { createBlockDecoder } from './block-decoder.ts';
 import { type GenerationConfig, writeCheckpoint } from './checkpoint.ts';
@@ -133,6 +133,11 @@ export class LlamaPolicy implements TrainablePolicy {
   withAdapter(adapter: Adapter, { ownsBase = false } = {}): LlamaPolicy {
     const options = { ...this.#options, folder: null };
     return new LlamaPolicy(this.config, { base: this.base, adapter, ownsBase }, this.tokenizer, options);
+  }
+
+  /** The highest rank of an adapter of these matrices. */
+  mostRank(targets: readonly AdaptableMatrix[]): number {
+    return mostRank(this.config, targets);
   }
 
   /** A policy with weights of its own, in which the adapter is merged: what `base` is without one. */

@@ -290,7 +290,16 @@ const maxTokens = 2 ** 22;
 
 /** Throws `checkpoint.invalid` where what should be a token's id is none. */
 function requireTokenIds({ model, added_tokens: added }: JsonObject): void {
-  const { vocab } = (model ?? {}) as { vocab?: unknown };
+  const { type, vocab, merges } = (model ?? {}) as { type?: unknown; vocab?: unknown; merges?: unknown };
+  if (type === 'BPE' && !Array.isArray(merges)) {
+    throw new OptimaError(
+      'checkpoint.invalid',
+      'tokenizer.json: model.merges is no list, which a BPE needs.',
+      {
+        hint: 'Take the tokenizer.json that belongs to this checkpoint.',
+      },
+    );
+  }
   const named =
     typeof vocab === 'object' && vocab !== null && !Array.isArray(vocab) ? Object.entries(vocab) : [];
   const ids = [
