@@ -23,6 +23,7 @@ const program = new Command('optima')
 /** What registers a command, in the order in which they are listed. */
 const commands: Record<string, () => Promise<(program: Command) => void>> = {
   train: async () => (await import('./train.ts')).addTrain,
+  plan: async () => (await import('./plan.ts')).addPlan,
   eval: async () => (await import('./eval.ts')).addEval,
   chat: async () => (await import('./chat.ts')).addChat,
   list: async () => (await import('./list.ts')).addList,

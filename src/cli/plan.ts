@@ -1,122 +1,105 @@
-// What a run is going to do, before it does it, and how long the rest may take, once the base has been measured.
-import type { Progress } from '../domain/progress.ts';
-import type { PlannedPhase } from '../machines/index.ts';
-import type { Recipe } from '../recipe/schema.ts';
-import type { OpenedFrozen } from '../run/frozen.ts';
-import type { IterationPlan } from '../run/plan.ts';
-import type { Scenario } from '../scenario/types.ts';
-import { formatTable, type Output } from './output.ts';
+// `optima plan <scenario> --model <folder>`: what a run will hold, need and take, before anything is allocated.
+import type { Command } from 'commander';
+import { locateModel } from '../run/locate.ts';
+import { planIterations, planRun } from '../run/plan.ts';
+import { gigabytes, machineBytes, millions, type Resources, requireRoom } from '../run/resources.ts';
+import { interruptible } from './interrupt.ts';
+import { openEngines } from './model.ts';
+import { backendOption, collect, jsonOption, modelOption, seedOption, workersOption } from './options.ts';
+import { formatTable, type Output, withOutput } from './output.ts';
+import { inWords, sayPlan } from './say-plan.ts';
+import { askedRecipe, policiesOption, type TrainOptions } from './train.ts';
+import { openScenario } from './watch.ts';
 
-/** Dialogues that a phase holds. */
-export function dialoguesOf(phase: PlannedPhase, recipe: Recipe): number {
-  if (phase.kind === 'generate') return phase.tasks.count * phase.samplesPerTask;
-  if (phase.kind === 'evaluate') return phase.tasks;
-  if (phase.kind !== 'search' || !('search' in recipe)) return 0;
-  return phase.tasks.count * recipe.search.expansions * recipe.search.rolloutsPerExpansion;
-}
+type PlanOptions = Pick<
+  TrainOptions,
+  'recipe' | 'preset' | 'policies' | 'seed' | 'set' | 'model' | 'backend' | 'workers' | 'json'
+>;
 
-/** Most that an iteration can train on, in words. */
-function trainedOn({ phases }: IterationPlan, recipe: Recipe): string {
-  const who = recipe.policies === 'per-role' ? ', a policy for each role' : '';
-  const select = phases.find((phase) => phase.kind === 'select');
-  const generate = phases.find((phase) => phase.kind === 'generate');
-  if (select === undefined || generate === undefined) return `DPO on the pairs that are found${who}`;
-  const dialogues = Math.max(1, Math.round(select.keepFraction * generate.tasks.count));
-  return `SFT on ${dialogues} dialogues at most, ${recipe.sft.epochs} epochs${who}`;
-}
-
-/** Prints the plan: what each iteration holds and trains on. */
-export function sayPlan(
-  plan: readonly PlannedPhase[],
-  iterations: readonly IterationPlan[],
-  recipe: Recipe,
-  output: Output,
-): void {
-  const counted = plan.map((phase) => ({ phase, dialogues: dialoguesOf(phase, recipe) }));
-  const total = counted.reduce((sum, { dialogues }) => sum + dialogues, 0);
-  const evaluations = (name: string) => {
-    const found = counted.find(({ phase }) => phase.name === name);
-    return found === undefined ? [] : [[`${name}: measured on test tasks`, String(found.dialogues)]];
-  };
-  const rows = iterations.map((iteration) => {
-    const own = iteration.phases.reduce((sum, phase) => sum + dialoguesOf(phase, recipe), 0);
-    return [`${iteration.kind}-${iteration.index}: ${trainedOn(iteration, recipe)}`, String(own)];
-  });
-  const table = [
-    ['plan', 'dialogues'],
-    ...evaluations('base'),
-    ...rows,
-    ...evaluations('trained'),
-    ...evaluations('swapped'),
-  ];
-  output.say(`\n${formatTable([...table, ['all', String(total)]])}\n`);
-  const phases = counted.map(({ phase: { name, kind }, dialogues }) => ({ name, kind, dialogues }));
-  output.emit({ event: 'plan', dialogues: total, phases });
-}
-
-/** Says who plays the roles that are not trained, and who judges. */
-export function sayFrozen(
-  { roles }: Scenario,
-  { partners, judge }: { partners: Readonly<Record<string, OpenedFrozen>>; judge: OpenedFrozen | null },
-  output: Output,
-): void {
-  const frozen = Object.keys(roles).filter((role) => roles[role]!.trained === false);
-  for (const role of frozen) {
-    const partner = partners[role];
-    output.say(
-      `${role} is not trained: it plays with ${partner === undefined ? 'the base' : partner.folder}`,
+export function addPlan(program: Command): void {
+  program
+    .command('plan')
+    .argument('<scenario>', 'name or file of a scenario')
+    .description('say what a training would need: memory, tokens, hours; reads no weights')
+    .option('--recipe <name>', 'as `optima train` takes it')
+    .option('--preset <name>', 'as `optima train` takes it')
+    .addOption(policiesOption())
+    .addOption(seedOption())
+    .option('--set <key=value>', 'change one number of the recipe; may be repeated', collect)
+    .addOption(modelOption())
+    .addOption(backendOption())
+    .addOption(workersOption())
+    .addOption(jsonOption())
+    .action((name: string, options: PlanOptions) =>
+      withOutput(options, (output) =>
+        interruptible(output, (signal) => planNamed(name, options, output, signal)),
+      ),
     );
-    output.emit({
-      event: 'frozen',
-      role,
-      folder: partner?.folder ?? null,
-      policy: partner?.model.hash ?? null,
-    });
-  }
-  if (judge === null) return;
-  output.say(`judge: ${judge.folder}`);
-  output.emit({ event: 'judge', folder: judge.folder, policy: judge.model.hash });
 }
 
-/** Progress that says, when the base has been measured, what the dialogues that are left will cost if they are as its own. */
-export function withEstimate(
-  progress: Progress,
-  plan: readonly PlannedPhase[],
-  recipe: Recipe,
+async function planNamed(
+  name: string,
+  options: PlanOptions,
   output: Output,
-): Progress {
-  const left = plan.slice(1).reduce((sum, phase) => sum + dialoguesOf(phase, recipe), 0);
-  let from = 0;
-  let seconds = 0;
-  return {
-    ...progress,
-    begin: (stage, total, unit) => {
-      from = performance.now();
-      progress.begin(stage, total, unit);
-    },
-    end: (result) => {
-      seconds = (performance.now() - from) / 1000;
-      progress.end(result);
-    },
-    measured: (row) => {
-      progress.measured(row);
-      if (row.event !== 'evaluation' || row.phase !== plan[0]!.name || !(seconds > 0)) return;
-      const estimate = {
-        dialogues: left,
-        tokens: Math.round(left * Number(row.tokens)),
-        seconds: Math.round((left * seconds) / Number(row.n)),
-      };
-      output.say(
-        `estimate: ${left} dialogues left, ${(estimate.tokens / 1000).toFixed(0)} k tokens and ${inWords(estimate.seconds)} if they are as long as the base's; training comes on top`,
-      );
-      output.emit({ event: 'estimate', ...estimate });
-    },
+  signal: AbortSignal,
+): Promise<void> {
+  const { recipe } = askedRecipe(options);
+  const folder = locateModel(options.model, '--model');
+  const { scenario } = await openScenario(name, signal);
+  const { undertakingOf } = await import('../run/undertaking.ts');
+  const asked = await undertakingOf(folder, scenario, recipe);
+  const { workers } = await openEngines(options, output);
+  const undertaking = { ...asked, workers };
+  sayPlan(planRun(recipe, scenario), planIterations(recipe, scenario), recipe, output);
+  const resources = requireRoom(undertaking);
+  const { config, lengths } = undertaking;
+  output.say(
+    `model: ${millions(resources.parameters)}, ${config.num_hidden_layers} layers of width ${config.hidden_size}, vocabulary ${config.vocab_size}; weights ${gigabytes(resources.weightBytes)}, keys and values ${gigabytes(1024 * resources.keyValueBytesPerToken)} for 1,024 tokens`,
+  );
+  if (lengths.context > config.max_position_embeddings) {
+    output.remark(
+      `note: a dialogue may come to ${lengths.context} tokens, and the model reads ${config.max_position_embeddings}: what does not fit fails.`,
+    );
+  }
+  sayMemory(resources, workers, output);
+  const { measureSpeed } = await import('../run/calibrate.ts');
+  const speed = await measureSpeed(config);
+  const threads = Math.max(1, workers);
+  const seconds = {
+    reading: resources.operations.reading / speed.reading / threads,
+    training: resources.operations.training / speed.training / threads,
   };
+  const { generated, trained } = resources.tokens;
+  const inTotal = seconds.reading + seconds.training;
+  output.say(
+    `tokens, at most: ${thousands(generated)} generated, ${thousands(trained)} trained on; ${((resources.operations.reading + resources.operations.training) / 1e12).toPrecision(3)} TFLOP`,
+  );
+  output.say(
+    `time, at most: ${inWords(inTotal)}, of which training ${inWords(seconds.training)}; as one layer of this shape computes now, ${rate(speed.reading)} reading and ${rate(speed.training)} training a thread`,
+  );
+  output.emit({
+    event: 'resources',
+    ...resources,
+    workers,
+    machineBytes: machineBytes(),
+    lengths,
+    speed,
+    seconds,
+  });
 }
 
-const inWords = (seconds: number): string =>
-  seconds < 100
-    ? `${seconds} s`
-    : seconds < 6000
-      ? `${Math.round(seconds / 60)} min`
-      : `${(seconds / 3600).toFixed(1)} h`;
+function sayMemory({ parts, peakBytes }: Resources, workers: number, output: Output): void {
+  const head = ['memory', 'main thread', ...(workers > 0 ? ['each worker'] : [])];
+  const rows = parts.map(({ part, main, worker }) => [
+    part,
+    gigabytes(main),
+    ...(workers > 0 ? [gigabytes(worker)] : []),
+  ]);
+  output.say(`\n${formatTable([head, ...rows])}`);
+  const who = workers === 0 ? 'without workers' : workers === 1 ? 'with 1 worker' : `with ${workers} workers`;
+  output.say(`peak: about ${gigabytes(peakBytes)} of this machine's ${gigabytes(machineBytes())}, ${who}`);
+}
+
+const thousands = (count: number): string =>
+  count < 1e6 ? `${Math.round(count / 1e3)} k` : `${(count / 1e6).toFixed(1)} M`;
+const rate = (operations: number): string => `${(operations / 1e9).toPrecision(2)} GFLOP/s`;

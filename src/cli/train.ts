@@ -1,4 +1,6 @@
 // `optima train <scenario>`: generate → rank → select → train, from the base to a team that talks less.
+import fs from 'node:fs';
+import path from 'node:path';
 import { type Command, Option } from 'commander';
 import { systemClock } from '../domain/clock.ts';
 import { cleaningUp, messageOf, OptimaError } from '../domain/errors.ts';
@@ -14,6 +16,7 @@ import { modelsFrom, type OpenedFrozen, openFrozen, speakersFrom } from '../run/
 import { locateModel } from '../run/locate.ts';
 import { requirePairsTaken, trainsOn } from '../run/phases/forks.ts';
 import { planIterations, planRun } from '../run/plan.ts';
+import { requireRoom } from '../run/resources.ts';
 import { hashTasks, requireRepeats, requireSameTasks } from '../run/tasks.ts';
 import { type LoadedScenario, pathOf } from '../scenario/load.ts';
 import { type Scenario, withoutTraining } from '../scenario/types.ts';
@@ -36,9 +39,9 @@ import {
   workersOption,
 } from './options.ts';
 import { type Output, withOutput } from './output.ts';
-import { sayFrozen, sayPlan, withEstimate } from './plan.ts';
 import { reopenFrozen, reopenRun } from './reopen.ts';
 import { sayComparison, saySamples, summaryMetrics } from './report.ts';
+import { sayFrozen, sayPlan, withEstimate } from './say-plan.ts';
 import { openScenario, reopenScenario } from './watch.ts';
 
 export interface TrainOptions {
@@ -61,6 +64,12 @@ export interface TrainOptions {
   readonly json?: boolean;
 }
 
+export const policiesOption = () =>
+  new Option(
+    '--policies <kind>',
+    `${policyKinds.join(' or ')}: one policy for every role, or one for each (default: ${policyKinds[0]})`,
+  ).argParser(oneOf('--policies', policyKinds));
+
 export function addTrain(program: Command): void {
   program
     .command('train')
@@ -68,12 +77,7 @@ export function addTrain(program: Command): void {
     .description('train a team on a scenario and compare it with the base')
     .option('--recipe <name>', `how to train: ${recipeNames.join(', ')} (default: ${defaultRecipe})`)
     .option('--preset <name>', `its numbers: quick, full, paper:<data set> (default: ${defaultPreset})`)
-    .addOption(
-      new Option(
-        '--policies <kind>',
-        `${policyKinds.join(' or ')}: one policy for every role, or one for each (default: ${policyKinds[0]})`,
-      ).argParser(oneOf('--policies', policyKinds)),
-    )
+    .addOption(policiesOption())
     .addOption(seedOption())
     .option('--set <key=value>', 'change one number of the recipe; may be repeated', collect)
     .option('--out <folder>', 'folder of the run (default: runs/<id>)')
@@ -111,15 +115,7 @@ export async function startRun(
   const origin = originOf(options);
   const name = asked ?? (origin && pathOf(origin.scenario.file, origin.scenario.name));
   if (!name) throw new OptimaError('usage', 'Which scenario?', { hint: '`optima list` shows them.' });
-  const preset = options.preset ?? defaultPreset;
-  const preferred = recipeNamed(options.recipe ?? defaultRecipe);
-  const shorthands = (['seed', 'policies'] as const).flatMap((key) =>
-    options[key] === undefined ? [] : [`${key}=${options[key]}`],
-  );
-  const recipe = applySettings<Recipe>(presetRecipe(preset, preferred), [
-    ...shorthands,
-    ...(options.set ?? []),
-  ]);
+  const { preset, recipe } = askedRecipe(options);
   const model = locateModel(options.initFrom ?? options.model, options.initFrom ? '--init-from' : '--model');
   const loaded = await openScenario(name, signal);
   const names = frozenNames(loaded.scenario, options);
@@ -130,7 +126,9 @@ export async function startRun(
   const tasks = await hashTasks(loaded.scenario, recipe);
   await requireRepeats((await reopenScenario(loaded)).scenario, recipe, tasks);
   if (options.out !== undefined) RunFolder.refuseOccupied(options.out);
-  const { engine, startHost } = await openEngines(options, output);
+  const engines = await openEngines(options, output);
+  const { engine, startHost } = engines;
+  await requireFit(model, trained, recipe, engines);
   const { policy: base, folder } = await openPolicy({ model });
   requireTrainable(base, loraOf(recipe));
   const partners = await openPartners(names.partners);
@@ -171,6 +169,33 @@ export async function startRun(
     output,
     signal,
   );
+}
+
+/** The recipe that options name: a preset's, changed by --set and the shorthands for it. */
+export function askedRecipe(options: Pick<TrainOptions, 'preset' | 'recipe' | 'seed' | 'policies' | 'set'>): {
+  readonly preset: string;
+  readonly recipe: Recipe;
+} {
+  const preset = options.preset ?? defaultPreset;
+  const preferred = recipeNamed(options.recipe ?? defaultRecipe);
+  const shorthands = (['seed', 'policies'] as const).flatMap((key) =>
+    options[key] === undefined ? [] : [`${key}=${options[key]}`],
+  );
+  const settings = [...shorthands, ...(options.set ?? [])];
+  return { preset, recipe: applySettings<Recipe>(presetRecipe(preset, preferred), settings) };
+}
+
+/** Throws `model.oversized` where a run does not fit the engine or this machine; the weights have not been read. */
+async function requireFit(
+  folder: string,
+  scenario: Scenario,
+  recipe: Recipe,
+  { engine, workers }: Engines,
+): Promise<void> {
+  // A module that replies holds nothing; whatever else it is not is told when it is opened.
+  if (engine.backend !== 'wasm' || !fs.existsSync(path.join(folder, 'config.json'))) return;
+  const { undertakingOf } = await import('../run/undertaking.ts');
+  requireRoom({ ...(await undertakingOf(folder, scenario, recipe)), workers });
 }
 
 /** The pairs of a run's forks that a team is trained on; throws `usage` where none is kept. Says how many others there are. */
@@ -263,7 +288,9 @@ export async function resumeRun(
   }
   const { loaded, recipe } = await reopenRun(folder, manifest, signal);
   await requireSameTasks(loaded.scenario, recipe, manifest.scenario.tasks);
-  const { engine, startHost } = await openEngines(options, output);
+  const engines = await openEngines(options, output);
+  const { engine, startHost } = engines;
+  await requireFit(manifest.base.folder, loaded.scenario, recipe, engines);
   const setting = { engine: engine.name, version: packageVersion(), node: process.version };
   for (const part of ['engine', 'version', 'node'] as const) {
     if (setting[part] === manifest[part]) continue;

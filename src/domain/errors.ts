@@ -17,6 +17,7 @@ export type ErrorCode =
   | 'reward.invalid'
   | 'selection.empty'
   | 'model.unready'
+  | 'model.oversized'
   | 'evaluation.empty'
   | 'run.exists'
   | 'run.missing'

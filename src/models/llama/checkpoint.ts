@@ -35,6 +35,13 @@ export type GenerationConfig = Readonly<z.output<typeof generationSchema>>;
  * a weight is missing, unknown or of the wrong shape, or the architecture is none of those that are computed.
  */
 export async function openCheckpoint(folder: string): Promise<OpenCheckpoint> {
+  const config = await readConfig(folder);
+  const generation = await readGenerationConfig(join(folder, 'generation_config.json'), config);
+  return { config, weights: await StoredWeights.open(folder, config), generation };
+}
+
+/** The architecture alone: reads `config.json` and no weights. Throws as `openCheckpoint` does. */
+export async function readConfig(folder: string): Promise<LlamaConfig> {
   if (!(await exists(folder))) {
     throw new OptimaError('checkpoint.missing', `${folder}: no such checkpoint folder.`, {
       hint: 'Give the path of a folder with config.json, model.safetensors and tokenizer.json.',
@@ -45,10 +52,8 @@ export async function openCheckpoint(folder: string): Promise<OpenCheckpoint> {
       hint: howToConvert(folder) ?? 'Give the folder that it is in.',
     });
   }
-  const configPath = join(folder, 'config.json');
-  const config = parseLlamaConfig(await readJsonFile(configPath), configPath);
-  const generation = await readGenerationConfig(join(folder, 'generation_config.json'), config);
-  return { config, weights: await StoredWeights.open(folder, config), generation };
+  const path = join(folder, 'config.json');
+  return parseLlamaConfig(await readJsonFile(path), path);
 }
 
 async function readGenerationConfig(path: string, config: LlamaConfig): Promise<GenerationConfig | null> {

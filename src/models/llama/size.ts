@@ -1,5 +1,7 @@
-// How much memory a decoder takes, from its config alone.
+// Bytes and operations of a decoder, from its config alone. The sums follow the kernels of src/tensor/wasm, which hold everything
+// as float32; bench/plan.ts holds them against processes.
 import { OptimaError } from '../../domain/errors.ts';
+import type { LoraConfig } from '../../domain/lora.ts';
 import { heapRoom } from '../../tensor/index.ts';
 import type { LlamaConfig } from './config.ts';
 import { weightShapes } from './weights.ts';
@@ -30,6 +32,90 @@ export function requireRoom(config: LlamaConfig, source: string): void {
       hint: `Take a model of at most ${millions((room.free - leastBeside) / 4)} million weights, or fewer models at once.`,
     },
   );
+}
+
+/** A 32-bit address reaches no further: what one thread can hold on its wasm heap. */
+export const heapBytesAtMost = 2 ** 32;
+
+/** Float32 numbers in bytes. */
+const bytes = (numbers: number): number => 4 * numbers;
+
+/** A step packs copies of its matrices up to this, in machine code (src/tensor/wasm/heap-decoder.ts). */
+const packedAtMost = 2 ** 29;
+
+/** Numbers of the matrices that each token is multiplied by: the layers' and the head. */
+export function countMatrices(config: LlamaConfig): number {
+  const { vocab_size: vocab, hidden_size: d, tie_word_embeddings: tied } = config;
+  return parameterCount(config) - (tied ? 0 : vocab * d);
+}
+
+/** Bytes of keys and values of one token. */
+export function keyValueBytes({
+  num_hidden_layers: layers,
+  num_key_value_heads: kv,
+  head_dim: dh,
+}: LlamaConfig): number {
+  return bytes(2 * layers * kv * dh);
+}
+
+/** Bytes of a policy that reads and writes: weights, the copies that a step reads, and what a pass of so many tokens works with. */
+export function readingBytes(config: LlamaConfig, tokensPerPass: number): number {
+  const { hidden_size: d, intermediate_size: f, vocab_size: vocab } = config;
+  const { num_attention_heads: heads, num_key_value_heads: kv, head_dim: dh } = config;
+  const perToken = d + Math.max(d, heads * dh) + (heads + 2 * kv) * dh + 2 * f;
+  const logits = Math.min(2 ** 22, 64 * vocab);
+  return (
+    weightBytes(config) +
+    Math.min(packedAtMost, bytes(countMatrices(config))) +
+    bytes(tokensPerPass * perToken + 2 * logits)
+  );
+}
+
+/** One forward and backward pass. */
+export interface PassSize {
+  readonly rows: number;
+  /** Tokens of a row, padding included. */
+  readonly time: number;
+  /** Tokens of all rows that count for the loss: each has a row of logits. */
+  readonly counted: number;
+  /** The adapter that is trained; absent: all weights are. */
+  readonly lora?: LoraConfig | undefined;
+}
+
+/** Numbers of an adapter. */
+export function adapterCount(config: LlamaConfig, { rank, targets }: LoraConfig): number {
+  let count = 0;
+  for (const [name, shape] of weightShapes(config)) {
+    const [out, inner] = shape;
+    if (inner !== undefined && targets.some((target) => name.endsWith(`.${target}.weight`))) {
+      count += rank * (out! + inner);
+    }
+  }
+  return count;
+}
+
+/** Bytes of what a pass adds to the weights: kept activations, logits, gradients. */
+export function passBytes(config: LlamaConfig, { rows, time, counted, lora }: PassSize): number {
+  const { hidden_size: d, intermediate_size: f, vocab_size: vocab, num_hidden_layers: layers } = config;
+  const { num_attention_heads: heads, num_key_value_heads: kv, head_dim: dh, tie_word_embeddings } = config;
+  const n = rows * time;
+  const [wide, narrow] = [heads * dh, kv * dh];
+  // Causal, in strips of rows: little more than half of the square.
+  const attention = rows * heads * ((time * (time + 64)) / 2);
+  const kept =
+    n * (4 * d + 2 * wide + 2 * narrow + 2 * f + (lora?.rank ?? 0) * (lora?.targets.length ?? 0)) + attention;
+  const work = n * (3 * f + 4 * d + 2 * wide + 2 * narrow);
+  const activations = lora?.recompute ? layers * n * d + kept : layers * (n * d + kept);
+  // Where head and embedding are one, both gradients stand beside their sum.
+  const whole = parameterCount(config) + (tie_word_embeddings ? 2 * vocab * d : 0);
+  const gradients = lora === undefined ? whole : adapterCount(config, lora);
+  return bytes(activations + work + 2 * counted * vocab + gradients);
+}
+
+/** Multiplications and additions of reading or writing one token behind `context` others. */
+export function forwardOperations(config: LlamaConfig, context: number): number {
+  const { num_hidden_layers: layers, num_attention_heads: heads, head_dim: dh } = config;
+  return 2 * countMatrices(config) + 4 * layers * heads * dh * context;
 }
 
 const gib = (bytes: number): string => (bytes / 2 ** 30).toFixed(1);

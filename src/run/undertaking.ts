@@ -1,0 +1,45 @@
+// What `estimateResources` asks of a checkpoint and a scenario: its architecture, and how long dialogues may be in its tokens.
+import { createRng } from '../domain/rng.ts';
+import { readConfig } from '../models/llama/checkpoint.ts';
+import { type ChatTokenizer, loadTokenizer } from '../models/tokenizer/index.ts';
+import type { Recipe } from '../recipe/schema.ts';
+import { Course } from '../scenario/course.ts';
+import { loadTasks } from '../scenario/tasks.ts';
+import { messageCap, type Scenario } from '../scenario/types.ts';
+import type { DialogueLengths, Undertaking } from './resources.ts';
+
+/** Tasks whose views are measured. */
+const sampledTasks = 20;
+
+/** Reads config.json and the tokenizer, and no weights. Rejects as `readConfig`, `loadTokenizer` and the scenario's source do. */
+export async function undertakingOf(
+  folder: string,
+  scenario: Scenario,
+  recipe: Recipe,
+): Promise<Omit<Undertaking, 'workers'>> {
+  const config = await readConfig(folder);
+  const tokenizer = await loadTokenizer(folder);
+  return { scenario, recipe, config, lengths: await measureLengths(scenario, recipe, tokenizer) };
+}
+
+async function measureLengths(
+  scenario: Scenario,
+  recipe: Recipe,
+  tokenizer: Pick<ChatTokenizer, 'encode' | 'encodeChat'>,
+): Promise<DialogueLengths> {
+  const { maxTurns } = scenario.protocol;
+  const dialogue = maxTurns * messageCap(scenario, recipe.maxMessageTokens);
+  const count = (text: string) => tokenizer.encode(text).length;
+  const longest = (texts: readonly string[]) => Math.max(0, ...texts.map(count));
+  const tasks = await loadTasks(scenario, 'train', { from: 0, count: sampledTasks }, createRng(recipe.seed));
+  const views = tasks.flatMap(({ task }) => Object.values(new Course(scenario, task).deal().views));
+  const formats = recipe.initialization.formats ? scenario.formats.map(({ prompt }) => prompt) : [];
+  // What a chat template writes around a message.
+  const said = ['user', 'assistant', 'user', 'assistant'] as const;
+  const framed = tokenizer.encodeChat(
+    said.map((role) => ({ role, content: 'a' })),
+    false,
+  ).tokenIds.length;
+  const frame = Math.max(0, Math.ceil(framed / said.length) - count('a'));
+  return { dialogue, context: longest(views) + longest(formats) + dialogue + (maxTurns + 1) * frame };
+}
