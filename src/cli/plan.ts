@@ -51,7 +51,7 @@ async function planNamed(
   const { workers } = await openEngines(options, output);
   const undertaking = { ...asked, workers };
   sayPlan(planRun(recipe, scenario), planIterations(recipe, scenario), recipe, output);
-  const resources = requireRoom(undertaking);
+  const { resources, risk } = requireRoom(undertaking);
   const { config, lengths } = undertaking;
   output.say(
     `model: ${millions(resources.parameters)}, ${config.num_hidden_layers} layers of width ${config.hidden_size}, vocabulary ${config.vocab_size}; weights ${gigabytes(resources.weightBytes)}, keys and values ${gigabytes(1024 * resources.keyValueBytesPerToken)} for 1,024 tokens`,
@@ -62,6 +62,7 @@ async function planNamed(
     );
   }
   sayMemory(resources, workers, output);
+  if (risk !== null) output.remark(`note: ${risk}`);
   const { measureSpeed } = await import('../run/calibrate.ts');
   const speed = await measureSpeed(config);
   const threads = Math.max(1, workers);

@@ -1,6 +1,5 @@
 // `optima train <scenario>`: generate → rank → select → train, from the base to a team that talks less.
 import fs from 'node:fs';
-import path from 'node:path';
 import { type Command, Option } from 'commander';
 import { systemClock } from '../domain/clock.ts';
 import { cleaningUp, messageOf, OptimaError } from '../domain/errors.ts';
@@ -128,7 +127,7 @@ export async function startRun(
   if (options.out !== undefined) RunFolder.refuseOccupied(options.out);
   const engines = await openEngines(options, output);
   const { engine, startHost } = engines;
-  await requireFit(model, trained, recipe, engines);
+  await requireFit(model, trained, recipe, engines, output);
   const { policy: base, folder } = await openPolicy({ model });
   requireTrainable(base, loraOf(recipe));
   const partners = await openPartners(names.partners);
@@ -185,17 +184,19 @@ export function askedRecipe(options: Pick<TrainOptions, 'preset' | 'recipe' | 's
   return { preset, recipe: applySettings<Recipe>(presetRecipe(preset, preferred), settings) };
 }
 
-/** Throws `model.oversized` where a run does not fit the engine or this machine; the weights have not been read. */
+/** Throws `model.oversized` where a run cannot fit the engine or this machine, and says where it may not; reads no weights. */
 async function requireFit(
   folder: string,
   scenario: Scenario,
   recipe: Recipe,
   { engine, workers }: Engines,
+  output: Output,
 ): Promise<void> {
-  // A module that replies holds nothing; whatever else it is not is told when it is opened.
-  if (engine.backend !== 'wasm' || !fs.existsSync(path.join(folder, 'config.json'))) return;
+  // What is no checkpoint is told when it is opened.
+  if (engine.backend !== 'wasm' || !fs.existsSync(folder) || !fs.statSync(folder).isDirectory()) return;
   const { undertakingOf } = await import('../run/undertaking.ts');
-  requireRoom({ ...(await undertakingOf(folder, scenario, recipe)), workers });
+  const { risk } = requireRoom({ ...(await undertakingOf(folder, scenario, recipe)), workers });
+  if (risk !== null) output.remark(`note: ${risk}`);
 }
 
 /** The pairs of a run's forks that a team is trained on; throws `usage` where none is kept. Says how many others there are. */
@@ -290,7 +291,7 @@ export async function resumeRun(
   await requireSameTasks(loaded.scenario, recipe, manifest.scenario.tasks);
   const engines = await openEngines(options, output);
   const { engine, startHost } = engines;
-  await requireFit(manifest.base.folder, loaded.scenario, recipe, engines);
+  await requireFit(manifest.base.folder, loaded.scenario, recipe, engines, output);
   const setting = { engine: engine.name, version: packageVersion(), node: process.version };
   for (const part of ['engine', 'version', 'node'] as const) {
     if (setting[part] === manifest[part]) continue;

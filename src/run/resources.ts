@@ -26,6 +26,8 @@ export interface DialogueLengths {
   readonly dialogue: number;
   /** What a role reads: its view and all messages. */
   readonly context: number;
+  /** Of this the view, and what is written around messages: what a role reads at least. */
+  readonly view: number;
 }
 
 /** What is to be run, and with what. */
@@ -83,12 +85,12 @@ export function estimateResources({ scenario, recipe, config, lengths, workers }
   // Beside the base the latest policy, of each role where it has its own. Adapters share the weights of the base.
   const others = (trains.length > 0 ? trainees : 0) * (lora === undefined ? reading : reading - weights);
   /** Keys and values of rows at once, and of what is remembered beside them. */
-  const remembered = (rows: number, budget: number, sessions: number) =>
-    Math.max(rows * context * perToken, Math.min(budget, roles * rows * context * perToken)) * sessions;
+  const remembered = (rows: number, budget: number) =>
+    Math.max(rows * context * perToken, Math.min(budget, roles * rows * context * perToken));
 
   const dialogues = plan.map((phase) => dialoguesOf(phase, recipe));
   const rows = Math.min(recipe.concurrency, decodeRows, Math.max(...dialogues));
-  const base = reading + remembered(rows, sessionBytes, 1);
+  const base = reading + remembered(rows, sessionBytes);
   const generate = base + others;
   const search =
     'search' in recipe
@@ -97,8 +99,9 @@ export function estimateResources({ scenario, recipe, config, lengths, workers }
         remembered(
           Math.min(decodeRows, recipe.search.together * recipe.search.rolloutsPerExpansion),
           recipe.search.cacheMegabytes * 2 ** 20,
-          2,
-        )
+        ) +
+        // The base scores turns in a session of its own.
+        recipe.search.cacheMegabytes * 2 ** 20
       : 0;
 
   const passes = trains.map((phase) => passOf(phase, recipe, context, lengths.dialogue / roles));
@@ -226,18 +229,27 @@ interface Change {
   readonly setting?: string;
 }
 
-/** Throws `model.oversized` where the run does not fit the engine's heap or the machine, with what would. */
-export function requireRoom(undertaking: Undertaking, machine = machineBytes()): Resources {
+/**
+ * Throws `model.oversized` where the run does not fit the engine's heap or the machine even if every message is short, with what
+ * would fit. `risk`: in words, that it does not where every message runs into its cap; null where it does.
+ */
+export function requireRoom(
+  undertaking: Undertaking,
+  machine = machineBytes(),
+): { readonly resources: Resources; readonly risk: string | null } {
   const resources = estimateResources(undertaking);
-  const why = shortage(resources, machine);
-  if (why === null) return resources;
+  const most = shortage(resources, machine);
+  if (most === null) return { resources, risk: null };
+  const { view } = undertaking.lengths;
+  const short = { ...undertaking, lengths: { ...undertaking.lengths, dialogue: 0, context: view } };
+  const least = shortage(estimateResources(short), machine);
   const fitting = whatFits(undertaking, machine);
-  throw new OptimaError('model.oversized', `The run does not fit: ${why}.`, {
-    hint:
-      fitting === null
-        ? `No setting makes it small enough; a model of about ${millions(largest(undertaking, machine))} would fit.`
-        : `It fits with ${fitting.map(({ said }) => said).join(' ')}.`,
-  });
+  const hint =
+    fitting === null
+      ? `No setting makes it small enough; a model of about ${millions(largest(undertaking, machine))} would fit.`
+      : `It fits with ${fitting.map(({ said }) => said).join(' ')}.`;
+  if (least !== null) throw new OptimaError('model.oversized', `The run does not fit: ${least}.`, { hint });
+  return { resources, risk: `Where every message runs into its cap, ${most}. ${hint}` };
 }
 
 /** The fewest changes, of those tried, with which the run fits; null where none do. */
@@ -268,7 +280,13 @@ function whatFits(undertaking: Undertaking, machine: number): readonly Change[] 
   const all = new Map<string, Change>();
   for (const change of levels.flat()) {
     all.set(change.setting?.split('=')[0] ?? 'workers', change);
-    if (fits([...all.values()])) return [...all.values()];
+    if (!fits([...all.values()])) continue;
+    // Those that it fits without are not asked for.
+    for (const [key, change] of [...all].reverse()) {
+      all.delete(key);
+      if (!fits([...all.values()])) all.set(key, change);
+    }
+    return [...all.values()];
   }
   return null;
 }

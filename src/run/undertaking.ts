@@ -1,5 +1,6 @@
 // What `estimateResources` asks of a checkpoint and a scenario: its architecture, and how long dialogues may be in its tokens.
 import { createRng } from '../domain/rng.ts';
+import { modelFolderOf } from '../models/llama/adapter-header.ts';
 import { readConfig } from '../models/llama/checkpoint.ts';
 import { type ChatTokenizer, loadTokenizer } from '../models/tokenizer/index.ts';
 import type { Recipe } from '../recipe/schema.ts';
@@ -17,8 +18,9 @@ export async function undertakingOf(
   scenario: Scenario,
   recipe: Recipe,
 ): Promise<Omit<Undertaking, 'workers'>> {
-  const config = await readConfig(folder);
-  const tokenizer = await loadTokenizer(folder);
+  const model = await modelFolderOf({ folder });
+  const config = await readConfig(model);
+  const tokenizer = await loadTokenizer(model);
   return { scenario, recipe, config, lengths: await measureLengths(scenario, recipe, tokenizer) };
 }
 
@@ -41,5 +43,6 @@ async function measureLengths(
     false,
   ).tokenIds.length;
   const frame = Math.max(0, Math.ceil(framed / said.length) - count('a'));
-  return { dialogue, context: longest(views) + longest(formats) + dialogue + (maxTurns + 1) * frame };
+  const view = longest(views) + longest(formats) + (maxTurns + 1) * frame;
+  return { dialogue, view, context: view + dialogue };
 }

@@ -1,0 +1,117 @@
+// What a run will need by its recipe and its model's config: counted by hand, refused where it cannot fit, with what would.
+import { test } from 'uvu';
+import * as assert from 'uvu/assert';
+import type { OptimaError } from '../../src/domain/errors.ts';
+import { parseLlamaConfig } from '../../src/models/llama/config.ts';
+import { adapterCount, keyValueBytes, parameterCount } from '../../src/models/llama/size.ts';
+import { presetRecipe } from '../../src/recipe/presets.ts';
+import { applySettings } from '../../src/recipe/schema.ts';
+import { estimateResources, requireRoom, type Undertaking } from '../../src/run/resources.ts';
+
+const config = parseLlamaConfig({
+  ...{ vocab_size: 100, hidden_size: 8, intermediate_size: 16, num_hidden_layers: 2 },
+  ...{
+    num_attention_heads: 2,
+    num_key_value_heads: 1,
+    max_position_embeddings: 4096,
+    tie_word_embeddings: true,
+  },
+});
+/** SmolLM2's shape, and one of a billion weights. */
+const shaped = (changes: object) =>
+  parseLlamaConfig({ ...config, rope_scaling: null, head_dim: null, ...changes });
+const small = shaped({
+  ...{ vocab_size: 49_152, hidden_size: 576, intermediate_size: 1536, num_hidden_layers: 30 },
+  ...{ num_attention_heads: 9, num_key_value_heads: 3 },
+});
+const billion = shaped({
+  ...{ vocab_size: 128_256, hidden_size: 2048, intermediate_size: 8192, num_hidden_layers: 16 },
+  ...{ num_attention_heads: 32, num_key_value_heads: 8 },
+});
+
+const undertaking = (changes: Partial<Undertaking> = {}): Undertaking => ({
+  scenario: { kind: 'information-exchange', roles: { alice: { sees: () => '' }, bob: { sees: () => '' } } },
+  recipe: presetRecipe('quick', 'isft-dpo'),
+  config,
+  lengths: { dialogue: 400, view: 100, context: 500 },
+  workers: 2,
+  ...changes,
+});
+const refusalOf = (asked: Undertaking, machine = 2 ** 36): OptimaError => {
+  try {
+    requireRoom(asked, machine);
+  } catch (error) {
+    return error as OptimaError;
+  }
+  throw new Error('it fits');
+};
+
+test('weights, adapters, and keys and values are counted by the architecture', () => {
+  // A layer: norms 2·8, queries 8·8, keys and values 2·4·8, output 8·8, feed-forward 3·16·8.
+  assert.is(parameterCount(config), 100 * 8 + 2 * (16 + 64 + 64 + 64 + 384) + 8);
+  assert.is(keyValueBytes(config), 4 * 2 * 2 * 4);
+  const lora = { rank: 3, alpha: 6, dropout: 0, targets: ['q_proj', 'down_proj'] } as const;
+  assert.is(adapterCount(config, lora), 2 * 3 * (8 + 8 + 8 + 16));
+});
+
+test('a plan counts dialogues and tokens of its recipe at most', () => {
+  const recipe = applySettings(presetRecipe('quick', 'isft'), [
+    ...['iterations=1', 'initialization.tasks=10', 'initialization.samplesPerTask=3', 'isft.tasks=20'],
+    ...['isft.samplesPerTask=2', 'evaluation.tasks=5', 'sft.epochs=2', 'initialization.keepFraction=0.5'],
+    'isft.keepFraction=1',
+  ]);
+  const { dialogues, tokens } = estimateResources(undertaking({ recipe }));
+  assert.is(dialogues, 5 + 30 + 40 + 5);
+  assert.is(tokens.generated, 80 * 400);
+  assert.is(tokens.read, (80 + 70) * 2 * 500, 'what is ranked is read once more');
+  // Two roles, two epochs, of the ten tasks a half and of the twenty all.
+  assert.is(tokens.trained, (5 + 20) * 2 * 2 * 500);
+});
+
+test('an adapter takes less memory and fewer operations, a worker more of one and none of the other', () => {
+  const whole = estimateResources(undertaking({ config: small }));
+  const recipe = applySettings(presetRecipe('quick', 'isft-dpo'), ['lora.rank=8']);
+  const adapted = estimateResources(undertaking({ config: small, recipe }));
+  assert.ok(adapted.peakBytes < whole.peakBytes - 4 * whole.weightBytes);
+  assert.ok(adapted.operations.training < 0.7 * whole.operations.training);
+  assert.is(adapted.operations.reading, whole.operations.reading);
+  const three = estimateResources(undertaking({ config: small, workers: 3 }));
+  assert.ok(three.peakBytes > whole.peakBytes + whole.weightBytes);
+  assert.equal(three.operations, whole.operations);
+  assert.ok(whole.decodingBytes < whole.peakBytes);
+});
+
+test('what the heap or the machine cannot hold is refused, and what is said to fit does', () => {
+  assert.is(requireRoom(undertaking(), 2 ** 34).risk, null);
+  const asked = undertaking({ config: small, lengths: { dialogue: 400, view: 700, context: 1100 } });
+  const { code, message, hint } = refusalOf(asked);
+  assert.is(code, 'model.oversized');
+  assert.match(
+    message,
+    /^The run does not fit: one thread needs [\d.]+ GiB on its heap, which holds 4\.0 GiB\.$/,
+  );
+  const settings = [...hint!.matchAll(/--set (\S+?)(?=\.?( |$))/g)].map(([, setting]) => setting!);
+  const workers = Number(/--workers (\d)/.exec(hint!)?.[1] ?? asked.workers);
+  assert.ok(settings.length > 0, hint);
+  const smaller = { ...asked, workers, recipe: applySettings(asked.recipe, settings) };
+  assert.is(requireRoom(smaller, 2 ** 36).risk, null, hint);
+  const onSmallMachine = refusalOf(undertaking({ workers: 4 }), 2 ** 29);
+  assert.match(onSmallMachine.message, /it needs [\d.]+ [GM]iB, and this machine has 512 MiB/);
+  assert.match(onSmallMachine.hint!, /--workers \d|No setting/);
+});
+
+test('a billion weights fit no heap, and the refusal says what size would', () => {
+  const { message, hint } = refusalOf(undertaking({ config: billion }));
+  assert.match(message, /The run does not fit/);
+  assert.match(hint!, /^No setting makes it small enough; a model of about [\d.]+ M parameters would fit\.$/);
+});
+
+test('where only the longest messages would not fit, that is a risk and no refusal', () => {
+  const recipe = applySettings(presetRecipe('quick', 'isft-dpo'), ['lora.rank=8', 'lora.recompute=true']);
+  const asked = undertaking({ config: small, recipe, lengths: { dialogue: 4000, view: 60, context: 4060 } });
+  const { risk, resources } = requireRoom(asked, 2 ** 36);
+  assert.match(risk!, /^Where every message runs into its cap, one thread needs .* It fits with --set /);
+  assert.ok(resources.heapBytes > 2 ** 32);
+});
+
+test.run();
