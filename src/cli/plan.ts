@@ -2,7 +2,7 @@
 import type { Command } from 'commander';
 import { locateModel } from '../run/locate.ts';
 import { planIterations, planRun } from '../run/plan.ts';
-import { gigabytes, machineBytes, millions, type Resources, requireRoom } from '../run/resources.ts';
+import type { Resources } from '../run/resources.ts';
 import { interruptible } from './interrupt.ts';
 import { openEngines } from './model.ts';
 import { backendOption, collect, jsonOption, modelOption, seedOption, workersOption } from './options.ts';
@@ -47,6 +47,7 @@ async function planNamed(
   const folder = locateModel(options.model, '--model');
   const { scenario } = await openScenario(name, signal);
   const { undertakingOf } = await import('../run/undertaking.ts');
+  const { gigabytes, machineBytes, millions, requireRoom } = await import('../run/resources.ts');
   const asked = await undertakingOf(folder, scenario, recipe);
   const { workers } = await openEngines(options, output);
   const undertaking = { ...asked, workers };
@@ -61,10 +62,10 @@ async function planNamed(
       `note: a dialogue may come to ${lengths.context} tokens, and the model reads ${config.max_position_embeddings}: what does not fit fails.`,
     );
   }
-  sayMemory(resources, workers, output);
+  await sayMemory(resources, workers, output);
   if (risk !== null) output.remark(`note: ${risk}`);
   const { measureSpeed } = await import('../run/calibrate.ts');
-  const speed = await measureSpeed(config);
+  const speed = await measureSpeed(config, () => performance.now());
   const threads = Math.max(1, workers);
   const seconds = {
     reading: resources.operations.reading / speed.reading / threads,
@@ -89,7 +90,8 @@ async function planNamed(
   });
 }
 
-function sayMemory({ parts, peakBytes }: Resources, workers: number, output: Output): void {
+async function sayMemory({ parts, peakBytes }: Resources, workers: number, output: Output): Promise<void> {
+  const { gigabytes, machineBytes } = await import('../run/resources.ts');
   const head = ['memory', 'main thread', ...(workers > 0 ? ['each worker'] : [])];
   const rows = parts.map(({ part, main, worker }) => [
     part,

@@ -3,8 +3,7 @@ import type { Progress } from '../domain/progress.ts';
 import type { PlannedPhase } from '../machines/index.ts';
 import type { Recipe } from '../recipe/schema.ts';
 import type { OpenedFrozen } from '../run/frozen.ts';
-import type { IterationPlan } from '../run/plan.ts';
-import { dialoguesOf } from '../run/resources.ts';
+import { dialoguesOf, type IterationPlan } from '../run/plan.ts';
 import type { Scenario } from '../scenario/types.ts';
 import { formatTable, type Output } from './output.ts';
 

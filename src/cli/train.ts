@@ -15,7 +15,6 @@ import { modelsFrom, type OpenedFrozen, openFrozen, speakersFrom } from '../run/
 import { locateModel } from '../run/locate.ts';
 import { requirePairsTaken, trainsOn } from '../run/phases/forks.ts';
 import { planIterations, planRun } from '../run/plan.ts';
-import { requireRoom } from '../run/resources.ts';
 import { hashTasks, requireRepeats, requireSameTasks } from '../run/tasks.ts';
 import { type LoadedScenario, pathOf } from '../scenario/load.ts';
 import { type Scenario, withoutTraining } from '../scenario/types.ts';
@@ -195,6 +194,7 @@ async function requireFit(
   // What is no checkpoint is told when it is opened.
   if (engine.backend !== 'wasm' || !fs.existsSync(folder) || !fs.statSync(folder).isDirectory()) return;
   const { undertakingOf } = await import('../run/undertaking.ts');
+  const { requireRoom } = await import('../run/resources.ts');
   const { risk } = requireRoom({ ...(await undertakingOf(folder, scenario, recipe)), workers });
   if (risk !== null) output.remark(`note: ${risk}`);
 }

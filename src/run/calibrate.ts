@@ -21,10 +21,11 @@ const [sequences, sequenceTokens, ownTokens] = [2, 128, 48];
 
 /**
  * Writes with a random model of one layer, and computes a gradient, twice each, the first time to warm up. Shared prompts, idle rows
- * and a large vocabulary make a run's speed another by a factor of up to two. The engine must have been started.
+ * and a large vocabulary make a run's speed another by a factor of up to two. The engine must have been started;
+ * `now` is a clock in milliseconds.
  */
-export async function measureSpeed(shape: LlamaConfig): Promise<Speed> {
-  const began = performance.now();
+export async function measureSpeed(shape: LlamaConfig, now: () => number): Promise<Speed> {
+  const began = now();
   const ids = { bos_token_id: null, eos_token_id: null, pad_token_id: null };
   const config = { ...shape, ...ids, vocab_size: vocabulary, num_hidden_layers: 1 };
   const files = trainTokenizer([''], { vocabSize: 261 });
@@ -57,9 +58,9 @@ export async function measureSpeed(shape: LlamaConfig): Promise<Speed> {
       return 3 * sequences * sequenceTokens * forwardOperations(policy.config, sequenceTokens / 2);
     };
     return {
-      reading: await perSecond(write),
-      training: await perSecond(async () => learn()),
-      seconds: (performance.now() - began) / 1000,
+      reading: await perSecond(write, now),
+      training: await perSecond(async () => learn(), now),
+      seconds: (now() - began) / 1000,
     };
   } finally {
     policy.dispose();
@@ -67,9 +68,9 @@ export async function measureSpeed(shape: LlamaConfig): Promise<Speed> {
 }
 
 /** Operations a second of the second round. */
-async function perSecond(work: (round: number) => Promise<number>): Promise<number> {
+async function perSecond(work: (round: number) => Promise<number>, now: () => number): Promise<number> {
   await work(0);
-  const from = performance.now();
+  const from = now();
   const operations = await work(1);
-  return (operations * 1000) / Math.max(1e-3, performance.now() - from);
+  return (operations * 1000) / Math.max(1e-3, now() - from);
 }

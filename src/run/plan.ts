@@ -156,3 +156,11 @@ export function choicesIn(plan: readonly PlannedPhase[]): Choice[] {
     return phase.kind === 'pair' ? [{ ...phase, pilot: called('search', phase.search).pilot }] : [];
   });
 }
+
+/** Dialogues that a phase holds. */
+export function dialoguesOf(phase: PlannedPhase, recipe: Recipe): number {
+  if (phase.kind === 'generate') return phase.tasks.count * phase.samplesPerTask;
+  if (phase.kind === 'evaluate') return phase.tasks;
+  if (phase.kind !== 'search' || !('search' in recipe)) return 0;
+  return phase.tasks.count * recipe.search.expansions * recipe.search.rolloutsPerExpansion;
+}

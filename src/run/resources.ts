@@ -18,7 +18,7 @@ import {
 import { loraOf } from '../recipe/lora.ts';
 import { applySettings, type Recipe } from '../recipe/schema.ts';
 import { type Scenario, trainedRoles } from '../scenario/types.ts';
-import { planRun } from './plan.ts';
+import { dialoguesOf, planRun } from './plan.ts';
 
 /** Tokens of a scenario's dialogues under a tokenizer, at most. */
 export interface DialogueLengths {
@@ -161,14 +161,6 @@ export function estimateResources({ scenario, recipe, config, lengths, workers }
 
 /** Forward passes that a training step costs: without gradients of weights a third less. */
 const passCost = (lora: LoraConfig | undefined): number => (lora === undefined ? 3 : lora.recompute ? 3 : 2);
-
-/** Dialogues that a phase holds. */
-export function dialoguesOf(phase: PlannedPhase, recipe: Recipe): number {
-  if (phase.kind === 'generate') return phase.tasks.count * phase.samplesPerTask;
-  if (phase.kind === 'evaluate') return phase.tasks;
-  if (phase.kind !== 'search' || !('search' in recipe)) return 0;
-  return phase.tasks.count * recipe.search.expansions * recipe.search.rolloutsPerExpansion;
-}
 
 type TrainPhase = Extract<PlannedPhase, { kind: 'train' }>;
 
