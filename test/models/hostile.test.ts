@@ -178,7 +178,7 @@ test('a tokenizer of another model is refused: by its size, or by the token that
   }));
   assert.match(
     (await refusal(folder))!.message,
-    /The tokenizer has 90001 tokens, the model's embedding table only/,
+    `${folder}: the tokenizer has 90001 tokens, the model's embedding table only`,
   );
 });
 

@@ -63,7 +63,7 @@ async function loadWhole(folder: string, { tokenizer, ...options }: LoadOptions)
   try {
     const own = tokenizer ?? (await loadTokenizer(folder));
     requireSameEnds(folder, own, [config.eos_token_id ?? [], generation?.eos_token_id ?? []].flat());
-    requireFit(own, config);
+    requireFit(own, config, folder);
     return new LlamaPolicy(config, await weights.load(frameOf(own.hash, generation)), own, {
       ...options,
       generation,

@@ -365,11 +365,15 @@ export class LlamaPolicy implements TrainablePolicy {
 }
 
 /** Throws `tokenizer.mismatch` when the tokenizer knows more tokens than the embedding table has rows. */
-export function requireFit({ vocabSize, endOfTurnId, padId }: ChatTokenizer, config: LlamaConfig): void {
+export function requireFit(
+  { vocabSize, endOfTurnId, padId }: ChatTokenizer,
+  config: LlamaConfig,
+  folder?: string,
+): void {
   if (Math.max(vocabSize, endOfTurnId + 1, padId + 1) <= config.vocab_size) return;
   throw new OptimaError(
     'tokenizer.mismatch',
-    `The tokenizer has ${vocabSize} tokens, the model's embedding table only ${config.vocab_size} rows.`,
+    `${folder === undefined ? 'The' : `${folder}: the`} tokenizer has ${vocabSize} tokens, the model's embedding table only ${config.vocab_size} rows.`,
     { hint: 'Use the tokenizer.json that belongs to this checkpoint.' },
   );
 }
