@@ -536,23 +536,27 @@ test.before(async () => {
 test('each pass goes to the next worker that is free, with the weights as they are, and is summed in order', async () => {
   const policy = tinyPolicy();
   const compute = workers.gradientsOf(sftObjective, source, policy);
-  const summed = compute([pass(0), pass(1), pass(2)], 9);
+  const summed = compute([pass(0), pass(1), pass(2)], 9, 'chance');
   await settled();
   assert.equal([made[0]!.open.length, made[1]!.open.length], [1, 1]);
   const [zero, one] = [takePass(made[0]!), takePass(made[1]!)];
   assert.equal(zero.told, {
     type: 'gradients',
     policy: source,
+    lora: null,
     objective: { name: 'sft' },
     pass: pass(0),
     terms: 9,
+    seed: 'chance/0',
   });
   assert.equal(one.told, {
     type: 'gradients',
     policy: source,
+    lora: null,
     objective: { name: 'sft' },
     pass: pass(1),
     terms: 9,
+    seed: 'chance/1',
   });
   assert.equal(zero.weights.values, [1, 2, 3, 4, 5]);
   assert.equal(one.weights, zero.weights);
