@@ -180,6 +180,11 @@ test('a tokenizer of another model is refused: by its size, or by the token that
     (await refusal(folder))!.message,
     `${folder}: the tokenizer has 90001 tokens, the model's embedding table only`,
   );
+  edit(folder, 'tokenizer.json', ({ added_tokens: [{ content: _, ...first }, ...more], ...json }) => ({
+    ...json,
+    added_tokens: [first, ...more],
+  }));
+  assert.match((await refusal(folder))!.message, `${folder}: tokenizer.json cannot be used: `);
 });
 
 const index = 'model.safetensors.index.json';

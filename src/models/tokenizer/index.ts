@@ -3,7 +3,7 @@
 import { existsSync } from 'node:fs';
 import { join } from 'node:path';
 import { z } from 'zod';
-import { OptimaError } from '../../domain/errors.ts';
+import { messageOf, OptimaError } from '../../domain/errors.ts';
 import { hash16 } from '../../domain/hash.ts';
 import type { ChatMessage, TrainingSequence } from '../../domain/model.ts';
 import { readJsonFile, readTextFile } from '../files.ts';
@@ -64,8 +64,15 @@ export async function loadTokenizer(folder: string): Promise<ChatTokenizer> {
   try {
     return tokenizerFrom(tokenizerJson, { ...tokenizerConfig, chat_template });
   } catch (error) {
-    if (!(error instanceof OptimaError)) throw error;
-    const { code, message, hint } = error;
+    // What the library meets in a damaged file it says in its own words.
+    const { code, message, hint } =
+      error instanceof OptimaError
+        ? error
+        : {
+            code: 'checkpoint.invalid' as const,
+            message: `tokenizer.json cannot be used: ${messageOf(error)}`,
+            hint: 'Take the tokenizer.json that belongs to this checkpoint.',
+          };
     throw new OptimaError(code, `${folder}: ${message}`, { hint, cause: error });
   }
 }
