@@ -47,12 +47,12 @@ async function planNamed(
   const folder = locateModel(options.model, '--model');
   const { scenario } = await openScenario(name, signal);
   const { undertakingOf } = await import('../run/undertaking.ts');
-  const { gigabytes, machineBytes, millions, requireRoom } = await import('../run/resources.ts');
+  const { gigabytes, machineBytes, millions, requireRoomForRun } = await import('../run/resources.ts');
   const asked = await undertakingOf(folder, scenario, recipe);
   const { workers } = await openEngines(options, output);
   const undertaking = { ...asked, workers };
   sayPlan(planRun(recipe, scenario), planIterations(recipe, scenario), recipe, output);
-  const { resources, risk } = requireRoom(undertaking);
+  const { resources, risk } = requireRoomForRun(undertaking);
   const { config, lengths } = undertaking;
   output.say(
     `model: ${millions(resources.parameters)}, ${config.num_hidden_layers} layers of width ${config.hidden_size}, vocabulary ${config.vocab_size}; weights ${gigabytes(resources.weightBytes)}, keys and values ${gigabytes(1024 * resources.keyValueBytesPerToken)} for 1,024 tokens`,

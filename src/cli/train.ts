@@ -126,7 +126,7 @@ export async function startRun(
   if (options.out !== undefined) RunFolder.refuseOccupied(options.out);
   const engines = await openEngines(options, output);
   const { engine, startHost } = engines;
-  await requireFit(model, trained, recipe, engines, output);
+  await requireResources(model, trained, recipe, engines, output);
   const { policy: base, folder } = await openPolicy({ model });
   requireTrainable(base, loraOf(recipe));
   const partners = await openPartners(names.partners);
@@ -184,7 +184,7 @@ export function askedRecipe(options: Pick<TrainOptions, 'preset' | 'recipe' | 's
 }
 
 /** Throws `model.oversized` where a run cannot fit the engine or this machine, and says where it may not; reads no weights. */
-async function requireFit(
+async function requireResources(
   folder: string,
   scenario: Scenario,
   recipe: Recipe,
@@ -194,8 +194,8 @@ async function requireFit(
   // What is no checkpoint is told when it is opened.
   if (engine.backend !== 'wasm' || !fs.existsSync(folder) || !fs.statSync(folder).isDirectory()) return;
   const { undertakingOf } = await import('../run/undertaking.ts');
-  const { requireRoom } = await import('../run/resources.ts');
-  const { risk } = requireRoom({ ...(await undertakingOf(folder, scenario, recipe)), workers });
+  const { requireRoomForRun } = await import('../run/resources.ts');
+  const { risk } = requireRoomForRun({ ...(await undertakingOf(folder, scenario, recipe)), workers });
   if (risk !== null) output.remark(`note: ${risk}`);
 }
 
@@ -291,7 +291,7 @@ export async function resumeRun(
   await requireSameTasks(loaded.scenario, recipe, manifest.scenario.tasks);
   const engines = await openEngines(options, output);
   const { engine, startHost } = engines;
-  await requireFit(manifest.base.folder, loaded.scenario, recipe, engines, output);
+  await requireResources(manifest.base.folder, loaded.scenario, recipe, engines, output);
   const setting = { engine: engine.name, version: packageVersion(), node: process.version };
   for (const part of ['engine', 'version', 'node'] as const) {
     if (setting[part] === manifest[part]) continue;

@@ -12,6 +12,7 @@ import {
   keyValueBytes,
   parameterCount,
   passBytes,
+  policyDefaults,
   readingBytes,
   weightBytes,
 } from '../models/llama/size.ts';
@@ -66,10 +67,7 @@ export interface Resources {
 
 /** Bytes of a process with its engine before any model, and of each worker (measured: bench/plan.ts). */
 const [processBytes, workerBytes] = [230 * 2 ** 20, 110 * 2 ** 20];
-/** What a session remembers unless told otherwise (src/models/llama/policy.ts). */
-const sessionBytes = 2 ** 28;
-/** Prompt tokens of one pass, and rows that decode together, at most (src/models/llama/policy.ts). */
-const [readTokens, decodeRows] = [1024, 128];
+const { memoryBytes: sessionBytes, tokenBudget: readTokens, maxRows: decodeRows } = policyDefaults;
 
 export function estimateResources({ scenario, recipe, config, lengths, workers }: Undertaking): Resources {
   const plan = planRun(recipe, scenario);
@@ -225,7 +223,7 @@ interface Change {
  * Throws `model.oversized` where the run does not fit the engine's heap or the machine even if every message is short, with what
  * would fit. `risk`: in words, that it does not where every message runs into its cap; null where it does.
  */
-export function requireRoom(
+export function requireRoomForRun(
   undertaking: Undertaking,
   machine = machineBytes(),
 ): { readonly resources: Resources; readonly risk: string | null } {

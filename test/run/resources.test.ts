@@ -6,7 +6,7 @@ import { parseLlamaConfig } from '../../src/models/llama/config.ts';
 import { adapterCount, keyValueBytes, parameterCount } from '../../src/models/llama/size.ts';
 import { presetRecipe } from '../../src/recipe/presets.ts';
 import { applySettings } from '../../src/recipe/schema.ts';
-import { estimateResources, requireRoom, type Undertaking } from '../../src/run/resources.ts';
+import { estimateResources, requireRoomForRun, type Undertaking } from '../../src/run/resources.ts';
 
 const config = parseLlamaConfig({
   ...{ vocab_size: 100, hidden_size: 8, intermediate_size: 16, num_hidden_layers: 2 },
@@ -39,7 +39,7 @@ const undertaking = (changes: Partial<Undertaking> = {}): Undertaking => ({
 });
 const refusalOf = (asked: Undertaking, machine = 2 ** 36): OptimaError => {
   try {
-    requireRoom(asked, machine);
+    requireRoomForRun(asked, machine);
   } catch (error) {
     return error as OptimaError;
   }
@@ -82,7 +82,7 @@ test('an adapter takes less memory and fewer operations, a worker more of one an
 });
 
 test('what the heap or the machine cannot hold is refused, and what is said to fit does', () => {
-  assert.is(requireRoom(undertaking(), 2 ** 34).risk, null);
+  assert.is(requireRoomForRun(undertaking(), 2 ** 34).risk, null);
   const asked = undertaking({ config: small, lengths: { dialogue: 400, view: 700, context: 1100 } });
   const { code, message, hint } = refusalOf(asked);
   assert.is(code, 'model.oversized');
@@ -94,7 +94,7 @@ test('what the heap or the machine cannot hold is refused, and what is said to f
   const workers = Number(/--workers (\d)/.exec(hint!)?.[1] ?? asked.workers);
   assert.ok(settings.length > 0, hint);
   const smaller = { ...asked, workers, recipe: applySettings(asked.recipe, settings) };
-  assert.is(requireRoom(smaller, 2 ** 36).risk, null, hint);
+  assert.is(requireRoomForRun(smaller, 2 ** 36).risk, null, hint);
   const onSmallMachine = refusalOf(undertaking({ workers: 4 }), 2 ** 29);
   assert.match(onSmallMachine.message, /it needs [\d.]+ [GM]iB, and this machine has 512 MiB/);
   assert.match(onSmallMachine.hint!, /--workers \d|No setting/);
@@ -109,7 +109,7 @@ test('a billion weights fit no heap, and the refusal says what size would', () =
 test('where only the longest messages would not fit, that is a risk and no refusal', () => {
   const recipe = applySettings(presetRecipe('quick', 'isft-dpo'), ['lora.rank=8', 'lora.recompute=true']);
   const asked = undertaking({ config: small, recipe, lengths: { dialogue: 4000, view: 60, context: 4060 } });
-  const { risk, resources } = requireRoom(asked, 2 ** 36);
+  const { risk, resources } = requireRoomForRun(asked, 2 ** 36);
   assert.match(risk!, /^Where every message runs into its cap, one thread needs .* It fits with --set /);
   assert.ok(resources.heapBytes > 2 ** 32);
 });

@@ -1,4 +1,5 @@
 // Small random decoders for tests, with weights large enough that their logits lie well apart.
+import * as assert from 'uvu/assert';
 import type { GenerationRequest, Sampling } from '../../src/domain/model.ts';
 import { createRng } from '../../src/domain/rng.ts';
 import type { LlamaConfigInput } from '../../src/models/llama/config.ts';
@@ -42,4 +43,39 @@ export function request(content: string, sampling: Partial<Sampling> = {}, seed 
     sampling: { ...greedy, ...sampling },
     seed,
   };
+}
+
+/**
+ * Asserts that a loss has a gradient with respect to each parameter, along which it grows by the step times the gradient's norm.
+ * `rounding` is the loss's, relative.
+ */
+export function checkGradients(
+  parameters: ReadonlyMap<string, tf.Variable>,
+  loss: () => tf.Scalar,
+  rounding: number,
+): void {
+  const { grads, value } = tf.variableGrads(loss, [...parameters.values()]);
+  for (const [name, variable] of parameters) {
+    const gradient = grads[variable.name];
+    assert.ok(gradient, `${name} has no gradient`);
+    const [norm, size] = tf.tidy(() => [gradient, variable].map((x) => tf.norm(x).dataSync()[0]!)) as [
+      number,
+      number,
+    ];
+    assert.ok(norm > 0, `${name} has a gradient of zeros`);
+    const step = 1e-3 * size;
+    const before = variable.clone();
+    const [ahead, behind] = [1, -1].map((sign) =>
+      tf.tidy(() => {
+        variable.assign(tf.add(before, tf.mul(gradient, (sign * step) / norm)));
+        return loss().dataSync()[0]!;
+      }),
+    ) as [number, number];
+    variable.assign(before);
+    before.dispose();
+    const slope = (ahead - behind) / (2 * step);
+    const noise = (rounding * ahead) / step;
+    assert.ok(Math.abs(slope - norm) < 0.02 * norm + noise, `${name}: slope ${slope}, norm ${norm}`);
+  }
+  tf.dispose([value, grads]);
 }

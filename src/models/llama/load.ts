@@ -9,7 +9,7 @@ import { readAdapter } from './adapter-files.ts';
 import { baseFolderOf, isAdapterFolder, readAdapterHeader } from './adapter-header.ts';
 import { openCheckpoint } from './checkpoint.ts';
 import { type LlamaConfigInput, parseLlamaConfig } from './config.ts';
-import { type LlamaOptions, LlamaPolicy, requireFit } from './policy.ts';
+import { type LlamaOptions, LlamaPolicy, requireTokenizerFits } from './policy.ts';
 import { frameOf, initialWeights } from './weights.ts';
 
 /**
@@ -24,7 +24,7 @@ export function createPolicy(
   options: LlamaOptions = {},
 ): LlamaPolicy {
   const parsed = parseLlamaConfig(config);
-  requireFit(tokenizer, parsed);
+  requireTokenizerFits(tokenizer, parsed);
   const complete = {
     ...parsed,
     eos_token_id: parsed.eos_token_id ?? tokenizer.endOfTurnId,
@@ -63,7 +63,7 @@ async function loadWhole(folder: string, { tokenizer, ...options }: LoadOptions)
   try {
     const own = tokenizer ?? (await loadTokenizer(folder));
     requireSameEnds(folder, own, [config.eos_token_id ?? [], generation?.eos_token_id ?? []].flat());
-    requireFit(own, config, folder);
+    requireTokenizerFits(own, config, folder);
     return new LlamaPolicy(config, await weights.load(frameOf(own.hash, generation)), own, {
       ...options,
       generation,

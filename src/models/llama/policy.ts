@@ -29,6 +29,7 @@ import { DecodeLoop } from './generate.ts';
 import { Memory, type PrefixStatistics } from './memory.ts';
 import { RotaryTable } from './rotary.ts';
 import { scoreTokens } from './score.ts';
+import { policyDefaults } from './size.ts';
 import type { LoadedWeights } from './stored-weights.ts';
 import { arrangeWeights, frameOf, hashPolicy, type NamedArray } from './weights.ts';
 
@@ -91,15 +92,15 @@ export class LlamaPolicy implements TrainablePolicy {
     weights: ReadonlyMap<string, NamedArray> | LoadedWeights | Adapted,
     tokenizer: ChatTokenizer,
     {
-      maxRows = 128,
-      tokenBudget = 1024,
-      memoryBytes = 2 ** 28,
+      maxRows = policyDefaults.maxRows,
+      tokenBudget = policyDefaults.tokenBudget,
+      memoryBytes = policyDefaults.memoryBytes,
       generation = null,
       folder = null,
     }: LlamaOptions = {},
   ) {
     if (!(maxRows >= 1)) throw new RangeError(`LlamaPolicy: maxRows ${maxRows} is not 1 or more.`);
-    requireFit(tokenizer, config);
+    requireTokenizerFits(tokenizer, config);
     this.config = config;
     this.tokenizer = tokenizer;
     this.folder = folder;
@@ -365,7 +366,7 @@ export class LlamaPolicy implements TrainablePolicy {
 }
 
 /** Throws `tokenizer.mismatch` when the tokenizer knows more tokens than the embedding table has rows. */
-export function requireFit(
+export function requireTokenizerFits(
   { vocabSize, endOfTurnId, padId }: ChatTokenizer,
   config: LlamaConfig,
   folder?: string,

@@ -3,13 +3,16 @@
 import { OptimaError } from '../../domain/errors.ts';
 import type { LoraConfig } from '../../domain/lora.ts';
 import { heapRoom } from '../../tensor/index.ts';
+import { factorShapes } from './adapter.ts';
 import type { LlamaConfig } from './config.ts';
 import { weightShapes } from './weights.ts';
 
 /** Numbers of all weights together. */
-export function parameterCount(config: LlamaConfig): number {
+export const parameterCount = (config: LlamaConfig): number => countIn(weightShapes(config));
+
+function countIn(shapes: ReadonlyMap<string, readonly number[]>): number {
   let count = 0;
-  for (const shape of weightShapes(config).values()) count += shape.reduce((product, n) => product * n, 1);
+  for (const shape of shapes.values()) count += shape.reduce((product, n) => product * n, 1);
   return count;
 }
 
@@ -20,7 +23,7 @@ export const weightBytes = (config: LlamaConfig): number => 4 * parameterCount(c
 const leastBeside = 2 ** 27;
 
 /** Throws `model.failed` where the engine cannot hold the weights, before any is read; `source` names them. */
-export function requireRoom(config: LlamaConfig, source: string): void {
+export function requireRoomForWeights(config: LlamaConfig, source: string): void {
   const room = heapRoom();
   const needed = weightBytes(config) + leastBeside;
   if (room === null || needed <= room.free) return;
@@ -36,6 +39,9 @@ export function requireRoom(config: LlamaConfig, source: string): void {
 
 /** A 32-bit address reaches no further: what one thread can hold on its wasm heap. */
 export const heapBytesAtMost = 2 ** 32;
+
+/** What a policy holds unless told otherwise: see `LlamaOptions`. */
+export const policyDefaults = { maxRows: 128, tokenBudget: 1024, memoryBytes: 2 ** 28 };
 
 /** Float32 numbers in bytes. */
 const bytes = (numbers: number): number => 4 * numbers;
@@ -83,16 +89,8 @@ export interface PassSize {
 }
 
 /** Numbers of an adapter. */
-export function adapterCount(config: LlamaConfig, { rank, targets }: LoraConfig): number {
-  let count = 0;
-  for (const [name, shape] of weightShapes(config)) {
-    const [out, inner] = shape;
-    if (inner !== undefined && targets.some((target) => name.endsWith(`.${target}.weight`))) {
-      count += rank * (out! + inner);
-    }
-  }
-  return count;
-}
+export const adapterCount = (config: LlamaConfig, lora: LoraConfig): number =>
+  countIn(factorShapes(config, lora));
 
 /** Bytes of what a pass adds to the weights: kept activations, logits, gradients. */
 export function passBytes(config: LlamaConfig, { rows, time, counted, lora }: PassSize): number {

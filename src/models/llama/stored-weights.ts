@@ -10,7 +10,7 @@ import { growVariable, type tf } from '../../tensor/index.ts';
 import { exists, folderHint, howToConvert, readJsonFile } from '../files.ts';
 import type { LlamaConfig } from './config.ts';
 import { SafetensorsFile } from './safetensors.ts';
-import { requireRoom } from './size.ts';
+import { requireRoomForWeights } from './size.ts';
 import { hashTensor, isShape, startPolicyHash, weightShapes } from './weights.ts';
 
 /** Weights on the engine, by Hugging Face name in the order of the forward pass, and the name of a policy of them. */
@@ -60,7 +60,7 @@ export class StoredWeights {
    * `model.failed` when they do not fit there, before any is read.
    */
   async load(frame: string): Promise<LoadedWeights> {
-    requireRoom(this.#config, this.#folder);
+    requireRoomForWeights(this.#config, this.#folder);
     const shapes = weightShapes(this.#config);
     const hash = startPolicyHash(this.#config, frame);
     const loaded = new Map<string, tf.Variable>();

@@ -10,7 +10,7 @@ import { createRng } from '../../../src/domain/rng.ts';
 import { freshAdapter, type LlamaPolicy, loadPolicy } from '../../../src/models/llama/index.ts';
 import { startEngine, tf } from '../../../src/tensor/index.ts';
 import { lettersTokenizer } from '../../support/letters.ts';
-import { createTinyPolicy, request } from '../../support/llama.ts';
+import { checkGradients, createTinyPolicy, request } from '../../support/llama.ts';
 
 const root = fs.mkdtempSync(path.join(os.tmpdir(), 'optima-adapter-'));
 test.before(async () => {
@@ -98,33 +98,14 @@ test('what reads goes on from the factors as they are', async () => {
   for (const one of [policy, base]) one.dispose();
 });
 
-test('every factor has a gradient that matches a finite difference, and no weight of the base has one', () => {
+test('every factor has a gradient, and it matches a finite difference', () => {
   for (const dropout of [0, 0.4]) {
     const base = createTinyPolicy({}, { gain: 5 });
     const policy = adapted(base, { dropout });
     const input = tf.tensor2d(ids, [2, 9], 'int32');
     const loss = () => tf.mean(tf.square(policy.inTraining('seed').computeLogits(input))) as tf.Scalar;
-    const variables = [...policy.parameters.values()];
-    const { grads, value } = tf.variableGrads(loss, variables);
-    assert.equal(Object.keys(grads).sort(), variables.map(({ name }) => name).sort());
-    for (const [name, variable] of policy.parameters) {
-      const gradient = grads[variable.name]!;
-      const [norm, size] = tf.tidy(() => [gradient, variable].map((x) => tf.norm(x).dataSync()[0]!));
-      const step = 1e-3 * size!;
-      const before = variable.clone();
-      const [ahead, behind] = [1, -1].map((sign) =>
-        tf.tidy(() => {
-          variable.assign(tf.add(before, tf.mul(gradient, (sign * step) / norm!)));
-          return loss().dataSync()[0]!;
-        }),
-      );
-      variable.assign(before);
-      before.dispose();
-      const slope = (ahead! - behind!) / (2 * step);
-      const rounding = (2e-6 * ahead!) / step;
-      assert.ok(Math.abs(slope - norm!) < 0.02 * norm! + rounding, `${name}: slope ${slope}, norm ${norm}`);
-    }
-    tf.dispose([input, value, grads]);
+    checkGradients(policy.parameters, loss, 2e-6);
+    input.dispose();
     for (const one of [policy, base]) one.dispose();
   }
 });

@@ -2,7 +2,7 @@ import { test } from 'uvu';
 import * as assert from 'uvu/assert';
 import { createRng } from '../../../src/domain/rng.ts';
 import { startEngine, tf } from '../../../src/tensor/index.ts';
-import { createTinyPolicy, tinyConfig } from '../../support/llama.ts';
+import { checkGradients, createTinyPolicy, tinyConfig } from '../../support/llama.ts';
 
 test.before(async () => {
   await startEngine();
@@ -51,30 +51,8 @@ test('every weight gets a gradient, and it matches a finite difference', () => {
     const policy = createTinyPolicy({ tie_word_embeddings }, { gain: 5 });
     const ids = tf.tensor2d([randomIds(9), randomIds(9)], [2, 9], 'int32');
     const loss = () => tf.mean(tf.square(policy.computeLogits(ids))) as tf.Scalar;
-    const variables = [...policy.parameters.values()];
-    const { grads, value } = tf.variableGrads(loss, variables);
-    for (const [name, variable] of policy.parameters) {
-      const gradient = grads[variable.name]!;
-      // Along its own gradient the loss grows by the step times the gradient's norm.
-      const [norm, size] = tf.tidy(() =>
-        [gradient, variable].map((x) => tf.norm(x).dataSync()[0]!),
-      ) as number[];
-      assert.ok(norm! > 0, `${name} has no gradient`);
-      const step = 1e-3 * size!;
-      const before = variable.clone();
-      const [ahead, behind] = [1, -1].map((sign) =>
-        tf.tidy(() => {
-          variable.assign(tf.add(before, tf.mul(gradient, (sign * step) / norm!)));
-          return loss().dataSync()[0]!;
-        }),
-      );
-      variable.assign(before);
-      before.dispose();
-      const slope = (ahead! - behind!) / (2 * step);
-      const rounding = (1e-6 * ahead!) / step;
-      assert.ok(Math.abs(slope - norm!) < 0.02 * norm! + rounding, `${name}: slope ${slope}, norm ${norm}`);
-    }
-    tf.dispose([ids, value, grads]);
+    checkGradients(policy.parameters, loss, 1e-6);
+    ids.dispose();
     policy.dispose();
   }
 });
