@@ -143,7 +143,8 @@ async function startWasm(options: EngineOptions): Promise<Started> {
       if (!before[i]!.has(listener)) process.removeListener(event, listener);
     }
   }
-  adviseHugePages(wasmHeap().buffer);
+  // With what the heap may grow into. V8 reserves more.
+  adviseHugePages(wasmHeap().buffer, heapEnd);
   const found = chooseMachineCode();
   const code = typeof found === 'string' ? null : found;
   const blas = chooseBlas(options, code);

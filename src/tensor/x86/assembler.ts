@@ -193,6 +193,8 @@ export const loadMasked = (to: Register, mask: Register, from: Memory): Code =>
   vex('x66', 2, 0x2c, to, mask, from);
 export const storeMasked = (to: Memory, mask: Register, from: Register): Code =>
   vex('x66', 2, 0x2e, from, mask, to);
+/** Eight words of 16 bits as 32 bits each, zeros above them. */
+export const loadWords = (to: Register, from: Memory): Code => vex('x66', 2, 0x33, to, 0, from);
 /** One number, or a register's first, in all lanes. */
 export const broadcast = (to: Register, from: Operand): Code => vex('x66', 2, 0x18, to, 0, from);
 

@@ -4,6 +4,7 @@ import { isMainThread } from 'node:worker_threads';
 import { messageOf } from '../../domain/errors.ts';
 import { blockTokens } from '../decoder.ts';
 import { type FormulaName, formulas } from '../formulas.ts';
+import { GrowingMatrix, panelRows } from '../frozen.ts';
 import { bytes, type Heap, layOut, total } from '../wasm/heap.ts';
 import {
   type HeadShape,
@@ -14,7 +15,7 @@ import {
 } from '../wasm/paged-attention.ts';
 import type { Product } from '../wasm/product.ts';
 import type { Vectors } from '../wasm/vectors.ts';
-import type { MachineCode } from './index.ts';
+import type { FrozenProducts, MachineCode } from './index.ts';
 
 /** What machine code is held against. */
 export interface Twins {
@@ -111,7 +112,7 @@ const [panel, width] = [16, 21];
 /** Two turns of four and three single ones; of columns, one of eight and three. */
 const depth = 11;
 
-function checkProducts(heap: Heap, { product, packing }: MachineCode, twin: Product): void {
+function checkProducts(heap: Heap, { product, packing, frozen }: MachineCode, twin: Product): void {
   const tallest = Math.max(...heights);
   const operands = { a: tallest * depth, b: depth * width, packed: packing.size(depth, width) };
   onTrial(heap, { c: tallest * width + 16 }, operands, (trial, { a, b, c, packed }) => {
@@ -136,6 +137,35 @@ function checkProducts(heap: Heap, { product, packing }: MachineCode, twin: Prod
       () => twin(false, true, tallest, width, depth, a, depth, b, depth, c, width, false),
     );
   });
+  checkFrozenProducts(heap, frozen, twin);
+}
+
+function checkFrozenProducts(heap: Heap, { forward, backward }: FrozenProducts, twin: Product): void {
+  const [tallest, out, inner] = [Math.max(...heights), width, panelRows];
+  for (const format of ['float32', 'bfloat16'] as const) {
+    onTrial(heap, { y: tallest * out }, { x: tallest * out, w: out * inner }, (trial, { x, y, w }) => {
+      const numbers = heap.ints(w, out * inner);
+      // What a bfloat16 has of a float32.
+      if (format === 'bfloat16') for (let i = 0; i < numbers.length; i++) numbers[i]! &= 0xffff0000;
+      const growing = new GrowingMatrix([out, inner], format);
+      growing.add(heap.floats(w, out * inner));
+      const frozen = growing.finish();
+      for (const m of heights) {
+        for (const adds of [false, true]) {
+          trial.compare(
+            `a product with a frozen matrix of ${format}`,
+            () => forward(m, frozen, x, y, adds),
+            () => twin(false, true, m, out, inner, x, inner, w, inner, y, out, adds),
+          );
+        }
+      }
+      trial.compare(
+        `a product with a turned matrix of ${format}`,
+        () => backward(tallest, frozen, x, y, true),
+        () => twin(false, false, tallest, inner, out, x, out, w, inner, y, inner, true),
+      );
+    });
+  }
 }
 
 /** Throws where a function of `code` does not what its twin does, and says which. Those of `pagingFor` are left out. */

@@ -6,16 +6,17 @@ import type { Product } from '../wasm/product.ts';
 import type { Vectors } from '../wasm/vectors.ts';
 import { behind, findMachine, NoRoom, Program } from './executable.ts';
 import { assembleMachinePaging, fitsMachineCode } from './paged-attention.ts';
-import { MachineProducts, type Packing, placeProducts } from './product.ts';
+import { type FrozenProducts, MachineProducts, type Packing, placeProducts } from './product.ts';
 import { placeVectors } from './vectors.ts';
 
-export type { Packing } from './product.ts';
+export type { FrozenProducts, Packing } from './product.ts';
 
 export interface MachineCode {
   /** Those of the vector functions that are faster so. */
   readonly vectors: Partial<Vectors>;
   readonly product: Product;
   readonly packing: Packing;
+  readonly frozen: FrozenProducts;
   /** Paged attention for heads of one shape; null where they do not fit. */
   readonly pagingFor: (shape: HeadShape) => Paging | null;
   /** sum += x, of arrays outside the heap and of the same size. */
@@ -84,6 +85,7 @@ function assemble(heap: Heap): MachineCode | string {
     vectors: Object.fromEntries(vectors),
     product: products.multiply,
     packing: products,
+    frozen: products,
     processorHas16Lanes: machine.has16Lanes,
   };
 }

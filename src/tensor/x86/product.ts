@@ -2,6 +2,7 @@
 // B in panels of 16 columns. After Goto and van de Geijn, "Anatomy of High-Performance Matrix Multiplication" (2008);
 // A is read where it lies.
 
+import { bytesPerNumber, type FrozenFormat, type FrozenMatrix } from '../frozen.ts';
 import type { Heap } from '../wasm/heap.ts';
 import { Scratch } from '../wasm/heap.ts';
 import type { Product } from '../wasm/product.ts';
@@ -25,6 +26,7 @@ import {
   load,
   loadMasked,
   loadNumber,
+  loadWords,
   type Memory,
   move,
   moveNumber,
@@ -48,6 +50,7 @@ import {
   rdi,
   rdx,
   rsi,
+  shiftLanes,
   shiftLeft,
   shuffle,
   slot,
@@ -62,6 +65,16 @@ import { type MachineFunction, maskWords, type Placed, type Program } from './ex
 
 /** Rows of a tile at most, and its columns: 12 of the 16 registers hold it. */
 const [tileRows, panelColumns] = [6, 16];
+
+/** How the numbers of a packed B are stored, and how eight of them come into a register as float32. */
+const formats = {
+  float32: { bytes: 4, load: (to: Register, from: Memory): Code => load(to, from) },
+  // A bfloat16 is the upper half of a float32.
+  bfloat16: {
+    bytes: 2,
+    load: (to: Register, from: Memory): Code => [...loadWords(to, from), ...shiftLanes(to, to, 16)],
+  },
+} as const satisfies Record<FrozenFormat, unknown>;
 
 /** register += step · n, for n up to 6 */
 const advance = (register: Register, step: Register, n: number): Code => {
@@ -87,7 +100,8 @@ const [lineBytes, aheadLines] = [64, 6];
  * C (+)= A·B for one tile at `a` and `tileC`, which move on behind it. A(i, k) lies i · stepI + k · stepK bytes behind a, row
  * k of the panel k · rowB behind b. A masked tile writes the columns that `mask` points to.
  */
-function tile(rows: number, masked: boolean): Code {
+function tile(rows: number, masked: boolean, format: FrozenFormat): Code {
+  const { bytes, load: loadB } = formats[format];
   const [upperA, lowerA, upperC, lowerC, atB, left] = [rax, rbx, tileC, r14, r12, r10];
   const row = (upper: Register, lower: Register, step: Register, i: number, offset = 0): Memory =>
     i % 3 === 0
@@ -100,7 +114,7 @@ function tile(rows: number, masked: boolean): Code {
       ([0, 1] as const).flatMap((part) => body(sum(i, part), row(upperC, lowerC, rowC, i, 32 * part), part)),
     );
   const turn: Code = [
-    ...partsOfB.flatMap((register, part) => load(register, at(atB, 32 * part))),
+    ...partsOfB.flatMap((register, part) => loadB(register, at(atB, 8 * bytes * part))),
     ...addTo(atB, rowB),
     ...range(rows).flatMap((i) => [
       ...broadcast(numbers[i & 1]!, row(upperA, lowerA, stepI, i)),
@@ -157,13 +171,13 @@ function tile(rows: number, masked: boolean): Code {
 
 /**
  * product(a, b, c, stepI, stepK, rowC, rowB, panelB, k, panels, rest, strips, tall, low, adds, aheadA, stepA, aheadB,
- * stepB): C (+)= A·B for `strips` tiles of 6 rows and two of `tall` and `low` rows (0: none), times `panels` of 16
+ * stepB): C (+)= A·B, of which B is stored as `format` says, for `strips` tiles of 6 rows and two of `tall` and `low` rows (0: none), times `panels` of 16
  * columns, `panelB` bytes apart, and one of `rest` columns. Each tile brings near some lines from aheadA and aheadB on,
  * which move by stepA and stepB bytes (0: nothing). Returns its address.
  */
-function placeProduct(program: Program): number {
+function placeProduct(program: Program, format: FrozenFormat): number {
   const [full, masked] = [false, true].map((edge) =>
-    range(tileRows).map((i) => program.place(tile(i + 1, edge))),
+    range(tileRows).map((i) => program.place(tile(i + 1, edge, format))),
   );
   const table = (tiles: readonly number[]) =>
     program.words(
@@ -208,7 +222,7 @@ function placeProduct(program: Program): number {
 }
 
 /**
- * pack(b, out, rowB, k, panels, rest): panels [k, 16] of the columns of B [k, n], whose rows are `rowB` bytes apart; what the
+ * pack(b, out, rowB, k, panels, rest, …): panels [k, 16] of the columns of B [k, n], whose rows are `rowB` bytes apart; what the
  * last one lacks is 0.
  */
 function placePackRows(program: Program): number {
@@ -244,8 +258,13 @@ function placePackRows(program: Program): number {
   );
 }
 
-/** As `pack`, of B stored transposed [n, k] with rows `rowB` bytes apart: squares of 8 by 8 are turned in registers. */
-function placePackColumns(program: Program): number {
+/**
+ * pack(b, out, rowB, k, panels, rest, panel): as `placePackRows`, of B stored transposed [n, k] with rows `rowB` bytes apart: squares of
+ * 8 by 8 are turned in registers. Panels begin `panel` bytes apart. Where B is no float32 there may be no `rest`, and k is a
+ * multiple of 8.
+ */
+function placePackColumns(program: Program, format: FrozenFormat): number {
+  const { bytes, load: loadB } = formats[format];
   const [out, step, k, panels, rest] = [rsi, rdx, rcx, r8, r9];
   const [from, left, to, thrice, lower] = [rax, r10, r12, r13, rbx];
   /** Register i of 8 = column i of the square at `from`. */
@@ -254,7 +273,7 @@ function placePackColumns(program: Program): number {
     ...advance(lower, step, 4),
     ...range(8).flatMap((i) => {
       const base = i < 4 ? from : lower;
-      return load(
+      return loadB(
         i,
         i % 4 === 0
           ? at(base)
@@ -309,13 +328,13 @@ function placePackColumns(program: Program): number {
             8,
             square,
             range(8).flatMap((i) => store(at(to, 4 * panelColumns * i), 8 + i)),
-            addNumber(from, 32),
+            addNumber(from, 8 * bytes),
             addNumber(to, 32 * panelColumns),
           ),
           ...countDown(left, 1, column(moveNumber(r14, 8))),
         ]),
         range(4).flatMap(() => advance(rdi, step, 4)),
-        [...move(r10, k), ...shiftLeft(r10, 6), ...addTo(out, r10)],
+        addTo(out, firstOfStack),
       ),
       unlessZero(rest, [
         ...clear(1),
@@ -365,11 +384,19 @@ export interface Packing {
   readonly product: (m: number, n: number, k: number, a: number, packed: number, c: number) => void;
 }
 
+/** Products of what is on the heap with frozen matrices. */
+export interface FrozenProducts {
+  /** y [m, out] (+)= x [m, in] · Wᵀ */
+  readonly forward: (m: number, w: FrozenMatrix, x: number, y: number, adds: boolean) => void;
+  /** dx [m, in] (+)= dy [m, out] · W */
+  readonly backward: (m: number, w: FrozenMatrix, dy: number, dx: number, adds: boolean) => void;
+}
+
 /** The functions of a product, placed in a program. */
 export interface PlacedProducts {
-  readonly product: Placed;
+  readonly product: Readonly<Record<FrozenFormat, Placed>>;
   readonly packRows: Placed;
-  readonly packColumns: Placed;
+  readonly packColumns: Readonly<Record<FrozenFormat, Placed>>;
 }
 
 export function placeProducts(program: Program): PlacedProducts {
@@ -379,20 +406,24 @@ export function placeProducts(program: Program): PlacedProducts {
     parameters: Array<'int64_t'>(counts).fill('int64_t'),
     result: 'void',
   });
+  const each = (place: (format: FrozenFormat) => Placed) => ({
+    float32: place('float32'),
+    bfloat16: place('bfloat16'),
+  });
   return {
-    product: placed(placeProduct(program), 3, 16),
-    packRows: placed(placePackRows(program), 2, 4),
-    packColumns: placed(placePackColumns(program), 2, 4),
+    product: each((format) => placed(placeProduct(program, format), 3, 16)),
+    packRows: placed(placePackRows(program), 2, 5),
+    packColumns: each((format) => placed(placePackColumns(program, format), 2, 5)),
   };
 }
 
 /** Products on the heap. Each row of a result is the same, to the bit, whatever rows stand beside it. */
-export class MachineProducts implements Packing {
+export class MachineProducts implements Packing, FrozenProducts {
   readonly #heap: Heap;
   readonly #base: () => number;
-  readonly #run: MachineFunction;
+  readonly #run: Readonly<Record<FrozenFormat, MachineFunction>>;
   readonly #packRows: MachineFunction;
-  readonly #packColumns: MachineFunction;
+  readonly #packColumns: Readonly<Record<FrozenFormat, MachineFunction>>;
   /** Where a product packs its B. */
   readonly #scratch: Scratch;
 
@@ -400,9 +431,13 @@ export class MachineProducts implements Packing {
   constructor(program: Program, placed: PlacedProducts, heap: Heap, base: () => number) {
     this.#heap = heap;
     this.#base = base;
-    this.#run = program.callable(placed.product);
+    const each = ({ float32, bfloat16 }: Readonly<Record<FrozenFormat, Placed>>) => ({
+      float32: program.callable(float32),
+      bfloat16: program.callable(bfloat16),
+    });
+    this.#run = each(placed.product);
     this.#packRows = program.callable(placed.packRows);
-    this.#packColumns = program.callable(placed.packColumns);
+    this.#packColumns = each(placed.packColumns);
     this.#scratch = new Scratch(heap);
   }
 
@@ -437,7 +472,7 @@ export class MachineProducts implements Packing {
         if (!isDirect) this.#pack(transposeB, 4 * ldb, part, n, b + l * stepB, packed);
         // biome-ignore format: as #block names them
         this.#block(
-          m, n, part, a + 4 * l * lda, 4, 4 * lda, isDirect ? b + l * stepB : packed, rowB, panelB || part * panelBytes,
+          'float32', m, n, part, a + 4 * l * lda, 4, 4 * lda, isDirect ? b + l * stepB : packed, rowB, panelB || part * panelBytes,
           c, 4 * ldc, adds || l > 0,
           a + 4 * (l + depth) * lda, share(4 * lda * next), transposeB ? 0 : b + (l + depth) * stepB, transposeB ? 0 : share(next * stepB),
         );
@@ -456,7 +491,7 @@ export class MachineProducts implements Packing {
         const [fromA, ahead] = [a + 4 * (i * lda + l), a + 4 * ((i + rows) * lda + l)];
         // biome-ignore format: as #block names them
         this.#block(
-          Math.min(rows, m - i), n, part, fromA, 4 * lda, 4, fromB, rowB, panelB || part * panelBytes,
+          'float32', Math.min(rows, m - i), n, part, fromA, 4 * lda, 4, fromB, rowB, panelB || part * panelBytes,
           c + 4 * i * ldc, 4 * ldc, adds || l > 0, ahead, aheadLines * lineBytes, 0, 0,
         );
       }
@@ -474,17 +509,69 @@ export class MachineProducts implements Packing {
       const [fromA, ahead] = [a + 4 * i * k, a + 4 * (i + rows) * k];
       // biome-ignore format: as #block names them
       this.#block(
-        Math.min(rows, m - i), n, k, fromA, 4 * k, 4, packed, panelBytes, k * panelBytes,
+        'float32', Math.min(rows, m - i), n, k, fromA, 4 * k, 4, packed, panelBytes, k * panelBytes,
         c + 4 * i * n, 4 * n, false, ahead, aheadLines * lineBytes, 0, 0,
       );
+    }
+  };
+
+  readonly forward: FrozenProducts['forward'] = (m, { shape: [n, k], format, address }, x, y, adds) => {
+    const bytes = bytesPerNumber(format);
+    const tall = m > blockRows;
+    const [rows, depth] = tall ? [partOf(m, blockRows, tileRows), partOf(k, blockDepth, 8)] : [m, k];
+    const columns = tall ? Math.max(1, Math.floor(maxPacked / k / panelColumns)) * panelColumns : n;
+    for (let j = 0; j < n; j += columns) {
+      for (let i = 0; i < m; i += rows) {
+        for (let l = 0; l < k; l += depth) {
+          const part = Math.min(depth, k - l);
+          const fromB = address + bytes * (j * k + l * panelColumns) - this.#base();
+          const [fromA, ahead] = [x + 4 * (i * k + l), x + 4 * ((i + rows) * k + l)];
+          // biome-ignore format: as #block names them
+          this.#block(
+            format, Math.min(rows, m - i), Math.min(columns, n - j), part, fromA, 4 * k, 4,
+            fromB, bytes * panelColumns, bytes * panelColumns * k,
+            y + 4 * (i * n + j), 4 * n, adds || l > 0, ahead, aheadLines * lineBytes, 0, 0,
+          );
+        }
+      }
+    }
+  };
+
+  readonly backward: FrozenProducts['backward'] = (m, { shape: [k, n], format, address }, dy, dx, adds) => {
+    const bytes = bytesPerNumber(format);
+    const most = Math.max(1, Math.floor(maxPacked / n / panelColumns)) * panelColumns;
+    const [rows, panels] = [partOf(m, blockRows, tileRows), n / panelColumns];
+    for (let l = 0; l < k; l += most) {
+      // Panels of W hold 16 of its rows. Turned, they are 16 rows of each of the panels that hold 16 of its columns.
+      const part = Math.min(most, k - l);
+      const panelB = panelBytes * Math.ceil(part / panelColumns) * panelColumns;
+      const turned = this.#scratch.reserve((panelB / 4) * panels);
+      const start = this.#base();
+      for (let row = 0; row < part; row += panelColumns) {
+        const [from, to] = [address + bytes * (l + row) * n, start + turned + panelBytes * row];
+        this.#packColumns[format](from, to, bytes * panelColumns, panelColumns, panels, 0, panelB);
+      }
+      const depth = partOf(part, blockDepth, 8);
+      for (let i = 0; i < m; i += rows) {
+        for (let o = 0; o < part; o += depth) {
+          const [fromA, ahead] = [dy + 4 * (i * k + l + o), dy + 4 * ((i + rows) * k + l + o)];
+          // biome-ignore format: as #block names them
+          this.#block(
+            'float32', Math.min(rows, m - i), n, Math.min(depth, part - o), fromA, 4 * k, 4,
+            turned + panelBytes * o, panelBytes, panelB,
+            dx + 4 * i * n, 4 * n, adds || l + o > 0, ahead, aheadLines * lineBytes, 0, 0,
+          );
+        }
+      }
     }
   };
 
   /** Packs op(B) [k, n], stored in rows of `rowB` bytes at `from`. */
   #pack(transposed: boolean, rowB: number, k: number, n: number, from: number, to: number): void {
     const start = this.#base();
-    const run = transposed ? this.#packColumns : this.#packRows;
-    run(start + from, start + to, rowB, k, Math.floor(n / panelColumns), n % panelColumns);
+    const run = transposed ? this.#packColumns.float32 : this.#packRows;
+    const [panels, rest] = [Math.floor(n / panelColumns), n % panelColumns];
+    run(start + from, start + to, rowB, k, panels, rest, k * panelBytes);
   }
 
   /**
@@ -492,6 +579,7 @@ export class MachineProducts implements Packing {
    * `aheadB` on, `stepA` and `stepB` bytes behind those of the tile before (0: none).
    */
   #block(
+    format: FrozenFormat,
     m: number,
     n: number,
     k: number,
@@ -512,7 +600,7 @@ export class MachineProducts implements Packing {
     const start = this.#base();
     const [strips, tall, low] = splitRows(m);
     // biome-ignore format: as `placeProduct` names them
-    this.#run(
+    this.#run[format](
       start + a, start + b, start + c, stepI, stepK, rowC, rowB, panelB, k,
       Math.floor(n / panelColumns), n % panelColumns, strips, tall, low, adds ? 1 : 0,
       start + aheadA, stepA, start + aheadB, stepB,

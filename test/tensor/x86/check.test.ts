@@ -3,6 +3,7 @@ import { Worker } from 'node:worker_threads';
 import { type Test, test } from 'uvu';
 import * as assert from 'uvu/assert';
 import type { DecoderWeights } from '../../../src/tensor/decoder.ts';
+import { type FrozenMatrix, readRow } from '../../../src/tensor/frozen.ts';
 import { startEngine, tf } from '../../../src/tensor/index.ts';
 import {
   createHeapDecoder,
@@ -23,6 +24,19 @@ const twin = assemblePaging(heap.backend.wasm.asm.memory, shape);
 
 const paging = { attendTokens: twin.attendTokens };
 
+/** Address of a frozen matrix, row by row. */
+function unpacked(matrix: FrozenMatrix): number {
+  const [out, inner] = matrix.shape;
+  const rows = Array.from({ length: out }, (_, row) => {
+    const numbers = new Float32Array(inner);
+    readRow(matrix, row, numbers);
+    return [...numbers];
+  });
+  const at = heap.addressOf(heap.allocate([out, inner]));
+  heap.floats(at, out * inner).set(rows.flat());
+  return at;
+}
+
 /** As good as WebAssembly. */
 const good: MachineCode = {
   vectors: loops.vectors,
@@ -31,6 +45,18 @@ const good: MachineCode = {
     size: (k, n) => k * n,
     pack: (k, n, b, out) => void loops.vectors.copy(b, out, k * n),
     product: (m, n, k, a, packed, c) => loops.product(false, true, m, n, k, a, k, packed, k, c, n, false),
+  },
+  frozen: {
+    forward: (m, w, x, y, adds) => {
+      const [out, inner] = w.shape;
+      const at = unpacked(w);
+      loops.product(false, true, m, out, inner, x, inner, at, inner, y, out, adds);
+    },
+    backward: (m, w, dy, dx, adds) => {
+      const [out, inner] = w.shape;
+      const at = unpacked(w);
+      loops.product(false, false, m, inner, out, dy, out, at, inner, dx, inner, adds);
+    },
   },
   pagingFor: () => paging,
   addTo: (sum, x) => {
@@ -111,6 +137,21 @@ test('a wrong product is found, in whatever shape it is wrong', () => {
   for (const part of ['pack', 'product'] as const) {
     const wrong = { ...packing, [part]: spoilt<number[], void>(packing[part], part === 'pack' ? 3 : 5) };
     assert.throws(() => check({ packing: wrong }), /^a product with a packed matrix gives/);
+  }
+  const { frozen } = good;
+  for (const format of ['float32', 'bfloat16']) {
+    const wrongWith = (run: typeof frozen.forward): typeof frozen.forward => {
+      const wrong = spoilt(run, 3);
+      return (...args) => (args[1].format === format ? wrong : run)(...args);
+    };
+    assert.throws(
+      () => check({ frozen: { ...frozen, forward: wrongWith(frozen.forward) } }),
+      new RegExp(`^a product with a frozen matrix of ${format} gives`),
+    );
+    assert.throws(
+      () => check({ frozen: { ...frozen, backward: wrongWith(frozen.backward) } }),
+      new RegExp(`^a product with a turned matrix of ${format} gives`),
+    );
   }
 });
 

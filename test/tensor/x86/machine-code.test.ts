@@ -2,6 +2,7 @@
 import { type Test, test as uvuTest } from 'uvu';
 import * as assert from 'uvu/assert';
 import { createRng } from '../../../src/domain/rng.ts';
+import { GrowingMatrix, readRow } from '../../../src/tensor/frozen.ts';
 import { sumOfSquares } from '../../../src/tensor/index.ts';
 import { wasmHeap } from '../../../src/tensor/wasm/install.ts';
 import { assemblePaging, layerBytes, tokenRow } from '../../../src/tensor/wasm/paged-attention.ts';
@@ -157,6 +158,47 @@ test('a row of a product is the same to the bit alone, among others, and with a 
     }
   }
 });
+
+for (const format of ['float32', 'bfloat16'] as const) {
+  test(`products with a frozen matrix of ${format} are those with the same matrix on the heap, to the bit`, () => {
+    for (const [out, inner] of [
+      [16, 16],
+      [21, 48],
+      [517, 400],
+      [40, 2064],
+    ] as const) {
+      const most = 201;
+      const w = place(out * inner);
+      const room = most * Math.max(out, inner);
+      const [x, y, expected] = [place(room), place(room), place(room)];
+      const numbers = heap.ints(w, out * inner);
+      if (format === 'bfloat16') for (let i = 0; i < numbers.length; i++) numbers[i]! &= 0xffff0000;
+      const growing = new GrowingMatrix([out, inner], format);
+      const rows = heap.floats(w, out * inner);
+      // In pieces that end anywhere.
+      for (let at = 0; at < rows.length; at += 1000) growing.add(rows.slice(at, at + 1000));
+      const frozen = growing.finish();
+      const row = new Float32Array(inner);
+      readRow(frozen, out - 1, row);
+      assert.equal([...row], [...rows.slice(-inner)]);
+      for (const m of [1, 7, 97, most]) {
+        for (const adds of [false, true]) {
+          const what = `${m} rows, [${out}, ${inner}], ${adds}`;
+          const before = heap.floats(x, room).slice();
+          const start = () => [y, expected].forEach((at) => void heap.floats(at, room).set(before));
+          start();
+          code.product(false, true, m, out, inner, x, inner, w, inner, expected, out, adds);
+          code.frozen.forward(m, frozen, x, y, adds);
+          assert.equal(heap.floats(y, room), heap.floats(expected, room), what);
+          start();
+          code.product(false, false, m, inner, out, x, out, w, inner, expected, inner, adds);
+          code.frozen.backward(m, frozen, x, y, adds);
+          assert.equal(heap.floats(y, room), heap.floats(expected, room), what);
+        }
+      }
+    }
+  });
+}
 
 for (const shape of [
   { heads: 4, keyValueHeads: 4, headSize: 32 },
