@@ -1,4 +1,5 @@
 // Ready-made answer parsers: how a message states the team's answer.
+import { plainForms } from './metric.ts';
 import type { AnswerParser } from './types.ts';
 
 /**
@@ -16,7 +17,7 @@ export function tagged(tag: string): AnswerParser {
         (pair) => !isQuoted(text, pair.index, pair.index + pair[0].length),
       );
       const answer = stated.at(-1)?.[1] ?? '';
-      return answer.trim() || null;
+      return plainForms(answer).trim() === '' ? null : answer.trim();
     },
     example: (answer) => `${open}${answer}${close}`,
   };
@@ -60,7 +61,7 @@ function isQuoted(text: string, start: number, end: number): boolean {
  */
 export function hashes(): AnswerParser {
   return {
-    parse: (text) => /#### (-?[0-9.,]+)/.exec(text)?.[1] ?? null,
+    parse: (text) => /#### (-?[0-9.,]+)/.exec(plainForms(text))?.[1] ?? null,
     example: (answer) => `#### ${answer}`,
   };
 }
@@ -70,26 +71,38 @@ const wrapping = /<\/?\w+>|\\(?:boxed|text\w*|math\w+)|[\s()[\]{}"'`“”‘’
 
 /**
  * The letter of the option that a message states, A to `last`, in upper case. It counts behind "answer" (the last such
- * statement), else behind "option" or "choice", else alone in its message or its first line, before the text of its option
- * (`C: guanine`), or behind a colon at the end. A capital that is a word, as in "A planet is …", states nothing.
+ * statement), else behind "option" or "choice", else alone in its message or its first line, else where it is chosen in a sentence
+ * (`so B`, `I would pick B`, `B is correct`), before the text of its option (`C: guanine`), or behind a colon at the end. A capital
+ * that is a word, as in "A planet is …", states nothing.
  */
 export function option(last = 'Z'): AnswerParser {
   if (!/^[A-Z]$/.test(last)) throw new RangeError(`option("${last}"): the last option is a capital letter.`);
   // A letter in its wrapping that is no word: not "Basalt", not "D'Artagnan", not "A planet".
-  const letter = `[\\s*_$"'“‘\`(\\[{]*(?:\\\\(?:boxed|text\\w*|math\\w+)\\{)*(?:<\\w+>)?\\(?([A-${last}])(?![\\p{L}\\p{N}]|['’]\\p{L}|\\s+(?!because|since|as|and|or|not|but)\\p{Ll})`;
+  const letter = `[\\s*_$"'“‘\`(\\[{\\\\]*(?:\\\\(?:boxed|text\\w*|math\\w+)\\{)*(?:<\\w+>)?\\(?([A-${last}])(?![\\p{L}\\p{N}]|['’]\\p{L}|\\s+(?!because|since|as|and|or|not|but)\\p{Ll})`;
   const behind = (words: string) =>
-    new RegExp(`\\b(?:${words})\\b["']?(?:\\s+(?:is|would be|must be|should be))?\\s*[:=-]?${letter}`, 'gu');
+    new RegExp(
+      `\\b(?:${words})\\b["']?(?:\\s+(?:is|would be|must be|should be))?(?:\\s+the letter)?\\s*[:=-]?${letter}`,
+      'gu',
+    );
   const [answers, options] = [behind('[Aa]nswer'), behind('[Oo]ption|[Cc]hoice')];
+  const chosen = new RegExp(
+    `\\b(?:[Ss]o|[Hh]ence|[Tt]hus|[Tt]herefore|[Cc]hoose|[Pp]ick|[Ss]elect|[Gg]o with|[Ii]t(?:['’]s| is| must be)),?${letter}|` +
+      `(?:^|[\\n.,;:!?]\\s*|\\b[Ss]o )\\(?([A-${last}])\\)? (?:is|must be) (?:the )?(?:correct|right|best)\\b`,
+    'gu',
+  );
   const alone = new RegExp(`^[A-${last}]$`);
   const leading = new RegExp(`^[\\s*_"'([-]*([A-${last}])(?:\\s*[).:\\],*]|\\s+-|\\s*$)`, 'u');
   const trailing = new RegExp(`:${letter}[\\s).\\]}*_"']*$`, 'u');
   return {
-    parse: (text) => {
+    parse: (given) => {
+      const text = plainForms(given);
       const statement = [...text.matchAll(answers)].at(-1) ?? [...text.matchAll(options)].at(-1);
       if (statement !== undefined) return statement[1]!;
       const [first = ''] = text.trim().split('\n');
       const bare = [text, first].map((part) => part.replace(wrapping, '')).find((part) => alone.test(part));
-      return bare ?? trailing.exec(text)?.[1] ?? leading.exec(text)?.[1] ?? null;
+      if (bare !== undefined) return bare;
+      const choice = [...text.matchAll(chosen)].at(-1);
+      return choice?.[1] ?? choice?.[2] ?? trailing.exec(text)?.[1] ?? leading.exec(text)?.[1] ?? null;
     },
     example: (answer) => `Answer: ${answer}`,
   };

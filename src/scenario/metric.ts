@@ -9,23 +9,34 @@ export interface AnswerMetric {
   ): { readonly score: number; readonly exactMatch: boolean };
 }
 
-/** NFC, full-width forms as their ASCII counterparts, lower case: what every normal form begins with. */
-const folded = (text: string): string =>
+/**
+ * NFC, with letters, digits and marks that are others in another shape (full-width, subscript, mathematical, ligatures) as NFKC has
+ * them, and without characters that nobody sees. Superscripts stay: x² is not x2.
+ */
+export const plainForms = (text: string): string =>
   text
     .normalize('NFC')
-    .replace(/[\uff01-\uff5e]/g, (wide) => String.fromCharCode(wide.charCodeAt(0) - 0xfee0))
-    .toLowerCase();
+    .replace(/[\uff01-\uff5e\ufb00-\ufb06\u2080-\u2089\u{1d400}-\u{1d7ff}]+/gu, (shaped) =>
+      shaped.normalize('NFKC'),
+    )
+    .replace(/[\u00ad\u200b\u200e\u200f\u2060\ufeff]/g, '');
+
+/** What every normal form begins with. */
+const folded = (text: string): string => plainForms(text).toLowerCase();
+
+/** Hyphens and dashes of every length, and the minus sign, as the one on keyboards. */
+const plainDashes = (text: string): string => text.replace(/[\u2010-\u2015\u2212]/g, '-');
 
 /** Marks that belong to what they stand at; the groups before and after are what they must stand at. */
 const meaningful = [
-  /(?<![\p{L}\p{N})\]])-(?=[\p{L}\p{N}\p{Sc}√∞(.\\])/u, // a sign
+  /(?<![\p{L}\p{N})\]])-(?=[\p{L}\p{N}\p{Sc}√∞(.\\])(?!0+(?:\.0+)?(?!\.?[\p{L}\p{N}]))/u, // a sign, but of zero
   /(?<=(?<!\p{L})\p{L}{1,2})-(?![\p{L}\p{N}])/u, // A-, OH-
-  /(?<=\p{N})[-.:,](?=\p{N})/u, // 10-3, 1.5, 10:30, and a comma that separates no thousands
+  /(?<=\p{N})[-.:](?=\p{N})/u, // 10-3, 1.5, 10:30
   /(?<![\p{L}\p{N}])\.(?=\p{N})/u, // .5
   /(?<=\p{N}e)[-+](?=\p{N})/u, // 1e-5
   /(?<=\p{N})\s*[%‰]/u, // 50 %
   /(?<=[\p{L}\p{N}+])\+|(?<=[\p{L}\p{N}])#/u, // C++, C#
-  /(?<=[\p{L}\p{N})])[*/^_](?=[\p{L}\p{N}(])/u, // 2*3, 3/4, x^2, x_1
+  /(?<=[\p{L}\p{N})])[*/^_](?=[-+.]?[\p{L}\p{N}(])/u, // 2*3, 3/4, x^2, 10^-3, x_1
   /(?!\+)\p{Sm}/u,
 ]
   .map(({ source }) => source)
@@ -36,16 +47,18 @@ const marks = new RegExp(`(${meaningful})|[\\p{P}\\p{S}]`, 'gu');
  * The normal form in which two answers are the same: by `exactMatch`, and for a team that agrees. Lower case, NFC, single
  * spaces, and without the marks of prose and the articles a, an, the before a word, as in SQuAD (Rajpurkar et al., 2016); but
  * signs, decimal points, exponents, percent signs and operators stay: -3 is not 3, 1.5 not 15, 50 % not 50, C# not C++. It
- * knows no mathematics: 3.0 is not 3, and x² not x^2.
- * Thousands separators go: 1,000 is 1000. An article or a mark alone is an answer, and stays.
+ * knows no mathematics: 3.0 is not 3, and x² not x^2; but -0 is 0.
+ * Thousands separators go: 1,000 is 1000; other commas between digits are those of a list. An article or a mark alone is an answer,
+ * and stays.
  */
 export function normalizeAnswer(text: string): string {
   const spaced = (words: string) => words.replace(/\s+/g, ' ').trim();
-  const whole = spaced(folded(text).replace(/[\u2010-\u2015\u2212]/g, '-'));
+  const whole = spaced(plainDashes(folded(text)));
   const numbers = whole.replace(/(?<![\p{N},.])\p{N}{1,3}(?:,\p{N}{3})+(?![\p{N},])/gu, (number) =>
     number.replaceAll(',', ''),
   );
   const tight = numbers
+    .replace(/(?<=\p{N}),(?=\p{N})/gu, ' ')
     .replace(/([\^_])\{([^{}]*)\}/g, '$1$2')
     .replace(/(?<=\p{N})\s*([-+*/^×÷])\s*(?=[-.(]?\p{N})/gu, '$1')
     .replace(/\s*([=<>≤≥≠])\s*/g, '$1');
@@ -113,7 +126,9 @@ export const exactMatch: AnswerMetric = scoredBy('exact-match', normalizeAnswer)
  * 1 when the answer is one of the accepted numbers as GSM8K compares them (its dataset.py): commas go, and the rest is compared
  * as it is written, so that 3.0 is not 3. Goes with the parser `hashes()`.
  */
-export const exactNumber: AnswerMetric = scoredBy('exact-number', (text) => text.trim().replaceAll(',', ''));
+export const exactNumber: AnswerMetric = scoredBy('exact-number', (text) =>
+  plainDashes(folded(text)).trim().replaceAll(',', ''),
+);
 
 /** 1 when the answer is the letter of one of the accepted options, else 0. Goes with the parser `option()`. */
 export const exactOption: AnswerMetric = scoredBy('exact-option', (text) => folded(text.trim()));
@@ -135,22 +150,23 @@ function hitOrMiss(
   };
 }
 
-/** A number and nothing else: sign, thousands separators, decimals, exponent, percent. */
-const number = /^[-+]?(?:\d{1,3}(?:,\d{3})+|\d+)?(?:\.\d*)?(?:e[-+]?\d+)?\s*%?$/;
+/** A number and nothing else: sign, thousands separators, decimals, exponent; or a fraction of whole numbers; percent. */
+const number =
+  /^([-+]?(?=\.?\d)(?:\d{1,3}(?:,\d{3})+|\d+)?(?:\.\d*)?(?:e[-+]?\d+)?)(?:\s*\/\s*(\d+))?\s*([%‰]?)$/;
 
-/** The value of a text that is one number, 50 % as 0.5; null of any other. */
+/** The value of a text that is one number, with or without the sign of a currency: 50 % as 0.5, 3/4 as 0.75; null of any other. */
 function numberIn(text: string): number | null {
-  const plain = folded(text.trim()).replace(/\u2212/gu, '-');
-  if (!number.test(plain) || !/\d/.test(plain)) return null;
-  const value = Number(plain.replaceAll(',', '').replace(/\s*%$/, ''));
-  if (!Number.isFinite(value)) return null;
-  return plain.endsWith('%') ? value / 100 : value;
+  const plain = plainDashes(folded(text)).replace(/^([-+]?)\s*\p{Sc}\s*|\s*\p{Sc}$/u, '$1');
+  const [, over = '', under = '1', share] = number.exec(plain.trim()) ?? [];
+  const value =
+    Number(over.replaceAll(',', '')) / Number(under) / (share === '%' ? 100 : share === '‰' ? 1000 : 1);
+  return over !== '' && Number.isFinite(value) ? value : null;
 }
 
 /**
  * 1 when the answer is a number close to one of the accepted ones, else 0: |p − a| ≤ max(relative · |a|, absolute), as Python's
  * `math.isclose` but relative to the accepted number a. Without a tolerance 1e-9 relative, so that 3.0 is 3. A number is written
- * alone (`-1,000.5`, `2e3`, `50 %`, which is 0.5); throws for an accepted answer that is none, and a RangeError for a tolerance
+ * alone (`-1,000.5`, `2e3`, `3/4`, `$5`, `50 %`, which is 0.5), without a unit in words; throws for an accepted answer that is none, and a RangeError for a tolerance
  * below 0.
  */
 export function closeTo(
@@ -173,14 +189,14 @@ export function closeTo(
 }
 
 /** Where one item of a list ends and the next begins; a comma between digits groups them. */
-const betweenItems = /\s*(?:[;\n>→]|(?<!\p{N}),|,(?!\p{N}{3}(?!\p{N})))\s*/u;
+const betweenItems = /\s*(?:[;；、，\n<>→]|(?<!\p{N}),|,(?!\p{N}{3}(?!\p{N})))\s*/u;
 
-/** The items of a list in normal form, without their numbers or bullets; those that occur again are items of their own. */
+/** The items of a list in normal form, without their numbers, bullets or the "and" before the last; those that occur again are items of their own. */
 function itemsOf(text: string, separator: RegExp | string): string[] {
   const seen = new Map<string, number>();
   return text
     .split(separator)
-    .map((item) => normalizeAnswer(item.replace(/^\s*(?:\d+[.)]|[-*•])\s+/u, '')))
+    .map((item) => normalizeAnswer(item.replace(/^\s*(?:(?:\d+[.)]|[-*•])\s+|and\s+)/iu, '')))
     .filter((item) => item !== '')
     .map((item) => {
       const times = seen.get(item) ?? 0;
@@ -208,7 +224,7 @@ function concordance(said: readonly string[], right: readonly string[]): number 
  * How well a list is ordered, against the best of the accepted ones: the share of pairs of items in the right order, which is
  * (τ + 1) / 2 of Kendall's τ for a permutation; so a list in reverse scores 0 and a random one 0.5 on the mean. A pair of which
  * an item is missing, or does not belong there, is not in order. Items are compared in the normal form of `exactMatch`; they
- * stand between commas, semicolons, `>`, `→` or line breaks, unless another `separator` is given.
+ * stand between commas, semicolons, `<`, `>`, `→` or line breaks, unless another `separator` is given.
  */
 export function kendallTau(separator: RegExp | string = betweenItems): AnswerMetric {
   return {

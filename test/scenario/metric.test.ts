@@ -103,6 +103,10 @@ test('signs, decimal points, exponents, percent signs, separators and operators 
     ['3 / 4', '3 * 4', '3 - 4', '3 4'],
     ['A ∪ B', 'A ∩ B', 'A B'],
     ['10^{3}', '103', '10^2'],
+    ['10^{-3}', '10-3', '10^3'],
+    ['2*-3', '2-3', '2*3'],
+    ['-0.5', '0.5'],
+    ['x²', 'x2'],
     ['5 ‰', '5', '5 %'],
     ['?', 'the', 'A'],
   ] as const) {
@@ -120,6 +124,12 @@ test('signs, decimal points, exponents, percent signs, separators and operators 
     ['A', 'a', 'A.', '(A)'],
     ['$18', '18'],
     ['3/4', '3 / 4'],
+    ['-0', '0', '\u22120'],
+    ['-0.0', '0.0'],
+    ['1,2,3', '1, 2, 3', '(1, 2, 3)'],
+    ['H₂O', 'H2O'],
+    ['５\u200b', '5', '𝟓', '\ufeff5'],
+    ['ﬁsh', 'fish'],
     ['x = 3', 'x=3'],
     ['p < 0.5', 'p<0.5'],
     ['10^{3}', '10^3'],
@@ -181,6 +191,8 @@ test('numbers are compared as GSM8K does, options by their letter', () => {
     ['-3', '3', false],
     ['', '', false],
     ['12 ', '12', true],
+    ['１２', '12', true],
+    ['\u22123', '-3', true],
   ] as const) {
     assert.equal(
       exactNumber.score(said, [right]),
@@ -211,6 +223,15 @@ test('a number is close within a tolerance, relative to the right one or absolut
     ['.5', '0.5'],
     ['\uff11\uff12', '12'],
     ['0', '0.00'],
+    ['-0', '0'],
+    ['3/4', '0.75'],
+    ['0.75', '3/4'],
+    ['-1/2', '-.5'],
+    ['$5', '5'],
+    ['-$1,000', '-1000'],
+    ['5 €', '5'],
+    ['\u20133', '-3'],
+    ['5 ‰', '0.005'],
   ] as const) {
     assert.ok(hits(exact, said, right), `${said} ${right}`);
   }
@@ -226,6 +247,9 @@ test('a number is close within a tolerance, relative to the right one or absolut
     ['%', '0'],
     ['e5', '0'],
     ['1e999', '3'],
+    ['3/0', '3'],
+    ['/4', '4'],
+    ['1/2/3', '1'],
   ] as const) {
     assert.not.ok(hits(exact, said, right), `${said} ${right}`);
   }
@@ -273,6 +297,9 @@ test('a list scores the share of pairs in the right order, to which F1 is blind'
     'ROME > Oslo > Bern',
     'Rome → Oslo → Bern;',
     '- Rome\n- Oslo\n- Bern',
+    'Rome, Oslo, and Bern.',
+    'Rome，Oslo、Bern',
+    'Rome < Oslo < Bern',
   ]) {
     assert.is(scoreOf(said, 'Rome, Oslo, Bern').score, 1, said);
   }
