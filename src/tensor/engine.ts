@@ -25,7 +25,7 @@ export interface Engine {
   /** The library behind the wasm backend's matrix products; null where there is none. */
   readonly blas: Pick<Blas, 'library' | 'coreType' | 'threads'> | null;
   /** The instructions that the wasm backend's machine code uses; null where it has none. */
-  readonly machineCode: 'AVX2' | null;
+  readonly machineCode: 'AVX2' | 'AVX-512' | null;
   /** One line for people: which engine runs and why. */
   readonly description: string;
   /** What computes, without why: two runs of one seed agree where this does. */
@@ -47,7 +47,7 @@ export interface EngineOptions {
 /** What a backend reports once it runs. */
 interface Started {
   readonly blas: Blas | null;
-  readonly machineCode?: 'AVX2' | null;
+  readonly machineCode?: Engine['machineCode'];
   /** What it does without, and why. */
   readonly lacks?: readonly string[];
   /** What runs behind it, in words that follow its name. */
@@ -149,7 +149,8 @@ async function startWasm(options: EngineOptions): Promise<Started> {
   const code = typeof found === 'string' ? null : found;
   const blas = chooseBlas(options, code);
   installWasmKernels({ blas: typeof blas === 'string' ? null : blas, machineCode: code });
-  const parts = code === null ? [] : ['AVX2 code'];
+  const instructions = code && (code.lanes === 16 ? 'AVX-512' : 'AVX2');
+  const parts = instructions === null ? [] : [`${instructions} code`];
   if (typeof blas !== 'string') {
     const core = blas.coreType === null ? '' : `${blas.coreType}, `;
     const threads = `${blas.threads} ${blas.threads === 1 ? 'thread' : 'threads'}`;
@@ -157,7 +158,7 @@ async function startWasm(options: EngineOptions): Promise<Started> {
   }
   return {
     blas: typeof blas === 'string' ? null : blas,
-    machineCode: code && 'AVX2',
+    machineCode: instructions,
     detail: parts.length > 0 ? `with ${parts.join(' and ')}` : `without BLAS (${blas})`,
     lacks: [
       ...(typeof found === 'string' ? [`machine code: ${found}`] : []),
@@ -210,10 +211,7 @@ function chooseBlas(
   if (wanted === undefined && setting === 'off') return 'switched off by OPTIMA_BLAS';
   const asked = wanted === true || setting === 'on';
   const path = ['', 'on', 'off'].includes(setting) ? undefined : setting;
-  // A BLAS has kernels of 16 lanes where the processor does.
-  if (machineCode !== null && !machineCode.processorHas16Lanes && !asked && path === undefined) {
-    return notNeeded;
-  }
+  if (machineCode !== null && !asked && path === undefined) return notNeeded;
   const blas = loadBlas({ path, threads });
   if (typeof blas === 'string' && path !== undefined) {
     throw new OptimaError(

@@ -1,11 +1,12 @@
-// A small x86-64 assembler: the integer instructions that loops need, and AVX2 with fused multiply-add on vectors of eight
-// float32 lanes. Instructions are numbers, as in ../wasm/assembler.ts, so code is put together from pieces; jumps are
-// relative and never leave the piece they are in. Encodings: Intel's Software Developer's Manual, volume 2.
+// A small x86-64 assembler: the integer instructions that loops need, AVX2 with fused multiply-add on vectors of eight
+// float32 lanes, and of AVX-512 what a matrix product needs. Instructions are numbers, as in ../wasm/assembler.ts, so code
+// is put together from pieces; jumps are relative and never leave the piece they are in. Encodings: Intel's Software
+// Developer's Manual, volume 2.
 
 /** Instructions, byte by byte. */
 export type Code = readonly number[];
 
-/** A general register of 64 bits, or a vector register of eight float32 lanes, by its number. */
+/** A general register of 64 bits, or a vector register of float32 lanes, by its number. */
 export type Register = number;
 
 /** Where in memory an operand lies: base + index · scale + offset, in bytes. */
@@ -37,14 +38,15 @@ const bytesOf = (value: number, count: number): number[] =>
   range(count).map((i) => Math.floor(value / 2 ** (8 * i)) & 0xff);
 const fitsByte = (value: number): boolean => value >= -128 && value < 128;
 
-/** The bytes that name a register field and an operand. */
-function operands(field: number, operand: Operand): number[] {
+/** The bytes that name a register field and an operand; an offset of one byte counts multiples of `unit`. */
+function operands(field: number, operand: Operand, unit = 1): number[] {
   const low = (field & 7) << 3;
   if (typeof operand === 'number') return [0xc0 | low | (operand & 7)];
   const { base, index, scale, offset } = operand;
   // rbp and r13 as a base always have an offset.
-  const mode = offset === 0 && (base & 7) !== rbp ? 0 : fitsByte(offset) ? 1 : 2;
-  const place = bytesOf(offset, [0, 1, 4][mode]!);
+  const isShort = offset % unit === 0 && fitsByte(offset / unit);
+  const mode = offset === 0 && (base & 7) !== rbp ? 0 : isShort ? 1 : 2;
+  const place = bytesOf(isShort ? offset / unit : offset, [0, 1, 4][mode]!);
   if (index === undefined && (base & 7) !== rsp) return [(mode << 6) | low | (base & 7), ...place];
   const sib = (Math.log2(scale) << 6) | (((index ?? rsp) & 7) << 3) | (base & 7);
   return [(mode << 6) | low | 4, sib, ...place];
@@ -276,3 +278,53 @@ export const lowShuffle = (to: Register, a: Register, b: Operand, choice: number
   ...vex('none', 1, 0xc6, to, a, b, 4),
   choice,
 ];
+
+// Vectors of 16 lanes, in registers 0 … 31 (AVX-512)
+
+/**
+ * An instruction on vectors of 16 lanes. What lies in memory has `bytes`, of which short offsets count multiples. `mask` is
+ * the number of a mask register (0: all lanes); with `zeroes` what it leaves out becomes 0.
+ */
+function evex(
+  prefix: keyof typeof prefixes,
+  map: 1 | 2,
+  opcode: number,
+  field: number,
+  second: Register,
+  operand: Operand,
+  { bytes = 64, mask = 0, zeroes = false } = {},
+): Code {
+  const isRegister = typeof operand === 'number';
+  const [r, x, b] = highBits(field & 15, isRegister ? operand & 15 : operand);
+  // The fifth bit of a register operand stands where an index has its fourth.
+  const high = isRegister ? operand >> 4 : x;
+  return [
+    0x62,
+    ((r ^ 1) << 7) | ((high ^ 1) << 6) | ((b ^ 1) << 5) | (((field >> 4) ^ 1) << 4) | map,
+    (((second & 15) ^ 15) << 3) | 4 | prefixes[prefix],
+    (zeroes ? 0x80 : 0) | 0x40 | (((second >> 4) ^ 1) << 3) | mask,
+    opcode,
+    ...operands(field, operand, bytes),
+  ];
+}
+
+/** As their namesakes without a number. */
+export const load16 = (to: Register, from: Operand): Code => evex('none', 1, 0x10, to, 0, from);
+export const store16 = (to: Memory, from: Register): Code => evex('none', 1, 0x11, from, 0, to);
+export const broadcast16 = (to: Register, from: Operand): Code =>
+  evex('x66', 2, 0x18, to, 0, from, { bytes: 4 });
+export const multiplyAdd16 = (to: Register, a: Register, b: Operand): Code => evex('x66', 2, 0xb8, to, a, b);
+export const clear16 = (register: Register): Code => evex('x66', 1, 0xef, register, register, register);
+export const loadWords16 = (to: Register, from: Memory): Code =>
+  evex('x66', 2, 0x33, to, 0, from, { bytes: 32 });
+export const shiftLanes16 = (to: Register, from: Register, bits: number): Code => [
+  ...evex('x66', 1, 0x72, 6, to, from),
+  bits,
+];
+/** The lanes whose bit is set in a mask register, 1 … 7. */
+export const loadMasked16 = (to: Register, mask: number, from: Memory): Code =>
+  evex('none', 1, 0x10, to, 0, from, { mask, zeroes: true });
+export const storeMasked16 = (to: Memory, mask: number, from: Register): Code =>
+  evex('none', 1, 0x11, from, 0, to, { mask });
+/** A mask register = the memory's 16 bits */
+export const setMask = (mask: number, from: Memory): Code => vex('none', 1, 0x90, mask, 0, from, 4);

@@ -106,13 +106,18 @@ function argumentsOf(name: keyof Vectors, at: (i: number) => number): number[] {
 }
 
 /** Heights of a product that use each tile, alone and below others. */
-const heights = [1, 2, 3, 4, 5, 6, 13];
-/** A panel; and one with a part of another. */
-const [panel, width] = [16, 21];
+const heights = [...Array.from({ length: 12 }, (_, i) => i + 1), 25];
+/** A panel; and some with a part of another, which stands alone or beside a whole one. */
+const [panel, widths] = [16, [42, 53]];
 /** Two turns of four and three single ones; of columns, one of eight and three. */
 const depth = 11;
 
-function checkProducts(heap: Heap, { product, packing, frozen }: MachineCode, twin: Product): void {
+function checkProducts(
+  heap: Heap,
+  { product, packing, frozen }: MachineCode,
+  twin: Product,
+  width: number,
+): void {
   const tallest = Math.max(...heights);
   const operands = { a: tallest * depth, b: depth * width, packed: packing.size(depth, width) };
   onTrial(heap, { c: tallest * width + 16 }, operands, (trial, { a, b, c, packed }) => {
@@ -137,10 +142,15 @@ function checkProducts(heap: Heap, { product, packing, frozen }: MachineCode, tw
       () => twin(false, true, tallest, width, depth, a, depth, b, depth, c, width, false),
     );
   });
-  checkFrozenProducts(heap, frozen, twin);
+  checkFrozenProducts(heap, frozen, twin, width);
 }
 
-function checkFrozenProducts(heap: Heap, { forward, backward }: FrozenProducts, twin: Product): void {
+function checkFrozenProducts(
+  heap: Heap,
+  { forward, backward }: FrozenProducts,
+  twin: Product,
+  width: number,
+): void {
   const [tallest, out, inner] = [Math.max(...heights), width, panelRows];
   for (const format of ['float32', 'bfloat16'] as const) {
     onTrial(heap, { y: tallest * out }, { x: tallest * out, w: out * inner }, (trial, { x, y, w }) => {
@@ -187,7 +197,7 @@ export function checkMachineCode(heap: Heap, code: MachineCode, twins: Twins): v
   requireSame('addTo', sum, expected);
   const squares = x.reduce((total, value) => total + value * value, 0);
   requireSame('sumOfSquares', Float32Array.of(code.sumOfSquares(x)), Float32Array.of(squares));
-  checkProducts(heap, code, twins.product);
+  for (const width of widths) checkProducts(heap, code, twins.product, width);
 }
 
 /** What was found good, so that it is tried once. */

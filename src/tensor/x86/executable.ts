@@ -22,11 +22,14 @@ interface System {
 }
 
 /** What a machine offers. */
-interface Machine {
+export interface Machine {
   readonly system: System;
-  /** Whether the processor has AVX-512, which the assembler does not know. */
-  readonly has16Lanes: boolean;
+  /** The widest vectors of float32 numbers: AVX2's, or those of AVX-512. */
+  readonly lanes: Lanes;
 }
+
+/** Lanes of a vector of float32 numbers. */
+export type Lanes = 8 | 16;
 
 let machine: Machine | string | null = null;
 
@@ -76,7 +79,7 @@ function askProcessor(system: System): Machine | string {
   if (!has(first, 12)) return 'the processor has no fused multiply-add';
   const seventh = featuresOf7();
   if (!has(seventh, 5)) return 'the processor has no AVX2';
-  return { system, has16Lanes: has(seventh, 16) && (keptStates() & 0xe6) === 0xe6 };
+  return { system, lanes: has(seventh, 16) && (keptStates() & 0xe6) === 0xe6 ? 16 : 8 };
 }
 
 /** −1 sixteen times, then 0 as often: from word 16 − n on, a mask of the first n lanes. */

@@ -1,10 +1,11 @@
 // The fused kernels' inner loops and the matrix products as machine code for x86-64 processors with AVX2, over TF.js' wasm
-// heap. WebAssembly has vectors of four lanes and no fused multiply-add: this has eight, and takes a third of the time.
+// heap. WebAssembly has vectors of four lanes and no fused multiply-add: this has eight, in products sixteen where there is
+// AVX-512, and takes a third of the time or less.
 import type { Heap } from '../wasm/heap.ts';
 import type { HeadShape, Paging } from '../wasm/paged-attention.ts';
 import type { Product } from '../wasm/product.ts';
 import type { Vectors } from '../wasm/vectors.ts';
-import { behind, findMachine, NoRoom, Program } from './executable.ts';
+import { behind, findMachine, type Lanes, type Machine, NoRoom, Program } from './executable.ts';
 import { assembleMachinePaging, fitsMachineCode } from './paged-attention.ts';
 import { type FrozenProducts, MachineProducts, type Packing, placeProducts } from './product.ts';
 import { placeVectors } from './vectors.ts';
@@ -23,30 +24,36 @@ export interface MachineCode {
   readonly addTo: (sum: Float32Array, x: Float32Array) => void;
   /** Σ x² of an array outside the heap. */
   readonly sumOfSquares: (x: Float32Array) => number;
-  /** Whether the processor has AVX-512: then a BLAS is faster. */
-  readonly processorHas16Lanes: boolean;
+  /** Of the vectors in products; they decide no bit of a result. */
+  readonly lanes: Lanes;
 }
 
 /** How many numbers are summed in float32: far more would lose what is small. */
 const summed = 2 ** 16;
 
-/** What was assembled over a heap's memory: it stays until the process ends. */
-const assembled = new WeakMap<object, MachineCode | string>();
+/** What was assembled over a heap's memory, by its widest vectors: it stays until the process ends. */
+const assembled = new WeakMap<object, Map<Lanes, MachineCode>>();
 
-/** The functions over the heap, not checked yet, or the reason why this machine cannot have them. */
-export function assembleMachineCode(heap: Heap): MachineCode | string {
+/**
+ * The functions over the heap, not checked yet, or the reason why this machine cannot have them. `most`: lanes of a vector at
+ * most.
+ */
+export function assembleMachineCode(heap: Heap, most: Lanes = 16): MachineCode | string {
   const { memory } = heap.backend.wasm.asm;
-  const found = assembled.get(memory) ?? assemble(heap);
-  assembled.set(memory, found);
+  const known = assembled.get(memory) ?? new Map<Lanes, MachineCode>();
+  assembled.set(memory, known);
+  const machine = findMachine();
+  if (typeof machine === 'string') return machine;
+  const lanes = machine.lanes < most ? machine.lanes : most;
+  const found = known.get(lanes) ?? assemble(heap, machine, lanes);
+  known.set(lanes, found);
   return found;
 }
 
-function assemble(heap: Heap): MachineCode | string {
-  const machine = findMachine();
-  if (typeof machine === 'string') return machine;
+function assemble(heap: Heap, machine: Machine, lanes: Lanes): MachineCode {
   const program = new Program(machine.system);
   const base = baseOf(heap, program);
-  const placedProducts = placeProducts(program);
+  const placedProducts = placeProducts(program, lanes);
   const placed = placeVectors(program);
   const { accumulate, dot, ...others } = placed;
   program.seal();
@@ -86,7 +93,7 @@ function assemble(heap: Heap): MachineCode | string {
     product: products.multiply,
     packing: products,
     frozen: products,
-    processorHas16Lanes: machine.has16Lanes,
+    lanes,
   };
 }
 

@@ -1,7 +1,4 @@
-// Matrix products in machine code: a tile of C of up to 6 rows and 16 columns stays in registers while A and B pass by,
-// B in panels of 16 columns. After Goto and van de Geijn, "Anatomy of High-Performance Matrix Multiplication" (2008);
-// A is read where it lies.
-
+// Matrix products in machine code, block by block of tiles (tiles.ts), and what brings B into panels of 16 columns for them.
 import { bytesPerNumber, type FrozenFormat, type FrozenMatrix } from '../frozen.ts';
 import type { Heap } from '../wasm/heap.ts';
 import { Scratch } from '../wasm/heap.ts';
@@ -11,18 +8,13 @@ import {
   address,
   addTo,
   at,
-  broadcast,
   type Code,
-  call,
-  callAt,
   clear,
   countDown,
-  giveBack,
   indexed,
   interleaveHigh,
   interleaveLow,
   joinHalves,
-  keep,
   load,
   loadMasked,
   loadNumber,
@@ -30,9 +22,6 @@ import {
   type Memory,
   move,
   moveNumber,
-  multiplyAdd,
-  prefetch,
-  prefetchToWrite,
   procedure,
   type Register,
   r8,
@@ -42,7 +31,6 @@ import {
   r12,
   r13,
   r14,
-  r15,
   range,
   rax,
   rbx,
@@ -53,20 +41,16 @@ import {
   shiftLanes,
   shiftLeft,
   shuffle,
-  slot,
   stackArgument,
   store,
-  storeMasked,
   storeNumber,
   subtractFrom,
   unlessZero,
 } from './assembler.ts';
-import { type MachineFunction, maskWords, type Placed, type Program } from './executable.ts';
+import { type Lanes, type MachineFunction, maskWords, type Placed, type Program } from './executable.ts';
+import { advance, aheadLines, lineBytes, panelColumns, placeProduct, tileSizes } from './tiles.ts';
 
-/** Rows of a tile at most, and its columns: 12 of the 16 registers hold it. */
-const [tileRows, panelColumns] = [6, 16];
-
-/** How the numbers of a packed B are stored, and how eight of them come into a register as float32. */
+/** How eight numbers of a packed B, stored as the format says, come into a register as float32, and the bytes of one. */
 const formats = {
   float32: { bytes: 4, load: (to: Register, from: Memory): Code => load(to, from) },
   // A bfloat16 is the upper half of a float32.
@@ -75,151 +59,6 @@ const formats = {
     load: (to: Register, from: Memory): Code => [...loadWords(to, from), ...shiftLanes(to, to, 16)],
   },
 } as const satisfies Record<FrozenFormat, unknown>;
-
-/** register += step · n, for n up to 6 */
-const advance = (register: Register, step: Register, n: number): Code => {
-  const by = (scale: 1 | 2 | 4): Code => address(register, indexed(register, step, scale));
-  return [...(n & 4 ? by(4) : []), ...(n & 2 ? by(2) : []), ...(n & 1 ? by(1) : [])];
-};
-
-// Where the product and its tiles keep things. rax, rbx, r10, r12 and r14 are free for all.
-const [a, b, c, stepI, stepK, rowC] = [rdi, rsi, rdx, rcx, r8, r9];
-const [rowB, tileC, depth] = [r11, r13, r15];
-const [firstOfStack, panelB, inner] = [stackArgument(0), stackArgument(1), stackArgument(2)];
-const [panels, rest] = [stackArgument(3), stackArgument(4)];
-const [strips, tall, low, adds] = [stackArgument(5), stackArgument(6), stackArgument(7), stackArgument(8)];
-const [aheadA, aheadB] = [
-  { start: stackArgument(9), step: stackArgument(10), now: slot(4) },
-  { start: stackArgument(11), step: stackArgument(12), now: slot(5) },
-];
-const [startA, mask, counter, stripCounter] = [slot(0), slot(1), slot(2), slot(3)];
-/** Bytes of a cache line, and how many of them each tile brings near that the next block will need. */
-const [lineBytes, aheadLines] = [64, 6];
-
-/**
- * C (+)= A·B for one tile at `a` and `tileC`, which move on behind it. A(i, k) lies i · stepI + k · stepK bytes behind a, row
- * k of the panel k · rowB behind b. A masked tile writes the columns that `mask` points to.
- */
-function tile(rows: number, masked: boolean, format: FrozenFormat): Code {
-  const { bytes, load: loadB } = formats[format];
-  const [upperA, lowerA, upperC, lowerC, atB, left] = [rax, rbx, tileC, r14, r12, r10];
-  const row = (upper: Register, lower: Register, step: Register, i: number, offset = 0): Memory =>
-    i % 3 === 0
-      ? at(i < 3 ? upper : lower, offset)
-      : indexed(i < 3 ? upper : lower, step, i % 3 === 1 ? 1 : 2, offset);
-  const sum = (i: number, part: number) => 2 * i + part;
-  const [partsOfB, numbers, masks] = [[12, 13] as const, [14, 15] as const, [14, 15] as const];
-  const each = (body: (register: Register, place: Memory, part: 0 | 1) => Code): Code =>
-    range(rows).flatMap((i) =>
-      ([0, 1] as const).flatMap((part) => body(sum(i, part), row(upperC, lowerC, rowC, i, 32 * part), part)),
-    );
-  const turn: Code = [
-    ...partsOfB.flatMap((register, part) => loadB(register, at(atB, 8 * bytes * part))),
-    ...addTo(atB, rowB),
-    ...range(rows).flatMap((i) => [
-      ...broadcast(numbers[i & 1]!, row(upperA, lowerA, stepI, i)),
-      ...multiplyAdd(sum(i, 0), numbers[i & 1]!, partsOfB[0]),
-      ...multiplyAdd(sum(i, 1), numbers[i & 1]!, partsOfB[1]),
-    ]),
-    ...addTo(upperA, stepK),
-    ...(rows > 3 ? addTo(lowerA, stepK) : []),
-  ];
-  const masksReady = masked
-    ? [...move(left, mask), ...load(masks[0], at(left)), ...load(masks[1], at(left, 32))]
-    : [];
-  return [
-    ...move(upperA, a),
-    ...(rows > 3 ? [...move(lowerA, a), ...advance(lowerA, stepI, 3)] : []),
-    ...(rows > 3 ? [...move(lowerC, tileC), ...advance(lowerC, rowC, 3)] : []),
-    ...move(atB, b),
-    ...move(left, tileC),
-    ...advance(left, rowC, rows),
-    ...range(rows).flatMap((i) => [
-      ...prefetchToWrite(at(left)),
-      ...prefetchToWrite(at(left, lineBytes - 4)),
-      ...(i < rows - 1 ? addTo(left, rowC) : []),
-    ]),
-    ...[aheadA, aheadB].flatMap(({ now, step }) => [
-      ...move(left, step),
-      ...unlessZero(left, [
-        ...addTo(left, now),
-        ...range(aheadLines).flatMap((i) => prefetch(at(left, lineBytes * i))),
-        ...keep(now, left),
-      ]),
-    ]),
-    ...masksReady,
-    ...move(left, adds),
-    ...unlessZero(
-      left,
-      each((register, place, part) =>
-        masked ? loadMasked(register, masks[part], place) : load(register, place),
-      ),
-      each(clear),
-    ),
-    ...move(left, depth),
-    ...countDown(left, 4, ...range(4).map(() => turn)),
-    ...countDown(left, 1, turn),
-    ...masksReady,
-    ...each((register, place, part) =>
-      masked ? storeMasked(place, masks[part], register) : store(place, register),
-    ),
-    ...advance(a, stepI, rows),
-    ...advance(tileC, rowC, rows),
-    ...giveBack,
-  ];
-}
-
-/**
- * product(a, b, c, stepI, stepK, rowC, rowB, panelB, k, panels, rest, strips, tall, low, adds, aheadA, stepA, aheadB,
- * stepB): C (+)= A·B, of which B is stored as `format` says, for `strips` tiles of 6 rows and two of `tall` and `low` rows (0: none), times `panels` of 16
- * columns, `panelB` bytes apart, and one of `rest` columns. Each tile brings near some lines from aheadA and aheadB on,
- * which move by stepA and stepB bytes (0: nothing). Returns its address.
- */
-function placeProduct(program: Program, format: FrozenFormat): number {
-  const [full, masked] = [false, true].map((edge) =>
-    range(tileRows).map((i) => program.place(tile(i + 1, edge, format))),
-  );
-  const table = (tiles: readonly number[]) =>
-    program.words(
-      rbx,
-      Int32Array.from([0, ...tiles].flatMap((place) => [(place % 2 ** 32) | 0, place / 2 ** 32])),
-    );
-  const panel = (tiles: readonly number[]): Code => {
-    const callTile = (rows: Memory): Code => [
-      ...move(rax, rows),
-      ...unlessZero(rax, [...program.pool(rbx), ...callAt(indexed(rbx, rax, 8, table(tiles).offset))]),
-    ];
-    return [
-      ...move(a, startA),
-      ...move(tileC, c),
-      ...move(r10, strips),
-      ...countDown(r10, 1, keep(stripCounter, r10), call(tiles.at(-1)!), move(r10, stripCounter)),
-      ...callTile(tall),
-      ...callTile(low),
-      ...addTo(b, panelB),
-      ...addNumber(c, 4 * panelColumns),
-    ];
-  };
-  const masks = program.words(rax, maskWords);
-  return program.place(
-    procedure(
-      6,
-      [aheadA, aheadB].flatMap(({ start, now }) => [...move(rax, start), ...keep(now, rax)]),
-      [...keep(startA, a), ...move(rowB, firstOfStack), ...move(depth, inner)],
-      move(r10, panels),
-      countDown(r10, 1, keep(counter, r10), panel(full!), move(r10, counter)),
-      move(r10, rest),
-      unlessZero(r10, [
-        ...program.pool(rax),
-        ...address(rax, at(rax, masks.offset + 4 * panelColumns)),
-        ...shiftLeft(r10, 2),
-        ...subtractFrom(rax, r10),
-        ...keep(mask, rax),
-        ...panel(masked!),
-      ]),
-    ),
-  );
-}
 
 /**
  * pack(b, out, rowB, k, panels, rest, …): panels [k, 16] of the columns of B [k, n], whose rows are `rowB` bytes apart; what the
@@ -334,7 +173,7 @@ function placePackColumns(program: Program, format: FrozenFormat): number {
           ...countDown(left, 1, column(moveNumber(r14, 8))),
         ]),
         range(4).flatMap(() => advance(rdi, step, 4)),
-        addTo(out, firstOfStack),
+        addTo(out, stackArgument(0)),
       ),
       unlessZero(rest, [
         ...clear(1),
@@ -351,18 +190,27 @@ function placePackColumns(program: Program, format: FrozenFormat): number {
 }
 
 /** Rows of C that are computed at most while a block of B of at most so much depth is at hand. */
-const [blockRows, blockDepth, transposedDepth] = [96, 256, 128];
+const blockSizes: Readonly<Record<Lanes, Readonly<Record<'rows' | 'depth' | 'transposedDepth', number>>>> = {
+  8: { rows: 96, depth: 256, transposedDepth: 128 },
+  16: {
+    rows: Number(process.env.BR ?? 96),
+    depth: Number(process.env.BD ?? 256),
+    transposedDepth: Number(process.env.TD ?? 128),
+  },
+};
 
 /** `whole` in parts of about equal size, at most `most` and a multiple of `unit`: the size of all but the last. */
 const partOf = (whole: number, most: number, unit: number): number =>
   Math.ceil(whole / Math.ceil(whole / most) / unit) * unit;
 
-/** How many tiles of 6 rows make up so many rows, and what the last two have: of 1 or 2 rows alone they would be slow. */
-function splitRows(rows: number): [strips: number, tall: number, low: number] {
-  const [strips, rest] = [Math.floor(rows / tileRows), rows % tileRows];
-  if (strips > 0 && rest === 1) return [strips - 1, 4, 3];
-  if (strips > 0 && rest === 2) return [strips - 1, 4, 4];
-  return [strips, rest, 0];
+/** Rows of a tile below which it is slow: its sums are too few to hide how long each takes. */
+const fewRows = 4;
+
+/** How many tiles of most rows make up so many rows, and what the last two have. */
+function splitRows(rows: number, most: number): [strips: number, tall: number, low: number] {
+  const [strips, rest] = [Math.floor(rows / most), rows % most];
+  if (strips === 0 || rest === 0 || rest >= fewRows) return [strips, rest, 0];
+  return [strips - 1, Math.ceil((most + rest) / 2), Math.floor((most + rest) / 2)];
 }
 
 /** Numbers of B that are packed at a time. */
@@ -394,12 +242,14 @@ export interface FrozenProducts {
 
 /** The functions of a product, placed in a program. */
 export interface PlacedProducts {
+  readonly lanes: Lanes;
   readonly product: Readonly<Record<FrozenFormat, Placed>>;
   readonly packRows: Placed;
   readonly packColumns: Readonly<Record<FrozenFormat, Placed>>;
 }
 
-export function placeProducts(program: Program): PlacedProducts {
+/** `lanes`: of the vectors that tiles are made of, which the processor must have. */
+export function placeProducts(program: Program, lanes: Lanes): PlacedProducts {
   const placed = (address: number, pointers: number, counts: number): Placed => ({
     address,
     pointers,
@@ -411,7 +261,8 @@ export function placeProducts(program: Program): PlacedProducts {
     bfloat16: place('bfloat16'),
   });
   return {
-    product: each((format) => placed(placeProduct(program, format), 3, 16)),
+    lanes,
+    product: each((format) => placed(placeProduct(program, lanes, format), 3, 17)),
     packRows: placed(placePackRows(program), 2, 5),
     packColumns: each((format) => placed(placePackColumns(program, format), 2, 5)),
   };
@@ -421,6 +272,7 @@ export function placeProducts(program: Program): PlacedProducts {
 export class MachineProducts implements Packing, FrozenProducts {
   readonly #heap: Heap;
   readonly #base: () => number;
+  readonly #lanes: Lanes;
   readonly #run: Readonly<Record<FrozenFormat, MachineFunction>>;
   readonly #packRows: MachineFunction;
   readonly #packColumns: Readonly<Record<FrozenFormat, MachineFunction>>;
@@ -431,6 +283,7 @@ export class MachineProducts implements Packing, FrozenProducts {
   constructor(program: Program, placed: PlacedProducts, heap: Heap, base: () => number) {
     this.#heap = heap;
     this.#base = base;
+    this.#lanes = placed.lanes;
     const each = ({ float32, bfloat16 }: Readonly<Record<FrozenFormat, Placed>>) => ({
       float32: program.callable(float32),
       bfloat16: program.callable(bfloat16),
@@ -456,14 +309,16 @@ export class MachineProducts implements Packing, FrozenProducts {
 
   /** So many columns of C that their share of B is packed at once. */
   readonly #columns: Product = (transposeA, transposeB, m, n, k, a, lda, b, ldb, c, ldc, adds) => {
-    const depth = partOf(k, transposeA ? transposedDepth : blockDepth, 8);
+    const { rows: tileRows, panels } = tileSizes[this.#lanes];
+    const block = blockSizes[this.#lanes];
+    const depth = partOf(k, transposeA ? block.transposedDepth : block.depth, 8);
     const stepB = 4 * (transposeB ? 1 : ldb);
     const isDirect = !transposeB && ldb <= maxDirect && n % panelColumns === 0;
     const packed = isDirect ? 0 : this.#scratch.reserve(this.size(transposeA ? depth : k, n));
     const [rowB, panelB] = isDirect ? [4 * ldb, panelBytes] : [panelBytes, 0];
     if (transposeA) {
       // Meanwhile the rows of A and B for the next depth are brought near.
-      const [rows, columns] = [Math.ceil(m / tileRows), Math.ceil(n / panelColumns)];
+      const [rows, columns] = [Math.ceil(m / tileRows), Math.ceil(n / panelColumns / panels)];
       const share = (bytes: number) =>
         Math.min(aheadLines * lineBytes, lineBytes * Math.ceil(bytes / (rows * columns * lineBytes)));
       for (let l = 0; l < k; l += depth) {
@@ -483,7 +338,7 @@ export class MachineProducts implements Packing, FrozenProducts {
       const part = Math.min(depth, k - l);
       this.#pack(transposeB, 4 * ldb, part, n, b + l * stepB, packed + 4 * this.size(l, n));
     }
-    const rows = partOf(m, blockRows, tileRows);
+    const rows = partOf(m, block.rows, tileRows);
     for (let i = 0; i < m; i += rows) {
       for (let l = 0; l < k; l += depth) {
         const part = Math.min(depth, k - l);
@@ -504,7 +359,7 @@ export class MachineProducts implements Packing, FrozenProducts {
     this.#pack(true, 4 * k, k, n, b, out);
 
   readonly product = (m: number, n: number, k: number, a: number, packed: number, c: number): void => {
-    const rows = partOf(m, blockRows, tileRows);
+    const rows = partOf(m, blockSizes[this.#lanes].rows, tileSizes[this.#lanes].rows);
     for (let i = 0; i < m; i += rows) {
       const [fromA, ahead] = [a + 4 * i * k, a + 4 * (i + rows) * k];
       // biome-ignore format: as #block names them
@@ -517,8 +372,10 @@ export class MachineProducts implements Packing, FrozenProducts {
 
   readonly forward: FrozenProducts['forward'] = (m, { shape: [n, k], format, address }, x, y, adds) => {
     const bytes = bytesPerNumber(format);
-    const tall = m > blockRows;
-    const [rows, depth] = tall ? [partOf(m, blockRows, tileRows), partOf(k, blockDepth, 8)] : [m, k];
+    const { rows: tileRows } = tileSizes[this.#lanes];
+    const block = blockSizes[this.#lanes];
+    const tall = m > block.rows;
+    const [rows, depth] = tall ? [partOf(m, block.rows, tileRows), partOf(k, block.depth, 8)] : [m, k];
     const columns = tall ? Math.max(1, Math.floor(maxPacked / k / panelColumns)) * panelColumns : n;
     for (let j = 0; j < n; j += columns) {
       for (let i = 0; i < m; i += rows) {
@@ -540,7 +397,8 @@ export class MachineProducts implements Packing, FrozenProducts {
   readonly backward: FrozenProducts['backward'] = (m, { shape: [k, n], format, address }, dy, dx, adds) => {
     const bytes = bytesPerNumber(format);
     const most = Math.max(1, Math.floor(maxPacked / n / panelColumns)) * panelColumns;
-    const [rows, panels] = [partOf(m, blockRows, tileRows), n / panelColumns];
+    const block = blockSizes[this.#lanes];
+    const [rows, panels] = [partOf(m, block.rows, tileSizes[this.#lanes].rows), n / panelColumns];
     for (let l = 0; l < k; l += most) {
       // Panels of W hold 16 of its rows. Turned, they are 16 rows of each of the panels that hold 16 of its columns.
       const part = Math.min(most, k - l);
@@ -551,7 +409,7 @@ export class MachineProducts implements Packing, FrozenProducts {
         const [from, to] = [address + bytes * (l + row) * n, start + turned + panelBytes * row];
         this.#packColumns[format](from, to, bytes * panelColumns, panelColumns, panels, 0, panelB);
       }
-      const depth = partOf(part, blockDepth, 8);
+      const depth = partOf(part, block.depth, 8);
       for (let i = 0; i < m; i += rows) {
         for (let o = 0; o < part; o += depth) {
           const [fromA, ahead] = [dy + 4 * (i * k + l + o), dy + 4 * ((i + rows) * k + l + o)];
@@ -598,12 +456,15 @@ export class MachineProducts implements Packing, FrozenProducts {
     stepB: number,
   ): void {
     const start = this.#base();
-    const [strips, tall, low] = splitRows(m);
+    const { rows, panels } = tileSizes[this.#lanes];
+    const [strips, tall, low] = splitRows(m, rows);
+    const [columns, rest] = [Math.floor(n / (panels * panelColumns)), n % (panels * panelColumns)];
+    const beside = rest > panelColumns;
     // biome-ignore format: as `placeProduct` names them
     this.#run[format](
       start + a, start + b, start + c, stepI, stepK, rowC, rowB, panelB, k,
-      Math.floor(n / panelColumns), n % panelColumns, strips, tall, low, adds ? 1 : 0,
-      start + aheadA, stepA, start + aheadB, stepB,
+      columns, beside ? 0 : rest, strips, tall, low, adds ? 1 : 0,
+      start + aheadA, stepA, start + aheadB, stepB, beside ? rest - panelColumns : 0,
     );
   }
 }

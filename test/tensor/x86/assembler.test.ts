@@ -32,6 +32,18 @@ const encodings: readonly (readonly [string, x86.Code, string])[] = [
   ['vcvtsi2ss xmm1, xmm1, r15', x86.toFloat(1, r15), 'c4 c1 f2 2a cf'],
   ['prefetcht0 [r10+64]', x86.prefetch(at(r10, 64)), '41 0f 18 4a 40'],
   ['prefetchw [r10]', x86.prefetchToWrite(at(r10)), '41 0f 0d 0a'],
+  ['vmovups zmm31, [r12+r15+64]', x86.load16(31, indexed(r12, r15, 1, 64)), '62 01 7c 48 10 7c 3c 01'],
+  ['vmovups zmm17, zmm30', x86.load16(17, 30), '62 81 7c 48 10 ce'],
+  ['vmovups [r13+128], zmm23', x86.store16(at(r13, 128), 23), '62 c1 7c 48 11 7d 02'],
+  ['vmovups [rax-4], zmm3', x86.store16(at(rax, -4), 3), '62 f1 7c 48 11 98 fc ff ff ff'],
+  ['vbroadcastss zmm26, [rdi+508]', x86.broadcast16(26, at(rdi, 508)), '62 62 7d 48 18 57 7f'],
+  ['vfmadd231ps zmm23, zmm29, zmm25', x86.multiplyAdd16(23, 29, 25), '62 82 15 40 b8 f9'],
+  ['vpxord zmm20, zmm20, zmm20', x86.clear16(20), '62 a1 5d 40 ef e4'],
+  ['vpmovzxwd zmm24, [r12+r15+32]', x86.loadWords16(24, indexed(r12, r15, 1, 32)), '62 02 7d 48 33 44 3c 01'],
+  ['vpslld zmm24, zmm25, 16', x86.shiftLanes16(24, 25, 16), '62 91 3d 40 72 f1 10'],
+  ['vmovups zmm22{k1}{z}, [r10+64]', x86.loadMasked16(22, 1, at(r10, 64)), '62 c1 7c c9 10 72 01'],
+  ['vmovups [r13+64]{k1}, zmm5', x86.storeMasked16(at(r13, 64), 1, 5), '62 d1 7c 49 11 6d 01'],
+  ['kmovw k1, [rax+r10*4+100]', x86.setMask(1, indexed(rax, r10, 4, 100)), 'c4 a1 78 90 4c 90 64'],
 ];
 
 for (const [text, code, bytes] of encodings) {

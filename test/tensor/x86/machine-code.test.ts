@@ -7,7 +7,7 @@ import { sumOfSquares } from '../../../src/tensor/index.ts';
 import { wasmHeap } from '../../../src/tensor/wasm/install.ts';
 import { assemblePaging, layerBytes, tokenRow } from '../../../src/tensor/wasm/paged-attention.ts';
 import { assembleVectors } from '../../../src/tensor/wasm/vectors.ts';
-import type { MachineCode } from '../../../src/tensor/x86/index.ts';
+import { assembleMachineCode, type MachineCode } from '../../../src/tensor/x86/index.ts';
 import { assertClose, machineCode as found } from '../compare.ts';
 
 const heap = wasmHeap();
@@ -156,6 +156,30 @@ test('a row of a product is the same to the bit alone, among others, and with a 
         assert.equal([...heap.floats(packed, n)], expected, `row ${row} of ${m}, packed`);
       }
     }
+  }
+});
+
+const wideTest = (typeof found === 'string' || found.lanes === 8 ? uvuTest.skip : test) as Test;
+if (typeof found !== 'string' && found.lanes === 8) console.log('skipped: the processor has no AVX-512');
+
+wideTest('vectors of 8 and of 16 lanes give the same product to the bit, and write no further', () => {
+  const narrow = assembleMachineCode(heap, 8) as MachineCode;
+  assert.equal([narrow.lanes, code.lanes], [8, 16]);
+  const most = 220;
+  const [a, b, c] = [place(most * most), place(most * most), place(most * most)];
+  const before = heap.floats(c, most * most).slice();
+  const heights = [...Array.from({ length: 27 }, (_, i) => i + 1), 97, 217];
+  for (const [turn, m] of [...heights, ...heights].entries()) {
+    const [n, k, way] = [size(70), size(most), turn % 8];
+    const [transposeA, transposeB, adds] = [(way & 1) === 1, (way & 2) === 2, (way & 4) === 4];
+    const outcomes = [narrow, code].map(({ product }) => {
+      heap.floats(c, before.length).set(before);
+      product(transposeA, transposeB, m, n, k, a, most, b, most, c, n + 3, adds);
+      return heap.floats(c, before.length).slice();
+    });
+    assert.equal(outcomes[1], outcomes[0], `[${m}, ${k}] by [${k}, ${n}], ${way}`);
+    const last = (m - 1) * (n + 3) + n;
+    assert.equal(outcomes[1]!.slice(last), before.slice(last));
   }
 });
 
