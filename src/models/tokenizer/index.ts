@@ -14,6 +14,7 @@ import {
   type PlainMessage,
   type TemplateOptions,
 } from './chat-template.ts';
+import { limitPatterns } from './patterns.ts';
 import { createTokenizers, type Place } from './python-reading.ts';
 import type { JsonObject, TokenizerFiles } from './train.ts';
 
@@ -120,9 +121,16 @@ export function tokenizerFrom(tokenizerJson: JsonObject, tokenizerConfig: JsonOb
     const token = tokenText(tokenizerConfig[name]);
     return controls.find(({ content }) => content === token)?.id ?? vocabulary.get(token!);
   };
-  const encodeAt = (text: string, place: Place): readonly number[] =>
+  const limit = limitPatterns(tokenizerJson);
+  const encodeAt = (text: string, place: Place): readonly number[] => {
     // Half a surrogate pair is no character.
-    plain[place].encode(text.replace(/\p{Surrogate}/gu, '\uFFFD'), { add_special_tokens: false }).ids;
+    const characters = text.replace(/\p{Surrogate}/gu, '\uFFFD');
+    const { ids } = limit.within(text.length, () =>
+      plain[place].encode(characters, { add_special_tokens: false }),
+    );
+    return ids;
+  };
+  for (const text of limit.trials) encodeAt(text, 'start');
 
   const endOfTurnId = partsOf(ownFrame.footer).find((part) => typeof part === 'number') ?? idOf('eos_token');
   if (endOfTurnId === undefined) {
@@ -148,7 +156,9 @@ export function tokenizerFrom(tokenizerJson: JsonObject, tokenizerConfig: JsonOb
     decode(tokenIds) {
       const ids = tokenIds.filter(known);
       // The library's default "clean-up" drops spaces before punctuation: then texts would not round-trip.
-      return ids.length === 0 ? '' : plain.start.decode(ids, { clean_up_tokenization_spaces: false });
+      return ids.length === 0
+        ? ''
+        : limit.within(ids.length, () => plain.start.decode(ids, { clean_up_tokenization_spaces: false }));
     },
     encodeChat(given, addGenerationPrompt) {
       const messages: readonly ChatMessage[] = template.fold(given);

@@ -2,10 +2,8 @@
 // the same in other words. test/models/tokenizer/parity.test.ts holds both against each other.
 import { Tokenizer } from '@huggingface/tokenizers';
 import { messageOf, OptimaError } from '../../domain/errors.ts';
+import { digitPatterns, gpt2Pattern } from './patterns.ts';
 import type { JsonObject } from './train.ts';
-
-/** GPT-2's expression, as ByteLevel has it; the library's own takes JavaScript's white space for it. */
-const gpt2Pattern = "'s|'t|'re|'ve|'m|'ll|'d| ?\\p{L}+| ?\\p{N}+| ?[^\\s\\p{L}\\p{N}]+|\\s+(?!\\S)|\\s+";
 
 /**
  * Where a text stands that is encoded: at the very beginning, right after a special token, or after other text that was encoded
@@ -76,12 +74,13 @@ function preTokenizerAt(place: Place, part: unknown): unknown {
       return { ...part, pretokenizers: part.pretokenizers.map((one) => preTokenizerAt(place, one)) };
     case 'Digits':
       // Python's digits are those of all scripts, and letter-like and other numbers.
-      return split(part.individual_digits === true ? '\\p{N}' : '\\p{N}+');
+      return split(part.individual_digits === true ? digitPatterns.each : digitPatterns.runs);
     case 'ByteLevel': {
       const bytes = { ...part, add_prefix_space: part.add_prefix_space === true && place !== 'middle' };
       if (part.use_regex === false || bytes.add_prefix_space) return bytes;
       return {
         type: 'Sequence',
+        // The library's own takes JavaScript's white space for it.
         pretokenizers: [split(gpt2Pattern), { ...bytes, use_regex: false }],
       };
     }

@@ -1,6 +1,7 @@
 // Trains a byte-level BPE tokenizer and writes it in the Hugging Face layout: how the embedded model's
 // tokenizer was made. `tokenizerFrom` turns the result into a tokenizer.
 import { OptimaError } from '../../domain/errors.ts';
+import { ownPattern } from './patterns.ts';
 
 export type JsonObject = Readonly<Record<string, unknown>>;
 
@@ -16,13 +17,6 @@ const specialTokens = ['<|pad|>', '<|system|>', '<|user|>', '<|assistant|>', '<|
 const chatTemplate =
   "{% for message in messages %}{{ '<|' + message['role'] + '|>' + message['content'] + '<|end|>' }}" +
   "{% endfor %}{% if add_generation_prompt %}{{ '<|assistant|>' }}{% endif %}";
-
-/**
- * Words with the space before them; punctuation marks one by one, with the space before them; digits one by
- * one and without it, so that a number is spelt the same wherever it stands; runs of white space.
- * The pattern covers every character, so nothing is lost.
- */
-const splitPattern = ' ?\\p{L}+|\\p{N}| ?[^\\s\\p{L}\\p{N}]|\\s+(?!\\S)|\\s';
 
 /**
  * Byte-pair encoding (Sennrich et al., 2016) over UTF-8 bytes (Radford et al., 2019): starts from all 256
@@ -73,7 +67,7 @@ export function trainTokenizer(
       pre_tokenizer: {
         type: 'Sequence',
         pretokenizers: [
-          { type: 'Split', pattern: { Regex: splitPattern }, behavior: 'Isolated', invert: false },
+          { type: 'Split', pattern: { Regex: ownPattern }, behavior: 'Isolated', invert: false },
           { type: 'ByteLevel', add_prefix_space: false, trim_offsets: true, use_regex: false },
         ],
       },
@@ -125,7 +119,7 @@ interface Word {
 /** The distinct words of the texts as byte tokens, in order of first appearance. */
 function countWords(texts: readonly string[]): Word[] {
   const counts = new Map<string, number>();
-  const pattern = new RegExp(splitPattern, 'gu');
+  const pattern = new RegExp(ownPattern, 'gu');
   for (const text of texts) {
     for (const word of text.match(pattern) ?? []) counts.set(word, (counts.get(word) ?? 0) + 1);
   }
