@@ -299,11 +299,19 @@ export class MachineProducts implements Packing, FrozenProducts {
       for (let i = 0; !adds && i < m; i++) this.#heap.floats(c + 4 * i * ldc, n).fill(0);
       return;
     }
-    const most = Math.max(1, Math.floor(maxPacked / k / panelColumns)) * panelColumns;
-    for (let j = 0; j < n; j += most) {
-      const from = b + 4 * j * (transposeB ? ldb : 1);
-      const columns = Math.min(most, n - j);
-      this.#columns(transposeA, transposeB, m, columns, k, a, lda, from, ldb, c + 4 * j, ldc, adds);
+    // Of a depth as long as a vocabulary only a part is packed at once: A would pass by again for every few columns.
+    const deepest = Math.max(blockSizes[this.#lanes].depth, Math.floor(maxPacked / this.size(1, n)));
+    const depth = transposeA ? k : partOf(k, deepest, 8);
+    const most = Math.max(1, Math.floor(maxPacked / depth / panelColumns)) * panelColumns;
+    for (let l = 0; l < k; l += depth) {
+      for (let j = 0; j < n; j += most) {
+        const from = b + 4 * (transposeB ? j * ldb + l : l * ldb + j);
+        const [columns, part] = [Math.min(most, n - j), Math.min(depth, k - l)];
+        // biome-ignore format: as `Product` names them
+        this.#columns(
+          transposeA, transposeB, m, columns, part, a + 4 * l, lda, from, ldb, c + 4 * j, ldc, adds || l > 0,
+        );
+      }
     }
   };
 

@@ -91,14 +91,15 @@ test('numbers that are none or too large come through the exponential as in WebA
 });
 
 test('a product of matrices with rows far apart, set or added, leaves what lies between the rows', () => {
-  // Deeper than a block, packed and read where it lies; narrower than a panel; several blocks of rows.
+  // Deeper than a block, packed and read where it lies; narrower than a panel; several blocks of rows; more than is packed at once.
   const chosen = [
+    [3, 2000, 700],
     [140, 64, 300],
     [140, 48, 600],
     [7, 5, 257],
     [200, 33, 1],
   ] as const;
-  for (let turn = 0; turn < 48; turn++) {
+  for (let turn = 0; turn < 56; turn++) {
     const [m, n, k] = chosen[turn >> 3] ?? [size(140), size(70), size(70)];
     // Of the chosen ones each way once.
     const way = turn < 8 * chosen.length ? turn % 8 : rng.int(8);
