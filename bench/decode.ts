@@ -12,7 +12,7 @@ const workerCount = countArgument(1, 0);
 const promptTokens = countArgument(2, 200);
 const batches = process.argv.length > 5 ? process.argv.slice(5).map(wholeNumber) : [1, 16, 64];
 
-const engine = await startEngine({ blasThreads: 1 });
+const engine = await startEngine({ threads: 1 });
 const { policy, source, rng } = await openSubject(shape);
 const workers = workerCount > 0 ? await Workers.start(workerCount, { backend: engine.backend }) : null;
 const models = workers === null ? [policy] : await workers.modelsOf(source);

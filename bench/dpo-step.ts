@@ -17,7 +17,7 @@ const given: { policy: string; recipe: { dpo: DpoConfig }; batches: PreferenceEx
 );
 const { batches } = given;
 const { dpo } = given.recipe;
-const engine = await startEngine({ blasThreads: 1 });
+const engine = await startEngine({ threads: 1 });
 const policy = await loadPolicy(given.policy);
 const workers = await Workers.start(countArgument(1, 2), { backend: engine.backend });
 const objective = dpoObjective(dpo);

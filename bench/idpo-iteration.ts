@@ -45,7 +45,7 @@ writeManifest(folder, { ...manifest, log: emptyLog });
 const recipe = preferenceOf(manifest.recipe as Recipe);
 const tasks = countArgument(1, recipe.search.tasks);
 const { scenario } = await loadScenario(manifest.scenario.file);
-const engine = await startEngine({ blasThreads: 1 });
+const engine = await startEngine({ threads: 1 });
 const base = await loadPolicy(manifest.base.folder);
 const workers = await Workers.start(countArgument(2, 2), { backend: engine.backend });
 const run = RunFolder.open(folder, systemClock);

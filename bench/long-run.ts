@@ -21,7 +21,7 @@ const samplesPerTask = 8;
 const tasks = Math.ceil(countArgument(0, 100_000) / samplesPerTask);
 const parts = 10;
 
-const engine = await startEngine({ blasThreads: 1 });
+const engine = await startEngine({ threads: 1 });
 const model = path.join(packageFolder, 'models/tiny');
 const scenario = wordPairs();
 const recipe = applySettings(presetRecipe('quick'), [

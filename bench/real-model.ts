@@ -28,7 +28,7 @@ const promptTokens = measure === 'prefill' ? 512 : 64;
 const newTokens = 64;
 
 const startedAt = performance.now();
-const engine = await startEngine({ blasThreads: 1 });
+const engine = await startEngine(workerCount > 0 ? { threads: 1 } : {});
 const policy = await loadPolicy(folder);
 const loadSeconds = (performance.now() - startedAt) / 1000;
 const rng = createRng(1);

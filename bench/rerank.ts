@@ -46,7 +46,7 @@ export default defineScenario({
 });
 `,
 );
-const engine = await startEngine({ blasThreads: 1 });
+const engine = await startEngine({ threads: 1 });
 const recipe = applySettings(presetRecipe('quick', 'isft-dpo'), [
   `initialization.tasks=${tasks}`,
   'initialization.formats=false',

@@ -50,7 +50,7 @@ const recipe = presetRecipe('quick', 'idpo');
 const { scenario } = await loadScenario(path.join(packageFolder, `scenarios/${values.scenario}.ts`));
 const rng = createRng(1);
 // One thread, as in a worker.
-const engine = await startEngine({ blasThreads: 1 });
+const engine = await startEngine({ threads: 1 });
 const { model: folder = path.join(packageFolder, 'models/tiny') } = values;
 const policy = await loadPolicy(folder);
 

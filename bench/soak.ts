@@ -16,7 +16,7 @@ import { countArgument, openSubject, rounded, trainingBatch } from './shared.ts'
 const [steps, dialogues] = [countArgument(0, 2000), countArgument(1, 20_000)];
 const reports = 10;
 
-const engine = await startEngine({ blasThreads: 1 });
+const engine = await startEngine({ threads: 1 });
 console.log(JSON.stringify({ bench: 'soak', engine: engine.name, steps, dialogues }));
 
 function reportMemory(done: Record<string, number>): void {

@@ -14,7 +14,7 @@ const steps = countArgument(2, 15);
 // Until V8 has compiled what runs often.
 const stepsBefore = countArgument(3, 6);
 
-const engine = await startEngine(workerCount > 0 ? { blasThreads: 1 } : {});
+const engine = await startEngine(workerCount > 0 ? { threads: 1 } : {});
 const subject = await openSubject(shape);
 const { policy, source } = subject;
 const optimizer = createAdamW(policy.parameters, defaultSftConfig);

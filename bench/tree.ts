@@ -11,7 +11,7 @@ import { createMemory, createReferencePolicy, randomIds, report, rounded } from 
 const [contextTokens, messageTokens, depth, expansions, branches] = [512, 50, 6, 8, 3];
 
 // One thread, as in a worker.
-const engine = await startEngine({ blasThreads: 1 });
+const engine = await startEngine({ threads: 1 });
 const rng = createRng(1);
 const policy = createReferencePolicy(rng.split('weights'));
 const { max_position_embeddings: context } = policy.config;

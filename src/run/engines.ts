@@ -39,7 +39,7 @@ export async function openEngines({
   const { startEngine } = await import('../tensor/index.ts');
   const cores = availableParallelism();
   const most = workers ?? (cores === 1 ? 0 : Math.min(cores, mostWorkers));
-  const engine = await startEngine({ backend, ...(most > 0 && { blasThreads: 1 }) });
+  const engine = await startEngine({ backend, ...(most > 0 && { threads: 1 }) });
   const count = engine.backend === 'tensorflow' ? 0 : most;
   return {
     engine,

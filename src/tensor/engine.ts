@@ -1,5 +1,6 @@
 // Chooses the TF.js backend once per process, patches it, and says in one line what was chosen and why.
 import { createRequire } from 'node:module';
+import { availableParallelism } from 'node:os';
 import { messageOf, nearest, OptimaError } from '../domain/errors.ts';
 import { type Blas, loadBlas } from './blas.ts';
 import tf from './tfjs.cjs';
@@ -40,8 +41,11 @@ export interface EngineOptions {
    * the path of the library to use; without it, only where a BLAS is faster than what else there is.
    */
   readonly blas?: boolean;
-  /** Threads of the BLAS. Default: OPENBLAS_NUM_THREADS where it is set, else one for each core. */
-  readonly blasThreads?: number;
+  /**
+   * Threads that a large matrix product is shared among. Default: one for each core, of a BLAS what OPENBLAS_NUM_THREADS says,
+   * of machine code four at most. Of machine code they decide no bit.
+   */
+  readonly threads?: number;
 }
 
 /** What a backend reports once it runs. */
@@ -149,6 +153,7 @@ async function startWasm(options: EngineOptions): Promise<Started> {
   const code = typeof found === 'string' ? null : found;
   const blas = chooseBlas(options, code);
   installWasmKernels({ blas: typeof blas === 'string' ? null : blas, machineCode: code });
+  code?.shareAmong(options.threads ?? Math.min(availableParallelism(), mostThreads));
   const instructions = code && (code.lanes === 16 ? 'AVX-512' : 'AVX2');
   const parts = instructions === null ? [] : [`${instructions} code`];
   if (typeof blas !== 'string') {
@@ -198,12 +203,15 @@ function chooseMachineCode(): MachineCode | string {
   }
 }
 
+/** Threads of a product in machine code by default: more share too little of it. */
+const mostThreads = 4;
+
 /** Why there is no BLAS where machine code is as fast. */
 const notNeeded = 'not needed';
 
 /** The library, or why there is none. */
 function chooseBlas(
-  { blas: wanted, blasThreads: threads }: EngineOptions,
+  { blas: wanted, threads }: EngineOptions,
   machineCode: MachineCode | null,
 ): Blas | string {
   const setting = process.env.OPTIMA_BLAS ?? '';

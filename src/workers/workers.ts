@@ -217,7 +217,7 @@ export class Workers implements PolicyHost {
 
   /** Starts `count` workers, each with one core's share of the engine. Rejects as `startEngine` does. */
   static async start(count: number, engine: EngineOptions = {}): Promise<Workers> {
-    const setting = { engine: { ...engine, blasThreads: 1 } };
+    const setting = { engine: { ...engine, threads: 1 } };
     const threads = Array.from({ length: count }, () => new Thread(setting));
     try {
       const [name] = await Promise.all(threads.map((thread) => thread.start()));

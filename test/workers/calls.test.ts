@@ -107,7 +107,7 @@ let workers: Started;
 test.before.each(async () => {
   made.length = 0;
   autoReady = true;
-  workers = await Workers.start(2, { backend: 'wasm', blas: false, blasThreads: 4 });
+  workers = await Workers.start(2, { backend: 'wasm', blas: false, threads: 4 });
 });
 
 /** A session of the policy in the first worker, which is the newest of `made` after a death. */
@@ -120,7 +120,7 @@ test('each worker starts with one thread of the engine, and an idle one keeps no
   for (const { launcher, options, referenced } of made) {
     assert.match(launcher.href, /\/bin\/worker\.js$/);
     assert.equal(options, {
-      workerData: { engine: { backend: 'wasm', blas: false, blasThreads: 1 } },
+      workerData: { engine: { backend: 'wasm', blas: false, threads: 1 } },
       execArgv: [],
     });
     assert.is(referenced, false);

@@ -118,6 +118,9 @@ export function countDown(counter: Register, amount: number, ...body: Code[]): C
   ];
 }
 
+/** Does the body again and again; it never ends. */
+export const forever = (body: Code): Code => [...body, 0xe9, ...bytesOf(-body.length - 5, 4)];
+
 /** Does the body if the register is not 0, else the other one. */
 export function unlessZero(register: Register, body: Code, otherwise: Code = []): Code {
   const skip: Code = otherwise.length === 0 ? [] : [0xe9, ...bytesOf(otherwise.length, 4)];
@@ -131,6 +134,8 @@ export const callAt = (place: Memory): Code => callAddress(place);
 /** Calls the function at an address; rax is lost. */
 export const call = (target: number): Code => [...moveNumber(rax, target), ...callAddress(rax)];
 export const giveBack: Code = [0xc3];
+/** Tells the processor that a loop waits for another one. */
+export const pause: Code = [0xf3, 0x90];
 
 const saved: readonly Register[] = [rbx, rbp, r12, r13, r14, r15];
 const push = (register: Register): Code => [...(register > 7 ? [0x41] : []), 0x50 | (register & 7)];

@@ -14,7 +14,7 @@ const privateMemory = 0x22;
 type Koffi = typeof import('koffi').default;
 
 /** The functions of libc that take memory, say what may be done with it, and fill it. */
-interface System {
+export interface System {
   readonly koffi: Koffi;
   readonly map: (...numbers: number[]) => number | bigint;
   readonly protect: (at: number, bytes: number, rights: number) => number;

@@ -6,6 +6,7 @@ import type { HeadShape, Paging } from '../wasm/paged-attention.ts';
 import type { Product } from '../wasm/product.ts';
 import type { Vectors } from '../wasm/vectors.ts';
 import { behind, findMachine, type Lanes, type Machine, NoRoom, Program } from './executable.ts';
+import { Helper } from './helper.ts';
 import { assembleMachinePaging, fitsMachineCode } from './paged-attention.ts';
 import { type FrozenProducts, MachineProducts, type Packing, placeProducts } from './product.ts';
 import { placeVectors } from './vectors.ts';
@@ -26,6 +27,8 @@ export interface MachineCode {
   readonly sumOfSquares: (x: Float32Array) => number;
   /** Of the vectors in products; they decide no bit of a result. */
   readonly lanes: Lanes;
+  /** From here on large products are shared among so many threads, which decide no bit either. */
+  readonly shareAmong: (threads: number) => void;
 }
 
 /** How many numbers are summed in float32: far more would lose what is small. */
@@ -57,7 +60,9 @@ function assemble(heap: Heap, machine: Machine, lanes: Lanes): MachineCode {
   const placed = placeVectors(program);
   const { accumulate, dot, ...others } = placed;
   program.seal();
-  const products = new MachineProducts(program, placedProducts, heap, base);
+  const products = new MachineProducts(program, placedProducts, heap, base, () =>
+    Helper.start(machine.system),
+  );
   const vectors = Object.entries(others).map(([name, placed]) => {
     return [name, behind(base, program.callable(placed), placed)];
   });
@@ -94,6 +99,7 @@ function assemble(heap: Heap, machine: Machine, lanes: Lanes): MachineCode {
     packing: products,
     frozen: products,
     lanes,
+    shareAmong: (threads) => products.shareAmong(threads),
   };
 }
 

@@ -48,6 +48,7 @@ import {
   unlessZero,
 } from './assembler.ts';
 import { type Lanes, type MachineFunction, maskWords, type Placed, type Program } from './executable.ts';
+import type { Helper } from './helper.ts';
 import { advance, aheadLines, lineBytes, panelColumns, placeProduct, tileSizes } from './tiles.ts';
 
 /** How eight numbers of a packed B, stored as the format says, come into a register as float32, and the bytes of one. */
@@ -216,6 +217,9 @@ function splitRows(rows: number, most: number): [strips: number, tall: number, l
 /** Numbers of B that are packed at a time. */
 const maxPacked = 2 ** 20;
 
+/** Multiplications of a product that is worth another thread: a tenth of a millisecond of them. */
+const leastShared = 2 ** 23;
+
 /** Bytes of a row of a panel. */
 const panelBytes = 4 * panelColumns;
 
@@ -273,17 +277,32 @@ export class MachineProducts implements Packing, FrozenProducts {
   readonly #heap: Heap;
   readonly #base: () => number;
   readonly #lanes: Lanes;
+  readonly #placed: PlacedProducts;
   readonly #run: Readonly<Record<FrozenFormat, MachineFunction>>;
   readonly #packRows: MachineFunction;
   readonly #packColumns: Readonly<Record<FrozenFormat, MachineFunction>>;
   /** Where a product packs its B. */
   readonly #scratch: Scratch;
+  /** Null once the system gave no other. */
+  readonly #startHelper: () => Helper | null;
+  readonly #helpers: Helper[] = [];
+  #mostHelpers = 0;
+  /** For whom calls are noted down; null: they are made. */
+  #helper: Helper | null = null;
 
-  /** `base` is where the heap begins in the process. */
-  constructor(program: Program, placed: PlacedProducts, heap: Heap, base: () => number) {
+  /** `base` is where the heap begins in the process, `startHelper` what gives another thread. */
+  constructor(
+    program: Program,
+    placed: PlacedProducts,
+    heap: Heap,
+    base: () => number,
+    startHelper: () => Helper | null,
+  ) {
     this.#heap = heap;
     this.#base = base;
+    this.#placed = placed;
     this.#lanes = placed.lanes;
+    this.#startHelper = startHelper;
     const each = ({ float32, bfloat16 }: Readonly<Record<FrozenFormat, Placed>>) => ({
       float32: program.callable(float32),
       bfloat16: program.callable(bfloat16),
@@ -300,29 +319,56 @@ export class MachineProducts implements Packing, FrozenProducts {
       return;
     }
     // Of a depth as long as a vocabulary only a part is packed at once: A would pass by again for every few columns.
-    const deepest = Math.max(blockSizes[this.#lanes].depth, Math.floor(maxPacked / this.size(1, n)));
+    const block = blockSizes[this.#lanes];
+    const deepest = Math.max(block.depth, Math.floor(maxPacked / this.size(1, n)));
     const depth = transposeA ? k : partOf(k, deepest, 8);
     const most = Math.max(1, Math.floor(maxPacked / depth / panelColumns)) * panelColumns;
+    const isDirect = !transposeB && ldb <= maxDirect && n % panelColumns === 0;
+    const packedDepth = isDirect ? 0 : transposeA ? partOf(k, block.transposedDepth, 8) : depth;
+    // What is too narrow to be shared by columns is shared by rows, for each of which B is packed.
+    const byRows = n < 2 * this.#tileColumns;
+    const room = this.size(packedDepth, Math.min(most, n));
+    const packed = this.#scratch.reserve(byRows ? room * (1 + this.#mostHelpers) : room);
     for (let l = 0; l < k; l += depth) {
       for (let j = 0; j < n; j += most) {
         const from = b + 4 * (transposeB ? j * ldb + l : l * ldb + j);
         const [columns, part] = [Math.min(most, n - j), Math.min(depth, k - l)];
-        // biome-ignore format: as `Product` names them
-        this.#columns(
-          transposeA, transposeB, m, columns, part, a + 4 * l, lda, from, ldb, c + 4 * j, ldc, adds || l > 0,
-        );
+        const [whole, unit] = byRows ? [m, tileSizes[this.#lanes].rows] : [columns, this.#tileColumns];
+        this.#share(whole, unit, m * columns * part, (first, count, index) => {
+          const [row, rows, column, width] = byRows ? [first, count, 0, columns] : [0, m, first, count];
+          // biome-ignore format: as `Product` names them
+          this.#part(
+            transposeA, transposeB, rows, width, part,
+            a + 4 * (l + row * (transposeA ? 1 : lda)), lda, from + 4 * column * (transposeB ? ldb : 1), ldb,
+            c + 4 * (row * ldc + j + column), ldc, adds || l > 0,
+            isDirect ? null : packed + 4 * (byRows ? index * room : this.size(packedDepth, column)),
+          );
+        });
       }
     }
   };
 
-  /** So many columns of C that their share of B is packed at once. */
-  readonly #columns: Product = (transposeA, transposeB, m, n, k, a, lda, b, ldb, c, ldc, adds) => {
+  /** A part of C whose share of B is packed at once, to `packed`; null: B is read where it lies. */
+  #part(
+    transposeA: boolean,
+    transposeB: boolean,
+    m: number,
+    n: number,
+    k: number,
+    a: number,
+    lda: number,
+    b: number,
+    ldb: number,
+    c: number,
+    ldc: number,
+    adds: boolean,
+    packed: number | null,
+  ): void {
     const { rows: tileRows, panels } = tileSizes[this.#lanes];
     const block = blockSizes[this.#lanes];
     const depth = partOf(k, transposeA ? block.transposedDepth : block.depth, 8);
     const stepB = 4 * (transposeB ? 1 : ldb);
-    const isDirect = !transposeB && ldb <= maxDirect && n % panelColumns === 0;
-    const packed = isDirect ? 0 : this.#scratch.reserve(this.size(transposeA ? depth : k, n));
+    const isDirect = packed === null;
     const [rowB, panelB] = isDirect ? [4 * ldb, panelBytes] : [panelBytes, 0];
     if (transposeA) {
       // Meanwhile the rows of A and B for the next depth are brought near.
@@ -359,33 +405,50 @@ export class MachineProducts implements Packing, FrozenProducts {
         );
       }
     }
-  };
+  }
 
   readonly size = (k: number, n: number): number => k * Math.ceil(n / panelColumns) * panelColumns;
 
   readonly pack = (k: number, n: number, b: number, out: number): void =>
     this.#pack(true, 4 * k, k, n, b, out);
 
-  readonly product = (m: number, n: number, k: number, a: number, packed: number, c: number): void => {
-    const rows = partOf(m, blockSizes[this.#lanes].rows, tileSizes[this.#lanes].rows);
-    for (let i = 0; i < m; i += rows) {
-      const [fromA, ahead] = [a + 4 * i * k, a + 4 * (i + rows) * k];
-      // biome-ignore format: as #block names them
-      this.#block(
-        'float32', Math.min(rows, m - i), n, k, fromA, 4 * k, 4, packed, panelBytes, k * panelBytes,
-        c + 4 * i * n, 4 * n, false, ahead, aheadLines * lineBytes, 0, 0,
-      );
-    }
+  readonly product = (m: number, n: number, k: number, a: number, packed: number, c: number): void =>
+    this.#share(n, this.#tileColumns, m * n * k, (first, count) => {
+      const rows = partOf(m, blockSizes[this.#lanes].rows, tileSizes[this.#lanes].rows);
+      for (let i = 0; i < m; i += rows) {
+        const [fromA, ahead] = [a + 4 * i * k, a + 4 * (i + rows) * k];
+        // biome-ignore format: as #block names them
+        this.#block(
+          'float32', Math.min(rows, m - i), count, k, fromA, 4 * k, 4, packed + 4 * first * k, panelBytes, k * panelBytes,
+          c + 4 * (i * n + first), 4 * n, false, ahead, aheadLines * lineBytes, 0, 0,
+        );
+      }
+    });
+
+  readonly forward: FrozenProducts['forward'] = (m, matrix, x, y, adds) => {
+    const [n, k] = matrix.shape;
+    this.#share(n, this.#tileColumns, m * n * k, (first, count) =>
+      this.#forward(m, matrix, first, count, x, y, adds),
+    );
   };
 
-  readonly forward: FrozenProducts['forward'] = (m, { shape: [n, k], format, address }, x, y, adds) => {
+  /** So many columns of y from `first` on, which begins a panel. */
+  #forward(
+    m: number,
+    { shape: [n, k], format, address }: FrozenMatrix,
+    first: number,
+    count: number,
+    x: number,
+    y: number,
+    adds: boolean,
+  ): void {
     const bytes = bytesPerNumber(format);
     const { rows: tileRows } = tileSizes[this.#lanes];
     const block = blockSizes[this.#lanes];
     const tall = m > block.rows;
     const [rows, depth] = tall ? [partOf(m, block.rows, tileRows), partOf(k, block.depth, 8)] : [m, k];
     const columns = tall ? Math.max(1, Math.floor(maxPacked / k / panelColumns)) * panelColumns : n;
-    for (let j = 0; j < n; j += columns) {
+    for (let j = first; j < first + count; j += columns) {
       for (let i = 0; i < m; i += rows) {
         for (let l = 0; l < k; l += depth) {
           const part = Math.min(depth, k - l);
@@ -393,14 +456,14 @@ export class MachineProducts implements Packing, FrozenProducts {
           const [fromA, ahead] = [x + 4 * (i * k + l), x + 4 * ((i + rows) * k + l)];
           // biome-ignore format: as #block names them
           this.#block(
-            format, Math.min(rows, m - i), Math.min(columns, n - j), part, fromA, 4 * k, 4,
+            format, Math.min(rows, m - i), Math.min(columns, first + count - j), part, fromA, 4 * k, 4,
             fromB, bytes * panelColumns, bytes * panelColumns * k,
             y + 4 * (i * n + j), 4 * n, adds || l > 0, ahead, aheadLines * lineBytes, 0, 0,
           );
         }
       }
     }
-  };
+  }
 
   readonly backward: FrozenProducts['backward'] = (m, { shape: [k, n], format, address }, dy, dx, adds) => {
     const bytes = bytesPerNumber(format);
@@ -412,32 +475,103 @@ export class MachineProducts implements Packing, FrozenProducts {
       const part = Math.min(most, k - l);
       const panelB = panelBytes * Math.ceil(part / panelColumns) * panelColumns;
       const turned = this.#scratch.reserve((panelB / 4) * panels);
-      const start = this.#base();
-      for (let row = 0; row < part; row += panelColumns) {
-        const [from, to] = [address + bytes * (l + row) * n, start + turned + panelBytes * row];
-        this.#packColumns[format](from, to, bytes * panelColumns, panelColumns, panels, 0, panelB);
-      }
-      const depth = partOf(part, block.depth, 8);
-      for (let i = 0; i < m; i += rows) {
-        for (let o = 0; o < part; o += depth) {
-          const [fromA, ahead] = [dy + 4 * (i * k + l + o), dy + 4 * ((i + rows) * k + l + o)];
-          // biome-ignore format: as #block names them
-          this.#block(
-            'float32', Math.min(rows, m - i), n, Math.min(depth, part - o), fromA, 4 * k, 4,
-            turned + panelBytes * o, panelBytes, panelB,
-            dx + 4 * i * n, 4 * n, adds || l + o > 0, ahead, aheadLines * lineBytes, 0, 0,
+      this.#share(n, this.#tileColumns, m * n * part, (first, count) => {
+        const own = turned + panelB * (first / panelColumns);
+        for (let row = 0; row < part; row += panelColumns) {
+          const from = address + bytes * ((l + row) * n + first * panelColumns) - this.#base();
+          // biome-ignore format: as #packPanels names them
+          this.#packPanels(
+            format, bytes * panelColumns, panelColumns, count / panelColumns, 0, from, own + panelBytes * row, panelB,
           );
         }
-      }
+        const depth = partOf(part, block.depth, 8);
+        for (let i = 0; i < m; i += rows) {
+          for (let o = 0; o < part; o += depth) {
+            const [fromA, ahead] = [dy + 4 * (i * k + l + o), dy + 4 * ((i + rows) * k + l + o)];
+            // biome-ignore format: as #block names them
+            this.#block(
+              'float32', Math.min(rows, m - i), count, Math.min(depth, part - o), fromA, 4 * k, 4,
+              own + panelBytes * o, panelBytes, panelB,
+              dx + 4 * (i * n + first), 4 * n, adds || l + o > 0, ahead, aheadLines * lineBytes, 0, 0,
+            );
+          }
+        }
+      });
     }
   };
 
+  /** From here on products are shared among so many threads, this one among them, where they are large enough. */
+  shareAmong(threads: number): void {
+    this.#mostHelpers = threads - 1;
+  }
+
+  /** Columns of a tile. */
+  get #tileColumns(): number {
+    return tileSizes[this.#lanes].panels * panelColumns;
+  }
+
+  /**
+   * Has `work` do each of some parts of 0 … `whole`, which begin at multiples of `unit`: the first here, the others meanwhile in
+   * other threads. What it does are calls of machine code alone, of which no two parts write to the same place.
+   * `multiplications`: in all of it.
+   */
+  #share(
+    whole: number,
+    unit: number,
+    multiplications: number,
+    work: (first: number, count: number, index: number) => void,
+  ): void {
+    const most =
+      multiplications < leastShared ? 0 : Math.min(this.#mostHelpers, Math.floor(whole / unit) - 1);
+    while (this.#helpers.length < most) {
+      const helper = this.#startHelper();
+      if (helper === null) this.#mostHelpers = this.#helpers.length;
+      else this.#helpers.push(helper);
+      if (helper === null) break;
+    }
+    const size = Math.ceil(whole / (1 + Math.min(most, this.#helpers.length)) / unit) * unit;
+    const helpers = this.#helpers.slice(0, Math.max(0, Math.ceil(whole / size) - 1));
+    try {
+      for (const [i, helper] of helpers.entries()) {
+        this.#helper = helper;
+        work((i + 1) * size, Math.min(size, whole - (i + 1) * size), i + 1);
+      }
+    } finally {
+      this.#helper = null;
+    }
+    for (const helper of helpers) helper.begin();
+    try {
+      work(0, Math.min(size, whole), 0);
+    } finally {
+      for (const helper of helpers) helper.join();
+    }
+  }
+
   /** Packs op(B) [k, n], stored in rows of `rowB` bytes at `from`. */
   #pack(transposed: boolean, rowB: number, k: number, n: number, from: number, to: number): void {
-    const start = this.#base();
-    const run = transposed ? this.#packColumns.float32 : this.#packRows;
     const [panels, rest] = [Math.floor(n / panelColumns), n % panelColumns];
-    run(start + from, start + to, rowB, k, panels, rest, k * panelBytes);
+    this.#packPanels(transposed ? 'float32' : null, rowB, k, panels, rest, from, to, k * panelBytes);
+  }
+
+  /** As the placed function for B of a format takes it that is stored transposed; null: for one that is not. */
+  #packPanels(
+    transposed: FrozenFormat | null,
+    rowB: number,
+    k: number,
+    panels: number,
+    rest: number,
+    from: number,
+    to: number,
+    panelB: number,
+  ): void {
+    const start = this.#base();
+    if (this.#helper !== null) {
+      const { address } = transposed === null ? this.#placed.packRows : this.#placed.packColumns[transposed];
+      this.#helper.note(address, [start + from, start + to, rowB, k, panels, rest, panelB]);
+      return;
+    }
+    const run = transposed === null ? this.#packRows : this.#packColumns[transposed];
+    run(start + from, start + to, rowB, k, panels, rest, panelB);
   }
 
   /**
@@ -468,6 +602,15 @@ export class MachineProducts implements Packing, FrozenProducts {
     const [strips, tall, low] = splitRows(m, rows);
     const [columns, rest] = [Math.floor(n / (panels * panelColumns)), n % (panels * panelColumns)];
     const beside = rest > panelColumns;
+    if (this.#helper !== null) {
+      // biome-ignore format: as `placeProduct` names them
+      this.#helper.note(this.#placed.product[format].address, [
+        start + a, start + b, start + c, stepI, stepK, rowC, rowB, panelB, k,
+        columns, beside ? 0 : rest, strips, tall, low, adds ? 1 : 0,
+        start + aheadA, stepA, start + aheadB, stepB, beside ? rest - panelColumns : 0,
+      ]);
+      return;
+    }
     // biome-ignore format: as `placeProduct` names them
     this.#run[format](
       start + a, start + b, start + c, stepI, stepK, rowC, rowB, panelB, k,

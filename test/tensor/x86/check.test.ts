@@ -64,6 +64,7 @@ const good: MachineCode = {
   },
   sumOfSquares: (x) => x.reduce((sum, value) => sum + value * value, 0),
   lanes: 8,
+  shareAmong: () => {},
 };
 
 /** The function, after which one of the numbers at one of the addresses that it is given is off by a thousandth. */

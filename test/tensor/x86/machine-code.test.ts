@@ -184,6 +184,43 @@ wideTest('vectors of 8 and of 16 lanes give the same product to the bit, and wri
   }
 });
 
+test('a product that several threads share is the same to the bit', () => {
+  for (const [transposeA, transposeB, m, n, k] of [
+    [false, true, 200, 333, 200],
+    [false, false, 150, 64, 1200],
+    [true, false, 1030, 16, 600],
+    [true, true, 17, 900, 601],
+  ] as const) {
+    const [a, b, c] = [place(m * k), place(n * k), place(m * n)];
+    const [lda, ldb] = [transposeA ? m : k, transposeB ? k : n];
+    const [packed, dx] = [place(code.packing.size(k, n)), place(m * k)];
+    const growing = new GrowingMatrix([n, k - (k % 16)], 'bfloat16');
+    growing.add(heap.floats(b, n * (k - (k % 16))));
+    const frozen = growing.finish();
+    const outcomes = [1, 2, 3].map((threads) => {
+      code.shareAmong(threads);
+      const outcome = () => heap.floats(c, m * n).slice();
+      heap.floats(c, m * n).fill(1);
+      code.product(transposeA, transposeB, m, n, k, a, lda, b, ldb, c, n, true);
+      const whole = outcome();
+      code.frozen.forward(m, frozen, a, c, false);
+      const forward = outcome();
+      heap.floats(dx, m * k).fill(2);
+      code.frozen.backward(m, frozen, c, dx, true);
+      const backward = heap.floats(dx, m * k).slice();
+      code.packing.pack(k, n, b, packed);
+      code.packing.product(m, n, k, a, packed, c);
+      return [whole, forward, backward, outcome()];
+    });
+    code.shareAmong(1);
+    for (const several of outcomes.slice(1)) {
+      several.forEach(
+        (outcome, i) => void assert.equal(outcome, outcomes[0]![i], `[${m}, ${k}] [${k}, ${n}], ${i}`),
+      );
+    }
+  }
+});
+
 for (const format of ['float32', 'bfloat16'] as const) {
   test(`products with a frozen matrix of ${format} are those with the same matrix on the heap, to the bit`, () => {
     for (const [out, inner] of [
