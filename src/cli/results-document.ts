@@ -83,7 +83,7 @@ export function resultsDocument(results: readonly RunResult[], command: string):
   const sections = [...groups].map(([title, group]) => section(title, group));
   return [
     '# Results',
-    `Written by \`${command}\` from the run folders; not edited by hand. Test tasks, temperature 0, the same tasks before and after. F1 with its 95 % bootstrap interval over tasks; tokens, agreement and turns are means per dialogue.`,
+    `Written by \`${command}\` from the run folders; not edited by hand. Test tasks, temperature 0, the same tasks before and after. The score is that of the scenario's metric, with its 95 % bootstrap interval over tasks; tokens, agreement and turns are means per dialogue.`,
     ...sections,
     '',
   ].join('\n\n');
@@ -120,9 +120,9 @@ function section(title: string, group: readonly RunResult[]): string {
   ];
   const header = [
     'seed',
-    'base F1',
-    'trained F1',
-    'F1 ratio',
+    'base score',
+    'trained score',
+    'ratio',
     'base tokens',
     'trained tokens',
     'token share',
@@ -152,13 +152,13 @@ function section(title: string, group: readonly RunResult[]): string {
 function iterationTable(group: readonly RunResult[]): string {
   const header = [
     'iteration',
-    'F1',
+    'score',
     'tokens',
     'agreement',
     'reward',
     'kept',
     'loss',
-    'validation F1',
+    'validation score',
     'tokens',
   ];
   const rows = group[0]!.iterations.map(({ iteration, kind }, index) => {

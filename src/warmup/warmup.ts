@@ -11,6 +11,7 @@ import { createPolicy, freshAdapter, type LlamaPolicy, requireApart } from '../m
 import { type ChatTokenizer, tokenizerFrom, trainTokenizer } from '../models/tokenizer/index.ts';
 import type { Scenario } from '../scenario/types.ts';
 import { ioError, makeFolder, writeFileAtomic } from '../store/files.ts';
+import { defaultSftConfig } from '../training/sft/config.ts';
 import type { ComputePasses } from '../training/step.ts';
 import { defaultWarmupConfig, warmup } from '../training/warmup.ts';
 import { type DemonstratedDialogue, demonstrateDialogues, textsOf, viewsOf } from './demonstrations.ts';
@@ -105,7 +106,14 @@ export async function warmUp(options: WarmupOptions): Promise<LlamaPolicy> {
   await warmup(
     policy,
     (index) => batches.take(index),
-    { ...defaultWarmupConfig, steps, learningRate: options.learningRate },
+    {
+      ...defaultWarmupConfig,
+      steps,
+      learningRate: options.learningRate,
+      warmupSteps: risingSteps(steps),
+      // What is adapted is larger than what is made here: passes as small as the loop's, which leave it room.
+      ...(policy.lora !== null && { tokensPerPass: defaultSftConfig.tokensPerPass }),
+    },
     {
       computePasses,
       seed: `${rng.split('chance').seed32()}`,
@@ -136,6 +144,10 @@ export async function warmUp(options: WarmupOptions): Promise<LlamaPolicy> {
   await writeModelCard(out, { ...options, policy, log, startedAs });
   return policy;
 }
+
+/** Steps in which the rate rises: a hundred, or the third of a short warm-up, so that it too comes to its rate. */
+export const risingSteps = (steps: number): number =>
+  Math.min(defaultWarmupConfig.warmupSteps, Math.ceil(steps / 3));
 
 /** What is trained of a checkpoint: it as it is, or a new adapter, with which it is disposed. */
 function trainedOf(from: LlamaPolicy, { lora }: WarmupOptions, rng: Rng): LlamaPolicy {

@@ -165,17 +165,17 @@ test('the document of one run is this text', () => {
     resultsDocument([result(4)], 'npx optima results runs/x'),
     `# Results
 
-Written by \`npx optima results runs/x\` from the run folders; not edited by hand. Test tasks, temperature 0, the same tasks before and after. F1 with its 95 % bootstrap interval over tasks; tokens, agreement and turns are means per dialogue.
+Written by \`npx optima results runs/x\` from the run folders; not edited by hand. Test tasks, temperature 0, the same tasks before and after. The score is that of the scenario's metric, with its 95 % bootstrap interval over tasks; tokens, agreement and turns are means per dialogue.
 
 ## two-hop-qa, isft, preset \`quick\`
 
-| seed | base F1 | trained F1 | F1 ratio | base tokens | trained tokens | token share | agreement | turns | tasks |
+| seed | base score | trained score | ratio | base tokens | trained tokens | token share | agreement | turns | tasks |
 | --- | --- | --- | --- | --- | --- | --- | --- | --- | --- |
 | 4 | 0.300 (0.250–0.360) | 0.600 (0.510–0.690) | 2.00 × | 150.0 | 60.0 | 40.0 % | 50.0 % → 92.5 % | 6.25 → 2.50 | 499 |
 
 Iterations, means over the seeds. Figures of the dialogues are from training tasks, sampled before the iteration trained.
 
-| iteration | F1 | tokens | agreement | reward | kept | loss | validation F1 | tokens |
+| iteration | score | tokens | agreement | reward | kept | loss | validation score | tokens |
 | --- | --- | --- | --- | --- | --- | --- | --- | --- |
 | 0 (init) | 0.500 | 80.0 | 90.0 % | 1.000 | 40 | 0.500 | – | – |
 | 1 (isft) | 0.500 | 80.0 | 90.0 % | 1.500 | 31 | 0.250 | – | – |

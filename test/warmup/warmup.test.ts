@@ -24,7 +24,7 @@ import { sftObjective } from '../../src/training/sft/index.ts';
 import { onThisThread } from '../../src/training/step.ts';
 import { demonstrateDialogues, textsOf, viewsOf } from '../../src/warmup/demonstrations.ts';
 import type { WarmupStep } from '../../src/warmup/model-card.ts';
-import { tinyArchitecture, type WarmupOptions, warmUp } from '../../src/warmup/warmup.ts';
+import { risingSteps, tinyArchitecture, type WarmupOptions, warmUp } from '../../src/warmup/warmup.ts';
 import { temporaryFolder } from '../support/run.ts';
 
 const root = temporaryFolder('warmup');
@@ -230,7 +230,9 @@ test('a step is measured, told and then saved; every hundredth is logged as well
     assert.ok(learningRate > 0 && learningRate <= 2e-3);
     assert.is(held, measured.includes(step) ? validationLoss : null);
   }
-  assert.is(steps[99]!.learningRate, (2e-3 * 100) / 101, 'the rate rises for a hundred steps');
+  assert.is(steps[33]!.learningRate, (2e-3 * 34) / 35, 'the rate rises for a third of them');
+  assert.ok(steps[35]!.learningRate < 2e-3, 'and falls then');
+  assert.equal([1, 60, 300, 4000].map(risingSteps), [1, 20, 100, 100]);
   const { log } = JSON.parse(fs.readFileSync(path.join(out, 'training.json'), 'utf8'));
   assert.equal(
     log,
