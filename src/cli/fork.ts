@@ -12,15 +12,17 @@ import type { PolicyHash } from '../domain/ids.ts';
 import type { GenerativeModel } from '../domain/model.ts';
 import { messageTokens, type Trajectory, type Turn, writtenOf } from '../domain/transcript.ts';
 import type { LlamaPolicy } from '../models/llama/index.ts';
-import type { Fork, ForkRequest, ForkSetting } from '../run/fork.ts';
+import type { RunReader } from '../reading/index.ts';
+import type { Fork, ForkedRun, ForkRequest, ForkSetting } from '../run/fork.ts';
 import type { FrozenModel } from '../run/frozen.ts';
 import { locateModel, sourceIn } from '../run/locate.ts';
 import { ForkLog, pairKey } from '../store/fork-log.ts';
-import { RunFolder } from '../store/run-folder.ts';
+import { checkpointFolder, readManifest } from '../store/manifest.ts';
 import { interruptible } from './interrupt.ts';
 import { openEngine, openModel, openPolicy } from './model.ts';
 import { type Backend, backendOption, jsonOption, wholeNumber } from './options.ts';
 import { formatTable, type JsonFlag, line, type Output, quoted, withOutput } from './output.ts';
+import { openReader, withReader } from './reader.ts';
 import { reopenFrozen, reopenRun } from './reopen.ts';
 import { rewardWords } from './replay.ts';
 
@@ -93,24 +95,25 @@ export async function openForkSetting(
   options: { readonly backend?: Backend },
   output: Output,
   signal: AbortSignal,
-  look: (found: Pick<ForkSetting, 'run' | 'scenario' | 'recipe'>) => Promise<void> = async () => {},
+  look: (found: ForkedRun) => Promise<void> = async () => {},
 ): Promise<{ readonly setting: ForkSetting & { readonly base: LlamaPolicy }; close(): Promise<void> }> {
-  const run = RunFolder.lookInto(folder);
+  const manifest = readManifest(folder);
+  const run = await openReader(folder, output, signal);
   const opened: { dispose(): void }[] = [];
   const close = () => cleaningUp(() => run.close(), ...opened.map((one) => () => one.dispose()));
   try {
-    const { loaded, recipe } = await reopenRun(folder, run.manifest, signal);
-    await look({ run, scenario: loaded.scenario, recipe });
+    const { loaded, recipe } = await reopenRun(folder, manifest, signal);
+    await look({ run, manifest, scenario: loaded.scenario, recipe });
     await openEngine(options, output);
-    const { policy: base } = await openPolicy({ model: run.manifest.base.folder });
+    const { policy: base } = await openPolicy({ model: manifest.base.folder });
     opened.push(base);
-    if (base.hash !== run.manifest.base.hash) {
-      throw new OptimaError('run.diverged', `${run.manifest.base.folder} was changed since the run began.`, {
+    if (base.hash !== manifest.base.hash) {
+      throw new OptimaError('run.diverged', `${manifest.base.folder} was changed since the run began.`, {
         hint: 'Restore the base checkpoint.',
       });
     }
     const { loadPolicy } = await import('../models/llama/index.ts');
-    const { partners, judge } = await reopenFrozen(run.manifest);
+    const { partners, judge } = await reopenFrozen(manifest);
     const known = new Map<PolicyHash, GenerativeModel>([[base.hash, base]]);
     const open = async (from: FrozenModel) => {
       if ('generate' in from) return from;
@@ -120,13 +123,14 @@ export async function openForkSetting(
     };
     const modelOf = async (hash: PolicyHash) => {
       const partner = Object.values(partners).find(({ model }) => model.hash === hash);
-      const model = known.get(hash) ?? (await open(partner?.model ?? sourceIn(run, hash)));
+      const model =
+        known.get(hash) ?? (await open(partner?.model ?? sourceIn({ path: folder, manifest }, hash)));
       known.set(hash, model);
       return model;
     };
     const asked = judge === null ? undefined : await open(judge.model);
     return {
-      setting: { run, scenario: loaded.scenario, recipe, base, modelOf, judge: asked, signal },
+      setting: { run, manifest, scenario: loaded.scenario, recipe, base, modelOf, judge: asked, signal },
       close,
     };
   } catch (error) {
@@ -140,7 +144,7 @@ export async function otherPolicy(
   { run, base }: ForkSetting & { readonly base: LlamaPolicy },
   name: string,
 ): Promise<LlamaPolicy> {
-  const own = run.checkpointFolder(name as PolicyHash);
+  const own = checkpointFolder(run.folder, name as PolicyHash);
   const folder = /^[\da-f]{16}$/.test(name) && fs.existsSync(own) ? own : locateModel(name, '--policy');
   const opened = await openModel({ model: folder });
   const policy = opened.trains?.policy;
@@ -346,52 +350,59 @@ async function pairs(
     }, close);
     return;
   }
-  const run = RunFolder.read(folder);
-  try {
-    const listed = listPairs(run).filter(({ human }) => options.includeHuman || !human);
-    for (const pair of listed) output.emit({ event: 'pair', ...pair });
-    output.emit({ event: 'summary', pairs: listed.length });
-    const rows = listed.map(({ source, chosen, rejected, value, gap, taken }) => [
-      source,
-      chosen,
-      rejected,
-      value.toFixed(3),
-      gap.toFixed(3),
-      taken ?? 'not yet',
-    ]);
-    if (rows.length === 0)
-      output.say(
-        `${folder}: no pairs${options.includeHuman ? '' : ' without a person’s turn (--include-human)'}.`,
-      );
-    else
-      output.say(
-        formatTable([['from', 'chosen', 'rejected', 'value', 'gap', 'trained on in'], ...rows], 'left'),
-      );
-  } finally {
-    run.close();
-  }
+  await withReader(
+    folder,
+    output,
+    (run) => {
+      const listed = listPairs(run).filter(({ human }) => options.includeHuman || !human);
+      for (const pair of listed) output.emit({ event: 'pair', ...pair });
+      output.emit({ event: 'summary', pairs: listed.length });
+      const rows = listed.map(({ source, chosen, rejected, value, gap, taken }) => [
+        source,
+        chosen,
+        rejected,
+        value.toFixed(3),
+        gap.toFixed(3),
+        taken ?? 'not yet',
+      ]);
+      if (rows.length === 0)
+        output.say(
+          `${folder}: no pairs${options.includeHuman ? '' : ' without a person’s turn (--include-human)'}.`,
+        );
+      else
+        output.say(
+          formatTable([['from', 'chosen', 'rejected', 'value', 'gap', 'trained on in'], ...rows], 'left'),
+        );
+    },
+    signal,
+  );
 }
 
 /** All pairs of a run, in the order in which they were made, those of forks last. */
-function listPairs(run: RunFolder) {
+function listPairs(run: RunReader) {
   const taken = new Map<string, string>();
   const trained = new Map<string, string>();
   const made = [];
-  let training: string | null = null;
   const open: string[] = [];
-  for (const event of run.log.events(0, run.log.end.events)) {
-    if (event.type === 'forks.taken') {
-      for (const { chosen, rejected, from } of event.pairs)
-        taken.set(pairKey(chosen, rejected, from), event.phase);
-    } else if (event.type === 'pairs.made') {
-      for (const pair of event.pairs) made.push({ source: event.phase, fork: null, human: false, ...pair });
-      open.push(event.phase);
-    } else if (event.type === 'phase.started') training = event.phase;
-    else if (event.type === 'step.trained' && training !== null) {
-      for (const phase of open.splice(0)) trained.set(phase, training);
+  for (const { name, kind, from, to } of run.phases()) {
+    if (kind === 'pair') {
+      open.push(name);
+      for (const event of run.events(from, to ?? undefined)) {
+        if (event.type !== 'pairs.made') continue;
+        for (const pair of event.pairs) made.push({ source: name, fork: null, human: false, ...pair });
+      }
+    } else if (kind === 'train') {
+      // Forks are taken before the first step.
+      for (const event of run.events(from + 1, Math.min(from + 3, to ?? Number.POSITIVE_INFINITY))) {
+        if (event.type === 'forks.taken') {
+          for (const { chosen, rejected, from } of event.pairs)
+            taken.set(pairKey(chosen, rejected, from), name);
+        } else if (event.type === 'step.trained')
+          for (const phase of open.splice(0)) trained.set(phase, name);
+      }
     }
   }
-  const kept = ForkLog.read(run.path).kept.map(({ fork, parent, chosen, rejected, value, gap, from }) => ({
+  const kept = ForkLog.read(run.folder).kept.map(({ fork, parent, chosen, rejected, value, gap, from }) => ({
     source: from === undefined ? `fork ${fork}` : `fork ${fork} of ${from}`,
     fork,
     human: chosen.provenance === 'human' || rejected.provenance === 'human',

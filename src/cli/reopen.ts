@@ -1,11 +1,11 @@
 // Opens what a run was made with: its scenario, which must be as it was, its recipe, and the models that it asks and does not train.
-
+import fs from 'node:fs';
 import { OptimaError } from '../domain/errors.ts';
 import type { PolicyHash } from '../domain/ids.ts';
 import { type Recipe, recipeSchema } from '../recipe/schema.ts';
-import { hashFile } from '../run/create-run.ts';
+import { hashFile, packageVersion } from '../run/create-run.ts';
 import { type OpenedFrozen, openFrozen } from '../run/frozen.ts';
-import { type LoadedScenario, pathOf } from '../scenario/load.ts';
+import { type LoadedScenario, pathOf, trustTypes } from '../scenario/load.ts';
 import type { Manifest } from '../store/manifest.ts';
 import { openScenario } from './watch.ts';
 
@@ -30,12 +30,14 @@ export async function reopenRun(
       { hint: "Begin it with the scenario's name or file, and it can be resumed." },
     );
   }
-  const loaded = await openScenario(pathOf(manifest.scenario.file, manifest.scenario.name), signal);
-  if (hashFile(loaded.file) !== manifest.scenario.hash) {
-    throw new OptimaError('run.diverged', `${loaded.file} was changed since the run began.`, {
+  const { file, name, hash } = manifest.scenario;
+  if (fs.existsSync(file) && hashFile(file) !== hash) {
+    throw new OptimaError('run.diverged', `${file} was changed since the run began.`, {
       hint: 'Restore it, or start a new run.',
     });
   }
+  if (manifest.version === packageVersion()) trustTypes(file);
+  const loaded = await openScenario(pathOf(file, name), signal);
   return { loaded, recipe: recipeOf(manifest, folder) };
 }
 

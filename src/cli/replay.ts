@@ -13,7 +13,7 @@ import { sourceIn } from '../run/locate.ts';
 import type { Recorded, ReplayDivergence } from '../run/recording.ts';
 import type { ReplayedCohort } from '../run/replay.ts';
 import { forkOf } from '../store/fork-log.ts';
-import { RunFolder } from '../store/run-folder.ts';
+import { readManifest } from '../store/manifest.ts';
 import type { PolicyHost } from '../workers/index.ts';
 import { interruptible } from './interrupt.ts';
 import { openEngines } from './model.ts';
@@ -77,8 +77,8 @@ export function addReplay(program: Command): void {
 }
 
 async function replay(folder: string, options: ReplayOptions, output: Output, signal: AbortSignal) {
-  const run = RunFolder.read(folder);
-  const { loaded, recipe } = await reopenRun(folder, run.manifest, signal);
+  const manifest = readManifest(folder);
+  const { loaded, recipe } = await reopenRun(folder, manifest, signal);
   const { replayRun } = await import('../run/replay.ts');
   const { replayForks } = await import('../run/replay-forks.ts');
   const { ReplayDivergence } = await import('../run/recording.ts');
@@ -90,12 +90,16 @@ async function replay(folder: string, options: ReplayOptions, output: Output, si
   const modelsOf = async () => {
     if (options.verifyModel !== true) return {};
     const { startHost } = await openEngines(options, output);
-    const frozen = Object.values((await reopenFrozen({ ...run.manifest, judge: undefined })).partners);
+    const frozen = Object.values((await reopenFrozen({ ...manifest, judge: undefined })).partners);
     const started = await startHost(null);
     host = started;
     return {
       modelsOf: (hash: PolicyHash) =>
-        modelsFrom(frozen.find(({ model }) => model.hash === hash)?.model ?? sourceIn(run, hash), started),
+        modelsFrom(
+          frozen.find(({ model }) => model.hash === hash)?.model ??
+            sourceIn({ path: folder, manifest }, hash),
+          started,
+        ),
     };
   };
   const plays = step || speed !== undefined || task !== undefined || node !== undefined || fork !== undefined;
@@ -108,7 +112,8 @@ async function replay(folder: string, options: ReplayOptions, output: Output, si
   };
   let reader: RunReader | null = null;
   const work = async () => {
-    reader = plays && options.json !== true ? await openReader(folder, output, signal) : null;
+    const run = await openReader(folder, output, signal);
+    reader = run;
     const models = await modelsOf();
     const began = performance.now();
     let playedMs = 0;
@@ -116,10 +121,10 @@ async function replay(folder: string, options: ReplayOptions, output: Output, si
       const from = performance.now();
       for (const { number, event } of cohort.events)
         output.emit({ event: 'message', seq: number, message: event });
-      if (reader !== null) await play(cohort, rewardsOf(reader, cohort), output, pause, signal);
+      if (plays && options.json !== true) await play(cohort, rewardsOf(run, cohort), output, pause, signal);
       playedMs += performance.now() - from;
     };
-    const plan = { run, scenario: loaded.scenario, recipe, signal, verifyScenario, onCohort };
+    const plan = { run, manifest, scenario: loaded.scenario, recipe, signal, verifyScenario, onCohort };
     const phases =
       fork !== undefined
         ? []
@@ -170,7 +175,6 @@ async function replay(folder: string, options: ReplayOptions, output: Output, si
     () => input?.close(),
     () => host?.stop(),
     () => reader?.close(),
-    () => run.close(),
   );
 }
 

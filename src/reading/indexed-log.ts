@@ -3,7 +3,7 @@ import fs from 'node:fs';
 import path from 'node:path';
 import { OptimaError } from '../domain/errors.ts';
 import { parseEvent, type RunEvent } from '../domain/events.ts';
-import { checkBytes, type LogEnd } from '../store/event-log.ts';
+import { checkBytes, type LogEnd, type LoggedLine } from '../store/event-log.ts';
 import { requireWithin } from '../store/files.ts';
 import { type LogFile, lineBytesIn } from '../store/lines.ts';
 import { logPath, openLogOf } from '../store/log-file.ts';
@@ -163,6 +163,17 @@ export class IndexedLog {
     }
   }
 
+  /** Their lines, checked against their sums. Throws as `raw`. */
+  *lines(from: number, to = this.end.events): Generator<LoggedLine> {
+    for (const { body, number, at } of this.#bodies(from, to))
+      yield { number, at, body: body.toString('utf8') };
+  }
+
+  /** Checks every line against its sum. Throws as `raw`. */
+  check(): void {
+    for (const _ of this.#bodies(0, this.end.events));
+  }
+
   /** As `raw`, validated. */
   *events(from: number, to?: number): Generator<RunEvent> {
     for (const raw of this.raw(from, to)) yield this.parse(raw);
@@ -182,7 +193,7 @@ export class IndexedLog {
   }
 
   /** Events as bytes, each until the next is asked for. */
-  *#bodies(from: number, to: number): Generator<{ body: Buffer; number: number; end: LogEnd }> {
+  *#bodies(from: number, to: number): Generator<{ body: Buffer; number: number; at: string; end: LogEnd }> {
     const { markBytes, markSums, end } = this.#index.data;
     if (from >= Math.min(to, end.events)) return;
     const mark = Math.floor(from / marked);
@@ -191,9 +202,9 @@ export class IndexedLog {
     for (const line of lineBytesIn(this.#log, markBytes[mark]!, bound)) {
       const number = at.events;
       if (number === to) return;
-      const body = this.#check(line, at);
-      at = body.end;
-      if (number >= from) yield { body: body.body, number, end: at };
+      const checked = this.#check(line, at);
+      at = checked.end;
+      if (number >= from) yield { ...checked, number };
     }
     if (at.events < Math.min(to, end.events)) throw notAnEvent(this.file, at.events, 'it is not there');
   }

@@ -155,6 +155,7 @@ export class RunIndex {
     const { events, sum, bytes: before } = data.end;
     try {
       const { body, at, end } = checkBytes(line, data.end);
+      if (data.policy !== null) throw new Error("events follow the run's end");
       if (events % marked === 0) {
         data.markBytes.push(before);
         data.markSums.push(sum);

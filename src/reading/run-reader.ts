@@ -4,15 +4,23 @@ import fs from 'node:fs';
 import { setImmediate as nextTick } from 'node:timers/promises';
 import { dealIn, type EventOfDialogue, Forest, pathTo } from '../domain/conversation-tree.ts';
 import { OptimaError, requireWanted } from '../domain/errors.ts';
-import { isDialogueMessage, type RunEvent, type RunEventOf } from '../domain/events.ts';
+import {
+  isDialogueMessage,
+  type PhaseKind,
+  type PhaseOutputOf,
+  type RunEvent,
+  type RunEventOf,
+} from '../domain/events.ts';
 import type { NodeId, TeamPolicy } from '../domain/ids.ts';
 import type { MessageOf } from '../domain/messages.ts';
 import { messageTokens, type Outcome, type Trajectory, type Turn } from '../domain/transcript.ts';
 import { type Recipe, recipeSchema } from '../recipe/schema.ts';
+import type { LoggedLine } from '../store/event-log.ts';
 import { requireWithin } from '../store/files.ts';
 import { ForkLog, forksPath, type LoggedFork } from '../store/fork-log.ts';
 import { logPath } from '../store/log-file.ts';
 import { type Manifest, manifestPath, notThisLog, readManifest } from '../store/manifest.ts';
+import { type PhaseName, requireKind } from '../store/run-folder.ts';
 import { comparisonOf, type Scale, scaleFrom, searchOf } from './comparison.ts';
 import { IndexedLog, indexPath } from './indexed-log.ts';
 import { type IndexData, type IndexedTree, outcomes, type PlaceBefore } from './run-index.ts';
@@ -44,12 +52,14 @@ export interface DialogueFilter {
   readonly outcome?: Outcome | null | undefined;
 }
 
+type Ranked = RunEventOf<'trajectory.ranked'>;
+
 /** A dialogue: a `Trajectory`, but that it may be under way. */
 export interface DialogueReading extends Omit<Trajectory, 'outcome'> {
   readonly outcome: Outcome | null;
   readonly summary: DialogueSummary;
   /** Its reward, and the loss of each turn under the base; null where it has not been ranked. */
-  readonly ranked: RunEventOf<'trajectory.ranked'> | null;
+  readonly ranked: Ranked | null;
   /** What its metric asked the judge model. */
   readonly questions: readonly MessageOf<'judge.asked'>[];
 }
@@ -66,6 +76,7 @@ export class RunReader {
   readonly folder: string;
   readonly #log: IndexedLog;
   #manifest: Manifest | null;
+  #last: { readonly tree: IndexedTree; readonly events: number; readonly read: ReadTree } | null = null;
   readonly #scales = new Map<string, Scale>();
 
   private constructor(folder: string, afresh = false) {
@@ -148,6 +159,11 @@ export class RunReader {
     return recipeSchema.safeParse(this.#manifest?.recipe).data ?? null;
   }
 
+  /** Where the log is. */
+  get log(): string {
+    return this.#log.file;
+  }
+
   /** Events in the log, and their bytes, as far as it was read. */
   get size(): { readonly events: number; readonly bytes: number } {
     const { events, bytes } = this.#log.end;
@@ -170,6 +186,21 @@ export class RunReader {
 
   phases(): readonly PhaseSummary[] {
     return this.#data.phases.map(phaseSummaryOf);
+  }
+
+  /** What a phase handed on; null while it is not completed. Throws `run.corrupt` where it was of another kind. */
+  outputOf<Kind extends PhaseKind>({ name, kind }: PhaseName<Kind>): PhaseOutputOf<Kind> | null {
+    const to = this.#data.phases.find((phase) => phase.name === name)?.to ?? null;
+    const [event] = to === null ? [] : this.events(to - 1, to);
+    if (event?.type !== 'phase.completed') return null;
+    return requireKind(event.output, { name, kind }, this.#log.file);
+  }
+
+  /** What dealt the task or the format first that an event deals; undefined where none was dealt, and for other events. */
+  dealtBefore(event: RunEvent): RunEvent | undefined {
+    const { tasks, formatDeals } = this.#data;
+    if (event.type === 'task.dealt') return this.#eventAt(tasks.get(event.taskId));
+    return event.type === 'format.dealt' ? this.#eventAt(formatDeals.get(event.format)) : undefined;
   }
 
   /** The pairs of forks that training phases took, which each notes as its first event. */
@@ -208,18 +239,20 @@ export class RunReader {
   dialogue(id: string): DialogueReading | null {
     const row = this.#index.rowOf(id);
     if (row === undefined) return null;
-    return this.#dialogueReading(row, this.#read(this.#data.trees[this.#data.columns.tree[row]!]!));
+    const read = this.#read(this.#data.trees[this.#data.columns.tree[row]!]!);
+    return this.#dialogueReading(row, read, this.#ranked([row]));
   }
 
-  /** The dialogues of a tree, in the order in which they were opened; none where there is no such tree. */
-  dialoguesOf(root: string): DialogueReading[] {
+  /** What the log says of a tree, and its dialogues in the order in which they were opened; null where there is none. */
+  conversation(root: string): (ReadTree & { readonly dialogues: readonly DialogueReading[] }) | null {
     const tree = this.#index.treeOf(root);
-    if (tree === undefined) return [];
+    if (tree === undefined) return null;
     const read = this.#read(tree);
-    return tree.rows.map((row) => this.#dialogueReading(row, read));
+    const ranked = this.#ranked(tree.rows);
+    return { ...read, dialogues: tree.rows.map((row) => this.#dialogueReading(row, read, ranked)) };
   }
 
-  #dialogueReading(row: number, tree: ReadTree): DialogueReading {
+  #dialogueReading(row: number, tree: ReadTree, ranked: readonly Ranked[]): DialogueReading {
     const own = this.#index.idOf(row);
     const { forest, conversation, events } = tree;
     const { format, leaf, closed } = conversation.dialogues[own]!;
@@ -231,7 +264,7 @@ export class RunReader {
     return {
       ...trajectory,
       summary: summaryOf(this.#index, row),
-      ranked: this.#ranked([row])[0] ?? null,
+      ranked: ranked.find(({ dialogueId }) => dialogueId === own) ?? null,
       questions: events.flatMap((event) =>
         event.type === 'judge.asked' && event.dialogueId === own ? [event] : [],
       ),
@@ -257,19 +290,26 @@ export class RunReader {
     requireWithin(this.folder, forksPath(this.folder));
     const forks = [...ForkLog.read(this.folder).forks.values()];
     const said = new Map(forks.flatMap(({ turns }) => turns).map((turn) => [turn.id, turn]));
+    const read = new Map<string, ReadTree>();
+    const before = (root: string, node: NodeId): Turn[] => {
+      const own = this.#index.treeOf(root);
+      if (own === undefined || node === own.root) return [];
+      const known = read.get(root) ?? this.#read(own);
+      read.set(root, known);
+      return pathTo(known.conversation, node);
+    };
     return forks
       .filter(({ begun }) => tree === undefined || begun.tree === tree)
       .map((fork) => {
         const turns: Turn[] = [];
-        let at = fork.turns[0]?.parent ?? fork.begun.node;
+        const { dialogueId } = fork.begun;
+        let at = fork.turns[0]?.parent ?? (dialogueId.slice(0, dialogueId.lastIndexOf('.')) as NodeId);
         // A fork of a fork goes on from what that one said.
         for (let turn = said.get(at); turn !== undefined; turn = said.get(at)) {
           turns.unshift(turn);
           at = turn.parent;
         }
-        const own = this.#index.treeOf(fork.begun.tree);
-        const before = own === undefined || at === own.root ? [] : pathTo(this.#read(own).conversation, at);
-        return { ...fork, turns: [...before, ...turns, ...fork.turns] };
+        return { ...fork, turns: [...before(fork.begun.tree, at), ...turns, ...fork.turns] };
       });
   }
 
@@ -279,6 +319,37 @@ export class RunReader {
    */
   said(text: string, options: SaidOptions = {}): AsyncGenerator<Saying> {
     return saidIn(this.#log, text, options);
+  }
+
+  /**
+   * The cohorts of a phase, each with its number in it, the number of its first event and that after its last, null while it is held;
+   * where `holds` is given, those with a tree for which it holds.
+   */
+  cohorts(
+    phase: string,
+    holds?: (tree: IndexedTree) => boolean,
+  ): { readonly cohort: number; readonly from: number; readonly to: number | null }[] {
+    const { phases, trees, cohortFrom, cohortTo } = this.#data;
+    const place = phases.findIndex(({ name }) => name === phase);
+    if (place < 0) return [];
+    const { from: first, to: end } = phases[place]!;
+    const wanted =
+      holds && new Set(trees.flatMap((tree) => (tree.phase === place && holds(tree) ? tree.cohorts : [])));
+    const before = cohortFrom.findIndex((from) => from >= first);
+    return cohortFrom.flatMap((from, at) => {
+      const isIn = from >= first && (end === null || from < end) && (wanted?.has(at) ?? true);
+      return isIn ? [{ cohort: at - before, from, to: cohortTo[at]! || null }] : [];
+    });
+  }
+
+  /** Checks the sum of every event; throws `run.corrupt` with the line that does not have its own. */
+  check(): void {
+    this.#log.check();
+  }
+
+  /** The events numbered `from` (inclusive) to `to` (exclusive) as their lines have them, checked against their sums. */
+  lines(from: number, to?: number): Generator<LoggedLine> {
+    return this.#log.lines(from, to);
   }
 
   /** The events numbered `from` (inclusive) to `to` (exclusive), validated. */
@@ -306,10 +377,10 @@ export class RunReader {
   }
 
   /** How the dialogues of a tree were ranked, as far as they were: by their rows, next to each other in the log. */
-  #ranked(rows: readonly number[]): RunEventOf<'trajectory.ranked'>[] {
+  #ranked(rows: readonly number[]): Ranked[] {
     const numbers = rows.map((row) => this.#data.columns.ranked[row]!).filter((number) => number > 0);
     const wanted = new Set(numbers);
-    const ranked: RunEventOf<'trajectory.ranked'>[] = [];
+    const ranked: Ranked[] = [];
     if (numbers.length === 0) return ranked;
     for (const raw of this.#log.raw(Math.min(...numbers), Math.max(...numbers) + 1)) {
       const event = wanted.has(raw.number) ? this.#log.parse(raw) : null;
@@ -318,22 +389,35 @@ export class RunReader {
     return ranked;
   }
 
-  /** Reads what the log says of a tree: its cohorts, and of these what concerns it. */
+  #eventAt(number: number | undefined): RunEvent | undefined {
+    return number === undefined ? undefined : this.#log.events(number, number + 1).next().value;
+  }
+
+  /** What the log says of a tree. One tree is asked about several times, mostly: the last one is kept until the log grows. */
   #read(tree: IndexedTree): ReadTree {
+    const { events } = this.#log.end;
+    if (this.#last?.tree !== tree || this.#last.events !== events)
+      this.#last = { tree, events, read: this.#readLog(tree) };
+    return this.#last.read;
+  }
+
+  /** Reads its cohorts, and of these what concerns it. */
+  #readLog(tree: IndexedTree): ReadTree {
     const { cohortFrom, cohortTo, tasks, formatDeals } = this.#data;
-    const eventAt = (number: number | undefined) =>
-      number === undefined ? undefined : this.#log.events(number, number + 1).next().value;
-    const dealt = eventAt(tasks.get(tree.taskId));
+    const dealt = this.#eventAt(tasks.get(tree.taskId));
     const deal = dealt?.type === 'task.dealt' ? dealIn(dealt) : null;
     const formats = new Map<string, MessageOf<'format.dealt'>>();
-    const forest = new Forest({
-      dealOf: (task) => (task === tree.taskId ? deal : null),
-      format: (name) => {
-        const event = eventAt(formatDeals.get(name));
-        return event?.type === 'format.dealt' ? event : null;
+    const forest = new Forest(
+      {
+        dealOf: (task) => (task === tree.taskId ? deal : null),
+        format: (name) => {
+          const event = this.#eventAt(formatDeals.get(name));
+          return event?.type === 'format.dealt' ? event : null;
+        },
+        turnsBefore: () => [],
       },
-      turnsBefore: () => [],
-    });
+      { inPlace: true },
+    );
     const ids = new Set(tree.rows.map((row) => this.#index.idOf(row) as string));
     const named = [...ids].every((id) => id.startsWith(tree.root))
       ? JSON.stringify(tree.root).slice(1, -1)
@@ -348,7 +432,7 @@ export class RunReader {
       }
     }
     for (const name of new Set(tree.rows.map((row) => summaryOf(this.#index, row).format))) {
-      const format = name === null ? undefined : eventAt(formatDeals.get(name));
+      const format = name === null ? undefined : this.#eventAt(formatDeals.get(name));
       if (format?.type === 'format.dealt') formats.set(format.format, format);
     }
     const [conversation] = forest.trees();

@@ -2,10 +2,10 @@
 // computed as the run computes it. It is added to the run's `forks.jsonl`; the run's own log stays as it is.
 import { type Cast, type Episode, runCohort, type Speaker } from '../actors/index.ts';
 import { longestTimerMs } from '../domain/clock.ts';
-import { Forest, type LoggedTree, pathTo, treesIn } from '../domain/conversation-tree.ts';
+import { Forest } from '../domain/conversation-tree.ts';
 import { OptimaError } from '../domain/errors.ts';
-import type { RunEvent, RunEventOf } from '../domain/events.ts';
-import { childId, type DialogueId, type NodeId, type PolicyHash, type TeamPolicy } from '../domain/ids.ts';
+import type { RunEventOf } from '../domain/events.ts';
+import { childId, type NodeId, type PolicyHash, type TeamPolicy } from '../domain/ids.ts';
 import { type DialogueMessage, parseMessage } from '../domain/messages.ts';
 import type { ChatMessage, GenerativeModel, LanguageModel, TrainingSequence } from '../domain/model.ts';
 import { createRng, type Rng } from '../domain/rng.ts';
@@ -18,6 +18,7 @@ import {
   viewOf,
 } from '../domain/transcript.ts';
 import type { PlannedPhases } from '../machines/index.ts';
+import type { RunReader } from '../reading/index.ts';
 import { preferenceOf, searchAgain, searchConfigOf } from '../reading/pairing.ts';
 import { rankOptionsOf, rankTrajectories } from '../reading/ranking.ts';
 import type { Recipe } from '../recipe/schema.ts';
@@ -25,17 +26,18 @@ import { Course } from '../scenario/course.ts';
 import { messageCap, type Scenario, trainedRoles } from '../scenario/types.ts';
 import { valueTo } from '../search/index.ts';
 import { appendForks, ForkLog, forkOf, type LoggedFork } from '../store/fork-log.ts';
-import type { RunFolder } from '../store/run-folder.ts';
+import type { Manifest } from '../store/manifest.ts';
 import { policyIn, type TeamContext } from './phases/context.ts';
 import { trainsOn } from './phases/forks.ts';
-import { measurePilot } from './phases/search.ts';
+import { pilotNormaliser } from './phases/search.ts';
 import { scoreNewTurns } from './readability.ts';
 import { holdsDialogues, tasksOf, teamContextOf } from './replay.ts';
 
 /** A run that is forked, and who computes. */
 export interface ForkSetting {
-  /** Opened to be read; it may be under way. */
-  readonly run: RunFolder;
+  /** It may be under way. */
+  readonly run: RunReader;
+  readonly manifest: Manifest;
   readonly scenario: Scenario;
   readonly recipe: Recipe;
   /** The run's frozen base: it reads what a person wrote, and readability is measured under it. */
@@ -46,6 +48,9 @@ export interface ForkSetting {
   readonly judge?: GenerativeModel | undefined;
   readonly signal?: AbortSignal | undefined;
 }
+
+/** What is known of a run without its models. */
+export type ForkedRun = Pick<ForkSetting, 'run' | 'manifest' | 'scenario' | 'recipe'>;
 
 export interface ForkRequest {
   /** The first turn stands instead of `node`, as its sibling; or after it, as its child. */
@@ -104,9 +109,9 @@ export async function forkTurn(setting: ForkSetting, request: ForkRequest): Prom
     const isOther = policy !== undefined && trained.includes(role);
     cast[role] = { model: isOther ? policy : await setting.modelOf(hash), provenance: 'sampled' };
   }
-  const normaliser = normaliserOf(context, place);
+  const normaliser = normaliserOf(setting.run, context, place);
   let begun: RunEventOf<'fork.begun'>[] = [];
-  await appendForks(setting.run.path, (forks) => {
+  await appendForks(setting.run.folder, (forks) => {
     begun = Array.from({ length: count }, (_, index) => ({
       type: 'fork.begun',
       fork: forks.next + index,
@@ -128,7 +133,7 @@ export async function forkTurn(setting: ForkSetting, request: ForkRequest): Prom
   });
   const held = await hold(setting, context, place, { request, begun, cast, task, rng, role });
   const ranked = await rank(setting, context, held.dialogues, course, normaliser);
-  await appendForks(setting.run.path, () => [
+  await appendForks(setting.run.folder, () => [
     ...held.messages,
     ...ranked.map((one) => ({ type: 'trajectory.ranked' as const, ...one })),
   ]);
@@ -148,17 +153,14 @@ export async function forkTurn(setting: ForkSetting, request: ForkRequest): Prom
 type Asked = Pick<ForkRequest, 'at' | 'node' | 'say' | 'count'>;
 
 /** Rejects as `forkTurn` does before anybody speaks: for it no model is needed. */
-export async function requirePlace(
-  setting: Pick<ForkSetting, 'run' | 'scenario' | 'recipe'>,
-  request: Asked,
-): Promise<void> {
+export async function requirePlace(setting: ForkedRun, request: Asked): Promise<void> {
   await floorAt(setting, request);
 }
 
 /** The place of a fork, and who has the floor there. */
-async function floorAt(setting: Pick<ForkSetting, 'run' | 'scenario' | 'recipe'>, request: Asked) {
+async function floorAt(setting: ForkedRun, request: Asked) {
   const context = teamContextOf(setting);
-  const place = locate(context, ForkLog.read(setting.run.path), request);
+  const place = locate(setting.run, context, request);
   const rng = createRng(context.recipe.seed);
   const task = await taskOf(context, place, rng);
   const course = new Course(context.scenario, task);
@@ -183,8 +185,9 @@ interface Place {
   readonly phase: PlannedPhases['generate' | 'search' | 'evaluate'];
   readonly tree: NodeId;
   readonly taskId: Trajectory['taskId'];
-  readonly logged: LoggedTree;
+  readonly told: ToldTree;
   readonly deal: Deal;
+  readonly dialogues: readonly Known[];
   /** The node below which its first turn stands. */
   readonly parent: NodeId;
   /** From the root to there. */
@@ -192,6 +195,8 @@ interface Place {
   readonly format: string | null;
   readonly beside: Beside | null;
 }
+
+type ToldTree = NonNullable<ReturnType<RunReader['conversation']>>;
 
 interface Beside {
   readonly turn: Turn;
@@ -201,20 +206,20 @@ interface Beside {
 }
 
 function locate(
+  run: RunReader,
   context: TeamContext,
-  forks: ForkLog,
   { at, node: asked }: Pick<ForkRequest, 'at' | 'node'>,
 ): Place {
-  const { run } = context;
   const node = asked as NodeId;
   const tree = asked.split('.')[0]! as NodeId;
-  const missing = () => new OptimaError('run.missing', `${run.path}: there is no turn ${asked}.`);
+  const missing = () => new OptimaError('run.missing', `${run.folder}: there is no turn ${asked}.`);
   const phase = context.plan.find(({ name }) => name === tree.slice(0, tree.lastIndexOf('/')));
   if (phase === undefined || !holdsDialogues(phase)) throw missing();
-  const logged = treeOf(run, phase.name, tree);
-  if (logged === null) throw missing();
-  const deal = logged.dealOf();
-  const dialogues = dialoguesOf(context, phase, logged, forks, deal);
+  const told = run.conversation(tree);
+  if (told === null) throw missing();
+  const { taskId } = told.conversation;
+  const deal = told.forest.dealOf(taskId);
+  const dialogues = dialoguesIn(run, tree, told, deal);
   const isRoot = node === tree;
   if (isRoot && at === 'instead-of') {
     throw new OptimaError('usage', `${asked} is a task and no turn: nothing stands instead of it.`, {
@@ -230,106 +235,36 @@ function locate(
   const length = isRoot ? 0 : turns.findIndex(({ id }) => id === node) + (at === 'after' ? 1 : 0);
   const turn = turns[length];
   return {
-    ...{ phase, tree, logged, deal, taskId: logged.conversation.taskId },
+    ...{ phase, tree, told, deal, dialogues, taskId },
     parent: turns[length - 1]?.id ?? tree,
     history: turns.slice(0, length),
     format: through.dialogue.format,
     beside:
       turn === undefined
         ? null
-        : { ...through, turn, value: valueOfTurn(context, phase, logged, dialogues, turn) },
+        : { ...through, turn, value: valueOfTurn(context, phase, told, dialogues, turn) },
   };
-}
-
-/** An id as it stands in a line of the log; those of a tree's turns and dialogues begin with its root's. */
-const inLine = (id: string): string => JSON.stringify(id).slice(1, -1);
-
-/** A tree of a phase, as far as its cohorts are complete. */
-function treeOf(run: RunFolder, phase: string, tree: NodeId): LoggedTree | null {
-  const range = run.rangeOf(phase);
-  if (range === null) return null;
-  const { from } = range;
-  const others = ['task.dealt', 'format.dealt', 'cohort.completed'].map((type) => `"type":"${type}"`);
-  const texts = [inLine(tree), ...others];
-  function* ofTree(): Generator<RunEvent> {
-    const own = new Set<DialogueId>();
-    for (const event of run.log.mentioning(texts, from, range!.to)) {
-      if (event.type === 'dialogue.opened' && event.tree === tree) own.add(event.dialogueId);
-      const isOwn = 'dialogueId' in event && own.has(event.dialogueId);
-      if (
-        isOwn ||
-        event.type === 'task.dealt' ||
-        event.type === 'format.dealt' ||
-        event.type === 'cohort.completed'
-      )
-        yield event;
-    }
-  }
-  for (const logged of treesIn(ofTree(), () => run.forest(from))) {
-    if (logged.conversation.root === tree) return logged;
-  }
-  return null;
 }
 
 type Known = Pick<Beside, 'dialogue' | 'ranked'>;
 
 /** The finished dialogues of a tree, the run's and then the forks', with their rewards where the log has them. */
-function dialoguesOf(
-  context: TeamContext,
-  phase: Place['phase'],
-  { conversation, events }: LoggedTree,
-  forks: ForkLog,
-  deal: Deal,
-): Known[] {
-  const { taskId } = conversation;
-  const rewards = new Map<DialogueId, RankedDialogue['ranked']>();
-  const note = (event: RunEvent) => {
-    if (event.type !== 'trajectory.ranked') return;
-    const { type, ...ranked } = event;
-    rewards.set(event.dialogueId, ranked);
-  };
-  for (const event of events) note(event);
-  const ranking = context.plan.find((one) => one.kind === 'rank' && one.dialogues === phase.name);
-  const range = ranking === undefined ? null : context.run.rangeOf(ranking.name);
-  const texts = [inLine(conversation.root)];
-  if (range !== null)
-    for (const event of context.run.log.mentioning(texts, range.from, range.to)) note(event);
-  const own = Object.values(conversation.dialogues).flatMap(
-    ({ id, format, leaf, closed, verdict }): Known[] => {
-      if (closed === null) return [];
-      const turns = pathTo(conversation, leaf);
-      const dialogue = trajectoryOf({ id, taskId, format, turns, deal, closed, verdict });
-      return [{ dialogue, ranked: rewards.get(id) ?? null }];
-    },
-  );
-  const all = [...own];
-  for (const { begun, format, turns, closed, verdict, ranked } of forks.forks.values()) {
-    if (begun.tree !== conversation.root) continue;
-    const parent = turns[0]?.parent ?? begun.dialogueId.slice(0, begun.dialogueId.lastIndexOf('.'));
-    const before = historyTo(all, parent as NodeId);
-    const { type, ...reward } = ranked;
-    const { dialogueId: id } = begun;
-    const dialogue = trajectoryOf({
-      id,
-      taskId,
-      format,
-      turns: [...before, ...turns],
-      deal,
-      closed,
-      verdict,
+function dialoguesIn(run: RunReader, tree: NodeId, told: ToldTree, deal: Deal): Known[] {
+  const own = told.dialogues
+    .filter(({ outcome, verdict }) => outcome === 'failed' || verdict !== null)
+    .map(({ summary, questions, ranked, ...dialogue }): Known => {
+      return { dialogue: dialogue as Trajectory, ranked: ranked && withoutType(ranked) };
     });
-    all.push({ dialogue, ranked: reward });
-  }
-  return all;
+  const forked = run.forks(tree).map(({ begun, format, turns, closed, verdict, ranked }): Known => {
+    const { dialogueId: id, taskId } = begun;
+    const dialogue = trajectoryOf({ id, taskId, format, turns, deal, closed, verdict });
+    return { dialogue, ranked: withoutType(ranked) };
+  });
+  return [...own, ...forked];
 }
 
-function historyTo(dialogues: readonly Known[], node: NodeId): readonly Turn[] {
-  for (const { dialogue } of dialogues) {
-    const at = dialogue.turns.findIndex(({ id }) => id === node);
-    if (at >= 0) return dialogue.turns.slice(0, at + 1);
-  }
-  return [];
-}
+const withoutType = ({ type, ...ranked }: RunEventOf<'trajectory.ranked'>): RankedDialogue['ranked'] =>
+  ranked;
 
 function trajectoryOf({
   id,
@@ -358,13 +293,13 @@ function trajectoryOf({
 function valueOfTurn(
   { recipe }: TeamContext,
   phase: Place['phase'],
-  logged: LoggedTree,
+  told: ToldTree,
   dialogues: readonly Known[],
   { id, speaker }: Turn,
 ): number | null {
   if (phase.kind === 'search' && forkOf(id) === null) {
     const config = searchConfigOf(preferenceOf(recipe));
-    const node = searchAgain(logged, config, createRng(recipe.seed)).tree.nodes.get(id);
+    const node = searchAgain(told, config, createRng(recipe.seed)).tree.nodes.get(id);
     return node === undefined ? null : valueTo(speaker, node);
   }
   const rewards = dialogues.flatMap(({ dialogue, ranked }) => {
@@ -386,11 +321,16 @@ async function taskOf({ scenario }: TeamContext, { phase, taskId }: Place, rng: 
 }
 
 /** As the phase takes the tokens of its own dialogues: the longest judged one of the task, or of a search its pilot's. */
-function normaliserOf(context: TeamContext, { phase, logged, deal }: Place): number | null {
-  if (phase.kind === 'search') return measurePilot(context, phase);
-  const judged = dialoguesOf(context, phase, logged, ForkLog.none, deal).filter(
-    ({ dialogue }) => dialogue.verdict !== null,
-  );
+function normaliserOf(run: RunReader, { recipe }: TeamContext, { phase, dialogues }: Place): number | null {
+  if (phase.kind === 'search') {
+    const pilot = [...run.dialogues({ phase: phase.pilot })].filter(({ taskScore }) => taskScore !== null);
+    return pilotNormaliser(
+      pilot.map(({ tokens }) => tokens),
+      recipe,
+      phase,
+    );
+  }
+  const judged = dialogues.filter(({ dialogue: { id, verdict } }) => verdict !== null && forkOf(id) === null);
   return judged.length === 0
     ? null
     : Math.max(...judged.map(({ dialogue }) => messageTokens(dialogue.turns)));
@@ -531,13 +471,13 @@ async function rankedBeside(
  * `appendForks` does.
  */
 export async function keepFork(
-  setting: Pick<ForkSetting, 'run' | 'scenario' | 'recipe' | 'base'>,
+  setting: ForkedRun & Pick<ForkSetting, 'base'>,
   number: number,
 ): Promise<RunEventOf<'pair.kept'>> {
   const { run } = setting;
-  const forks = ForkLog.read(run.path);
+  const forks = ForkLog.read(run.folder);
   const fork = forks.forks.get(number);
-  if (fork === undefined) throw new OptimaError('run.missing', `${run.path}: there is no fork ${number}.`);
+  if (fork === undefined) throw new OptimaError('run.missing', `${run.folder}: there is no fork ${number}.`);
   const refuse = (why: string) => new OptimaError('usage', `Fork ${number} makes no pair: ${why}.`);
   const refuseKept = ({ kept }: ForkLog) => {
     // What another run's fork made has that run's number.
@@ -547,7 +487,7 @@ export async function keepFork(
   refuseKept(forks);
   const { begun, turns, ranked } = fork;
   const context = teamContextOf(setting);
-  const place = locate(context, forks, { at: begun.at, node: begun.node });
+  const place = locate(run, context, { at: begun.at, node: begun.node });
   if (place.phase.kind === 'evaluate')
     throw refuse(`${begun.phase} measures the team, and on its tasks nobody is trained`);
   const [turn] = turns;
@@ -580,7 +520,7 @@ export async function keepFork(
     value: Math.max(own, other),
     gap,
   };
-  await appendForks(run.path, (now) => {
+  await appendForks(run.folder, (now) => {
     // Another process may have kept it meanwhile.
     refuseKept(now);
     return [kept];
@@ -598,8 +538,5 @@ export const thresholdWords = (recipe: Recipe): string =>
     : '';
 
 /** The turn that a fork would stand beside; null where there is none. Throws as `forkTurn` does for a place that is not there. */
-export const turnAt = (
-  setting: Pick<ForkSetting, 'run' | 'scenario' | 'recipe'>,
-  request: Pick<ForkRequest, 'at' | 'node'>,
-): Turn | null =>
-  locate(teamContextOf(setting), ForkLog.read(setting.run.path), request).beside?.turn ?? null;
+export const turnAt = (setting: ForkedRun, request: Pick<ForkRequest, 'at' | 'node'>): Turn | null =>
+  locate(setting.run, teamContextOf(setting), request).beside?.turn ?? null;

@@ -7,7 +7,7 @@ import type { PolicyHash } from '../domain/ids.ts';
 import { howToConvert } from '../models/files.ts';
 import { isAdapterFolder } from '../models/llama/adapter-header.ts';
 import type { Scenario } from '../scenario/types.ts';
-import { finalFolder, incomplete, readManifest } from '../store/manifest.ts';
+import { checkpointFolder, finalFolder, incomplete, policyFolder, readManifest } from '../store/manifest.ts';
 import type { RunFolder } from '../store/run-folder.ts';
 import type { PolicySource } from '../workers/host.ts';
 
@@ -79,11 +79,13 @@ export function foldersFor(
 }
 
 /** Where a policy of a run is found; an adapter that the run trained shares its weights with the run's base. */
-export function sourceIn(run: RunFolder, hash: PolicyHash): PolicySource {
-  const folder = run.policyFolder(hash);
-  const { base } = run.manifest;
-  const isTrained = folder === run.checkpointFolder(hash);
-  return { hash, folder, ...(isTrained && isAdapterFolder(folder) && { base }) };
+export function sourceIn(
+  { path: run, manifest }: Pick<RunFolder, 'path' | 'manifest'>,
+  hash: PolicyHash,
+): PolicySource {
+  const folder = policyFolder(run, manifest, hash);
+  const isTrained = folder === checkpointFolder(run, hash);
+  return { hash, folder, ...(isTrained && isAdapterFolder(folder) && { base: manifest.base }) };
 }
 
 function finalPolicyOf(run: string): string {

@@ -10,7 +10,6 @@ import type { Observation, Turn } from '../domain/transcript.ts';
 import { Course } from '../scenario/course.ts';
 import type { Metric, Scenario } from '../scenario/types.ts';
 import type { LoggedLine } from '../store/event-log.ts';
-import type { RunFolder } from '../store/run-folder.ts';
 
 /** An event of the log, and its line. */
 export interface Recorded extends LoggedLine {
@@ -43,11 +42,11 @@ export class Comparison {
   #next: IteratorResult<Recorded>;
   #messages = 0;
 
-  /** `expected` are the messages in their order, of a log at `file`. */
-  constructor(file: string, expected: readonly Recorded[], deals: Deals) {
+  /** `expected` are the messages in their order, `dealt` what was dealt in what is replayed before. */
+  constructor({ file, dealtBefore }: RecordedLog, expected: readonly Recorded[], dealt: Map<string, string>) {
     this.#file = file;
     this.#expected = expected.values();
-    this.#deals = deals;
+    this.#deals = { dealt, dealtBefore };
     this.#next = this.#expected.next();
   }
 
@@ -104,10 +103,16 @@ export const keyOf = (event: DealEvent): string =>
 const nameOf = (event: RunEvent): string =>
   'dialogueId' in event ? `${event.type} of ${event.dialogueId}` : event.type;
 
+/** The log that recorded events are from. */
+export interface RecordedLog extends Pick<Deals, 'dealtBefore'> {
+  /** Where it is. */
+  readonly file: string;
+}
+
 /** What the log holds of a cohort, by what its actors ask for. */
 export class Recording {
   readonly #scenario: Scenario;
-  readonly #run: RunFolder;
+  readonly #log: RecordedLog;
   readonly #said = new Map<string, Generation | OptimaError>();
   readonly #observed = new Map<NodeId, readonly Observation[]>();
   readonly #openings = new Map<string, readonly Observation[]>();
@@ -121,12 +126,12 @@ export class Recording {
   /** `history` are turns that its dialogues go on from. */
   constructor(
     scenario: Scenario,
-    run: RunFolder,
+    log: RecordedLog,
     events: readonly Recorded[],
     history: readonly Turn[] = [],
   ) {
     this.#scenario = scenario;
-    this.#run = run;
+    this.#log = log;
     for (const { id, observed } of history) if (observed !== undefined) this.#observed.set(id, observed);
     let closed: DialogueId | null = null;
     for (const { event } of events) {
@@ -207,14 +212,14 @@ export class Recording {
   rankedOf(dialogue: DialogueId): RunEventOf<'trajectory.ranked'> {
     const ranked = this.#ranked.get(dialogue);
     if (ranked !== undefined) return ranked;
-    throw new OptimaError('run.corrupt', `${this.#run.log.path}: no trajectory.ranked of ${dialogue}.`);
+    throw new OptimaError('run.corrupt', `${this.#log.file}: no trajectory.ranked of ${dialogue}.`);
   }
 
   /** What the environment of a task opened with. */
   openingOf(taskId: Episode['taskId']): readonly Observation[] {
     const known = this.#openings.get(taskId);
     if (known !== undefined) return known;
-    const dealt = this.#run.dealtBefore({ type: 'task.dealt', taskId, views: {} });
+    const dealt = this.#log.dealtBefore({ type: 'task.dealt', taskId, views: {} });
     const opening = dealt?.type === 'task.dealt' ? (dealt.opening ?? []) : [];
     this.#openings.set(taskId, opening);
     return opening;

@@ -7,10 +7,11 @@ import type { RunEvent } from '../domain/events.ts';
 import type { PolicyHash } from '../domain/ids.ts';
 import { createRng } from '../domain/rng.ts';
 import type { Turn } from '../domain/transcript.ts';
-import { type ForkReading, RunReader } from '../reading/index.ts';
+import type { ForkReading, RunReader } from '../reading/index.ts';
 import { messageCap } from '../scenario/types.ts';
 import { EventLog } from '../store/event-log.ts';
 import { ForkLog, forkOf, forksPath } from '../store/fork-log.ts';
+import type { Manifest } from '../store/manifest.ts';
 import { ForkedCourse, person } from './fork.ts';
 import type { TeamContext } from './phases/context.ts';
 import { Comparison, keyOf, type Recorded, Recording } from './recording.ts';
@@ -31,37 +32,35 @@ export interface ReplayedForks {
   readonly cutOff: number;
 }
 
-export interface ForkReplayPlan extends Omit<ReplayPlan, 'choice' | 'modelsOf' | 'onPhase'> {
+export interface ForkReplayPlan
+  extends Pick<ReplayPlan, 'scenario' | 'recipe' | 'verifyScenario' | 'onCohort' | 'signal'> {
+  readonly run: RunReader;
+  readonly manifest: Manifest;
   /** By default all. */
   readonly fork?: number | undefined;
 }
 
 /**
  * Replays the forks of a run, one after the other. Rejects with `ReplayDivergence` at the first message that is another, with
- * `run.missing` for a fork that is not there or was cut off, with `interrupted` on abort, and as `ForkLog.read` and `RunReader.open` do.
+ * `run.missing` for a fork that is not there or was cut off, with `interrupted` on abort, and as `ForkLog.read` does.
  */
 export async function replayForks(plan: ForkReplayPlan): Promise<ReplayedForks> {
   const { run, fork: asked } = plan;
   const context = teamContextOf(plan);
-  const log = eventsOfForks(run.path);
-  const reader = log.length === 0 ? null : RunReader.open(run.path);
-  try {
-    const forks = (reader?.forks() ?? []).filter(({ begun }) => asked === undefined || begun.fork === asked);
-    if (asked !== undefined && forks.length === 0)
-      throw new OptimaError(
-        'run.missing',
-        `${run.path}: there is no fork ${asked} that has come to its end.`,
-        {
-          hint: `\`optima fork\` tells the number of each; ${forksPath(run.path)} has them.`,
-        },
-      );
-    let messages = 0;
-    for (const fork of forks) messages += await replayFork(plan, context, fork, log);
-    const begun = log.filter(({ event }) => event.type === 'fork.begun').length;
-    return { dialogues: forks.length, messages, cutOff: asked === undefined ? begun - forks.length : 0 };
-  } finally {
-    reader?.close();
-  }
+  const log = eventsOfForks(run.folder);
+  const forks = run.forks().filter(({ begun }) => asked === undefined || begun.fork === asked);
+  if (asked !== undefined && forks.length === 0)
+    throw new OptimaError(
+      'run.missing',
+      `${run.folder}: there is no fork ${asked} that has come to its end.`,
+      {
+        hint: `\`optima fork\` tells the number of each; ${forksPath(run.folder)} has them.`,
+      },
+    );
+  let messages = 0;
+  for (const fork of forks) messages += await replayFork(plan, context, fork, log);
+  const begun = log.filter(({ event }) => event.type === 'fork.begun').length;
+  return { dialogues: forks.length, messages, cutOff: asked === undefined ? begun - forks.length : 0 };
 }
 
 /** What the log of a run's forks holds; nothing where there is none. */
@@ -78,7 +77,7 @@ function eventsOfForks(folder: string): Recorded[] {
 
 /** Drives the actors of a fork and compares what they say; resolves with the number of messages. */
 async function replayFork(
-  { run, onCohort, verifyScenario = false, signal }: ForkReplayPlan,
+  { run, manifest, onCohort, verifyScenario = false, signal }: ForkReplayPlan,
   context: TeamContext,
   { begun, format: name, turns }: ForkReading,
   log: readonly Recorded[],
@@ -93,7 +92,8 @@ async function replayFork(
   );
   const events = log.filter(({ event }) => isOf(event, fork, id));
   const deals = log.filter(({ event }) => event.type === 'task.dealt' && event.taskId === taskId);
-  const recording = new Recording(scenario, run, [...deals, ...events], history);
+  const source = { file: forksPath(run.folder), dealtBefore: (event: RunEvent) => run.dealtBefore(event) };
+  const recording = new Recording(scenario, source, [...deals, ...events], history);
   const cast: Cast = Object.fromEntries(
     Object.entries(begun.policy).map(([role, hash]) => [
       role,
@@ -107,9 +107,9 @@ async function replayFork(
     format: formatOf(context, name),
   };
   const comparison = new Comparison(
-    forksPath(run.path),
+    source,
     events.filter(({ event }) => event.type !== 'trajectory.ranked'),
-    { dealt: dealsIn(log), dealtBefore: (event) => run.dealtBefore(event) },
+    dealsIn(log),
   );
   const opening = () => recording.openingOf(taskId);
   await runCohort([episode], {
@@ -124,7 +124,7 @@ async function replayFork(
     rng: rng.split('nodes'),
     turnTimeoutMs: longestTimerMs,
     signal,
-    judge: scenario.judge && recording.model((run.manifest.judge?.hash ?? 'judge') as PolicyHash),
+    judge: scenario.judge && recording.model((manifest.judge?.hash ?? 'judge') as PolicyHash),
     recallReply: recording.recallReply,
     forest: new Forest(undefined, { inPlace: true }),
     speakerAt: (node) => (people.has(node) ? typist : undefined),

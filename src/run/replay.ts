@@ -20,13 +20,14 @@ import type { MessageOf } from '../domain/messages.ts';
 import type { GenerativeModel } from '../domain/model.ts';
 import { createRng, type Rng } from '../domain/rng.ts';
 import type { PlannedPhase, PlannedPhases } from '../machines/index.ts';
+import type { RunReader } from '../reading/index.ts';
 import { preferenceOf, searchConfigOf } from '../reading/pairing.ts';
 import type { Recipe } from '../recipe/schema.ts';
 import { episodesOf } from '../rollouts/executor.ts';
 import { inOrder } from '../rollouts/work-queue.ts';
 import { loadTasks, type NamedTask } from '../scenario/tasks.ts';
 import { messageCap, type Scenario, withoutTraining } from '../scenario/types.ts';
-import type { RunFolder } from '../store/run-folder.ts';
+import type { Manifest } from '../store/manifest.ts';
 import { policyIn, type TeamContext } from './phases/context.ts';
 import { planIterations, planRun } from './plan.ts';
 import { Comparison, type Recorded, Recording } from './recording.ts';
@@ -61,8 +62,8 @@ export interface ReplayChoice {
 }
 
 export interface ReplayPlan {
-  /** Opened to be read. */
-  readonly run: RunFolder;
+  readonly run: RunReader;
+  readonly manifest: Manifest;
   readonly scenario: Scenario;
   readonly recipe: Recipe;
   readonly choice?: ReplayChoice;
@@ -88,12 +89,15 @@ export type HeldPhase = PlannedPhases['generate' | 'search' | 'evaluate'];
 export async function replayRun(plan: ReplayPlan): Promise<readonly ReplayedPhase[]> {
   const context = teamContextOf(plan);
   const { choice = {} } = plan;
+  const isWhole = Object.values(choice).every((asked) => asked === undefined);
+  // Also of what is not replayed nothing has changed.
+  if (isWhole) plan.run.check();
   const replayed: ReplayedPhase[] = [];
   for (const phase of context.plan) {
     if (!holdsDialogues(phase) || !mayHold(phase, choice)) continue;
-    const range = plan.run.rangeOf(phase.name);
-    if (range === null) continue;
-    const result = await replayPhase({ ...plan, choice, context, phase, range });
+    const begun = plan.run.phases().find(({ name }) => name === phase.name);
+    if (begun === undefined) continue;
+    const result = await replayPhase({ ...plan, choice, context, phase, startedAt: begun.startedAt });
     if (result.dialogues + result.underWay === 0) continue;
     replayed.push(result);
     plan.onPhase?.(result);
@@ -104,17 +108,17 @@ export async function replayRun(plan: ReplayPlan): Promise<readonly ReplayedPhas
   );
   throw new OptimaError(
     'run.missing',
-    `${plan.run.path}: holds no dialogue${asked.length > 0 ? ` of ${asked.join(' ')}` : ''}.`,
+    `${plan.run.folder}: holds no dialogue${asked.length > 0 ? ` of ${asked.join(' ')}` : ''}.`,
   );
 }
 
 /** What says who spoke in a phase of a run that is read. */
 export function teamContextOf({
   run,
+  manifest: { base, partners },
   scenario: own,
   recipe,
-}: Pick<ReplayPlan, 'run' | 'scenario' | 'recipe'>): TeamContext {
-  const { base, partners } = run.manifest;
+}: Pick<TeamContext, 'run' | 'scenario' | 'recipe'> & { readonly manifest: Manifest }): TeamContext {
   const scenario = withoutTraining(own, Object.keys(partners ?? {}));
   const [plan, iterations] = [planRun(recipe, scenario), planIterations(recipe, scenario)];
   return { run, recipe, scenario, plan, iterations, base, partners };
@@ -136,7 +140,8 @@ interface PhaseReplay extends ReplayPlan {
   readonly choice: ReplayChoice;
   readonly context: TeamContext;
   readonly phase: HeldPhase;
-  readonly range: { readonly from: number; readonly to: number };
+  /** ISO 8601. */
+  readonly startedAt: string;
 }
 
 /** A cohort as it was held, and what the log has of it. */
@@ -149,7 +154,7 @@ interface HeldCohort {
 }
 
 async function replayPhase(replay: PhaseReplay): Promise<ReplayedPhase> {
-  const { phase, context, modelsOf, choice, range, run } = replay;
+  const { phase, context, modelsOf, choice, startedAt } = replay;
   const rng = createRng(context.recipe.seed);
   const held = await cohortsOf(replay, rng);
   const team = policyIn(context, phase);
@@ -188,13 +193,12 @@ async function replayPhase(replay: PhaseReplay): Promise<ReplayedPhase> {
     ),
     { defaultValue: undefined },
   );
-  const [begun] = run.log.lines(range.from, range.from + 1);
   const last = spans
     .filter((at) => at !== '')
     .sort()
     .at(-1);
   const heldSeconds =
-    isWhole && last !== undefined ? (Date.parse(last) - Date.parse(begun!.at)) / 1000 : null;
+    isWhole && last !== undefined ? (Date.parse(last) - Date.parse(startedAt)) / 1000 : null;
   return { phase: phase.name, ...counted, heldSeconds };
 }
 
@@ -237,28 +241,25 @@ function partOf(cohort: HeldCohort, isChosen: (opened: MessageOf<'dialogue.opene
   };
 }
 
-/** The cohorts of a phase: as its plan has them, each with what the log holds of it. */
+/** The cohorts of a phase that may hold what was chosen: as its plan has them, each with what the log holds of it. */
 async function cohortsOf(
-  { phase, range, run, context: { scenario, recipe } }: PhaseReplay,
+  { phase, choice: { task, node }, run, context: { scenario, recipe } }: PhaseReplay,
   rng: Rng,
 ): Promise<Iterable<HeldCohort>> {
-  const planned = plannedCohorts(phase, await tasksOf(phase, scenario, rng), scenario, recipe, rng);
+  const tasks = await tasksOf(phase, scenario, rng);
+  const planned = plannedCohorts(phase, tasks, scenario, recipe, rng);
+  const mayHold = ({ taskId, root }: { readonly taskId: string; readonly root: string }) =>
+    (task === undefined || task === taskId || task === root) && (node === undefined || treeIn(node) === root);
   function* read(): Generator<HeldCohort> {
-    let events: Recorded[] = [];
-    let index = 0;
-    const next = (ended: boolean): HeldCohort => {
-      const episodes = planned.next().value ?? [];
-      const cohort = { index: index++, episodes, events, ended };
-      events = [];
-      return cohort;
-    };
-    for (const line of run.log.lines(range.from + 1, range.to)) {
-      const event: RunEvent = JSON.parse(line.body);
-      if (event.type === 'phase.completed') break;
-      events.push({ ...line, event });
-      if (event.type === 'cohort.completed') yield next(true);
+    let [episodes, next]: [HeldCohort['episodes'], number] = [[], 0];
+    for (const { cohort: index, from, to } of run.cohorts(phase.name, mayHold)) {
+      const events = [...run.lines(from, to ?? undefined)].map((line): Recorded => {
+        return { ...line, event: JSON.parse(line.body) };
+      });
+      const ended = events.at(-1)?.event.type === 'cohort.completed';
+      for (; next <= index; next++) episodes = planned.next().value ?? [];
+      yield { index, episodes, events, ended };
     }
-    if (events.length > 0) yield next(false);
   }
   return read();
 }
@@ -290,17 +291,26 @@ function plannedCohorts(
 
 /** Drives a cohort's actors and compares what they say; resolves with the number of messages. */
 async function replayCohort(
-  { run, phase, context: { scenario, recipe }, verifyScenario = false, modelsOf, signal }: PhaseReplay,
+  {
+    run,
+    manifest,
+    phase,
+    context: { scenario, recipe },
+    verifyScenario = false,
+    modelsOf,
+    signal,
+  }: PhaseReplay,
   { episodes, events }: HeldCohort,
   castOf: (recording: Recording) => Cast,
   rng: Rng,
   dealt: Map<string, string>,
 ): Promise<number> {
-  const recording = new Recording(scenario, run, events);
+  const log = { file: run.log, dealtBefore: (event: RunEvent) => run.dealtBefore(event) };
+  const recording = new Recording(scenario, log, events);
   const comparison = new Comparison(
-    run.log.path,
+    log,
     events.filter(({ event }) => event.type !== 'cohort.completed'),
-    { dealt, dealtBefore: (event) => run.dealtBefore(event) },
+    dealt,
   );
   const { temperature } =
     phase.kind === 'evaluate'
@@ -315,7 +325,7 @@ async function replayCohort(
     rng: rng.split('nodes'),
     turnTimeoutMs: longestTimerMs,
     signal,
-    judge: scenario.judge && recording.model((run.manifest.judge?.hash ?? 'judge') as PolicyHash),
+    judge: scenario.judge && recording.model((manifest.judge?.hash ?? 'judge') as PolicyHash),
     recallReply: recording.recallReply,
     // What is, byte for byte, a line that was checked needs no second check.
     parse: (message) => message,

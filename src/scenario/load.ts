@@ -138,6 +138,9 @@ async function findScenario(nameOrPath: string): Promise<string> {
 /** Files whose types were found right. A process runs a module as it first read it: it need not be checked again. */
 const checked = new Set<string>();
 
+/** Takes the types of a file for right: it is the one with which a run of this version of the program began. */
+export const trustTypes = (file: string): void => void checked.add(resolve(file));
+
 /**
  * Type-checks scenario files of one project, and what they import; throws `scenario.types` with the first error, `interrupted` on abort:
  * the compiler, a process of its own, does not outlive it. Afterwards these are loaded without another check.

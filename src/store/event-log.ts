@@ -73,8 +73,6 @@ export function checkBytes(
 
 export interface EventLogOptions {
   readonly fold?: Fold;
-  /** Whether an event is held against its schema and folded now, by its text; the sums of all are. By default all are. */
-  readonly folds?: (body: string) => boolean;
   readonly write?: WriteBytes;
   readonly readOnly?: boolean;
   /** Refuses a link in its place. */
@@ -104,13 +102,7 @@ export class EventLog {
   constructor(
     path: string,
     clock: Clock,
-    {
-      fold = () => {},
-      folds = () => true,
-      write = fs.writeSync,
-      readOnly = false,
-      noLink = false,
-    }: EventLogOptions = {},
+    { fold = () => {}, write = fs.writeSync, readOnly = false, noLink = false }: EventLogOptions = {},
   ) {
     this.path = path;
     this.#clock = clock;
@@ -123,7 +115,7 @@ export class EventLog {
       throw ioError(readOnly ? 'read' : 'write', path, error);
     }
     try {
-      this.#scan(fold, folds);
+      this.#scan(fold);
       const { descriptor, isCompressed } = this.#file;
       if (!readOnly && !isCompressed && this.#size < this.#file.size())
         fs.ftruncateSync(descriptor, this.#size);
@@ -209,15 +201,6 @@ export class EventLog {
     for (const line of this.#lines(from, to)) yield this.#parse(line, number++);
   }
 
-  /** Of these events those in whose lines one of the texts stands, validated. */
-  *mentioning(texts: readonly string[], from: number, to: number): Generator<RunEvent> {
-    let number = from;
-    for (const line of this.#lines(from, to)) {
-      if (texts.some((text) => line.includes(text))) yield this.#parse(line, number);
-      number++;
-    }
-  }
-
   /** The lines numbered `from` (inclusive) to `to` (exclusive): what was checked when the log was opened is not checked again. */
   *lines(from: number, to: number): Generator<LoggedLine> {
     let number = from;
@@ -278,11 +261,11 @@ export class EventLog {
     for (const [line] of linesIn(this.#file, this.#starts[from] ?? this.#size, end)) yield line;
   }
 
-  #scan(fold: Fold, folds: (body: string) => boolean): void {
+  #scan(fold: Fold): void {
     for (const [line, bytes] of linesIn(this.#file, 0, this.#file.size())) {
       const number = this.#starts.length;
       const { body, end } = this.#check(line);
-      if (folds(body)) fold(this.#parse(line, number), number, body);
+      fold(this.#parse(line, number), number, body);
       this.#sum = end.sum;
       this.#starts.push(this.#size);
       this.#size += bytes;

@@ -68,6 +68,16 @@ export type Manifest = Readonly<z.output<typeof manifestSchema>>;
 
 export const manifestPath = (folder: string): string => path.join(folder, 'manifest.json');
 
+/** Where a run keeps a policy that it trained. */
+export const checkpointFolder = (folder: string, hash: PolicyHash): string =>
+  path.join(folder, 'checkpoints', hash);
+
+/** Where a policy of a run is: those that it does not train in their own folders, any other among the checkpoints. */
+export function policyFolder(folder: string, { base, partners = {} }: Manifest, hash: PolicyHash): string {
+  const frozen = [base, ...Object.values(partners)].find((one) => one.hash === hash);
+  return frozen?.folder ?? checkpointFolder(folder, hash);
+}
+
 /** Where a completed run's policy is by name: a link to its checkpoint, or for policies by role a folder with one for each. */
 export const finalFolder = (folder: string): string => path.join(folder, 'checkpoints', 'final');
 

@@ -16,10 +16,12 @@ import { ioError, makeFolder, partialOf, syncFolder, writeFileAtomic } from './f
 import { lock } from './lock.ts';
 import { logPath } from './log-file.ts';
 import {
+  checkpointFolder,
   finalFolder,
   type Manifest,
   manifestPath,
   notThisLog,
+  policyFolder,
   readManifest,
   writeManifest,
 } from './manifest.ts';
@@ -81,9 +83,6 @@ class LogIndex {
   }
 }
 
-/** How events begin that say what was held or trained: most of a log, of which the run folder itself needs nothing. */
-const held = /^\{"type":"(turn|dialogue|observation|judge|verdict|cohort|trajectory|step|selection|pairs)\./;
-
 /** What a deal is known by; null for other events. */
 function dealKey(event: RunEvent): string | null {
   if (event.type === 'task.dealt') return `task ${event.taskId}`;
@@ -99,12 +98,7 @@ export class RunFolder {
   #manifest: Manifest;
   #mark: number;
 
-  private constructor(
-    folder: string,
-    manifest: Manifest,
-    clock: Clock,
-    { readOnly = false, looksInto = false } = {},
-  ) {
+  private constructor(folder: string, manifest: Manifest, clock: Clock, { readOnly = false } = {}) {
     this.path = folder;
     this.#manifest = manifest;
     this.#clock = clock;
@@ -117,8 +111,6 @@ export class RunFolder {
       if (isGone) throw notThisLog(file, manifest);
       this.log = new EventLog(file, clock, {
         fold: (...event) => this.#index.add(...event),
-        // Whatever follows the run's end is one event too many.
-        ...(looksInto && { folds: (body) => this.#index.policy !== null || !held.test(body) }),
         readOnly,
       });
       if (!this.log.holds(manifest.log)) {
@@ -169,14 +161,6 @@ export class RunFolder {
     return new RunFolder(folder, readManifest(folder), systemClock, { readOnly: true });
   }
 
-  /**
-   * As `read`, for who needs a little of a run: the sum of every event is checked, but of those that say what was held or trained
-   * the schema only when they are read.
-   */
-  static lookInto(folder: string): RunFolder {
-    return new RunFolder(folder, readManifest(folder), systemClock, { readOnly: true, looksInto: true });
-  }
-
   get manifest(): Manifest {
     return this.#manifest;
   }
@@ -194,22 +178,7 @@ export class RunFolder {
   /** What a phase handed on, or null while it is not completed. Throws `run.corrupt` when it was of another kind. */
   outputOf<Kind extends PhaseKind>({ name, kind }: PhaseName<Kind>): PhaseOutputOf<Kind> | null {
     const output = this.#index.phases.get(name)?.output ?? null;
-    if (output === null || isOfKind(output, kind)) return output;
-    throw new OptimaError(
-      'run.corrupt',
-      `${this.log.path}: phase ${name} is of kind ${output.kind}, not ${kind}.`,
-    );
-  }
-
-  /** Where a phase's events lie in the log, as far as they go where it is under way; null where it has not begun. */
-  rangeOf(phase: string): { readonly from: number; readonly to: number } | null {
-    const { end, phases } = this.#index;
-    const record = phases.get(phase);
-    if (record !== undefined) return record;
-    const [begun] = this.log.events(end, Math.min(end + 1, this.log.end.events));
-    return begun?.type === 'phase.started' && begun.phase === phase
-      ? { from: end, to: this.log.end.events }
-      : null;
+    return output && requireKind(output, { name, kind }, this.log.path);
   }
 
   /** What a completed phase dealt first of the task or format that an event deals. */
@@ -307,14 +276,11 @@ export class RunFolder {
   }
 
   checkpointFolder(hash: PolicyHash): string {
-    return path.join(this.path, 'checkpoints', hash);
+    return checkpointFolder(this.path, hash);
   }
 
-  /** Where a policy of the run is: those that it does not train in their own folders, any other among the checkpoints. */
   policyFolder(hash: PolicyHash): string {
-    const { base, partners = {} } = this.#manifest;
-    const frozen = [base, ...Object.values(partners)].find((one) => one.hash === hash);
-    return frozen?.folder ?? this.checkpointFolder(hash);
+    return policyFolder(this.path, this.#manifest, hash);
   }
 
   /** Saves a policy under its content hash; the folder appears whole or not at all. */
@@ -431,9 +397,12 @@ export interface PhaseName<Kind extends PhaseKind> {
   readonly kind: Kind;
 }
 
-function isOfKind<Kind extends PhaseKind>(
+/** What a phase handed on, as of its kind; throws `run.corrupt` where the log has it as of another. */
+export function requireKind<Kind extends PhaseKind>(
   output: PhaseOutput,
-  kind: Kind,
-): output is PhaseOutputOf<Kind> & PhaseOutput {
-  return output.kind === kind;
+  { name, kind }: PhaseName<Kind>,
+  log: string,
+): PhaseOutputOf<Kind> {
+  if (output.kind === kind) return output as PhaseOutputOf<Kind> & PhaseOutput;
+  throw new OptimaError('run.corrupt', `${log}: phase ${name} is of kind ${output.kind}, not ${kind}.`);
 }

@@ -80,6 +80,9 @@ test('dialogues, trees and turns are those of the log', () => {
   for (const { name, from, to, output, kind } of reader.phases()) {
     assert.equal(run.phases.get(name), { from, to, output }, name);
     assert.is(kind, output!.kind);
+    assert.equal(reader.outputOf({ name, kind: output!.kind }), output);
+    const other = { name, kind: kind === 'train' ? 'rank' : 'train' } as const;
+    assert.throws(() => reader.outputOf(other), `phase ${name} is of kind ${kind}, not ${other.kind}`);
     if (kind !== 'generate' && kind !== 'search' && kind !== 'evaluate') continue;
     for (const expected of run.dialoguesOf(name)) {
       dialogues++;
@@ -92,7 +95,33 @@ test('dialogues, trees and turns are those of the log', () => {
       assert.is(summary.reward, ranked?.reward ?? null);
       assert.equal(questions, []);
     }
-    for (const { conversation, events } of run.treesOf(name)) {
+    const held = [...run.eventsOf(name)].filter(({ type }) => !type.startsWith('phase.'));
+    const cohorts = reader.cohorts(name);
+    assert.equal(
+      cohorts.map(({ cohort }) => cohort),
+      [...cohorts.keys()],
+    );
+    assert.equal(
+      cohorts.flatMap(({ from, to }) => [...reader.lines(from, to!)].map(({ body }) => JSON.parse(body))),
+      held,
+    );
+    for (const { conversation, events, dealOf } of run.treesOf(name)) {
+      const told = reader.conversation(conversation.root)!;
+      assert.equal([told.conversation, told.events, told.deal], [conversation, events, dealOf()]);
+      assert.equal(
+        told.dialogues,
+        told.dialogues.map(({ id }) => reader.dialogue(id)),
+      );
+      const { root } = conversation;
+      const own = cohorts.filter(({ from, to }) =>
+        [...run.log.events(from, to!)].some(
+          (event) => event.type === 'dialogue.opened' && event.tree === root,
+        ),
+      );
+      assert.equal(
+        reader.cohorts(name, (tree) => tree.root === root),
+        own,
+      );
       const tree = reader.tree(conversation.root)!;
       assert.equal(Object.fromEntries(tree.turns.map(({ id, parent, text }) => [id, [parent, text]])), {
         ...Object.fromEntries(
@@ -107,6 +136,15 @@ test('dialogues, trees and turns are those of the log', () => {
   assert.is(dialogues, [...reader.dialogues()].length);
   assert.ok(dialogues > 40 && merged > 0);
   assert.equal(reader.policy, run.policy);
+  const dealt = eventsIn(source).filter(({ type }) => type.endsWith('.dealt'));
+  assert.ok(dealt.length > 3);
+  for (const event of dealt) assert.equal(reader.dealtBefore(event), event);
+  const other = { type: 'task.dealt' as const, taskId: 'train-99999' as TaskId, views: {} };
+  assert.is(reader.dealtBefore(other), undefined);
+  assert.is(reader.dealtBefore(eventsIn(source)[0]!), undefined);
+  assert.is(reader.outputOf({ name: 'idpo-9/search', kind: 'search' }), null);
+  assert.equal(reader.cohorts('idpo-9/search'), []);
+  reader.check();
   assert.equal([...reader.events(300, 310)], [...run.log.events(300, 310)]);
   assert.is(reader.dialogue('base/test-99999.0'), null);
   assert.is(reader.tree('../../etc/passwd'), null);
@@ -354,6 +392,13 @@ test('what is no run, of another format, damaged, or leads elsewhere is refused 
   fs.rmSync(at(cut, 'events.index'));
   fs.writeFileSync(at(cut), `${linesOf(source).slice(0, 500).join('\n')}\n`);
   refused(cut, 'run.corrupt', /first \d+ events are not those that the manifest knows/);
+  const longer = copyOf();
+  fs.rmSync(at(longer, 'events.index'));
+  const log = new EventLog(at(longer), systemClock);
+  log.skipTo(log.end.events);
+  log.append({ type: 'phase.started', phase: 'more' });
+  log.close();
+  refused(longer, 'run.corrupt', /events follow the run's end/);
   const pipe = copyOf();
   fs.rmSync(at(pipe));
   execFileSync('mkfifo', [at(pipe)]);

@@ -11,6 +11,7 @@ import type { RunEvent, RunEventOf } from '../../src/domain/events.ts';
 import type { DialogueId, NodeId, TaskId } from '../../src/domain/ids.ts';
 import { silent } from '../../src/domain/progress.ts';
 import type { Turn } from '../../src/domain/transcript.ts';
+import { RunReader } from '../../src/reading/index.ts';
 import { type Fork, type ForkSetting, forkTurn, keepFork } from '../../src/run/fork.ts';
 import { compressLog } from '../../src/store/compress.ts';
 import { EventLog, emptyLog } from '../../src/store/event-log.ts';
@@ -230,10 +231,10 @@ test('under another policy a fork has that one’s hash; several differ in their
 /** Keeps a fork in a copy of the run, where it is worth as much as its sibling, then not, and is kept by two at once. */
 async function keepsOnce(setting: ForkSetting, { fork: number, turn, ranked, beside }: Fork): Promise<void> {
   fs.cpSync(out, inFolder('kept'), { recursive: true });
-  const run = RunFolder.read(inFolder('kept'));
+  const run = RunReader.open(inFolder('kept'));
   const keep = () => keepFork({ ...setting, run }, number);
   const worth = (more: number) =>
-    appendForks(run.path, () => [{ type: 'trajectory.ranked', ...ranked, reward: beside!.value! + more }]);
+    appendForks(run.folder, () => [{ type: 'trajectory.ranked', ...ranked, reward: beside!.value! + more }]);
   const problem = (error: Error) => error.message;
   await worth(1e-9);
   assert.match(await keep().then(() => '', problem), /worth the same, but for rounding .*by more than 0/);
@@ -244,16 +245,16 @@ async function keepsOnce(setting: ForkSetting, { fork: number, turn, ranked, bes
     ...{ speaker: turn!.speaker, view: [], chosen: turn!, rejected: beside!.turn, value: 1, gap: 1 },
     ...(from !== undefined && { from }),
   });
-  await appendForks(run.path, () => [copied('other'), copied('other')]);
-  const before = ForkLog.read(run.path);
+  await appendForks(run.folder, () => [copied('other'), copied('other')]);
+  const before = ForkLog.read(run.folder);
   assert.is(before.kept.length, 1, 'each pair once');
   const results = await Promise.all([keep(), keep()].map((kept) => kept.then(() => '', problem)));
   assert.equal(results.sort(), ['', `Fork ${number} makes no pair: it is kept already.`]);
   assert.equal(
-    ForkLog.read(run.path).kept.map(({ from }) => from),
+    ForkLog.read(run.folder).kept.map(({ from }) => from),
     ['other', undefined],
   );
-  assert.equal(ForkLog.read(run.path, before.end.events).kept, before.kept);
+  assert.equal(ForkLog.read(run.folder, before.end.events).kept, before.kept);
   run.close();
 }
 

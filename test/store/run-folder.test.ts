@@ -621,52 +621,6 @@ async function dealtRun(): Promise<string> {
   return run.path;
 }
 
-test('who looks into a run knows of it what who reads it knows, and meets what is wrong when it reads that', async () => {
-  const folder = await dealtRun();
-  const [read, looked] = [RunFolder.read(folder), RunFolder.lookInto(folder)];
-  assert.equal(looked.phases, read.phases);
-  assert.equal(looked.log.end, read.log.end);
-  const dealt = [...read.log.events(0, read.log.end.events)].filter(({ type }) => type.endsWith('.dealt'));
-  assert.ok(dealt.length > 3);
-  for (const event of dealt) assert.equal(looked.dealtBefore(event), read.dealtBefore(event));
-  const { end } = read.log;
-  const turns = [...read.log.events(0, end.events)].filter((event) =>
-    JSON.stringify(event).includes('train-00001'),
-  );
-  assert.equal([...looked.log.mentioning(['train-00001'], 0, end.events)], turns);
-  assert.ok(turns.length > 0 && turns.length < end.events);
-  assert.equal([...looked.log.mentioning([], 0, end.events)], []);
-  for (const one of [read, looked]) one.close();
-
-  const lines = fs.readFileSync(path.join(folder, 'events.jsonl'), 'utf8').trimEnd().split('\n');
-  const place = lines.findIndex((line) => line.includes('"turn.taken"'));
-  const rewritten = (change: (event: object, at: number) => object[]) => {
-    fs.rmSync(path.join(folder, 'events.jsonl'));
-    const log = new EventLog(path.join(folder, 'events.jsonl'), clock);
-    for (const [at, line] of lines.entries()) {
-      const { seq, at: _, sum, ...event } = JSON.parse(line);
-      for (const one of change(event, at)) log.append(one as RunEvent);
-    }
-    log.close();
-    writeManifest(folder, manifest);
-  };
-  rewritten((event, at) => [at === place ? { ...event, turn: 7 } : event]);
-  assert.match((await failure(() => RunFolder.read(folder))).message, `events.jsonl:${place + 1}: `);
-  const ill = RunFolder.lookInto(folder);
-  assert.equal([...ill.log.events(0, place)].length, place);
-  const met = await failure(() => [...ill.log.mentioning(['"turn.taken"'], 0, ill.log.end.events)]);
-  assert.match(met.message, `events.jsonl:${place + 1}: `);
-  ill.close();
-  const completed = { type: 'run.completed', policy: { a: 'b' } };
-  // Of what follows nothing would be folded otherwise.
-  rewritten((event, at) => (at < place ? [event] : at === place ? [completed, event] : []));
-  assert.match((await failure(() => RunFolder.lookInto(folder))).message, "events follow the run's end");
-  rewritten((event) => [event]);
-  const log = path.join(folder, 'events.jsonl');
-  fs.writeFileSync(log, fs.readFileSync(log, 'utf8').replace('"finish":"stop"', '"finish":"stoq"'));
-  assert.match((await failure(() => RunFolder.lookInto(folder))).message, 'it does not have its sum');
-});
-
 test('a task and a format are dealt once in a run, where they first occur, whichever phase they occur in', async () => {
   const folder = await dealtRun();
   const log = path.join(folder, 'events.jsonl');

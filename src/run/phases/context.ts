@@ -11,7 +11,7 @@ import { loadTasks, type NamedTask } from '../../scenario/tasks.ts';
 import { type AnswerParser, type Scenario, trainedRoles } from '../../scenario/types.ts';
 import type { RunFolder } from '../../store/run-folder.ts';
 import type { PolicyHost } from '../../workers/index.ts';
-import { choosePolicy, foldIterations, swapPolicies } from '../figures.ts';
+import { choosePolicy, foldIterations, type Outputs, swapPolicies } from '../figures.ts';
 import type { FrozenModel } from '../frozen.ts';
 import type { IterationPlan } from '../plan.ts';
 import type { PolicyShelf } from '../policy-shelf.ts';
@@ -40,7 +40,7 @@ export interface TrainingRun {
 export interface TeamContext {
   readonly scenario: Scenario;
   readonly recipe: Recipe;
-  readonly run: RunFolder;
+  readonly run: Outputs;
   readonly plan: readonly PlannedPhase[];
   readonly iterations: readonly IterationPlan[];
   readonly base: { readonly hash: PolicyHash };

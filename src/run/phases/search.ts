@@ -10,6 +10,7 @@ import { messageTokens, type Trajectory, type Turn } from '../../domain/transcri
 import type { PlannedPhases } from '../../machines/index.ts';
 import { preferenceOf, searchConfigOf } from '../../reading/pairing.ts';
 import { rankOptionsOf, rankTrajectories } from '../../reading/ranking.ts';
+import type { Recipe } from '../../recipe/schema.ts';
 import { castsOf } from '../../rollouts/executor.ts';
 import { exploreTrees, type SearchCost } from '../../rollouts/explore.ts';
 import { loadTasks } from '../../scenario/tasks.ts';
@@ -93,7 +94,7 @@ export async function search(
 }
 
 /** Tokens that R_token is taken against: a percentile of the pilot's dialogues, plus one, as in the authors' code. */
-export function measurePilot(
+function measurePilot(
   { run, recipe }: Pick<PhaseContext, 'run' | 'recipe'>,
   { name, pilot }: PlannedPhases['search'],
 ): number {
@@ -101,6 +102,15 @@ export function measurePilot(
   for (const { verdict, turns } of run.dialoguesOf(pilot)) {
     if (verdict !== null) lengths.push(messageTokens(turns));
   }
+  return pilotNormaliser(lengths, recipe, { name, pilot });
+}
+
+/** The same, from the tokens of the pilot's judged dialogues. */
+export function pilotNormaliser(
+  lengths: readonly number[],
+  recipe: Recipe,
+  { name, pilot }: Pick<PlannedPhases['search'], 'name' | 'pilot'>,
+): number {
   if (lengths.length > 0) return percentile(lengths, preferenceOf(recipe).search.pilotPercentile) + 1;
   throw new OptimaError('evaluation.empty', `${name}: all dialogues of ${pilot} failed.`);
 }

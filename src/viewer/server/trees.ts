@@ -263,7 +263,10 @@ function forkedView(reader: RunReader, id: string, tree: TreeReading): DialogueA
 export function treeParts(reader: RunReader, root: string, pieces: Pieces) {
   const tree = treeOf(reader, root);
   const nodes = tree.turns.map(({ id }) => [id, nodeView(nodeIn(tree, id)!, tree, reader, pieces)]);
-  const held = reader.dialoguesOf(root).map((dialogue) => [dialogue.id, heldView(dialogue, tree)]);
+  const held = (reader.conversation(root)?.dialogues ?? []).map((dialogue) => [
+    dialogue.id,
+    heldView(dialogue, tree),
+  ]);
   const forked = tree.dialogues
     .filter(({ id }) => isForked(id))
     .map(({ id }) => [id, forkedView(reader, id, tree)]);
