@@ -1,5 +1,5 @@
 // What a real checkpoint costs in process: one measure of one folder in a process of its own, as a line of JSON.
-// node --import tsx bench/real-model.ts load|prefill|decode|step|logits <folder> [workers] [rows]
+// node --import tsx bench/real-model.ts load|prefill|decode|step <folder> [workers] [rows], or logits|tokens <folder> <file>
 // Side by side with PyTorch and llama.cpp: bench/peers/real_model.py.
 import fs from 'node:fs';
 import os from 'node:os';
@@ -19,10 +19,10 @@ import { countArgument, createMemory, randomIds, rounded } from './shared.ts';
 const [measure, folder] = process.argv.slice(2);
 if (measure === undefined || folder === undefined) {
   throw new RangeError(
-    'Say what to measure, and of which folder: real-model.ts load|prefill|decode|step|logits <folder>',
+    'Say what to measure, and of which folder: real-model.ts load|prefill|decode|step|logits|tokens <folder>',
   );
 }
-const workerCount = measure === 'logits' ? 0 : countArgument(2, 0);
+const workerCount = ['logits', 'tokens'].includes(measure) ? 0 : countArgument(2, 0);
 const rows = countArgument(3, 1);
 const promptTokens = measure === 'prefill' ? 512 : 64;
 const newTokens = 64;
@@ -132,7 +132,7 @@ async function logits(): Promise<object> {
     policy.computeLogits(tf.tensor2d(ids, [1, ids.length], 'int32')).dataSync<'float32'>(),
   );
   fs.writeFileSync(files.training, whole);
-  const { decoder } = createMemory(policy);
+  const { decoder } = createMemory(policy.lora === null ? policy : policy.merge());
   const blocks = Array.from({ length: Math.ceil(ids.length / 16) }, () => decoder.allocate());
   const step = new Float32Array(whole.length);
   ids.forEach((id, start) => {
@@ -143,12 +143,19 @@ async function logits(): Promise<object> {
   return files;
 }
 
+/** Token ids of the texts in a file. */
+async function tokens(): Promise<object> {
+  const texts: string[] = JSON.parse(fs.readFileSync(process.argv[4]!, 'utf8'));
+  return { tokens: texts.map((text) => policy.tokenizer.encode(text)) };
+}
+
 const measures: Readonly<Record<string, () => Promise<object>>> = {
   load: async () => ({ loadSeconds: rounded(loadSeconds, 3) }),
   prefill: decode,
   decode,
   step,
   logits,
+  tokens,
 };
 const chosen = measures[measure];
 if (chosen === undefined)

@@ -23,13 +23,13 @@ from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
 
-import gguf
 import llama_cpp
 import numpy as np
 import torch
 import transformers
-from safetensors.numpy import load_file
 from transformers import LlamaForCausalLM
+
+from gguf_files import write_model
 
 NEW = 128
 TEMPERATURE = 0.7
@@ -61,39 +61,6 @@ def log(level, text, _):
 
 def report(**figures):
     print(json.dumps({**figures, "llamaCppPython": llama_cpp.__version__}), flush=True)
-
-
-def interleave(weight, heads):
-    """Lays a head's rows out for rotary pairs that are neighbours; Hugging Face's lie half a head apart."""
-    return weight.reshape(heads, 2, -1, weight.shape[1]).swapaxes(1, 2).reshape(weight.shape)
-
-
-def write_gguf(folder, path):
-    config = json.loads((folder / "config.json").read_text())
-    heads = {"q_proj": config["num_attention_heads"], "k_proj": config["num_key_value_heads"]}
-    names = gguf.get_tensor_name_map(gguf.MODEL_ARCH.LLAMA, config["num_hidden_layers"])
-    writer = gguf.GGUFWriter(path, "llama")
-    writer.add_file_type(gguf.LlamaFileType.ALL_F32)
-    writer.add_tokenizer_model("no_vocab")
-    writer.add_vocab_size(config["vocab_size"])
-    writer.add_context_length(config["max_position_embeddings"])
-    writer.add_embedding_length(config["hidden_size"])
-    writer.add_block_count(config["num_hidden_layers"])
-    writer.add_feed_forward_length(config["intermediate_size"])
-    writer.add_head_count(config["num_attention_heads"])
-    writer.add_head_count_kv(config["num_key_value_heads"])
-    writer.add_layer_norm_rms_eps(config["rms_norm_eps"])
-    writer.add_rope_dimension_count(config["head_dim"])
-    writer.add_rope_freq_base(config["rope_theta"])
-    for name, weight in load_file(folder / "model.safetensors").items():
-        kind = name.split(".")[-2]
-        if kind in heads:
-            weight = interleave(weight, heads[kind])
-        writer.add_tensor(names.get_name(name, try_suffixes=(".weight",)), weight)
-    writer.write_header_to_file()
-    writer.write_kv_data_to_file()
-    writer.write_tensors_to_file()
-    writer.close()
 
 
 def load(path):
@@ -235,7 +202,7 @@ def main():
     rng = np.random.default_rng(1)
     with tempfile.TemporaryDirectory() as scratch:
         path = Path(scratch, "model.gguf")
-        write_gguf(folder, path)
+        write_model(folder, path)
         model = load(path)
         for engine in ENGINES:
             compare(folder, model, engine, rng)
