@@ -95,6 +95,12 @@ export function frozenNames(scenario: Scenario, { policy = [], judge }: FrozenOp
   };
 }
 
+/** Where they are. */
+export const foldersIn = ({ partners, judge }: ReturnType<typeof frozenNames>): readonly string[] => [
+  ...Object.values(partners),
+  ...(judge === undefined ? [] : [judge]),
+];
+
 /** All partners of roles that are not trained. */
 export async function openPartners(
   names: Readonly<Record<string, string>>,

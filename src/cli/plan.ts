@@ -3,9 +3,19 @@ import type { Command } from 'commander';
 import { locateModel } from '../run/locate.ts';
 import { planIterations, planRun } from '../run/plan.ts';
 import type { Resources } from '../run/resources.ts';
+import { withoutTraining } from '../scenario/types.ts';
 import { interruptible } from './interrupt.ts';
-import { openEngines } from './model.ts';
-import { backendOption, collect, jsonOption, modelOption, seedOption, workersOption } from './options.ts';
+import { foldersIn, frozenNames, openEngines } from './model.ts';
+import {
+  backendOption,
+  collect,
+  jsonOption,
+  judgeOption,
+  modelOption,
+  policyOption,
+  seedOption,
+  workersOption,
+} from './options.ts';
 import { formatTable, type Output, withOutput } from './output.ts';
 import { inWords, sayPlan } from './say-plan.ts';
 import { askedRecipe, policiesOption, type TrainOptions } from './train.ts';
@@ -13,7 +23,17 @@ import { openScenario } from './watch.ts';
 
 type PlanOptions = Pick<
   TrainOptions,
-  'recipe' | 'preset' | 'policies' | 'seed' | 'set' | 'model' | 'backend' | 'workers' | 'json'
+  | 'recipe'
+  | 'preset'
+  | 'policies'
+  | 'seed'
+  | 'set'
+  | 'model'
+  | 'policy'
+  | 'judge'
+  | 'backend'
+  | 'workers'
+  | 'json'
 >;
 
 export function addPlan(program: Command): void {
@@ -27,6 +47,8 @@ export function addPlan(program: Command): void {
     .addOption(seedOption())
     .option('--set <key=value>', 'change one number of the recipe; may be repeated', collect)
     .addOption(modelOption())
+    .addOption(policyOption())
+    .addOption(judgeOption())
     .addOption(backendOption())
     .addOption(workersOption())
     .addOption(jsonOption())
@@ -45,10 +67,12 @@ async function planNamed(
 ): Promise<void> {
   const { recipe } = askedRecipe(options);
   const folder = locateModel(options.model, '--model');
-  const { scenario } = await openScenario(name, signal);
+  const { scenario: whole } = await openScenario(name, signal);
+  const names = frozenNames(whole, options);
+  const scenario = withoutTraining(whole, Object.keys(names.partners));
   const { undertakingOf } = await import('../run/undertaking.ts');
   const { gigabytes, machineBytes, millions, requireRoomForRun } = await import('../run/resources.ts');
-  const asked = await undertakingOf(folder, scenario, recipe);
+  const asked = await undertakingOf(folder, scenario, recipe, foldersIn(names));
   const { workers } = await openEngines(options, output);
   const undertaking = { ...asked, workers };
   sayPlan(planRun(recipe, scenario), planIterations(recipe, scenario), recipe, output);

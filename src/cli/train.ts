@@ -23,7 +23,7 @@ import { type Manifest, readManifest } from '../store/manifest.ts';
 import { RunFolder } from '../store/run-folder.ts';
 import type { PolicyHost } from '../workers/index.ts';
 import { interruptible } from './interrupt.ts';
-import { frozenHashes, frozenNames, openEngines, openPartners, openPolicy } from './model.ts';
+import { foldersIn, frozenHashes, frozenNames, openEngines, openPartners, openPolicy } from './model.ts';
 import {
   type Backend,
   backendOption,
@@ -126,7 +126,7 @@ export async function startRun(
   if (options.out !== undefined) RunFolder.refuseOccupied(options.out);
   const engines = await openEngines(options, output);
   const { engine, startHost } = engines;
-  await requireResources(model, trained, recipe, engines, output);
+  await requireResources(model, trained, recipe, foldersIn(names), engines, output);
   const { policy: base, folder } = await openPolicy({ model });
   requireTrainable(base, loraOf(recipe));
   const partners = await openPartners(names.partners);
@@ -188,6 +188,7 @@ async function requireResources(
   folder: string,
   scenario: Scenario,
   recipe: Recipe,
+  beside: readonly string[],
   { engine, workers }: Engines,
   output: Output,
 ): Promise<void> {
@@ -195,7 +196,7 @@ async function requireResources(
   if (engine.backend !== 'wasm' || !fs.existsSync(folder) || !fs.statSync(folder).isDirectory()) return;
   const { undertakingOf } = await import('../run/undertaking.ts');
   const { requireRoomForRun } = await import('../run/resources.ts');
-  const { risk } = requireRoomForRun({ ...(await undertakingOf(folder, scenario, recipe)), workers });
+  const { risk } = requireRoomForRun({ ...(await undertakingOf(folder, scenario, recipe, beside)), workers });
   if (risk !== null) output.remark(`note: ${risk}`);
 }
 
@@ -291,7 +292,10 @@ export async function resumeRun(
   await requireSameTasks(loaded.scenario, recipe, manifest.scenario.tasks);
   const engines = await openEngines(options, output);
   const { engine, startHost } = engines;
-  await requireResources(manifest.base.folder, loaded.scenario, recipe, engines, output);
+  const { partners: named = {}, judge: asked } = manifest;
+  const trained = withoutTraining(loaded.scenario, Object.keys(named));
+  const beside = [...Object.values(named), ...(asked === undefined ? [] : [asked])].map((one) => one.folder);
+  await requireResources(manifest.base.folder, trained, recipe, beside, engines, output);
   const setting = { engine: engine.name, version: packageVersion(), node: process.version };
   for (const part of ['engine', 'version', 'node'] as const) {
     if (setting[part] === manifest[part]) continue;
@@ -313,7 +317,6 @@ export async function resumeRun(
     try {
       requireForks(run);
       if (withForks) {
-        const trained = withoutTraining(loaded.scenario, Object.keys(partners));
         keptPairsOf(folder, trained, output);
         requirePairsTaken(planRun(recipe, trained), run);
       }

@@ -36,6 +36,8 @@ export interface Undertaking {
   readonly scenario: Pick<Scenario, 'kind' | 'roles'>;
   readonly recipe: Recipe;
   readonly config: LlamaConfig;
+  /** Of checkpoints beside the model, each once: partners that are not trained, the judge. */
+  readonly frozen?: readonly LlamaConfig[];
   readonly lengths: DialogueLengths;
   /** Worker threads; 0: all is computed on the main thread. */
   readonly workers: number;
@@ -69,7 +71,14 @@ export interface Resources {
 const [processBytes, workerBytes] = [230 * 2 ** 20, 110 * 2 ** 20];
 const { memoryBytes: sessionBytes, tokenBudget: readTokens, maxRows: decodeRows } = policyDefaults;
 
-export function estimateResources({ scenario, recipe, config, lengths, workers }: Undertaking): Resources {
+export function estimateResources({
+  scenario,
+  recipe,
+  config,
+  frozen = [],
+  lengths,
+  workers,
+}: Undertaking): Resources {
   const plan = planRun(recipe, scenario);
   const roles = Object.keys(scenario.roles).length;
   const trainees = recipe.policies === 'per-role' ? trainedRoles(scenario).length : 1;
@@ -83,13 +92,16 @@ export function estimateResources({ scenario, recipe, config, lengths, workers }
   // Beside the base the latest policy, of each role where it has its own. Adapters share the weights of the base.
   const others = (trains.length > 0 ? trainees : 0) * (lora === undefined ? reading : reading - weights);
   /** Keys and values of rows at once, and of what is remembered beside them. */
-  const remembered = (rows: number, budget: number) =>
-    Math.max(rows * context * perToken, Math.min(budget, roles * rows * context * perToken));
+  const remembered = (rows: number, budget: number, each = perToken) =>
+    Math.max(rows * context * each, Math.min(budget, roles * rows * context * each));
 
   const dialogues = plan.map((phase) => dialoguesOf(phase, recipe));
   const rows = Math.min(recipe.concurrency, decodeRows, Math.max(...dialogues));
   const base = reading + remembered(rows, sessionBytes);
   const generate = base + others;
+  // They stay from the first dialogue on, and remember while dialogues are held.
+  const beside = sum(frozen.map((one) => readingBytes(one, readTokens)));
+  const speaking = beside + sum(frozen.map((one) => remembered(rows, sessionBytes, keyValueBytes(one))));
   const search =
     'search' in recipe
       ? reading +
@@ -112,16 +124,25 @@ export function estimateResources({ scenario, recipe, config, lengths, workers }
   const shared = passes.length === 0 ? 0 : (alone ? 2 : 2 + workers) * trained;
 
   const parts: PartNeed[] = [
-    { part: 'load', main: weights, worker: weights },
-    { part: 'base', main: alone ? base : weights, worker: base },
-    { part: 'generate', main: alone ? generate : weights, worker: generate },
-    ...(search > 0 ? [{ part: 'search', main: alone ? search : weights, worker: search } as const] : []),
+    // The main thread opens one after the other, to see what they are.
+    { part: 'load', main: weights + Math.max(0, ...frozen.map(weightBytes)), worker: weights },
+    { part: 'base', main: alone ? base + speaking : weights, worker: base + speaking },
+    { part: 'generate', main: alone ? generate + speaking : weights, worker: generate + speaking },
+    ...(search > 0
+      ? [
+          {
+            part: 'search',
+            main: alone ? search + speaking : weights,
+            worker: search + speaking,
+          } as const,
+        ]
+      : []),
     ...(trains.length > 0
       ? [
           {
             part: 'train',
-            main: (alone ? reading + others + pass : weights) + training,
-            worker: reading + others + (lora === undefined ? weights : 4 * trained) + pass,
+            main: (alone ? reading + others + beside + pass : weights) + training,
+            worker: reading + others + beside + (lora === undefined ? weights : 4 * trained) + pass,
           } as const,
         ]
       : []),
@@ -132,7 +153,7 @@ export function estimateResources({ scenario, recipe, config, lengths, workers }
   const together = (among: readonly PartNeed[]) =>
     processBytes + most('main', among) + workers * (workerBytes + most('worker', among));
 
-  const total = dialogues.reduce((sum, count) => sum + count, 0);
+  const total = sum(dialogues);
   const ranked = plan.reduce(
     (sum, phase, i) => sum + (phase.kind === 'generate' || phase.kind === 'search' ? dialogues[i]! : 0),
     0,
@@ -156,6 +177,8 @@ export function estimateResources({ scenario, recipe, config, lengths, workers }
     operations: { reading: read * each, training: passCost(lora) * trainedTokens * each },
   };
 }
+
+const sum = (numbers: readonly number[]): number => numbers.reduce((all, one) => all + one, 0);
 
 /** Forward passes that a training step costs: without gradients of weights a third less. */
 const passCost = (lora: LoraConfig | undefined): number => (lora === undefined ? 3 : lora.recompute ? 3 : 2);

@@ -1,7 +1,9 @@
 // What `estimateResources` asks of a checkpoint and a scenario: its architecture, and how long dialogues may be in its tokens.
+import fs from 'node:fs';
 import { createRng } from '../domain/rng.ts';
 import { modelFolderOf } from '../models/llama/adapter-header.ts';
 import { readConfig } from '../models/llama/checkpoint.ts';
+import type { LlamaConfig } from '../models/llama/config.ts';
 import { type ChatTokenizer, loadTokenizer } from '../models/tokenizer/index.ts';
 import type { Recipe } from '../recipe/schema.ts';
 import { Course } from '../scenario/course.ts';
@@ -12,16 +14,26 @@ import type { DialogueLengths, Undertaking } from './resources.ts';
 /** Tasks whose views are measured. */
 const sampledTasks = 20;
 
-/** Reads config.json and the tokenizer, and no weights. Rejects as `readConfig`, `loadTokenizer` and the scenario's source do. */
+/**
+ * Reads config.json and the tokenizer, and no weights; of the models in `beside`, partners and judge, config.json alone. Rejects as
+ * `readConfig`, `loadTokenizer` and the scenario's source do.
+ */
 export async function undertakingOf(
   folder: string,
   scenario: Scenario,
   recipe: Recipe,
+  beside: readonly string[] = [],
 ): Promise<Omit<Undertaking, 'workers'>> {
   const model = await modelFolderOf({ folder });
   const config = await readConfig(model);
   const tokenizer = await loadTokenizer(model);
-  return { scenario, recipe, config, lengths: await measureLengths(scenario, recipe, tokenizer) };
+  // One of the model's own folder is the same policy, and a module has no weights.
+  const isFolder = (one: string) => fs.existsSync(one) && fs.statSync(one).isDirectory();
+  const others = new Set(beside.filter(isFolder).map((one) => fs.realpathSync(one)));
+  others.delete(fs.realpathSync(folder));
+  const frozen: LlamaConfig[] = [];
+  for (const other of others) frozen.push(await readConfig(await modelFolderOf({ folder: other })));
+  return { scenario, recipe, config, frozen, lengths: await measureLengths(scenario, recipe, tokenizer) };
 }
 
 async function measureLengths(

@@ -58,18 +58,16 @@ test('a plan is a line of JSON for machines', async () => {
   assert.ok(seconds.reading > 0 && seconds.training > 0);
 });
 
-test('plan and train refuse what cannot fit in one line, before weights are looked for', async () => {
-  for (const args of [['plan'], ['train', '--anyway', '--out', path.join(root, 'run')]]) {
+test('plan and train refuse what cannot fit in one line, before weights are looked for, partners too', async () => {
+  const train = ['train', '--anyway', '--out', path.join(root, 'run')];
+  for (const args of [
+    ['plan', '--model', large],
+    [...train, '--model', large],
+    ['plan', '--policy', `bob=${large}`],
+    [...train, '--policy', `bob=${large}`],
+  ]) {
     const [command, ...more] = args;
-    const { code, stderr } = await optima([
-      command!,
-      'two-hop-qa',
-      '--model',
-      large,
-      '--workers',
-      '1',
-      ...more,
-    ]);
+    const { code, stderr } = await optima([command!, 'two-hop-qa', '--workers', '1', ...more]);
     assert.is(code, 1, stderr);
     assert.match(
       stderr,

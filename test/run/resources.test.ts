@@ -3,7 +3,7 @@ import { test } from 'uvu';
 import * as assert from 'uvu/assert';
 import type { OptimaError } from '../../src/domain/errors.ts';
 import { parseLlamaConfig } from '../../src/models/llama/config.ts';
-import { adapterCount, keyValueBytes, parameterCount } from '../../src/models/llama/size.ts';
+import { adapterCount, keyValueBytes, parameterCount, weightBytes } from '../../src/models/llama/size.ts';
 import { presetRecipe } from '../../src/recipe/presets.ts';
 import { applySettings } from '../../src/recipe/schema.ts';
 import { estimateResources, requireRoomForRun, type Undertaking } from '../../src/run/resources.ts';
@@ -79,6 +79,24 @@ test('an adapter takes less memory and fewer operations, a worker more of one an
   assert.ok(three.peakBytes > whole.peakBytes + whole.weightBytes);
   assert.equal(three.operations, whole.operations);
   assert.ok(whole.decodingBytes < whole.peakBytes);
+});
+
+test('partners and a judge are held wherever somebody speaks, beside the model and to the end', () => {
+  const alone = estimateResources(undertaking());
+  const accompanied = estimateResources(undertaking({ frozen: [small, small] }));
+  const workers = (part: string) =>
+    [alone, accompanied].map((one) => one.parts.find((need) => need.part === part)!.worker);
+  for (const part of ['base', 'generate', 'search', 'train']) {
+    const [without, within] = workers(part);
+    assert.ok(within! - without! >= 2 * weightBytes(small), part);
+  }
+  // Two roles' contexts in each of the rows are remembered by each, or as many as a session may.
+  const [first, behind] = ['base', 'train'].map((part) => workers(part)[1]! - workers(part)[0]!);
+  const rows = Math.min(undertaking().recipe.concurrency, 128);
+  const remembered = Math.max(rows * 500, Math.min(2 ** 28 / keyValueBytes(small), 2 * rows * 500));
+  assert.is(first! - behind!, 2 * remembered * keyValueBytes(small));
+  const loading = accompanied.parts.find(({ part }) => part === 'load')!;
+  assert.is(loading.main, alone.weightBytes + weightBytes(small), 'they are opened one after the other');
 });
 
 test('what the heap or the machine cannot hold is refused, and what is said to fit does', () => {
