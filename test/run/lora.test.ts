@@ -176,6 +176,27 @@ test('a run of adapters is measured, forked, replayed and exported as any other'
   assert.ok(rows.trim().split('\n').length > 2);
 });
 
+test('rows of adapters need a tokenizer: where the base was moved, the folder is named, and read where the adapter says it is', async () => {
+  const copy = inFolder('exported');
+  fs.cpSync(run, copy, { recursive: true });
+  const moved = inFolder('moved');
+  const ask = ['export', copy, '--format', 'trl-sft'];
+  const rows = await succeed(ask);
+  fs.renameSync(model, moved);
+  try {
+    const said = await fail(ask);
+    assert.match(said, `the base of this adapter, ${model}, is not there.`);
+    for (const hash of checkpoints(copy)) {
+      const config = path.join(copy, 'checkpoints', hash, 'adapter_config.json');
+      const fields = JSON.parse(fs.readFileSync(config, 'utf8'));
+      fs.writeFileSync(config, JSON.stringify({ ...fields, base_model_name_or_path: moved }));
+    }
+    assert.is(await succeed(ask), rows);
+  } finally {
+    fs.renameSync(moved, model);
+  }
+});
+
 test('a team goes on from the adapter that a run ended with, by the same settings', async () => {
   const out = inFolder('on');
   const from = ['--init-from', run, ...smallRun, '--recipe', 'isft', '--workers', '0'];

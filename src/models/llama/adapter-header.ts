@@ -92,11 +92,15 @@ export function baseFolderOf({ folder, baseFolder }: AdapterHeader): string {
   );
 }
 
-/** The folder with config and tokenizer of a model: its own, or of an adapter its base's, which is `base` where that is known. */
+/**
+ * The folder with config and tokenizer of a model: its own, or of an adapter its base's, which is `base` where that is there, else
+ * what `baseFolderOf` finds.
+ */
 export async function modelFolderOf(source: Source): Promise<string> {
   const { folder, base } = source;
   if (!isAdapterFolder(folder)) return folder;
-  return base === undefined ? baseFolderOf(await readAdapterHeader(folder)) : modelFolderOf(base);
+  if (base !== undefined && fs.existsSync(base.folder)) return modelFolderOf(base);
+  return baseFolderOf(await readAdapterHeader(folder));
 }
 
 /** A model's folder, and where what it adapts is. */
