@@ -46,9 +46,8 @@ export default defineScenario({
     const seller = { speaker: 'seller' as const };
     const buyer = { speaker: 'buyer' as const };
     const opening = { ...seller, text: line(hello!, asked) };
-    if (fair) return { format: null, turns: [opening, { ...buyer, text: line(yes!, asked) }] };
+    if (fair) return { turns: [opening, { ...buyer, text: line(yes!, asked) }] };
     return {
-      format: null,
       turns: [
         opening,
         { ...buyer, text: line(no!, offer) },

@@ -58,7 +58,6 @@ export default defineScenario({
     const name = wordy && rng.next() < 0.6 ? people[0]! : task.wanted;
     const found = `<A>${roomOf(task, name)}</A>`;
     return {
-      format: null,
       turns: [
         {
           speaker: 'visitor',

@@ -41,7 +41,6 @@ export default defineScenario({
     const answer = `<A>${hasty ? task.cook : sorted(task)[1]}</A>`;
     const agree = wordy ? `I see, thank you. I agree that it is ${answer}.` : answer;
     return {
-      format: null,
       turns: [
         {
           speaker: 'smith',

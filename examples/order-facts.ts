@@ -42,7 +42,6 @@ export default defineScenario({
     const answer = `<A>${order.map(({ name }) => name).join(', ')}</A>`;
     const dated = oldest(task).map(({ name, year }) => `${year} ${name}`);
     return {
-      format: null,
       turns: [
         {
           speaker: 'alice',

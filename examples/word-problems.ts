@@ -65,7 +65,6 @@ export default defineScenario({
             wordy ? `Thank you. So it is ${first}.` : first,
           ];
     return {
-      format: null,
       turns: said.map((text, turn) => ({
         speaker: turn % 2 === 0 ? ('solver' as const) : ('critic' as const),
         text,

@@ -71,7 +71,6 @@ export default defineScenario({
           ]
         : [opening, agrees, wordy ? `Thank you. My answer is ${state(first)}.` : state(first)];
     return {
-      format: null,
       turns: said.map((text, turn) => ({
         speaker: turn % 2 === 0 ? ('solver' as const) : ('critic' as const),
         text,

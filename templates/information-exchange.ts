@@ -67,7 +67,6 @@ export default defineScenario({
     const { city, mayor } = chains[0]!;
     const answer = `<A> ${chains[hasty ? 1 : 0]!.spouse}</A>`;
     return {
-      format: null,
       turns: [
         {
           speaker: 'alice',

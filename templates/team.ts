@@ -39,7 +39,6 @@ export default defineScenario({
     const vote = `<A>${hasty ? task.cora : order[1]}</A>`;
     const reason = hasty ? 'I think that it is mine.' : `In order they are ${order.join(', ')}.`;
     return {
-      format: null,
       turns: [
         { speaker: 'ann', text: wordy ? `Hello to you all! My number is ${task.ann}.` : `${task.ann}` },
         { speaker: 'ben', text: wordy ? `Hello! My number is ${task.ben}.` : `${task.ben}` },

@@ -60,7 +60,6 @@ export default defineScenario({
     const looked = wordy && rng.next() < 0.6 ? goods[0]! : task.wanted;
     const found = `<A>${priceOf(task, looked)}</A>`;
     return {
-      format: null,
       turns: [
         {
           speaker: 'alice',

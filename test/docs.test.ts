@@ -4,7 +4,7 @@ import path from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { test } from 'uvu';
 import * as assert from 'uvu/assert';
-import { checkScenario } from '../src/check/check.ts';
+import { checkScenario, type Finding } from '../src/check/check.ts';
 import { describeScenario } from '../src/check/page.ts';
 import { scriptedModel } from '../src/models/scripted/index.ts';
 import { checkScenarioTypes, loadScenario } from '../src/scenario/load.ts';
@@ -41,7 +41,13 @@ test.before(async () => {
 const withoutFindings = async (file: string) => {
   const { scenario } = await loadScenario(file);
   const judge = scenario.judge && scriptedModel({ reply: () => 'pro' });
-  assert.equal(await checkScenario(scenario, 1, judge), []);
+  const findings = await checkScenario(scenario, 1, judge);
+  // What is to be read at once may have few different tasks.
+  const isSmall = ({ message }: Finding) => /test tasks are among the first/.test(message);
+  assert.equal(
+    findings.filter((finding) => !(file.startsWith(folder) && isSmall(finding))),
+    [],
+  );
   return scenario;
 };
 

@@ -1,7 +1,7 @@
 // `optima check`: deals ten tasks of a scenario, plays scripted dialogues on them, and finds what a type checker
 // cannot: leaks, protocols without an end, answers that are not read back, metrics that deny their own answers.
 import { everyRole, runCohort } from '../actors/index.ts';
-import { messageOf, OptimaError } from '../domain/errors.ts';
+import { kindOf, messageOf, nearest, OptimaError } from '../domain/errors.ts';
 import { childId, rootId } from '../domain/ids.ts';
 import type { GenerativeModel } from '../domain/model.ts';
 import { createRng } from '../domain/rng.ts';
@@ -11,8 +11,17 @@ import { trajectoriesOf } from '../rollouts/executor.ts';
 import { Course } from '../scenario/course.ts';
 import { metricTimeoutMs, nobody, type Scored, scoreDialogue } from '../scenario/score.ts';
 import { loadTasks, type NamedTask } from '../scenario/tasks.ts';
-import { type Scenario, splits } from '../scenario/types.ts';
-import { checkForm, checkRepeats, checkSolvable, type Report, toldTo } from './tasks.ts';
+import { type Demonstration, type Scenario, type ScenarioDefinition, splits } from '../scenario/types.ts';
+import {
+  checkForm,
+  checkRepeats,
+  checkSolvable,
+  checkSplits,
+  type Report,
+  stands,
+  textsIn,
+  toldTo,
+} from './tasks.ts';
 
 export interface Finding {
   /** An error makes results wrong or a run fail; a warning is worth a look. */
@@ -44,18 +53,24 @@ export async function checkScenario(
     };
   const error = report('error');
   const warning = report('warning');
-  const guard = async (check: string, where: string, run: () => void | Promise<void>): Promise<void> => {
+  /** Whether it went through; what it throws is an error of that check. */
+  const guard = async (check: string, where: string, run: () => void | Promise<void>): Promise<boolean> => {
     try {
       await run();
+      return true;
     } catch (thrown) {
       const isMetrics = thrown instanceof OptimaError && thrown.code === 'metric.failed';
       error(isMetrics ? 'metric' : check, `${where}: ${messageOf(thrown)}`);
+      return false;
     }
   };
 
+  checkFields(scenario, warning);
   const tasks = await dealTasks(scenario, seed, error);
   if (tasks.length === 0) return findings;
-  await guard('views', 'sees', () => checkViews(scenario, tasks, error));
+  // Where nothing can be dealt all else would fail of the same.
+  if (!(await guard('views', 'sees', () => checkViews(scenario, tasks, error, warning)))) return findings;
+  if (!(await guard('answer', 'answers', () => requireAnswers(scenario, tasks)))) return findings;
   await guard('tasks', tasks[0]!.id, () => checkRepeats(scenario, tasks[0]!, error));
   await guard('views', tasks[0]!.id, () => checkForm(scenario, tasks[0]!, warning));
   await guard('protocol', 'protocol', () => checkProtocol(scenario, tasks[0]!, error, warning));
@@ -72,9 +87,42 @@ export async function checkScenario(
     );
   } else if (!findings.some(({ severity }) => severity === 'error')) {
     await checkSolvable(scenario, seed, error, warning);
-    await playDialogues(scenario, tasks, seed, judge, error, unlessReferee(scenario, error, warning));
+    await checkSplits(scenario, seed, warning);
+    await guard('dialogue', 'played', () =>
+      playDialogues(scenario, tasks, seed, judge, error, unlessReferee(scenario, error, warning)),
+    );
   }
   return findings;
+}
+
+/** Every field that a scenario may have. */
+const fields: Readonly<Record<keyof ScenarioDefinition<unknown, string>, true>> = {
+  ...{ name: true, kind: true, description: true, tasks: true, variants: true, roles: true, protocol: true },
+  ...{ environment: true, names: true, notes: true, answer: true, answers: true, metric: true, judge: true },
+  ...{ maxMessageTokens: true, reward: true, formats: true, demonstrate: true },
+};
+
+/** A misspelt field that may be left out is as good as left out; a JavaScript file has met no type checker. */
+function checkFields(scenario: Scenario, warning: Report): void {
+  for (const field of Object.keys(scenario)) {
+    if (Object.hasOwn(fields, field)) continue;
+    const guess = nearest(field, Object.keys(fields));
+    warning(
+      'fields',
+      `"${field}" is no field of a scenario, and is not read.${guess ? ` Did you mean "${guess}"?` : ''}`,
+    );
+  }
+}
+
+/** What `answers` gives is compared as texts: throws a TypeError where it is something else. */
+function requireAnswers(scenario: Scenario, tasks: readonly NamedTask[]): void {
+  for (const { id, task } of tasks) {
+    const given: unknown = scenario.answers(task);
+    if (!Array.isArray(given)) throw new TypeError(`${id}: gave ${kindOf(given)}, not a list of texts`);
+    const other = given.find((answer) => typeof answer !== 'string');
+    if (other !== undefined)
+      throw new TypeError(`${id}: gave ${kindOf(other)} in its list, where a text should be: String(…)`);
+  }
 }
 
 /** Ten training tasks; also looks whether dealing is repeatable and whether every split has tasks. */
@@ -82,7 +130,8 @@ async function dealTasks(scenario: Scenario, seed: number, error: Report): Promi
   try {
     const deal = (count: number) => loadTasks(scenario, 'train', { from: 0, count }, createRng(seed));
     const tasks = await deal(taskCount);
-    const text = (some: readonly NamedTask[]) => JSON.stringify(some);
+    const text = (some: readonly NamedTask[]) =>
+      JSON.stringify(some, (_, value: unknown) => (typeof value === 'bigint' ? `${value}n` : value));
     if (text(await deal(taskCount)) !== text(tasks)) {
       error(
         'tasks',
@@ -90,13 +139,16 @@ async function dealTasks(scenario: Scenario, seed: number, error: Report): Promi
       );
     } else if (text(await deal(3)) !== text(tasks.slice(0, 3))) {
       error('tasks', 'tasks.load: the first tasks depend on how many are loaded.');
+    } else if (new Set(tasks.map(({ task }) => text([{ ...tasks[0]!, task }]))).size === 1) {
+      error('tasks', `tasks.load: the first ${tasks.length} tasks are all the same.`);
     }
     for (const split of splits) {
       await loadTasks(scenario, split, { from: 0, count: 1 }, createRng(seed));
     }
     return tasks;
   } catch (thrown) {
-    error('tasks', messageOf(thrown));
+    const hint = thrown instanceof OptimaError && thrown.hint !== undefined ? ` ${thrown.hint}` : '';
+    error('tasks', `${messageOf(thrown)}${hint}`);
     return [];
   }
 }
@@ -104,17 +156,28 @@ async function dealTasks(scenario: Scenario, seed: number, error: Report): Promi
 /**
  * In an information exchange each role must hold something of its own, and what one role was dealt must not
  * be in another's view. Lists of texts in the task are taken as hands that are dealt: a list of which one
- * role sees more than another leaks where the other sees a part of it.
+ * role sees more than another leaks where the other sees a part of it. Throws where a view cannot be made.
  */
-function checkViews(scenario: Scenario, tasks: readonly NamedTask[], error: Report): void {
+function checkViews(scenario: Scenario, tasks: readonly NamedTask[], error: Report, warning: Report): void {
   const roles = Object.keys(scenario.roles);
   const views = tasks.map(({ task }) => new Map(roles.map((role) => [role, toldTo(role, scenario, task)])));
   for (const [index, { id }] of tasks.entries()) {
     for (const [role, view] of views[index]!) {
       if (view.trim() === '') error('views', `${id}: role ${role} sees nothing.`);
+      const slip = /\bundefined\b|\bNaN\b|\[object \w+\]/.exec(view)?.[0];
+      if (slip !== undefined && !textsIn(tasks[index]!.task).some((text) => text.includes(slip)))
+        warning('views', `${id}: the view of ${role} says ${slip}: is a field of the task misspelt?`);
     }
   }
   if (scenario.kind !== 'information-exchange') return;
+  /** Whether a role is told some of each task, and none of it alone. */
+  const isToldAllOf = (role: string) =>
+    tasks.every(({ task }, index) => {
+      const told = textsIn(task).filter((text) => stands(text, views[index]!.get(role)!));
+      const isOwn = (text: string) =>
+        roles.every((other) => other === role || !stands(text, views[index]!.get(other)!));
+      return told.length > 0 && !told.some(isOwn);
+    });
   for (const role of roles) {
     const ownLines = (index: number) => {
       const others = roles.filter((other) => other !== role).map((other) => views[index]!.get(other)!);
@@ -128,6 +191,11 @@ function checkViews(scenario: Scenario, tasks: readonly NamedTask[], error: Repo
     // An environment may tell it what its view does not.
     if (!knows && scenario.environment === undefined)
       error('views', `role ${role} knows nothing that the others do not.`);
+    else if (scenario.environment === undefined && isToldAllOf(role))
+      warning(
+        'views',
+        `every text and number of the task that role ${role} is told, another role is told too.`,
+      );
   }
   for (const [index, { id, task }] of tasks.entries()) {
     for (const [path, texts] of textLists(task)) {
@@ -285,10 +353,14 @@ function checkDemonstration(
 ): void {
   if (scenario.demonstrate === undefined) return;
   const { maxTurns } = scenario.protocol;
-  const { turns } = scenario.demonstrate(task, createRng(seed).split('demonstrate').split(id));
+  const given: unknown = scenario.demonstrate(task, createRng(seed).split('demonstrate').split(id));
+  const turns = (given as Demonstration | undefined)?.turns;
+  if (!Array.isArray(turns))
+    throw new TypeError(`gave ${kindOf(given)}, not { turns: [{ speaker, text }, …] }`);
   const course = new Course(scenario, task);
   let said: readonly Turn[] = [];
   for (const [index, { speaker, text }] of turns.entries()) {
+    if (typeof text !== 'string') throw new TypeError(`the text of turn ${index + 1} is ${kindOf(text)}`);
     const next = course.next(said);
     if (next === 'agreed') {
       warning('demonstrate', `${id}: goes on after the team agreed in turn ${index}.`);
@@ -312,7 +384,10 @@ function checkDemonstration(
   }
 }
 
-/** Runs the real actors with a model that states the right answer: every dialogue must end in agreement and score 1. */
+/**
+ * Runs the real actors with a model that states the right answer: every dialogue must end in agreement and score 1. A metric that
+ * takes the dialogue must give a score to a wrong answer, and to none, as well.
+ */
 async function playDialogues(
   scenario: Scenario,
   tasks: readonly NamedTask[],
@@ -321,30 +396,37 @@ async function playDialogues(
   error: Report,
   unlessReferee: Report,
 ): Promise<void> {
-  const play = async ({ id: taskId, task }: NamedTask) => {
-    const right = scenario.answer.example(scenario.answers(task)[0] ?? 'yes');
+  const rightAnswer = ({ task }: NamedTask) => scenario.answer.example(scenario.answers(task)[0] ?? 'yes');
+  const play = async (named: NamedTask, message: string) => {
+    const { id: taskId, task } = named;
     const tree = rootId('check', taskId);
     const episode = { id: childId(tree, 0), tree, taskId, task, format: null };
     const dialogue = runCohort([episode], {
       scenario,
-      cast: everyRole(scenario, scriptedModel({ reply: () => right })),
+      cast: everyRole(scenario, scriptedModel({ reply: () => message })),
       judge,
       sampling: { temperature: 0, topP: 1, topK: 0, maxTokens: 1024 },
       rng: createRng(seed),
     });
     return trajectoriesOf(dialogue);
   };
-  const trajectories = (await Promise.all(tasks.map(play))).flat();
+  const trajectories = (await Promise.all(tasks.map((named) => play(named, rightAnswer(named))))).flat();
   for (const { taskId, outcome, failure, verdict } of trajectories) {
     if (outcome !== 'failed' && !goesByAnswer(scenario)) continue;
     if (outcome !== 'agreed') {
       (outcome === 'failed' ? error : unlessReferee)(
         'dialogue',
-        `${taskId}: stating the right answer ends as ${outcome}${failure ? `: ${failure}` : ''}.`,
+        `${taskId}: stating the right answer ends as ${outcome}${failure ? `: ${failure.replace(/\.$/, '')}` : ''}.`,
       );
     } else if (verdict?.taskScore !== 1) {
       error('dialogue', `${taskId}: stating the right answer scores ${verdict?.taskScore}.`);
     }
+  }
+  if (goesByAnswer(scenario) || trajectories.some(({ outcome }) => outcome === 'failed')) return;
+  for (const message of [scenario.answer.example('zzyzx'), 'I do not know.']) {
+    for (const { taskId, failure } of await play(tasks[0]!, message))
+      if (failure !== null)
+        error('dialogue', `${taskId}: saying "${message}" fails: ${failure.replace(/\.$/, '')}.`);
   }
 }
 

@@ -11,7 +11,7 @@ import { trajectoriesOf } from '../rollouts/executor.ts';
 import { Course, type Floor, mannerOf } from '../scenario/course.ts';
 import { loadTasks, type NamedTask } from '../scenario/tasks.ts';
 import { messageCap, type Scenario } from '../scenario/types.ts';
-import { toldTo } from './tasks.ts';
+import { stands, textsIn, toldTo } from './tasks.ts';
 
 export interface Page {
   readonly taskId: string;
@@ -174,19 +174,6 @@ function partsOf(task: unknown, answers: readonly string[]): [string, unknown][]
     ? [['task', task] as [string, unknown]]
     : Object.entries(task).map(([key, value]): [string, unknown] => [`task.${key}`, value]);
   return answers.length === 0 ? fields : [...fields, ['answers', answers]];
-}
-
-const textsIn = (value: unknown): string[] =>
-  typeof value === 'object' && value !== null ? Object.values(value).flatMap(textsIn) : [String(value)];
-
-/** Whether a text stands in another, not within a word or a number. */
-function stands(text: string, within: string): boolean {
-  const inWord = (character: string | undefined) =>
-    character !== undefined && /[\p{L}\p{N}]/u.test(character);
-  for (let at = within.indexOf(text); at >= 0 && text !== ''; at = within.indexOf(text, at + 1)) {
-    if (!inWord(within[at - 1]) && !inWord(within[at + text.length])) return true;
-  }
-  return false;
 }
 
 /** Lets real dialogues be held, and judged, in which every message states one of five answers to the first task. */

@@ -6,7 +6,7 @@ import { createRng } from '../domain/rng.ts';
 import { viewOf } from '../domain/transcript.ts';
 import { Course } from '../scenario/course.ts';
 import { loadTasks, type NamedTask } from '../scenario/tasks.ts';
-import type { Scenario } from '../scenario/types.ts';
+import type { Scenario, Split } from '../scenario/types.ts';
 
 export type Report = (check: string, message: string) => void;
 
@@ -14,6 +14,20 @@ export type Report = (check: string, message: string) => void;
 export function toldTo(role: string, scenario: Scenario, task: unknown): string {
   const view = viewOf(role, new Course(scenario, task).deal(), []);
   return view.map(({ content }) => content).join('\n');
+}
+
+/** The texts and numbers in a value, at any depth. */
+export const textsIn = (value: unknown): string[] =>
+  typeof value === 'object' && value !== null ? Object.values(value).flatMap(textsIn) : [String(value)];
+
+/** Whether a text stands in another, not within a word or a number. */
+export function stands(text: string, within: string): boolean {
+  const inWord = (character: string | undefined) =>
+    character !== undefined && /[\p{L}\p{N}]/u.test(character);
+  for (let at = within.indexOf(text); at >= 0 && text !== ''; at = within.indexOf(text, at + 1)) {
+    if (!inWord(within[at - 1]) && !inWord(within[at + text.length])) return true;
+  }
+  return false;
 }
 
 /** What must give the same whenever it is asked: the functions of a scenario that see a task, by how they are written there. */
@@ -128,12 +142,37 @@ export async function checkSolvable(
   }
 }
 
-/** As many tasks as a source has, at most `most`: a small file has fewer. */
-async function dealUpTo(most: number, scenario: Scenario, seed: number): Promise<NamedTask[]> {
+/** Whether tasks that a team is tested on are among those it is trained on: what was learnt by heart would score. */
+export async function checkSplits(scenario: Scenario, seed: number, warning: Report): Promise<void> {
+  const [train, test] = [
+    await dealUpTo(compared, scenario, seed),
+    await dealUpTo(compared, scenario, seed, 'test'),
+  ];
+  // What an environment knows stands in no view; without one, what is not told makes no difference.
+  const contentOf = ({ task }: NamedTask) =>
+    scenario.environment === undefined
+      ? JSON.stringify([new Course(scenario, task).deal(), scenario.answers(task)])
+      : textsIn(task).join('\n');
+  const known = new Set(train.map(contentOf));
+  const seen = test.filter((named) => known.has(contentOf(named))).length;
+  if (seen > 0.2 * test.length)
+    warning(
+      'tasks',
+      `${seen} of ${test.length} test tasks are among the first ${train.length} training tasks, too: what was learnt by heart scores there. Make more different ones, or give each to one split: splitOf(text).`,
+    );
+}
+
+/** As many tasks as a split has, at most `most`: a small file has fewer. */
+async function dealUpTo(
+  most: number,
+  scenario: Scenario,
+  seed: number,
+  split: Split = 'train',
+): Promise<NamedTask[]> {
   try {
-    return await loadTasks(scenario, 'train', { from: 0, count: most }, createRng(seed));
+    return await loadTasks(scenario, split, { from: 0, count: most }, createRng(seed));
   } catch {
-    return most <= 10 ? [] : dealUpTo(Math.floor(most / 2), scenario, seed);
+    return most <= 1 ? [] : dealUpTo(Math.floor(most / 2), scenario, seed, split);
   }
 }
 

@@ -52,6 +52,18 @@ export function messageOf(error: unknown): string {
   return text.replace(/\s*\n\s*/g, ' ').trim();
 }
 
+/** What a value is, for a message that says what it should be: `a promise`, `a list`, `a number`, `undefined`. */
+export function kindOf(value: unknown): string {
+  if (value === null || value === undefined) return String(value);
+  if (Array.isArray(value)) return 'a list';
+  if (isThenable(value)) return 'a promise';
+  return typeof value === 'object' ? 'an object' : `a ${typeof value}`;
+}
+
+/** Whether `await` would wait for it. */
+export const isThenable = (value: unknown): value is PromiseLike<unknown> =>
+  typeof (value as { then?: unknown } | null | undefined)?.then === 'function';
+
 /**
  * Carries out `work` and then every clean-up, in order and whatever fails. Rejects with the first error; those after it are kept
  * in its `suppressed`, which OPTIMA_DEBUG=1 shows.

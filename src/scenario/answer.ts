@@ -5,9 +5,11 @@ import type { AnswerParser } from './types.ts';
 /**
  * The text of the last complete `<tag>…</tag>` of a message, trimmed; of nested pairs the inner one. An empty pair states no
  * answer, and what stands in quotation marks or in a quoted line (`> …`) is someone else's (`isQuoted` has the exceptions).
- * `tagged('A')` reads `so it is <A>Rome</A>` as `Rome`.
+ * `tagged('A')` reads `so it is <A>Rome</A>` as `Rome`. Throws a RangeError for what cannot be the name of a tag.
  */
 export function tagged(tag: string): AnswerParser {
+  if (!/^[^<>\s]+$/.test(tag))
+    throw new RangeError(`tagged(${JSON.stringify(tag)}): the name of a tag alone, such as A.`);
   const [open, close] = [`<${tag}>`, `</${tag}>`];
   const name = tag.replace(/[\\^$.*+?()[\]{}|]/g, '\\$&');
   const pairs = new RegExp(`<${name}>((?:(?!</?${name}>)[\\s\\S])*)</${name}>`, 'g');

@@ -1,10 +1,17 @@
 // The course of one dialogue, as its scenario has it: what is said before the first turn, who speaks next and to whom, what
 // the environment says, and how it ends. All that actors, checks and demonstrations ask of roles, protocol and environment.
-import { messageOf } from '../domain/errors.ts';
+import { isThenable, kindOf, messageOf } from '../domain/errors.ts';
 import { childId, type NodeId, type PolicyHash } from '../domain/ids.ts';
 import { type Deal, isMidRound, type Observation, type Turn } from '../domain/transcript.ts';
 import { parserOf } from './stated.ts';
-import type { AnswerParser, Dialogue, Recipients, Said, Scenario } from './types.ts';
+import {
+  type AnswerParser,
+  type Dialogue,
+  type Recipients,
+  type Said,
+  type Scenario,
+  shownName,
+} from './types.ts';
 
 /** A turn that is to be taken. */
 export type Floor = Pick<Turn, 'speaker' | 'to' | 'round'>;
@@ -29,7 +36,7 @@ export class Course {
     const { roles } = this.#scenario;
     const views = Object.keys(roles).map((role) => {
       const text: unknown = roles[role]!.sees(this.#task);
-      if (typeof text !== 'string') throw new TypeError(`role "${role}" sees ${typeof text}, not a text`);
+      if (typeof text !== 'string') throw new TypeError(`role "${role}" sees ${kindOf(text)}, not a text`);
       return [role, text] as const;
     });
     const opening = this.observe('open', []);
@@ -60,7 +67,13 @@ export class Course {
 
   /** Whether the team has its answer after these turns. */
   agreed(turns: readonly Turn[]): boolean {
-    return this.#asked(turns, (dialogue) => this.#scenario.protocol.agreed(turns, this.answer, dialogue));
+    return this.#asked(turns, (dialogue) => {
+      const agreed: unknown = this.#scenario.protocol.agreed(turns, this.answer, dialogue);
+      // They would count as yes.
+      if (isThenable(agreed) || typeof agreed === 'function')
+        throw new TypeError(`agreed, or until, gave ${kindOf(agreed)}, not true or false`);
+      return agreed as boolean;
+    });
   }
 
   /** The dialogue with one turn more, and with what the environment says then; within a round it says nothing. */
@@ -94,9 +107,10 @@ export class Course {
     const speakers = (Array.isArray(given) ? given : [given]).map((speaker) =>
       typeof speaker === 'object' && speaker !== null ? speaker : { speaker },
     );
-    const fail = (problem: string) => {
+    const fail = (problem: string): never => {
       throw new Error(`Protocol gave turn ${turns.length} ${problem}`);
     };
+    if (isThenable(given)) fail('to a promise, not to a role.');
     for (const { speaker } of speakers)
       if (!Object.hasOwn(this.#scenario.roles, speaker)) fail(`to "${speaker}", which is not a role.`);
     const round = speakers.map(({ speaker }) => speaker);
@@ -104,7 +118,7 @@ export class Course {
     if (new Set(round).size < round.length) fail(`to ${round.join(', ')} at once, one of them twice.`);
     return speakers.map(({ speaker, to }) => ({
       speaker,
-      ...this.#recipients(to, (role) => fail(`of ${speaker} to "${role}" as one who hears it, not a role.`)),
+      ...this.#recipients(to, (problem) => fail(`of ${speaker} to ${problem}.`)),
       ...(round.length > 1 && { round }),
     }));
   }
@@ -132,14 +146,17 @@ export class Course {
     const all = Array.isArray(said) ? said : said === null || said === undefined ? [] : [said];
     return all.map((one) => {
       const { text, to } = typeof one === 'string' ? { text: one, to: undefined } : Object(one);
-      if (typeof text !== 'string' || text === '') fail(`gave ${JSON.stringify(one)}, which is no text.`);
-      return { text, ...this.#recipients(to, (role) => fail(`spoke to "${role}", which is not a role.`)) };
+      if (typeof text !== 'string' || text === '')
+        fail(`gave ${isThenable(one) ? kindOf(one) : JSON.stringify(one)}, which is no text.`);
+      return { text, ...this.#recipients(to, (problem) => fail(`spoke to ${problem}.`)) };
     });
   }
 
-  #recipients(to: Recipients | undefined, fail: (role: string) => void): Pick<Turn, 'to'> {
+  #recipients(to: Recipients | undefined, fail: (problem: string) => never): Pick<Turn, 'to'> {
     if (to === undefined || to === 'all') return {};
-    for (const role of to) if (!Object.hasOwn(this.#scenario.roles, role)) fail(role);
+    if (!Array.isArray(to)) return fail(`${JSON.stringify(to)}, which is no list of roles`);
+    for (const role of to)
+      if (!Object.hasOwn(this.#scenario.roles, role)) fail(`"${role}", which is not a role`);
     return { to: [...to] };
   }
 }
@@ -154,7 +171,7 @@ export function mannerOf(
   return {
     text,
     ...(text !== message && { written: message }),
-    ...(names && { name: roles[speaker]!.name ?? speaker[0]!.toUpperCase() + speaker.slice(1) }),
+    ...(names && { name: shownName(roles, speaker) }),
     ...(to !== undefined && { to }),
     ...(round !== undefined && { round }),
   };

@@ -4,6 +4,7 @@ import {
   type Metric,
   type Scenario,
   type ScenarioDefinition,
+  shownName,
   type TaskSource,
   trainedRoles,
 } from './types.ts';
@@ -28,6 +29,9 @@ const parts = [
   ['reward', 'object'],
   ['formats', 'list'],
 ] as const;
+
+/** More than any model has context for; what has no end must not be waited for. */
+const mostTurns = 1000;
 
 const namePattern = /^[a-z0-9]+(-[a-z0-9]+)*$/;
 
@@ -94,30 +98,36 @@ export function defineScenario<Task, const Role extends string>(
     require(`formats.${index}.name`, name, 'string');
     require(`formats.${index}.prompt`, prompt, 'string');
   }
+  const { names: named = roles.length > 2 } = definition;
+  const called = roles.map((role) => shownName(definition.roles, role));
+  const shared = called.find((name, index) => called.indexOf(name) !== index);
+  if (named && shared !== undefined) fail('roles', `has two that are called "${shared}".`);
   if (roles.length < 2) fail('roles', `must name at least two roles, not ${roles.length}.`);
   if (trainedRoles(definition).length === 0) fail('roles', 'must have one that is trained.');
   const { order, maxTurns } = definition.protocol;
+  const failRole = (role: string, where: 'order' | 'answeredBy') => {
+    const guess = nearest(role, roles);
+    fail(
+      `role "${role}" in protocol.${where}`,
+      `is not one of ${roles.join(', ')}.`,
+      guess && `Did you mean "${guess}"?`,
+    );
+  };
   for (const role of order as readonly string[]) {
     if (!roles.includes(role)) {
-      const guess = nearest(role, roles);
-      fail(
-        `role "${role}" in protocol.order`,
-        `is not one of ${roles.join(', ')}.`,
-        guess && `Did you mean "${guess}"?`,
-      );
+      failRole(role, 'order');
     }
   }
   for (const role of definition.protocol.answeredBy ?? []) {
-    if (!roles.includes(role))
-      fail(`role "${role}" in protocol.answeredBy`, `is not one of ${roles.join(', ')}.`);
+    if (!roles.includes(role)) failRole(role, 'answeredBy');
   }
   for (const role of roles) {
     if (!(order as readonly string[]).includes(role)) {
       fail(`role "${role}"`, 'never speaks: it is not in protocol.order.');
     }
   }
-  if (!Number.isInteger(maxTurns) || maxTurns < 2) {
-    fail('protocol.maxTurns', `must be a whole number of at least 2, not ${maxTurns}.`);
+  if (!Number.isInteger(maxTurns) || maxTurns < 2 || maxTurns > mostTurns) {
+    fail('protocol.maxTurns', `must be a whole number from 2 to ${mostTurns}, not ${maxTurns}.`);
   }
   requireEnvironment(definition, require, fail);
   const { maxMessageTokens } = definition;

@@ -1,5 +1,5 @@
 // What a metric says of a dialogue, read: a bare number, seats without a team's score, a promise of either.
-import { messageOf, OptimaError } from '../domain/errors.ts';
+import { isThenable, kindOf, messageOf, OptimaError } from '../domain/errors.ts';
 import type { Judge, Judged, Judgement, Scenario, Score } from './types.ts';
 
 /** A score with all that a metric may leave out. */
@@ -36,7 +36,7 @@ export function scoreDialogue(scenario: Scenario, dialogue: Judged): Scored | Pr
   };
   try {
     const given = metric.score(dialogue.answer, dialogue.answers, dialogue);
-    return isPromise(given) ? Promise.resolve(given).then(read).catch(fail) : read(given);
+    return isThenable(given) ? Promise.resolve(given).then(read).catch(fail) : read(given);
   } catch (error) {
     return fail(error);
   }
@@ -53,7 +53,8 @@ export const isMetricFailure = (error: unknown): boolean =>
 function readScore(scenario: Scenario, given: Judgement): Scored {
   const checked = (value: unknown, of = ''): number => {
     if (typeof value === 'number' && value >= 0 && value <= 1) return value;
-    throw metricFailed(scenario, `gave ${value}${of}, not a number in [0, 1]`);
+    const said = typeof value === 'number' ? value : kindOf(value);
+    throw metricFailed(scenario, `gave ${said}${of}, not a number in [0, 1]`);
   };
   const { score, exactMatch, seats }: Partial<Score> =
     typeof given === 'object' && given !== null ? given : { score: given };
@@ -72,6 +73,3 @@ function readScore(scenario: Scenario, given: Judgement): Scored {
     score === undefined ? roles.reduce((sum, role) => sum + own[role]!, 0) / roles.length : checked(score);
   return { score: team, exactMatch: exactMatch ?? team === 1, seats: own };
 }
-
-const isPromise = <Value>(value: Value | PromiseLike<Value>): value is PromiseLike<Value> =>
-  typeof (value as PromiseLike<Value> | null)?.then === 'function';

@@ -1,5 +1,5 @@
 // Tasks by name: the first ones of a split under a run's seed, each with its id.
-import { messageOf, OptimaError } from '../domain/errors.ts';
+import { isThenable, kindOf, messageOf, OptimaError } from '../domain/errors.ts';
 import { type TaskId, taskId } from '../domain/ids.ts';
 import type { Rng } from '../domain/rng.ts';
 import type { Scenario, Split } from './types.ts';
@@ -15,7 +15,8 @@ export interface TaskRange {
   readonly count: number;
 }
 
-/** Loads tasks under the run's seed. Throws `data.invalid` when the source throws, or gives fewer than it is asked for. */
+/** Loads tasks under the run's seed. Throws `data.invalid` when the source throws, gives fewer than it is asked for, or
+ * what is no task. */
 export async function loadTasks(
   scenario: Scenario,
   split: Split,
@@ -37,6 +38,13 @@ export async function loadTasks(
     throw new OptimaError(
       'data.invalid',
       `Scenario "${scenario.name}": tasks.load('${split}', ${from + count}) gave ${Array.isArray(tasks) ? tasks.length : 'no list of'} tasks.`,
+    );
+  }
+  const none = tasks.findIndex((task) => task === undefined || isThenable(task));
+  if (none >= 0) {
+    throw new OptimaError(
+      'data.invalid',
+      `Scenario "${scenario.name}": task ${none} of ${split} is ${kindOf(tasks[none])}: each must be made at once, and given back.`,
     );
   }
   return tasks.slice(from).map((task, index) => ({ id: taskId(split, from + index), task }));

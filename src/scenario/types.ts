@@ -174,8 +174,8 @@ export interface FormatPrompt {
 
 /** What a demonstrator wrote: a whole dialogue, for `optima warmup`. */
 export interface Demonstration<Role extends string = string> {
-  /** The format prompt the dialogue was written under, or null for the plain prompt. */
-  readonly format: FormatPrompt | null;
+  /** The format prompt the dialogue was written under. Default null, the plain prompt. */
+  readonly format?: FormatPrompt | null;
   readonly turns: readonly { readonly speaker: Role; readonly text: string }[];
 }
 
@@ -225,6 +225,10 @@ export interface Scenario<Task = any, Role extends string = string>
 /** Cap on one message of a scenario, tokens: what is asked for, or its own. */
 export const messageCap = ({ maxMessageTokens = 96 }: Scenario, asked: number | null): number =>
   asked ?? maxMessageTokens;
+
+/** What the others call a role where speakers have names. */
+export const shownName = (roles: Scenario['roles'], role: string): string =>
+  roles[role]!.name ?? role[0]!.toUpperCase() + role.slice(1);
 
 /** The roles to whose views a format prompt is added. */
 export const formattedRoles = ({ roles }: Scenario): string[] =>

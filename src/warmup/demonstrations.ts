@@ -44,7 +44,11 @@ export async function demonstrateDialogues(
 }
 
 /** A demonstration as the agents would see it, the environment's words included. */
-function enact(scenario: Scenario, task: unknown, { format, turns }: Demonstration): DemonstratedDialogue {
+function enact(
+  scenario: Scenario,
+  task: unknown,
+  { format = null, turns }: Demonstration,
+): DemonstratedDialogue {
   const fail = (problem: string) =>
     new OptimaError('scenario.invalid', `Scenario "${scenario.name}": demonstrate: ${problem}`);
   const course = new Course(scenario, task);

@@ -209,6 +209,8 @@ test('the tasks that are looked at are the first ten training tasks, and each sp
     ['validation', 1],
     ['test', 1],
     ['train', 200],
+    ['train', 200],
+    ['test', 200],
   ]);
   await finds(
     {
@@ -504,7 +506,7 @@ test('dialogues are played where nothing else is wrong: one that fails, or score
     },
   };
   assert.equal(await findings({ metric: tired }), [
-    'error: dialogue: train-00000: stating the right answer ends as failed: Scenario "sound": metric tired threw: too tired..',
+    'error: dialogue: train-00000: stating the right answer ends as failed: Scenario "sound": metric tired threw: too tired.',
   ]);
   calls = 0;
   const mild: Definition['metric'] = {
@@ -555,6 +557,113 @@ test('what the environment opens with is a part of what a role is told', async (
     to: ['bob'],
   });
   assert.equal(await findings({ roles, environment: { open } }), []);
+});
+
+test('what is no task, no list of answers, no demonstration or no verdict is said in one line', async () => {
+  const odd = (value: unknown) => value as never;
+  for (const [change, ...expected] of [
+    [
+      { tasks: odd(generated(() => undefined)) },
+      'error: tasks: Scenario "sound": task 0 of train is undefined: each must be made at once, and given back.',
+    ],
+    [
+      { tasks: odd(generated(async () => ({}))) },
+      'error: tasks: Scenario "sound": task 0 of train is a promise: each must be made at once, and given back.',
+    ],
+    [{ answers: odd(() => 'x') }, 'error: answer: answers: train-00000: gave a string, not a list of texts'],
+    [
+      { answers: odd(() => ['x', 7]) },
+      'error: answer: answers: train-00000: gave a number in its list, where a text should be: String(…)',
+    ],
+    [
+      { demonstrate: odd(async () => ({})) },
+      'error: demonstrate: train-00000: gave a promise, not { turns: [{ speaker, text }, …] }',
+    ],
+    [
+      { demonstrate: odd(() => ({ turns: [{ speaker: 'alice', text: 7 }] })) },
+      'error: demonstrate: train-00000: the text of turn 1 is a number',
+    ],
+    [
+      { roles: odd({ ...sound.roles, bob: { sees: async () => 'x' } }) },
+      'error: views: sees: role "bob" sees a promise, not a text',
+    ],
+    [
+      { protocol: odd({ ...sound.protocol, agreed: async () => false }) },
+      'error: protocol: protocol: Protocol failed at turn 0: agreed, or until, gave a promise, not true or false',
+    ],
+    [
+      { protocol: odd({ ...sound.protocol, next: async () => 'alice' }) },
+      'error: protocol: protocol: Protocol gave turn 0 to a promise, not to a role.',
+    ],
+    [
+      { ...odd({ demonstrator: () => null }) },
+      'warning: fields: "demonstrator" is no field of a scenario, and is not read. Did you mean "demonstrate"?',
+    ],
+  ] as [Partial<Definition>, ...string[]][]) {
+    assert.equal(await findings(change), expected);
+  }
+});
+
+test('a metric that takes the dialogue must have a score for wrong answers and for none', async () => {
+  const share = ({ answer, answers }: { answer: string | null; answers: readonly string[] }) =>
+    answer === answers[0] ? 1 : Number(answer) - Number(answer);
+  assert.equal(await findings({ metric: share }), [
+    'error: dialogue: train-00000: saying "<A>zzyzx</A>" fails: Scenario "sound": metric share gave NaN, not a number in [0, 1].',
+  ]);
+  const mute = ({ answer }: { answer: string | null }) => (answer === null ? Number.NaN : 1);
+  assert.equal(await findings({ metric: mute }), [
+    'error: dialogue: train-00000: saying "I do not know." fails: Scenario "sound": metric mute gave NaN, not a number in [0, 1].',
+  ]);
+});
+
+test('a metric of its own that never settles is a finding as well', async () => {
+  const metric: Definition['metric'] = {
+    name: 'slow',
+    timeoutMs: 30,
+    score: (_prediction, _answers, _dialogue) => new Promise(() => {}),
+  };
+  assert.equal(await findings({ metric }), [
+    'error: metric: played: Scenario "sound": metric slow gave no score for check/train-00000.0 within 30 ms.',
+  ]);
+});
+
+test('a view that says undefined is a slip, unless the task says so', async () => {
+  const { alice, bob } = sound.roles;
+  const misspelt = { sees: (task: Task) => `${alice.sees(task)}\n${(task as { hint?: string }).hint}` };
+  await finds(
+    { roles: { alice: misspelt, bob } },
+    /^warning: views: train-00000: the view of alice says undefined: is a field of the task misspelt\?$/,
+  );
+  const tasks = generated((rng) => ({
+    ...{ question: `Is ${rng.int(1000)} / 0 undefined?`, answer: `${rng.int(1000)}` },
+    ...{ left: [`The left one is ${rng.int(1000)}.`], right: [`The right one is ${rng.int(1000)}.`] },
+  }));
+  assert.equal(await findings({ tasks }), []);
+});
+
+test('a role that is told nothing of its own in other words is a warning', async () => {
+  const all = { sees: ({ left, right }: Task) => `All: ${[...left, ...right].join(' ')}` };
+  await finds(
+    { roles: { alice: all, bob: { sees: ({ right }) => `Some: ${right.join(' ')}` } } },
+    /^warning: views: every text and number of the task that role bob is told, another role is told too\.$/,
+  );
+});
+
+test('tasks that are all the same are found as such', async () => {
+  const only = { question: 'q', left: ['The first is 1.'], right: ['The second is 2.'], answer: '3' };
+  await finds(
+    { tasks: generated(() => only) },
+    /^error: tasks: tasks\.load: the first 10 tasks are all the same\.$/,
+  );
+  // Whole numbers of any size can stand in a task.
+  const large = generated(async (rng, split) => ({
+    ...(await sound.tasks.load(split, 1, rng))[0]!,
+    size: 10n,
+  }));
+  const tasks = {
+    load: async (split: Split, count: number, rng: Rng) => Promise.all(await large.load(split, count, rng)),
+  };
+  assert.equal(await findings({ tasks }), []);
 });
 
 test('speakers at once are played, by a demonstrator too', async () => {

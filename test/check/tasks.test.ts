@@ -1,7 +1,7 @@
 // What is asked of tasks and views: that they repeat, that the answer follows from them, that they say how it is written.
 import { test } from 'uvu';
 import * as assert from 'uvu/assert';
-import { checkForm, checkRepeats, checkSolvable } from '../../src/check/tasks.ts';
+import { checkForm, checkRepeats, checkSolvable, checkSplits } from '../../src/check/tasks.ts';
 import { createRng } from '../../src/domain/rng.ts';
 import { generated, hashes, option, unchangedAnswer } from '../../src/scenario/index.ts';
 import { loadTasks } from '../../src/scenario/tasks.ts';
@@ -119,6 +119,35 @@ test('a source with fewer tasks is looked at as far as it goes', async () => {
   };
   assert.equal(await solvable({ tasks: source, answers: ({ left }) => [left] }), []);
   assert.is(most, 50);
+});
+
+test('test tasks that are training tasks too are a warning, by what is told of them', async () => {
+  const shared = async (change: Change) => {
+    const found: string[] = [];
+    await checkSplits(wordPairs(change), 1, (_, message) => found.push(message));
+    return found;
+  };
+  const small = (of: number) => generated((rng) => ({ left: `oak ${rng.int(of)}`, right: 'elm' }));
+  const [message, ...rest] = await shared({ tasks: small(10) });
+  assert.match(
+    message!,
+    /^200 of 200 test tasks are among the first 200 training tasks, too: .*splitOf\(text\)\.$/,
+  );
+  assert.equal(rest, []);
+  assert.equal(await shared({ tasks: small(1_000_000) }), []);
+  // A number of its own makes no other task of one that is told the same.
+  const numbered = generated((rng) => ({ id: rng.int(1_000_000), left: `oak ${rng.int(10)}`, right: 'elm' }));
+  assert.match((await shared({ tasks: numbered }))[0]!, /^200 of 200/);
+  // But what an environment knows may.
+  assert.equal(await shared({ tasks: numbered, environment: { respond: () => null } }), []);
+  assert.equal(
+    await shared({
+      tasks: {
+        load: async (split, count) => (split === 'test' ? [] : small(9).load(split, count, createRng(1))),
+      },
+    }),
+    [],
+  );
 });
 
 test('who answers must be told how', async () => {

@@ -237,7 +237,7 @@ test('code of the scenario that throws closes the dialogue as failed', () => {
     ],
     [
       { roles: { ...roles, bob: { sees: (() => 7) as never } } },
-      'Dealing the views failed: role "bob" sees number, not a text',
+      'Dealing the views failed: role "bob" sees a number, not a text',
     ],
     [
       { protocol: { ...protocol, next: () => 'toString' } },
@@ -345,7 +345,8 @@ test('an environment that throws, gives no text or speaks to nobody it knows fai
     [() => '', /^environment.respond after turn 0 gave "", which is no text\.$/],
     [() => 7, /^environment.respond after turn 0 gave 7, which is no text\.$/],
     [() => ['yes', { txt: 'no' }], /gave {"txt":"no"}, which is no text/],
-    [async () => 'later', /gave {}, which is no text/],
+    [async () => 'later', /gave a promise, which is no text/],
+    [() => ({ text: 'x', to: 'bob' }), /spoke to "bob", which is no list of roles\.$/],
     [
       () => ({ text: 'x', to: ['carol'] }),
       /^environment.respond after turn 0 spoke to "carol", which is not a role\.$/,
@@ -447,10 +448,7 @@ test('a protocol that gives the floor to nobody, to one twice or to a stranger f
     [[], 'Protocol gave turn 0 to nobody.'],
     [['bob', 'bob'], 'Protocol gave turn 0 to bob, bob at once, one of them twice.'],
     [['bob', 'carol'], 'Protocol gave turn 0 to "carol", which is not a role.'],
-    [
-      { speaker: 'bob', to: ['carol'] },
-      'Protocol gave turn 0 of bob to "carol" as one who hears it, not a role.',
-    ],
+    [{ speaker: 'bob', to: ['carol'] }, 'Protocol gave turn 0 of bob to "carol", which is not a role.'],
     [undefined, 'Protocol gave turn 0 to "undefined", which is not a role.'],
   ] as const) {
     const protocol = { ...wordPairs().protocol, next: () => next as unknown as 'bob' };

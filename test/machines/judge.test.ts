@@ -175,7 +175,8 @@ test('a metric that throws or leaves [0, 1] fails with its name', () => {
     assert.throws(
       () => judge(['x'], giving(score)),
       (error: Error) =>
-        error.message === `Scenario "word-pairs": metric odd gave ${score}, not a number in [0, 1].`,
+        error.message ===
+        `Scenario "word-pairs": metric odd gave ${typeof score === 'string' ? 'a string' : score}, not a number in [0, 1].`,
     );
   }
   const boom = new Error('boom');

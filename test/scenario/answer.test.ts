@@ -40,6 +40,8 @@ test('a tag that is doubled, nested or left open hides no answer, and no answer 
   ] as const) {
     assert.is(parse(text), stated, text);
   }
+  for (const tag of ['', '<A>', '</A>', 'the answer'])
+    assert.throws(() => tagged(tag), /the name of a tag alone, such as A\.$/);
   // The name of a tag is no pattern.
   assert.is(tagged('A.B').parse('<AxB>1</AxB> <A.B>2</A.B> <AxB>3</AxB>'), '2');
 });

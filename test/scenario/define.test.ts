@@ -155,7 +155,7 @@ test('a dialogue needs two roles, and a cap of two turns or more', () => {
   for (const maxTurns of [1, 0, -2, 2.5, Number.NaN, Number.POSITIVE_INFINITY, '4', undefined]) {
     assert.is(
       refused({ protocol: { ...valid.protocol, maxTurns } }),
-      `Scenario "tiny": protocol.maxTurns must be a whole number of at least 2, not ${maxTurns}.`,
+      `Scenario "tiny": protocol.maxTurns must be a whole number from 2 to 1000, not ${maxTurns}.`,
     );
   }
 });
@@ -186,10 +186,25 @@ test('whoever speaks must be a role, and every role must speak', () => {
     'Did you mean "bob"?',
   ]);
   assert.equal(inOrder('zoe', 'alice', 'bob'), [`Scenario "tiny": role "zoe" ${problem}`, undefined]);
+  const answeredBy = { ...valid.protocol, answeredBy: ['allice'] };
+  try {
+    defineScenario({ ...valid, protocol: answeredBy } as never);
+    assert.unreachable();
+  } catch (error) {
+    assert.is((error as OptimaError).hint, 'Did you mean "alice"?');
+  }
   assert.equal(inOrder('bob', 'bob'), [
     'Scenario "tiny": role "alice" never speaks: it is not in protocol.order.',
     undefined,
   ]);
+});
+
+test('two who are called the same cannot be told apart', () => {
+  const { alice, bob } = valid.roles;
+  const roles = { alice: { ...alice, name: 'Bob' }, bob };
+  assert.is(refused({ names: true, roles }), 'Scenario "tiny": roles has two that are called "Bob".');
+  // Without names nobody is called anything.
+  defineScenario({ ...valid, roles } as never);
 });
 
 test('every wrong field is named, with what is wrong', () => {

@@ -122,7 +122,6 @@ test('a demonstration is seen as the dialogue would be: under names, without oth
       respond: ({ turns }) => (turns.length === 1 ? { text: 'one', to: ['bob'] } : null),
     },
     demonstrate: () => ({
-      format: null,
       turns: [
         { speaker: 'alice', text: '<think>hm</think> hi' },
         { speaker: 'bob', text: 'ho' },
