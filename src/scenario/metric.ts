@@ -48,7 +48,7 @@ const marks = new RegExp(`(${meaningful})|[\\p{P}\\p{S}]`, 'gu');
  * spaces, and without the marks of prose and the articles a, an, the before a word, as in SQuAD (Rajpurkar et al., 2016); but
  * signs, decimal points, exponents, percent signs and operators stay: -3 is not 3, 1.5 not 15, 50 % not 50, C# not C++. It
  * knows no mathematics: 3.0 is not 3, and x² not x^2; but -0 is 0.
- * Thousands separators go: 1,000 is 1000; other commas between digits are those of a list. An article or a mark alone is an answer,
+ * 5 km is 5km. Thousands separators go: 1,000 is 1000; other commas between digits are those of a list. An article or a mark alone is an answer,
  * and stays.
  */
 export function normalizeAnswer(text: string): string {
@@ -63,7 +63,8 @@ export function normalizeAnswer(text: string): string {
     .replace(/(?<=\p{N})\s*([-+*/^×÷])\s*(?=[-.(]?\p{N})/gu, '$1')
     .replace(/\s*([=<>≤≥≠])\s*/g, '$1');
   const words = spaced(tight.replace(marks, (_, kept?: string) => kept?.trim() ?? ''));
-  return spaced(words.replace(/(?<![\p{L}\p{N}\p{M}_])(?:an?|the) (?=\S)/gu, '')) || words || whole;
+  const bare = spaced(words.replace(/(?<![\p{L}\p{N}\p{M}_])(?:an?|the) (?=\S)/gu, ''));
+  return bare.replace(/(?<=\p{N}) (?=\p{L})/gu, '') || words || whole;
 }
 
 /** HotpotQA's normal form (hotpot_evaluate_v1.py), which is SQuAD's: without ASCII punctuation and any a, an, the. */

@@ -596,7 +596,7 @@ test('what is no task, no list of answers, no demonstration or no verdict is sai
       'error: protocol: protocol: Protocol gave turn 0 to a promise, not to a role.',
     ],
     [
-      { ...odd({ demonstrator: () => null }) },
+      odd({ demonstrator: () => null }),
       'warning: fields: "demonstrator" is no field of a scenario, and is not read. Did you mean "demonstrate"?',
     ],
   ] as [Partial<Definition>, ...string[]][]) {

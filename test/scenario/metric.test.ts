@@ -107,6 +107,7 @@ test('signs, decimal points, exponents, percent signs, separators and operators 
     ['2*-3', '2-3', '2*3'],
     ['-0.5', '0.5'],
     ['x²', 'x2'],
+    ['5 km', '5 m', '5'],
     ['5 ‰', '5', '5 %'],
     ['?', 'the', 'A'],
   ] as const) {
@@ -128,6 +129,8 @@ test('signs, decimal points, exponents, percent signs, separators and operators 
     ['-0.0', '0.0'],
     ['1,2,3', '1, 2, 3', '(1, 2, 3)'],
     ['H₂O', 'H2O'],
+    ['5 km', '5km', 'The 5 KM.'],
+    ['May 5, 2020', 'May 5 2020', 'may 5,2020'],
     ['５\u200b', '5', '𝟓', '\ufeff5'],
     ['ﬁsh', 'fish'],
     ['x = 3', 'x=3'],
