@@ -7,7 +7,7 @@ import { machinePolicy } from '../run/figures.ts';
 import { modelsFrom, openFrozen, speakersFrom } from '../run/frozen.ts';
 import { foldersFor, locateTeam } from '../run/locate.ts';
 import { messageCap, type Split, trainedRoles } from '../scenario/types.ts';
-import type { PolicyHost } from '../workers/index.ts';
+import { type PolicyHost, sourceOfPolicy } from '../workers/host.ts';
 import { interruptible } from './interrupt.ts';
 import { frozenHashes, frozenNames, hashesOf, openEngines, openModel, openPartners } from './model.ts';
 import {
@@ -78,7 +78,7 @@ export function addEval(program: Command): void {
             const partners = await openPartners(names.partners);
             const judge = names.judge === undefined ? null : await openFrozen(names.judge);
             host = await startHost(trains?.policy ?? null);
-            const own = trains === null ? generates : { folder: trains.folder, hash: trains.policy.hash };
+            const own = trains === null ? generates : sourceOfPolicy(trains.policy, trains.folder);
             const { evaluateTeam } = await import('../rollouts/evaluate.ts');
             const { metrics, trajectories } = await evaluateTeam({
               phase: 'eval',

@@ -211,7 +211,7 @@ async function checkCheckpoints(run: RunFolder, part: Part): Promise<void> {
   let whole: LlamaPolicy | undefined;
   if (hashes.some((hash) => isAdapterFolder(run.checkpointFolder(hash)))) {
     const loaded = await part('the base that the checkpoints adapt has its hash', () =>
-      loadPolicy(base.folder, { hash: base.hash }),
+      loadPolicy(base.folder, { hash: base.hash, frozen: true }),
     );
     if (loaded === null) return;
     whole = loaded;

@@ -117,7 +117,11 @@ export async function openForkSetting(
     const known = new Map<PolicyHash, GenerativeModel>([[base.hash, base]]);
     const open = async (from: FrozenModel) => {
       if ('generate' in from) return from;
-      const policy = await loadPolicy(from.folder, { hash: from.hash, ...('base' in from && { base }) });
+      const { folder, hash, shared } = from;
+      const policy = await loadPolicy(folder, {
+        ...{ hash, shared, frozen: true },
+        ...(from.base?.hash === base.hash && { base }),
+      });
       opened.push(policy);
       return policy;
     };

@@ -1,8 +1,7 @@
 // Starts the tensor engine, loads the checkpoint a command asks for, and starts workers where it can use them.
 import { nearest, OptimaError } from '../domain/errors.ts';
 import type { TeamPolicy } from '../domain/ids.ts';
-import type { LoadOptions } from '../models/llama/index.ts';
-import type { OpenedModel } from '../models/open.ts';
+import type { OpenedModel, OpenOptions } from '../models/open.ts';
 import { type Engines, openEngines as startEngines } from '../run/engines.ts';
 import { type OpenedFrozen, openFrozen } from '../run/frozen.ts';
 import { locateModel } from '../run/locate.ts';
@@ -42,14 +41,11 @@ export async function openEngines(options: ModelOptions, output: Output): Promis
   return engines;
 }
 
-/** Opens what `--model` names, an adapter to be trained on as `training` says; TF.js is loaded here and not before. Rejects as `locateModel` throws. */
-export async function openModel(
-  { model }: ModelOptions,
-  training?: LoadOptions['training'],
-): Promise<OpenedModel> {
+/** Opens what `--model` names, as `OpenOptions` say; TF.js is loaded here and not before. Rejects as `locateModel` throws. */
+export async function openModel({ model }: ModelOptions, how?: OpenOptions): Promise<OpenedModel> {
   const folder = locateModel(model, '--model');
   const open = await import('../models/open.ts');
-  return open.openModel(folder, training);
+  return open.openModel(folder, how);
 }
 
 /** Models beside the one that `--model` names: who plays roles and is not trained, and whom the metric asks. */
@@ -125,9 +121,9 @@ export function frozenHashes(partners: Readonly<Record<string, OpenedFrozen>>, j
 export async function openPolicy(
   options: ModelOptions,
   needed = 'weights that could be trained',
-  training?: LoadOptions['training'],
+  how?: OpenOptions,
 ): Promise<NonNullable<OpenedModel['trains']>> {
-  const { trains } = await openModel(options, training);
+  const { trains } = await openModel(options, how);
   if (trains !== null) return trains;
   throw new OptimaError('usage', `${options.model}: a module that replies has no ${needed}.`, {
     hint: 'Give a checkpoint folder.',

@@ -71,7 +71,8 @@ async function planNamed(
   const names = frozenNames(whole, options);
   const scenario = withoutTraining(whole, Object.keys(names.partners));
   const { undertakingOf } = await import('../run/undertaking.ts');
-  const { gigabytes, machineBytes, millions, requireRoomForRun } = await import('../run/resources.ts');
+  const { gigabytes, millions, requireRoomForRun } = await import('../run/resources.ts');
+  const { machineBytes } = await import('../models/llama/size.ts');
   const asked = await undertakingOf(folder, scenario, recipe, foldersIn(names));
   const { workers } = await openEngines(options, output);
   const undertaking = { ...asked, workers };
@@ -115,7 +116,8 @@ async function planNamed(
 }
 
 async function sayMemory({ parts, peakBytes }: Resources, workers: number, output: Output): Promise<void> {
-  const { gigabytes, machineBytes } = await import('../run/resources.ts');
+  const { gigabytes } = await import('../run/resources.ts');
+  const { machineBytes } = await import('../models/llama/size.ts');
   const head = ['memory', 'main thread', ...(workers > 0 ? ['each worker'] : [])];
   const rows = parts.map(({ part, main, worker }) => [
     part,

@@ -8,7 +8,7 @@ import { locateModel, shippedModel } from '../run/locate.ts';
 import { temporaryFolder } from '../scenario/temporary.ts';
 import type { Scenario } from '../scenario/types.ts';
 import { warmupDefaults } from '../warmup/estimate.ts';
-import type { PolicyHost } from '../workers/index.ts';
+import { type PolicyHost, sourceOfPolicy } from '../workers/host.ts';
 import { interruptible } from './interrupt.ts';
 import { openEngines, openPolicy } from './model.ts';
 import {
@@ -94,7 +94,10 @@ export function addWarmup(program: Command): void {
           const { sftObjective } = await import('../training/sft/index.ts');
           const training = lora && { dropout: lora.dropout, recompute: lora.recompute ?? false };
           const initFrom =
-            from === undefined ? undefined : (await openPolicy({ model: from }, undefined, training)).policy;
+            from === undefined
+              ? undefined
+              : (await openPolicy({ model: from }, undefined, { training, frozen: lora !== undefined }))
+                  .policy;
           if (initFrom !== undefined) requireTrainable(initFrom, lora);
           const { steps, echoSteps } = {
             ...warmupDefaults[from === undefined ? 'scratch' : 'from'],
@@ -115,7 +118,7 @@ export function addWarmup(program: Command): void {
                 const folder = path.join(first.path, 'policy');
                 const source =
                   policy.lora !== null && base.folder !== null
-                    ? { folder: base.folder, hash: base.hash }
+                    ? sourceOfPolicy(base, base.folder)
                     : { folder, hash: await policy.save(folder) };
                 return host.gradientsOf(sftObjective, source, policy);
               },

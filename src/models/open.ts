@@ -18,13 +18,19 @@ export interface OpenedModel {
   dispose(): void;
 }
 
+/** How a model is opened: see `LoadOptions`. By default its weights are frozen: what is trained is a copy of them, or an adapter. */
+export type OpenOptions = Pick<LoadOptions, 'training' | 'frozen'>;
+
 /** As `loadPolicy`, also of how an adapter is trained on; rejects with `checkpoint.missing`, `checkpoint.invalid` or `tokenizer.mismatch`. */
-export async function openModel(model: string, training?: LoadOptions['training']): Promise<OpenedModel> {
+export async function openModel(
+  model: string,
+  { training, frozen = true }: OpenOptions = {},
+): Promise<OpenedModel> {
   const folder = path.resolve(model);
   if (/\.[cm]?[jt]s$/.test(folder)) {
     return { generates: await openScript(folder), scores: null, trains: null, dispose: () => {} };
   }
-  const policy = await loadPolicy(model, { training });
+  const policy = await loadPolicy(model, { training, frozen });
   return { generates: policy, scores: policy, trains: { policy, folder }, dispose: () => policy.dispose() };
 }
 

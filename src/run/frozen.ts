@@ -2,7 +2,7 @@
 import path from 'node:path';
 import type { GenerativeModel } from '../domain/model.ts';
 import type { Scenario } from '../scenario/types.ts';
-import type { PolicyHost, PolicySource } from '../workers/index.ts';
+import { type PolicyHost, type PolicySource, sourceOfPolicy } from '../workers/host.ts';
 
 /** A model that a run asks and never trains: a checkpoint, or one that computes here and has no weights. */
 export type FrozenModel = PolicySource | GenerativeModel;
@@ -21,13 +21,13 @@ export interface OpenedFrozen {
   readonly model: FrozenModel;
 }
 
-/** Opens a model to be asked, of a checkpoint folder or a module; its weights are let go again, as a host loads them where it computes. */
+/** Opens a model to be asked, of a checkpoint folder or a module; its weights are let go again but for those that a host shares, as it loads the others where it computes. */
 export async function openFrozen(name: string): Promise<OpenedFrozen> {
   const { openModel } = await import('../models/open.ts');
   const { generates, trains, dispose } = await openModel(name);
   dispose();
   if (trains === null) return { folder: path.resolve(name), model: generates };
-  return { folder: trains.folder, model: { folder: trains.folder, hash: trains.policy.hash } };
+  return { folder: trains.folder, model: sourceOfPolicy(trains.policy, trains.folder) };
 }
 
 /** Who speaks for each role, as often as cohorts can be held side by side: its partner, if it has one, or `own`. */

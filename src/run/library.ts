@@ -52,7 +52,7 @@ export async function openModel(
   const checkpoint = locateModel(folder, 'folder');
   await openEngines({ backend, workers: 0 });
   const { loadPolicy } = await import('../models/llama/index.ts');
-  return loadPolicy(checkpoint);
+  return loadPolicy(checkpoint, { frozen: true });
 }
 
 export interface DialogueOptions {
@@ -244,7 +244,7 @@ export async function train(options: TrainOptions): Promise<Training> {
     import('../models/llama/index.ts'),
     import('./train.ts'),
   ]);
-  const base = await loadPolicy(baseFolder);
+  const base = await loadPolicy(baseFolder, { frozen: true });
   const run = beginWith(base, () => {
     requireTrainable(base, loraOf(recipe));
     return createRun({

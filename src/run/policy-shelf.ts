@@ -7,7 +7,7 @@ import { freshAdapter, type LlamaPolicy, loadPolicy } from '../models/llama/inde
 import type { RunFolder } from '../store/run-folder.ts';
 import type { Objective } from '../training/objective.ts';
 import type { ComputePasses } from '../training/step.ts';
-import type { PolicyHost, PolicySource } from '../workers/index.ts';
+import { type PolicyHost, type PolicySource, sourceOfPolicy, withKnown } from '../workers/host.ts';
 import { type FrozenModel, lanesOf, modelsFrom } from './frozen.ts';
 import { sourceIn } from './locate.ts';
 
@@ -53,7 +53,8 @@ export class PolicyShelf {
   }
 
   sourceOf(hash: PolicyHash): PolicySource {
-    return sourceIn(this.#run, hash);
+    const { folder } = this.#run.manifest.base;
+    return withKnown(sourceIn(this.#run, hash), sourceOfPolicy(this.base, folder));
   }
 
   /** Reads checkpoints of the run; throws as `load` does for one that is not what it was. */

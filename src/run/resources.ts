@@ -1,6 +1,5 @@
 // What a run will need, before anything is allocated: memory by phase and thread, tokens, operations. From the plan, the recipe
 // and the architecture alone. Upper bounds where the run decides: messages are as long as they may be, all that may be kept is.
-import { totalmem } from 'node:os';
 import { OptimaError } from '../domain/errors.ts';
 import type { LoraConfig } from '../domain/lora.ts';
 import type { PlannedPhase } from '../machines/index.ts';
@@ -10,6 +9,7 @@ import {
   forwardOperations,
   heapBytesAtMost,
   keyValueBytes,
+  machineBytes,
   parameterCount,
   passBytes,
   policyDefaults,
@@ -217,12 +217,6 @@ function trainedOn(
   const generate = beside.find((phase) => phase.kind === 'generate');
   const kept = Math.max(1, Math.round((select?.keepFraction ?? 1) * (generate?.tasks.count ?? 0)));
   return kept * trainedRoles(scenario).length * recipe.sft.epochs;
-}
-
-/** Bytes that this process may use at most. */
-export function machineBytes(): number {
-  const limit = process.constrainedMemory();
-  return limit > 0 ? Math.min(totalmem(), limit) : totalmem();
 }
 
 /** What stands in the way of a run; null where it fits. */

@@ -1,6 +1,10 @@
 // A Llama decoder that only reads: what it needs, and what it gives. Keys and values stay in blocks of tokens that any
 // number of sequences may share.
 import type * as tf from '@tensorflow/tfjs-core';
+import type { FrozenMatrix } from './frozen.ts';
+
+/** A matrix [out, in]: a tensor, or one that is never trained and lies outside the engine's memory. */
+export type Matrix = tf.Tensor2D | FrozenMatrix;
 
 /** Sizes of a decoder. */
 export interface DecoderShape {
@@ -19,21 +23,21 @@ export interface LayerWeights {
   /** [d] */
   readonly inputNorm: tf.Tensor1D;
   /** [heads·dh, d] */
-  readonly query: tf.Tensor2D;
+  readonly query: Matrix;
   /** [kv·dh, d] */
-  readonly key: tf.Tensor2D;
+  readonly key: Matrix;
   /** [kv·dh, d] */
-  readonly value: tf.Tensor2D;
+  readonly value: Matrix;
   /** [d, heads·dh] */
-  readonly output: tf.Tensor2D;
+  readonly output: Matrix;
   /** [d] */
   readonly postNorm: tf.Tensor1D;
   /** [f, d] */
-  readonly gate: tf.Tensor2D;
+  readonly gate: Matrix;
   /** [f, d] */
-  readonly up: tf.Tensor2D;
+  readonly up: Matrix;
   /** [d, f] */
-  readonly down: tf.Tensor2D;
+  readonly down: Matrix;
   /** [heads·dh]; a bias is added to what its matrix gives. */
   readonly queryBias?: tf.Tensor1D;
   /** [kv·dh] */
@@ -84,12 +88,12 @@ export type LayerAdapter = Readonly<Partial<Record<LayerMatrix, LowRank>>>;
 /** All weights of a decoder. With tied embeddings `head` is the embedding table itself. */
 export interface DecoderWeights {
   /** [vocab, d] */
-  readonly embedding: tf.Tensor2D;
+  readonly embedding: Matrix;
   readonly layers: readonly LayerWeights[];
   /** [d] */
   readonly norm: tf.Tensor1D;
   /** [vocab, d] */
-  readonly head: tf.Tensor2D;
+  readonly head: Matrix;
 }
 
 /** Angles of the rotary embedding: cosines and sines [time, dh/2] for positions 0 … time − 1, at least. */

@@ -7,11 +7,14 @@ import { adviseHugePages } from './wasm/huge-pages.ts';
 export type FrozenFormat = 'float32' | 'bfloat16';
 
 /** Rows of a panel. */
-export const panelRows = 16;
+const panelRows = 16;
+
+/** Up to the next multiple of a panel's rows. */
+export const paddedToPanels = (count: number): number => Math.ceil(count / panelRows) * panelRows;
 
 /**
- * A matrix [out, in]: panels of 16 rows, [in, 16] each, of which the last is filled up with zeros. `in` is a multiple of 16.
- * Plain data: another thread that gets it in a message has the same memory.
+ * A matrix [out, in]: panels of 16 rows, [in, 16] each, where `out` and `in` are filled up with zeros to multiples of 16. Plain data:
+ * another thread that gets it in a message has the same memory.
  */
 export interface FrozenMatrix {
   readonly shape: readonly [out: number, inner: number];
@@ -26,13 +29,9 @@ export const bytesPerNumber = (format: FrozenFormat): number => (format === 'flo
 
 /** Bytes of a frozen matrix. */
 export const frozenBytes = ([out, inner]: readonly [number, number], format: FrozenFormat): number =>
-  bytesPerNumber(format) * Math.ceil(out / panelRows) * panelRows * inner;
+  bytesPerNumber(format) * paddedToPanels(out) * paddedToPanels(inner);
 
 export const isFrozen = (matrix: object): matrix is FrozenMatrix => 'format' in matrix;
-
-/** Whether a matrix can be frozen at all. */
-export const fitsPanels = ([, inner]: readonly number[]): boolean =>
-  inner !== undefined && inner % panelRows === 0;
 
 /** Rows and columns of a panel that are turned at a time: what they touch stays in the nearest cache. */
 const stretch = 64;
@@ -64,6 +63,9 @@ export class GrowingMatrix {
     }
   }
 
+  /** Gives up. */
+  dispose(): void {}
+
   /** The matrix, once all its numbers are there. */
   finish(): FrozenMatrix {
     if (this.#filled > 0) {
@@ -77,7 +79,7 @@ export class GrowingMatrix {
     const { numbers, shape, format } = this.matrix;
     const [, inner] = shape;
     const bits = new Uint32Array(this.#rows.buffer);
-    const size = panelRows * inner;
+    const size = panelRows * paddedToPanels(inner);
     const out =
       format === 'float32'
         ? new Uint32Array(numbers.buffer, 4 * size * this.#panel, size)
@@ -97,11 +99,19 @@ export class GrowingMatrix {
 /** Writes a row of a frozen matrix to `out` [in]. */
 export function readRow({ numbers, shape, format }: FrozenMatrix, row: number, out: Float32Array): void {
   const [, inner] = shape;
-  const start = Math.floor(row / panelRows) * panelRows * inner + (row % panelRows);
+  const start = (row - (row % panelRows)) * paddedToPanels(inner) + (row % panelRows);
   if (format === 'float32') {
     for (let k = 0; k < inner; k++) out[k] = numbers[start + k * panelRows]!;
     return;
   }
   const bits = new Uint32Array(out.buffer, out.byteOffset, inner);
   for (let k = 0; k < inner; k++) bits[k] = numbers[start + k * panelRows]! << 16;
+}
+
+/** All rows of a frozen matrix, one after the other. */
+export function readRows(matrix: FrozenMatrix): Float32Array {
+  const [out, inner] = matrix.shape;
+  const rows = new Float32Array(out * inner);
+  for (let row = 0; row < out; row++) readRow(matrix, row, rows.subarray(row * inner, (row + 1) * inner));
+  return rows;
 }

@@ -10,6 +10,7 @@ export {
   type LogitsRow,
   type LowRank,
   layerMatrices,
+  type Matrix,
   type OptionalLayerPart,
   plainLogits,
   type Span,
@@ -21,6 +22,16 @@ export {
   heapRoom,
   startEngine,
 } from './engine.ts';
+export {
+  bytesPerNumber,
+  type FrozenFormat,
+  type FrozenMatrix,
+  frozenBytes,
+  GrowingMatrix,
+  isFrozen,
+  readRow,
+  readRows,
+} from './frozen.ts';
 export { addTo, growVariable, overwrite, readInto, sumOfSquares } from './host-arrays.ts';
 export {
   adamWStep,
@@ -37,4 +48,4 @@ export {
   tokenNll,
 } from './ops.ts';
 export { default as tf } from './tfjs.cjs';
-export { createHeapDecoder } from './wasm/install.ts';
+export { canFreeze, createHeapDecoder } from './wasm/install.ts';

@@ -1,6 +1,15 @@
 // The decoder's operations, each with exact gradients: one fused kernel where the backend has it (wasm), else
 // composed from TF.js' own operations. All are synchronous and work inside tidy and variableGrads.
-import { type LayerAdapter, type LayerWeights, type LowRank, layerMatrices, partsOf } from './decoder.ts';
+import {
+  type LayerAdapter,
+  type LayerMatrix,
+  type LayerWeights,
+  type LowRank,
+  layerMatrices,
+  type Matrix,
+  partsOf,
+} from './decoder.ts';
+import { type FrozenMatrix, isFrozen, readRow } from './frozen.ts';
 import './gradients.ts';
 import tf from './tfjs.cjs';
 
@@ -8,12 +17,12 @@ type Save = (tensors: tf.Tensor[]) => void;
 
 const hasKernel = (name: string): boolean => tf.getKernel(name, tf.getBackend()) !== undefined;
 
-/** Runs one kernel by name; `Out` says whether it returns one tensor or several. */
+/** Runs one kernel by name; `Out` says whether it returns one tensor or several. TF.js hands attributes on as they are. */
 const run = <Out extends tf.Tensor | tf.Tensor[]>(
   kernel: string,
   inputs: Record<string, tf.Tensor>,
-  attrs: Record<string, number | number[]> = {},
-): Out => tf.engine().runKernel(kernel, inputs, attrs) as Out;
+  attrs: Record<string, number | number[] | FrozenLayer | FrozenMatrix> = {},
+): Out => tf.engine().runKernel(kernel, inputs, attrs as tf.NamedAttrMap) as Out;
 
 /**
  * `forward` with its gradient given by `backward`. What `backward` reads goes through `save`: other tensors
@@ -30,9 +39,15 @@ function differentiable<Out extends tf.Tensor>(
   })(...inputs) as Out;
 }
 
-/** x·wᵀ, and x·(b·a)ᵀ of a low-rank term: x [n, in], w [out, in] (Hugging Face layout) → [n, out]. */
-export function linear(x: tf.Tensor2D, w: tf.Tensor2D, term?: LowRank): tf.Tensor2D {
-  const whole: tf.Tensor2D = tf.matMul(x, w, false, true);
+/** x·wᵀ, and x·(b·a)ᵀ of a low-rank term: x [n, in], w [out, in] (Hugging Face layout) → [n, out]. A frozen w has no gradient. */
+export function linear(x: tf.Tensor2D, w: Matrix, term?: LowRank): tf.Tensor2D {
+  const whole: tf.Tensor2D = isFrozen(w)
+    ? differentiable(
+        [x],
+        () => run<tf.Tensor2D>('FrozenLinear', { x }, { w }),
+        (dy) => run<tf.Tensor>('FrozenLinearGrad', { dy }, { w }),
+      )
+    : tf.matMul(x, w, false, true);
   if (term === undefined) return whole;
   return tf.add(whole, linear(linear(term.drop?.(x) ?? x, term.a), term.b)) as tf.Tensor2D;
 }
@@ -152,6 +167,9 @@ export interface LayerShape extends CausalShape {
   readonly recompute?: number;
 }
 
+/** Those matrices of a layer that are frozen: a kernel gets them as an attribute. */
+export type FrozenLayer = Readonly<Partial<Record<LayerMatrix, FrozenMatrix>>>;
+
 /** A kernel's name of one factor of a matrix' low-rank term. */
 export type FactorName = `${(typeof layerMatrices)[number]}.${'a' | 'b'}`;
 
@@ -213,7 +231,8 @@ export function causalAttention(
 /**
  * One decoder layer as one operation, on flat tokens x [b·t, d] with cos and sin [1, 1, t, dh/2] (they get no gradient):
  * x + attention(norm(x)) and to that swiglu(norm(…)), each through its matrices; with biases and norms of the heads where
- * the layer has them. Null where the backend has no kernel for it, or a low-rank term drops some of what it reads.
+ * the layer has them. Null where the backend has no kernel for it, or a low-rank term drops some of what it reads. Where a
+ * matrix is frozen nothing but x and low-rank terms has a gradient.
  */
 export function fusedLayer(
   x: tf.Tensor2D,
@@ -225,11 +244,18 @@ export function fusedLayer(
 ): tf.Tensor2D | null {
   if (!hasKernel('DecoderLayer')) return null;
   if (Object.values(adapter ?? {}).some(({ drop }) => drop !== undefined)) return null;
-  const attrs = attributesOf(shape);
-  const weights = Object.fromEntries(partsOf(layer).map((name) => [name, layer[name]!]));
+  const frozen: Partial<Record<LayerMatrix, FrozenMatrix>> = {};
+  const weights: Record<string, tf.Tensor> = {};
+  for (const name of partsOf(layer)) {
+    const part = layer[name]!;
+    if (isFrozen(part)) frozen[name as LayerMatrix] = part;
+    else weights[name] = part;
+  }
+  const attrs = { ...attributesOf(shape), frozen };
   const factors = factorsOf(adapter);
   // Where there is an adapter it alone is trained, and none of the weights has a gradient.
-  const trained: Record<string, tf.Tensor> = adapter === undefined ? weights : factors;
+  const isWhole = adapter === undefined && Object.keys(frozen).length === 0;
+  const trained: Record<string, tf.Tensor> = isWhole ? weights : factors;
   const inputs = { x, ...weights, ...factors, cos, sin };
   return differentiable(
     [x, ...Object.values(trained)],
@@ -256,8 +282,14 @@ function factorsOf(adapter: LayerAdapter = {}): Partial<Record<FactorName, tf.Te
 }
 
 /** Rows of a table: weight [v, d], ids int32 [n] → [n, d]. */
-export function embed(weight: tf.Tensor2D, ids: tf.Tensor1D): tf.Tensor2D {
-  return tf.gather(weight, ids);
+export function embed(weight: Matrix, ids: tf.Tensor1D): tf.Tensor2D {
+  if (!isFrozen(weight)) return tf.gather(weight, ids);
+  const [, d] = weight.shape;
+  const rows = new Float32Array(ids.size * d);
+  ids.dataSync<'int32'>().forEach((id, i) => {
+    readRow(weight, id, rows.subarray(i * d, (i + 1) * d));
+  });
+  return tf.tensor2d(rows, [ids.size, d]);
 }
 
 /** −log softmax(logits)[label] in nats: logits [n, v], labels int32 [n] → [n]. */

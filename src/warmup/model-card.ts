@@ -80,8 +80,10 @@ async function measure(
 
 function cardText(card: ModelCard, rows: readonly Row[]): string {
   const { config } = card.policy;
-  const numbersOf = (tensors: LlamaPolicy['weights']) =>
-    [...tensors.values()].reduce((sum, { size }) => sum + size, 0).toLocaleString('en');
+  const numbersOf = (weights: LlamaPolicy['weights']) =>
+    [...weights.values()]
+      .reduce((sum, { shape }) => sum + shape.reduce((size, n) => size * n, 1), 0)
+      .toLocaleString('en');
   const { lora, parameters, weights } = card.policy;
   const share = (value: number) => `${(100 * value).toFixed(0)} %`;
   const saves = card.log.filter(({ validationLoss }) => validationLoss !== null);

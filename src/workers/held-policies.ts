@@ -2,6 +2,7 @@
 import type { PolicyHash } from '../domain/ids.ts';
 import type { LoraConfig } from '../domain/lora.ts';
 import type { ModelSession, SessionOptions } from '../domain/model.ts';
+import type { SharedWeights } from '../models/llama/held-weights.ts';
 import { emptyAdapter, type LlamaPolicy, loadPolicy } from '../models/llama/index.ts';
 import type { PolicySource } from './host.ts';
 
@@ -28,6 +29,8 @@ interface Held {
 export class HeldPolicies {
   readonly #held = new Map<string, Held>();
   readonly #bases: HeldPolicies;
+  /** Weights that another thread shares. */
+  readonly #shared = new Map<PolicyHash, SharedWeights>();
   /** Null: all are. */
   #needed: ReadonlySet<PolicyHash> | null = null;
 
@@ -76,6 +79,11 @@ export class HeldPolicies {
     });
   }
 
+  /** From now on a policy of these weights reads them where they are. */
+  share(weights: SharedWeights): void {
+    this.#shared.set(weights.hash, weights);
+  }
+
   /** From now on only these are needed. */
   keep(hashes: readonly PolicyHash[]): void {
     this.#needed = new Set(hashes);
@@ -93,14 +101,13 @@ export class HeldPolicies {
     return held;
   }
 
-  async #load({ folder, hash, base, lora = null }: Wanted): Promise<Loaded> {
+  async #load({ lora = null, ...source }: Wanted): Promise<Loaded> {
+    const { folder, hash, base, shared = this.#shared.get(hash) } = source;
     if (lora !== null) {
-      return this.#over({ folder, hash }, (whole) =>
-        whole.base.withAdapter(emptyAdapter(whole.config, lora)),
-      );
+      return this.#over(source, (whole) => whole.base.withAdapter(emptyAdapter(whole.config, lora)));
     }
     if (base !== undefined) return this.#over(base, (whole) => loadPolicy(folder, { hash, base: whole }));
-    const policy = await loadPolicy(folder, { hash });
+    const policy = await loadPolicy(folder, { hash, shared });
     return { policy, free: () => policy.dispose() };
   }
 

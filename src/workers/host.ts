@@ -1,6 +1,8 @@
 // Where the policies of a run are held and computed with: in worker threads, or on this one.
 import type { PolicyHash } from '../domain/ids.ts';
 import { inOwnSession, type LanguageModel, type ModelSession, type SessionOptions } from '../domain/model.ts';
+import type { SharedWeights } from '../models/llama/held-weights.ts';
+import type { LlamaPolicy } from '../models/llama/index.ts';
 import type { Objective } from '../training/objective.ts';
 import type { DifferentiablePolicy } from '../training/policy.ts';
 import type { ComputePasses } from '../training/step.ts';
@@ -12,6 +14,21 @@ export interface PolicySource {
   readonly hash: PolicyHash;
   /** Of an adapter: whose weights it reads. Default: a copy of its own, from where it says that they are. */
   readonly base?: PolicySource;
+  /** The weights themselves, where they are frozen; nothing is read then but what else the folder has. */
+  readonly shared?: SharedWeights | null;
+}
+
+/** Where a policy is found that was opened from a folder. */
+export function sourceOfPolicy(policy: LlamaPolicy, folder: string): PolicySource {
+  const { hash, lora, shared, base } = policy;
+  if (lora === null) return { folder, hash, shared };
+  return { folder, hash, ...(base.folder !== null && { base: sourceOfPolicy(base, base.folder) }) };
+}
+
+/** A source in which a policy is found where it is known to be. */
+export function withKnown(source: PolicySource, known: PolicySource): PolicySource {
+  if (source.hash === known.hash) return known;
+  return source.base === undefined ? source : { ...source, base: withKnown(source.base, known) };
 }
 
 /** Computes with policies, whose results are the same wherever that is. Whoever made it stops it. */

@@ -8,6 +8,7 @@ import {
   type ScoreRequest,
   type SessionOptions,
 } from '../domain/model.ts';
+import type { SharedWeights } from '../models/llama/held-weights.ts';
 import type { EngineOptions } from '../tensor/index.ts';
 import type { Figures, ObjectiveSpec } from '../training/objective.ts';
 import type { PolicySource } from './host.ts';
@@ -62,8 +63,9 @@ export interface PassResult {
   readonly names: readonly string[];
 }
 
-/** To a worker: a command, or the wish to stop one. */
+/** To a worker: a command, or the wish to stop one; and before a command that needs them, weights that it shares. */
 export type ToWorker =
+  | { readonly shared: SharedWeights }
   | { readonly id: number; readonly command: Command }
   | { readonly id: number; readonly abort: true };
 

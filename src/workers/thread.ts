@@ -33,9 +33,10 @@ export class WorkerThread {
     this.#say = say;
   }
 
-  /** Carries out a command, or stops one. */
+  /** Carries out a command, or stops one; or hears of weights that commands will ask for. */
   receive(message: ToWorker): void {
-    if ('abort' in message) this.#running.get(message.id)?.abort();
+    if ('shared' in message) this.#policies.share(message.shared);
+    else if ('abort' in message) this.#running.get(message.id)?.abort();
     else void this.#answer(message.id, message.command);
   }
 

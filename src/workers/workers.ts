@@ -57,6 +57,8 @@ class Thread {
   #deaths = 0;
   /** Which policies are needed, once that has been said. */
   #kept: Command | null = null;
+  /** Whose weights the worker has been told to share. */
+  #told = new Set<PolicyHash>();
   /** Once it is stopped nothing starts it again, and the process stays until it has ended. */
   #stopped = false;
 
@@ -94,6 +96,7 @@ class Thread {
           this.#worker = null;
           this.#ready = null;
           this.#calls = new Map();
+          this.#told = new Set();
           this.#deaths++;
         }
         const died = new WorkerDied(`A worker thread died${reason}.`);
@@ -113,12 +116,23 @@ class Thread {
     const id = this.#nextCall++;
     const post = (message: ToWorker) => worker.postMessage(message);
     const abort = () => post({ id, abort: true });
+    /** A source without shared weights, which the worker is sent once. */
+    const told = ({ shared = null, base, ...source }: PolicySource): PolicySource => {
+      if (shared !== null && !this.#told.has(shared.hash)) {
+        this.#told.add(shared.hash);
+        post({ shared });
+      }
+      return { ...source, ...(base && { base: told(base) }) };
+    };
     worker.ref();
     try {
       return await new Promise((resolve, reject) => {
         this.#calls.set(id, { resolve, reject });
         signal?.addEventListener('abort', abort, { once: true });
-        post({ id, command });
+        post({
+          id,
+          command: 'policy' in command ? { ...command, policy: told(command.policy) } : command,
+        });
         if (signal?.aborted) abort();
       });
     } finally {

@@ -25,6 +25,8 @@ class Played extends EventEmitter {
   /** Its commands that are not answered yet, in order. */
   readonly open: { id: number; command: Command }[] = [];
   readonly aborted: number[] = [];
+  /** Whose weights it was told of. */
+  readonly shared: PolicyHash[] = [];
   /** Whether it keeps the process alive. */
   referenced = true;
 
@@ -42,6 +44,7 @@ class Played extends EventEmitter {
 
   postMessage(message: ToWorker) {
     if ('abort' in message) this.aborted.push(message.id);
+    else if ('shared' in message) this.shared.push(message.shared.hash);
     else this.open.push(message);
   }
 
@@ -494,6 +497,37 @@ test('every worker is told which policies are needed, and one that replaces it, 
   assert.equal(ofNew[place]!.command, { type: 'keep', hashes });
   ofNew[1 - place]!.answer(generation('yes'));
   assert.equal(await asked, generation('yes'));
+});
+
+test('a worker is told of shared weights once, before what asks for them, and so is one that replaces it', async () => {
+  const shared = { hash: source.hash, weights: new Map() };
+  const base = { ...source, shared };
+  const adapter = { folder: '/adapter', hash: 'def' as PolicyHash, base };
+  const [ofAdapter, ofBase] = await Promise.all(
+    [adapter, base].map(async (one) => (await workers.modelsOf(one))[0]!.openSession!()),
+  );
+  const ask = async (session: ModelSession, worker: Played, plain: object) => {
+    const asked = session.generate([request('a')]);
+    await settled();
+    assert.equal(worker.shared, [source.hash]);
+    const { command, answer } = worker.take();
+    assert.ok('policy' in command);
+    assert.equal(command.policy, plain);
+    answer(generation('yes'));
+    await asked;
+  };
+  await ask(ofAdapter!, made[0]!, { folder: '/adapter', hash: 'def', base: source });
+  await ask(ofBase!, made[0]!, source);
+  assert.equal(made[1]!.shared, []);
+  made[0]!.die();
+  await settled();
+  const again = ofBase!.generate([request('b')]);
+  await settled();
+  assert.equal(made[2]!.shared, [source.hash]);
+  made[2]!.take().answer(generation('past'));
+  await settled();
+  made[2]!.take().answer(generation('yes'));
+  await again;
 });
 
 // Gradients.

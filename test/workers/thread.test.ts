@@ -7,7 +7,7 @@ import type { PolicyHash } from '../../src/domain/ids.ts';
 import type { TrainingSequence } from '../../src/domain/model.ts';
 import { LlamaPolicy, loadPolicy } from '../../src/models/llama/index.ts';
 import type { LlamaSession } from '../../src/models/llama/policy.ts';
-import { readInto, startEngine, tf } from '../../src/tensor/index.ts';
+import { isFrozen, readInto, startEngine, tf } from '../../src/tensor/index.ts';
 import { ParameterLayout } from '../../src/training/gradients.ts';
 import { sftObjective } from '../../src/training/sft/index.ts';
 import { computePassGradients } from '../../src/training/step.ts';
@@ -16,7 +16,7 @@ import type { Command, FromWorker, PassResult, PlainError, ToWorker } from '../.
 import { WorkerThread } from '../../src/workers/thread.ts';
 import { temporaryFolder, writeRandomCheckpoint } from '../support/run.ts';
 
-await startEngine({ backend: 'wasm', blas: false });
+const engine = await startEngine({ backend: 'wasm', blas: false });
 const said: FromWorker[] = [];
 const thread = new WorkerThread((message) => said.push(message));
 
@@ -275,6 +275,30 @@ test('two trainings at once, and being told that neither is needed, disturb noth
   await alive();
   assert.is(tf.memory().numTensors, tensors);
 });
+
+(engine.machineCode === null ? test.skip : test)(
+  'frozen weights that another thread shares are read where they are, and a training of them has its own',
+  async () => {
+    await ask(keep());
+    const owner = await loadPolicy(a.folder, { frozen: true });
+    const before = await ask(generate(a, 80));
+    await ask(close(80));
+    await ask(keep());
+    tell({ shared: owner.shared! });
+    assert.equal(await ask(generate(a, 81)), before);
+    const { weights } = opened.at(-1)!.policy;
+    for (const [name, weight] of owner.weights) {
+      const there = weights.get(name)!;
+      assert.is(isFrozen(there), weight.shape.length === 2);
+      if (isFrozen(there) && isFrozen(weight)) assert.is(there.numbers.buffer, weight.numbers.buffer);
+    }
+    const { computed, expected } = await askForGradients(a, 'shared/0', 1);
+    assert.equal(computed, expected);
+    await ask(close(81));
+    await ask(keep());
+    owner.dispose();
+  },
+);
 
 test('a trainee is freed when it is not needed', async () => {
   await ask(keep());

@@ -79,9 +79,23 @@ export function freshAdapter(config: LlamaConfig, lora: LoraConfig, rng: Rng): A
   return adapter;
 }
 
+/** The terms of the adapted matrices, by layer. */
+function layersOf(
+  config: LlamaConfig,
+  lora: LoraConfig,
+  termAt: (place: Place) => LowRank,
+): Partial<Record<LayerMatrix, LowRank>>[] {
+  const layers = Array.from(
+    { length: config.num_hidden_layers },
+    (): Partial<Record<LayerMatrix, LowRank>> => ({}),
+  );
+  for (const place of adaptedPlaces(config, lora.targets)) layers[place.layer]![place.part] = termAt(place);
+  return layers;
+}
+
 /**
- * The adapter's factors as the forward pass reads them, by layer, with s in B. In training `seed` says which numbers are dropped.
- * Runs inside the caller's tidy.
+ * The adapter's factors as a pass of training reads them, by layer, with s in B; `seed` says which numbers are dropped. Runs inside
+ * the caller's tidy.
  */
 export function arrangeAdapter(
   config: LlamaConfig,
@@ -89,19 +103,12 @@ export function arrangeAdapter(
   factors: ReadonlyMap<string, tf.Tensor>,
   seed?: string,
 ): LayerAdapter[] {
-  const layers = Array.from(
-    { length: config.num_hidden_layers },
-    (): Partial<Record<LayerMatrix, LowRank>> => ({}),
-  );
   const drops = seed !== undefined && lora.dropout > 0;
-  for (const { layer, part, name } of adaptedPlaces(config, lora.targets)) {
-    layers[layer]![part] = {
-      a: factors.get(factorName(name, 'A')) as tf.Tensor2D,
-      b: tf.mul(factors.get(factorName(name, 'B'))!, loraScale(lora)) as tf.Tensor2D,
-      drop: drops ? (x) => tf.mul(x, dropoutMask(x.shape, lora.dropout, `${seed}/${name}`)) : undefined,
-    };
-  }
-  return layers;
+  return layersOf(config, lora, ({ name }) => ({
+    a: factors.get(factorName(name, 'A')) as tf.Tensor2D,
+    b: tf.mul(factors.get(factorName(name, 'B'))!, loraScale(lora)) as tf.Tensor2D,
+    drop: drops ? (x) => tf.mul(x, dropoutMask(x.shape, lora.dropout, `${seed}/${name}`)) : undefined,
+  }));
 }
 
 /** 0 with probability p, else 1 / (1 − p), for each number of a matrix: what it is follows from the key alone. */
@@ -120,44 +127,74 @@ function dropoutMask(shape: [number, number], p: number, key: string): tf.Tensor
   return tf.tensor2d(values, shape);
 }
 
-/** W + s·B·A of every adapted matrix, as variables by the weights' names: what a policy reads with that does not train. */
-export class MergedMatrices {
-  readonly matrices = new Map<string, tf.Variable>();
-  readonly #merge: (name: string) => tf.Tensor;
-  readonly #factors: readonly tf.Tensor[];
-  /** What the factors were when they were merged: a variable that is assigned to gets other data. */
+/** The factors with s in B, as they are read by what does not train. */
+export class ScaledFactors {
+  readonly layers: readonly LayerAdapter[];
+  readonly #factors: ReadonlyMap<string, tf.Tensor>;
+  readonly #scaled = new Map<string, tf.Variable>();
+  readonly #scale: number;
+  /** What the factors were when they were scaled: a variable that is assigned to gets other data. */
   #of: readonly object[] = [];
 
-  constructor(
-    config: LlamaConfig,
-    lora: LoraConfig,
-    weights: ReadonlyMap<string, tf.Tensor>,
-    factors: ReadonlyMap<string, tf.Tensor>,
-  ) {
-    this.#factors = [...factors.values()];
-    this.#merge = (name) => {
-      const [a, b] = (['A', 'B'] as const).map((factor) => factors.get(factorName(name, factor))!);
-      return tf.add(weights.get(name)!, tf.matMul(tf.mul(b!, loraScale(lora)), a!));
-    };
+  constructor(config: LlamaConfig, lora: LoraConfig, factors: ReadonlyMap<string, tf.Tensor>) {
+    this.#factors = factors;
+    this.#scale = loraScale(lora);
     for (const { name } of adaptedPlaces(config, lora.targets)) {
-      this.matrices.set(
-        name,
-        tf.tidy(() => tf.variable(this.#merge(name), false)),
+      const b = factorName(name, 'B');
+      this.#scaled.set(
+        b,
+        tf.tidy(() => tf.variable(tf.mul(factors.get(b)!, this.#scale), false)),
       );
     }
-    this.#of = this.#factors.map(({ dataId }) => dataId);
+    this.#of = this.#data();
+    this.layers = layersOf(config, lora, ({ name }) => ({
+      a: factors.get(factorName(name, 'A')) as tf.Tensor2D,
+      b: this.#scaled.get(factorName(name, 'B')) as tf.Tensor as tf.Tensor2D,
+    }));
   }
 
-  /** Merges again where a factor was changed. */
+  /** Scales again where a factor was changed. */
   refresh(): void {
-    if (this.#factors.every(({ dataId }, i) => dataId === this.#of[i])) return;
-    for (const [name, matrix] of this.matrices) tf.tidy(() => matrix.assign(this.#merge(name)));
-    this.#of = this.#factors.map(({ dataId }) => dataId);
+    const data = this.#data();
+    if (data.every((id, i) => id === this.#of[i])) return;
+    for (const [name, b] of this.#scaled) {
+      tf.tidy(() => b.assign(tf.mul(this.#factors.get(name)!, this.#scale)));
+    }
+    this.#of = data;
   }
 
   dispose(): void {
-    for (const matrix of this.matrices.values()) matrix.dispose();
+    for (const b of this.#scaled.values()) b.dispose();
   }
+
+  readonly #data = (): object[] => [...this.#factors.values()].map(({ dataId }) => dataId);
+}
+
+/** W + s·B·A of every adapted matrix by the weights' names, each made when it is read. */
+export function mergedMatrices(
+  config: LlamaConfig,
+  lora: LoraConfig,
+  weights: ReadonlyMap<string, NamedArray>,
+  factors: ReadonlyMap<string, tf.Tensor>,
+): Map<string, NamedArray> {
+  const merge = (name: string): Float32Array =>
+    tf.tidy(() => {
+      const [a, b] = (['A', 'B'] as const).map((factor) => factors.get(factorName(name, factor))!);
+      const { shape, values } = weights.get(name)!;
+      const term = tf.matMul(tf.mul(b!, loraScale(lora)), a!);
+      return tf.add(tf.tensor(values, [...shape]), term).dataSync<'float32'>();
+    });
+  return new Map(
+    adaptedPlaces(config, lora.targets).map(({ name }) => [
+      name,
+      {
+        shape: weights.get(name)!.shape,
+        get values() {
+          return merge(name);
+        },
+      },
+    ]),
+  );
 }
 
 /**

@@ -6,7 +6,7 @@ import { TensorDecoder } from './tensor-decoder.ts';
 
 /** A block decoder over the weights of `decoder`, as they are at each read. */
 export function createBlockDecoder(decoder: Decoder): BlockDecoder {
-  const { config, weights, rotary } = decoder;
+  const { config, weights, adapter, rotary } = decoder;
   const shape = {
     hiddenSize: config.hidden_size,
     feedForwardSize: config.intermediate_size,
@@ -17,5 +17,6 @@ export function createBlockDecoder(decoder: Decoder): BlockDecoder {
     vocabSize: config.vocab_size,
     eps: config.rms_norm_eps,
   };
-  return createHeapDecoder(shape, weights, (time) => rotary.angles(time)) ?? new TensorDecoder(decoder);
+  const angles = (time: number) => rotary.angles(time);
+  return createHeapDecoder(shape, weights, angles, adapter) ?? new TensorDecoder(decoder);
 }

@@ -20,10 +20,11 @@ import {
 import type { LlamaConfig } from './config.ts';
 import type { RotaryTable, Rotation } from './rotary.ts';
 
-/** What every pass needs: the architecture, the weights and the rotary angles. */
+/** What every pass needs: the architecture, the weights, with low-rank terms of each layer's matrices where there are some, and the rotary angles. */
 export interface Decoder {
   readonly config: LlamaConfig;
   readonly weights: DecoderWeights;
+  readonly adapter?: readonly LayerAdapter[] | undefined;
   readonly rotary: RotaryTable;
 }
 
@@ -74,8 +75,6 @@ interface HiddenOptions {
   readonly past?: Past | undefined;
   /** How the tokens of the one row hang together where they are not a line; without a past. */
   readonly layout?: TreeLayout | undefined;
-  /** Low-rank terms of each layer's matrices, which then alone get gradients. */
-  readonly adapter?: readonly LayerAdapter[] | undefined;
   /** Layers are computed once more in the backward pass, which then keeps next to nothing of them; where they are fused. */
   readonly recompute?: boolean | undefined;
   /** Receives each layer's keys and values, past ones first; they belong to the surrounding tidy. */
@@ -85,12 +84,12 @@ interface HiddenOptions {
 /**
  * The final hidden states, normed and ready for `project`: ids int32 [b, t], right-padded → [b·t, d].
  * Tokens see what is past, what stands before them, and themselves, so padding at the right changes no real token.
- * Differentiable with respect to the weights.
+ * Differentiable with respect to the weights, or where there are low-rank terms to those alone.
  */
 export function computeHidden(
-  { config, weights, rotary: table }: Decoder,
+  { config, weights, adapter, rotary: table }: Decoder,
   ids: tf.Tensor2D,
-  { past, layout, adapter, recompute, onLayer }: HiddenOptions = {},
+  { past, layout, recompute, onLayer }: HiddenOptions = {},
 ): tf.Tensor2D {
   const [b, t] = ids.shape;
   const { num_attention_heads: h, num_key_value_heads: kv, head_dim: dh } = config;

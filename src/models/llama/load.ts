@@ -9,6 +9,7 @@ import { readAdapter } from './adapter-files.ts';
 import { baseFolderOf, isAdapterFolder, readAdapterHeader } from './adapter-header.ts';
 import { openCheckpoint } from './checkpoint.ts';
 import { type LlamaConfigInput, parseLlamaConfig } from './config.ts';
+import { type SharedWeights, takeShared } from './held-weights.ts';
 import { type LlamaOptions, LlamaPolicy, requireTokenizerFits } from './policy.ts';
 import { frameOf, initialWeights } from './weights.ts';
 
@@ -38,6 +39,10 @@ export interface LoadOptions extends Omit<LlamaOptions, 'generation' | 'folder'>
   readonly tokenizer?: ChatTokenizer;
   /** What the weights must be. */
   readonly hash?: PolicyHash;
+  /** Whether nothing will train the weights: see `StoredWeights.load`. What an adapter adapts never is. */
+  readonly frozen?: boolean;
+  /** The weights themselves, where another thread has them frozen; of an adapter's folder they are its base's. */
+  readonly shared?: SharedWeights | null | undefined;
   /** Whose weights an adapter of the folder is to read; it must live on. Default: a copy from where the adapter says that it is. */
   readonly base?: LlamaPolicy | undefined;
   /** How an adapter is trained from here on, in place of what its folder says: dropout, recomputation. */
@@ -58,13 +63,17 @@ export async function loadPolicy(folder: string, options: LoadOptions = {}): Pro
   });
 }
 
-async function loadWhole(folder: string, { tokenizer, ...options }: LoadOptions): Promise<LlamaPolicy> {
+async function loadWhole(
+  folder: string,
+  { tokenizer, frozen = false, shared = null, ...options }: LoadOptions,
+): Promise<LlamaPolicy> {
   const { config, weights, generation } = await openCheckpoint(folder);
   try {
     const own = tokenizer ?? (await loadTokenizer(folder));
     requireSameEnds(folder, own, [config.eos_token_id ?? [], generation?.eos_token_id ?? []].flat());
     requireTokenizerFits(own, config, folder);
-    return new LlamaPolicy(config, await weights.load(frameOf(own.hash, generation)), own, {
+    const load = () => weights.load(frameOf(own.hash, generation), { frozen });
+    return new LlamaPolicy(config, shared === null ? await load() : takeShared(shared), own, {
       ...options,
       generation,
       folder: resolve(folder),
@@ -79,7 +88,7 @@ async function loadAdapted(
   { base: given, hash: _, training, ...options }: LoadOptions,
 ): Promise<LlamaPolicy> {
   const header = await readAdapterHeader(folder);
-  const base = given?.base ?? (await loadWhole(baseFolderOf(header), options));
+  const base = given?.base ?? (await loadWhole(baseFolderOf(header), { ...options, frozen: true }));
   try {
     if (header.baseHash !== null && header.baseHash !== base.hash) {
       throw new OptimaError(

@@ -17,20 +17,35 @@ import {
   type TrainingSequence,
   takeAll,
 } from '../../domain/model.ts';
-import { type BlockDecoder, type TreeLayout, tf } from '../../tensor/index.ts';
+import type { BlockDecoder, TreeLayout, tf } from '../../tensor/index.ts';
 import type { ChatTokenizer } from '../tokenizer/index.ts';
-import { type Adapter, arrangeAdapter, hashAdapted, MergedMatrices, mostRank } from './adapter.ts';
+import {
+  type Adapter,
+  arrangeAdapter,
+  hashAdapted,
+  mergedMatrices,
+  mostRank,
+  ScaledFactors,
+} from './adapter.ts';
 import { writeAdapter } from './adapter-files.ts';
 import { createBlockDecoder } from './block-decoder.ts';
 import { type GenerationConfig, writeCheckpoint } from './checkpoint.ts';
 import type { LlamaConfig } from './config.ts';
 import { computeHidden, type Decoder, project } from './forward.ts';
 import { DecodeLoop } from './generate.ts';
+import {
+  createVariables,
+  type HeldWeights,
+  numbersOf,
+  type SharedWeights,
+  shareWeights,
+  variablesOf,
+  type Weight,
+} from './held-weights.ts';
 import { Memory, type PrefixStatistics } from './memory.ts';
 import { RotaryTable } from './rotary.ts';
 import { scoreTokens } from './score.ts';
 import { policyDefaults } from './size.ts';
-import type { LoadedWeights } from './stored-weights.ts';
 import { arrangeWeights, frameOf, hashPolicy, type NamedArray } from './weights.ts';
 
 export interface LlamaOptions {
@@ -68,8 +83,10 @@ export class LlamaPolicy implements TrainablePolicy {
   readonly config: LlamaConfig;
   readonly tokenizer: ChatTokenizer;
   /** All weights by Hugging Face name; those of the base where there is an adapter. */
-  readonly weights: ReadonlyMap<string, tf.Variable>;
-  /** What is trained and saved: all weights, or the adapter's factors. Whoever assigns to them calls `refreshHash` when done. */
+  readonly weights: ReadonlyMap<string, Weight>;
+  /** Where other threads find the weights; null where they have to read them. */
+  readonly shared: SharedWeights | null;
+  /** What is trained and saved: all weights, nothing where some are frozen, or the adapter's factors. Whoever assigns to them calls `refreshHash` when done. */
   readonly parameters: ReadonlyMap<string, tf.Variable>;
   /** What of the weights is trained; null: all. */
   readonly lora: LoraConfig | null;
@@ -82,14 +99,14 @@ export class LlamaPolicy implements TrainablePolicy {
   /** What of the hash is not the weights'. */
   readonly #frame: string;
   readonly #ownsBase: boolean;
-  /** What reads into blocks, once there was a session. With an adapter it has matrices of its own. */
-  #reader: { readonly blocks: BlockDecoder; readonly merged: MergedMatrices | null } | null = null;
+  /** What reads into blocks, once there was a session. */
+  #reader: { readonly blocks: BlockDecoder; readonly factors: ScaledFactors | null } | null = null;
   #hash: PolicyHash;
 
   /** Throws `tokenizer.mismatch` when the tokenizer knows more tokens than the embedding table has rows. */
   constructor(
     config: LlamaConfig,
-    weights: ReadonlyMap<string, NamedArray> | LoadedWeights | Adapted,
+    weights: ReadonlyMap<string, NamedArray> | HeldWeights | Adapted,
     tokenizer: ChatTokenizer,
     {
       maxRows = policyDefaults.maxRows,
@@ -109,16 +126,17 @@ export class LlamaPolicy implements TrainablePolicy {
     if ('base' in weights) {
       const { base, adapter, ownsBase } = weights;
       [this.base, this.lora, this.#ownsBase] = [base, adapter.config, ownsBase];
-      this.weights = base.weights;
+      [this.weights, this.shared] = [base.weights, null];
       this.#hash = hashAdapted(base.hash, adapter);
       this.parameters = createVariables(adapter.factors);
       this.#decoder = base.#decoder;
     } else {
       [this.base, this.lora, this.#ownsBase] = [this, null, false];
-      const loaded = 'variables' in weights;
-      this.#hash = loaded ? weights.hash : hashPolicy(config, weights, this.#frame);
-      this.weights = loaded ? weights.variables : createVariables(weights);
-      this.parameters = this.weights;
+      const isHeld = 'held' in weights;
+      this.#hash = isHeld ? weights.hash : hashPolicy(config, weights, this.#frame);
+      this.weights = isHeld ? weights.held : createVariables(weights);
+      this.shared = isHeld ? shareWeights(weights) : null;
+      this.parameters = this.shared === null ? variablesOf(this.weights) : new Map();
       this.#decoder = {
         config,
         weights: arrangeWeights(config, this.weights),
@@ -143,9 +161,14 @@ export class LlamaPolicy implements TrainablePolicy {
 
   /** A policy with weights of its own, in which the adapter is merged: what `base` is without one. */
   merge(): LlamaPolicy {
-    const merged = this.#merge()?.matrices ?? new Map<string, tf.Tensor>();
-    const weights = new Map([...this.weights].map(([name, weight]) => [name, merged.get(name) ?? weight]));
-    return new LlamaPolicy(this.config, download(weights), this.tokenizer, this.#options);
+    const weights = numbersOf(this.weights);
+    const merged = this.lora && mergedMatrices(this.config, this.lora, weights, this.parameters);
+    return new LlamaPolicy(
+      this.config,
+      new Map([...weights, ...(merged ?? [])]),
+      this.tokenizer,
+      this.#options,
+    );
   }
 
   /** Content hash, with the weights as of construction or of the last `refreshHash` or `save`. */
@@ -155,7 +178,7 @@ export class LlamaPolicy implements TrainablePolicy {
 
   /** Recomputes `hash` from the weights as they are now. */
   refreshHash(): PolicyHash {
-    const arrays = download(this.parameters);
+    const arrays = numbersOf(this.lora === null ? this.weights : this.parameters);
     this.#hash =
       this.lora === null
         ? hashPolicy(this.config, arrays, this.#frame)
@@ -281,7 +304,7 @@ export class LlamaPolicy implements TrainablePolicy {
   computeHidden(ids: tf.Tensor2D, layout?: TreeLayout, seed?: string): tf.Tensor2D {
     const adapter =
       this.lora === null ? undefined : arrangeAdapter(this.config, this.lora, this.parameters, seed);
-    return computeHidden(this.#decoder, ids, { layout, adapter, recompute: this.lora?.recompute });
+    return computeHidden({ ...this.#decoder, adapter }, ids, { layout, recompute: this.lora?.recompute });
   }
 
   /** The policy as one pass of training reads it: what the adapter drops there follows from `seed`. */
@@ -313,8 +336,8 @@ export class LlamaPolicy implements TrainablePolicy {
 
   /** Writes a checkpoint, or where there is an adapter that alone. */
   async save(folder: string): Promise<PolicyHash> {
-    const arrays = download(this.parameters);
     const { config, lora, base, tokenizer } = this;
+    const arrays = numbersOf(lora === null ? this.weights : this.parameters);
     if (lora === null) {
       this.#hash = hashPolicy(config, arrays, this.#frame);
       const { generation } = this.#options;
@@ -329,25 +352,20 @@ export class LlamaPolicy implements TrainablePolicy {
 
   dispose(): void {
     this.#reader?.blocks.dispose();
-    this.#reader?.merged?.dispose();
-    for (const variable of this.parameters.values()) variable.dispose();
+    this.#reader?.factors?.dispose();
+    const own = this.lora === null ? variablesOf(this.weights) : this.parameters;
+    for (const variable of own.values()) variable.dispose();
     if (this.#ownsBase) this.base.dispose();
   }
 
   #openReader(): BlockDecoder {
-    this.#reader?.merged?.refresh();
+    this.#reader?.factors?.refresh();
     if (this.#reader === null) {
-      const merged = this.#merge();
-      const weights = arrangeWeights(this.config, new Map([...this.weights, ...(merged?.matrices ?? [])]));
-      const blocks = createBlockDecoder({ ...this.#decoder, weights });
-      this.#reader = { blocks, merged };
+      const factors = this.lora && new ScaledFactors(this.config, this.lora, this.parameters);
+      const blocks = createBlockDecoder({ ...this.#decoder, adapter: factors?.layers });
+      this.#reader = { blocks, factors };
     }
     return this.#reader.blocks;
-  }
-
-  /** Matrices that hold the adapter; null where there is none. */
-  #merge(): MergedMatrices | null {
-    return this.lora && new MergedMatrices(this.config, this.lora, this.weights, this.parameters);
   }
 
   #encode(messages: readonly ChatMessage[], addGenerationPrompt: boolean): TrainingSequence {
@@ -378,28 +396,6 @@ export function requireTokenizerFits(
     { hint: 'Use the tokenizer.json that belongs to this checkpoint.' },
   );
 }
-
-const createVariables = (arrays: ReadonlyMap<string, NamedArray>): Map<string, tf.Variable> =>
-  new Map(
-    [...arrays].map(([name, { shape, values }]) => [
-      name,
-      tf.tidy(() => tf.variable(tf.tensor(values, [...shape], 'float32'))),
-    ]),
-  );
-
-/** The numbers of tensors, each as of when it is read: no second copy of all is in memory. */
-const download = (tensors: ReadonlyMap<string, tf.Tensor>): Map<string, NamedArray> =>
-  new Map(
-    [...tensors].map(([name, tensor]) => [
-      name,
-      {
-        shape: tensor.shape,
-        get values() {
-          return tensor.dataSync<'float32'>();
-        },
-      },
-    ]),
-  );
 
 /**
  * How many tokens each assistant message has: the runs of 1 in the mask, and 0 for messages that carry an

@@ -93,6 +93,11 @@ export class SafetensorsFile {
     }
   }
 
+  /** How a tensor is stored: F32, F16 or BF16. */
+  dtypeOf(name: string): string {
+    return this.#entries.get(name)!.dtype;
+  }
+
   /** Hands over the numbers of a tensor, in order and in pieces, as float32; `take` keeps none of the arrays. */
   async read(name: string, take: (piece: Float32Array) => void): Promise<void> {
     const { dtype, begin, end } = this.#entries.get(name)!;

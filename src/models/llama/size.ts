@@ -1,8 +1,9 @@
 // Bytes and operations of a decoder, from its config alone. The sums follow the kernels of src/tensor/wasm, which hold everything
 // as float32; bench/plan.ts holds them against processes.
+import { totalmem } from 'node:os';
 import { OptimaError } from '../../domain/errors.ts';
 import type { LoraConfig } from '../../domain/lora.ts';
-import { heapRoom } from '../../tensor/index.ts';
+import { type FrozenFormat, frozenBytes, heapRoom } from '../../tensor/index.ts';
 import { factorShapes } from './adapter.ts';
 import type { LlamaConfig } from './config.ts';
 import { weightShapes } from './weights.ts';
@@ -22,19 +23,48 @@ export const weightBytes = (config: LlamaConfig): number => 4 * parameterCount(c
 /** What a heap needs beside the weights at least, for a short text: work space, logits, keys and values. */
 const leastBeside = 2 ** 27;
 
-/** Throws `model.failed` where the engine cannot hold the weights, before any is read; `source` names them. */
-export function requireRoomForWeights(config: LlamaConfig, source: string): void {
+/** Bytes of frozen matrices. */
+export const bytesFrozen = (config: LlamaConfig, formats: ReadonlyMap<string, FrozenFormat>): number =>
+  [...weightShapes(config)].reduce((sum, [name, shape]) => {
+    const format = formats.get(name);
+    return format === undefined ? sum : sum + frozenBytes(shape as [number, number], format);
+  }, 0);
+
+/**
+ * Throws `model.failed` where weights cannot be held, before any is read; `source` names them. Those that have a format in `frozen`
+ * are not the engine's to hold.
+ */
+export function requireRoomForWeights(
+  config: LlamaConfig,
+  source: string,
+  frozen: ReadonlyMap<string, FrozenFormat> = new Map(),
+): void {
   const room = heapRoom();
-  const needed = weightBytes(config) + leastBeside;
-  if (room === null || needed <= room.free) return;
-  const inUse = room.all - room.free;
+  const onHeap = [...weightShapes(config)].filter(([name]) => !frozen.has(name));
+  const needed = bytes(countIn(new Map(onHeap))) + leastBeside;
+  const inUse = room === null ? 0 : room.all - room.free;
+  if (room !== null && needed > room.free) {
+    throw new OptimaError(
+      'model.failed',
+      `${source}: ${millions(parameterCount(config))} million weights in float32 take ${gib(needed)} GiB with the least work space, and the engine's heap has ${gib(room.all)} GiB${inUse < leastBeside ? '' : `, of which ${gib(inUse)} are in use`}.`,
+      {
+        hint: `Take a model of at most ${millions((room.free - leastBeside) / 4)} million weights, or fewer models at once.`,
+      },
+    );
+  }
+  const outside = bytesFrozen(config, frozen);
+  if (outside <= machineBytes()) return;
   throw new OptimaError(
     'model.failed',
-    `${source}: ${millions(parameterCount(config))} million weights in float32 take ${gib(needed)} GiB with the least work space, and the engine's heap has ${gib(room.all)} GiB${inUse < leastBeside ? '' : `, of which ${gib(inUse)} are in use`}.`,
-    {
-      hint: `Take a model of at most ${millions((room.free - leastBeside) / 4)} million weights, or fewer models at once.`,
-    },
+    `${source}: ${millions(parameterCount(config))} million weights take ${gib(outside)} GiB, and this machine has ${gib(machineBytes())} GiB.`,
+    { hint: 'Take a smaller model, or one in bfloat16.' },
   );
+}
+
+/** Bytes that this process may use at most. */
+export function machineBytes(): number {
+  const limit = process.constrainedMemory();
+  return limit > 0 ? Math.min(totalmem(), limit) : totalmem();
 }
 
 /** A 32-bit address reaches no further: what one thread can hold on its wasm heap. */

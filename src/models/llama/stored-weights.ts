@@ -6,18 +6,13 @@ import { z } from 'zod';
 import { OptimaError } from '../../domain/errors.ts';
 import { createHash16, type Hash16 } from '../../domain/hash.ts';
 import type { PolicyHash } from '../../domain/ids.ts';
-import { growVariable, type tf } from '../../tensor/index.ts';
+import { canFreeze, type FrozenFormat, GrowingMatrix, growVariable, isFrozen } from '../../tensor/index.ts';
 import { exists, folderHint, howToConvert, readJsonFile } from '../files.ts';
 import type { LlamaConfig } from './config.ts';
+import type { HeldWeights, Weight } from './held-weights.ts';
 import { SafetensorsFile } from './safetensors.ts';
 import { requireRoomForWeights } from './size.ts';
 import { hashTensor, isShape, startPolicyHash, weightShapes } from './weights.ts';
-
-/** Weights on the engine, by Hugging Face name in the order of the forward pass, and the name of a policy of them. */
-export interface LoadedWeights {
-  readonly variables: ReadonlyMap<string, tf.Variable>;
-  readonly hash: PolicyHash;
-}
 
 const single = 'model.safetensors';
 const indexSchema = z.object({ weight_map: z.record(z.string(), z.string()) });
@@ -56,14 +51,17 @@ export class StoredWeights {
   }
 
   /**
-   * Brings the weights to the engine and names the policy that they are with `frame` around them: see `startPolicyHash`. Throws
-   * `model.failed` when they do not fit there, before any is read.
+   * Brings the weights to the engine and names the policy that they are with `frame` around them: see `startPolicyHash`. Where nothing
+   * of them will be trained (`frozen`) their matrices go outside its memory, if it can read them there. Throws `model.failed`
+   * when they do not fit, before any is read.
    */
-  async load(frame: string): Promise<LoadedWeights> {
-    requireRoomForWeights(this.#config, this.#folder);
+  async load(frame: string, { frozen = false } = {}): Promise<HeldWeights> {
+    const freezes = frozen && canFreeze();
+    requireRoomForWeights(this.#config, this.#folder, freezes ? this.matrixFormats() : undefined);
     const shapes = weightShapes(this.#config);
     const hash = startPolicyHash(this.#config, frame);
-    const loaded = new Map<string, tf.Variable>();
+    const loaded = new Map<string, Weight>();
+    const formats = freezes ? this.matrixFormats() : new Map<string, FrozenFormat>();
     // What lm_head repeats, where it does.
     const twice = this.#config.tie_word_embeddings && this.#fileOf.has(headName);
     const embedding = twice ? createHash16() : null;
@@ -72,31 +70,49 @@ export class StoredWeights {
         const shape = shapes.get(name)!;
         hashTensor(hash, name, shape);
         const also = name === embeddingName ? embedding : null;
-        loaded.set(name, await this.#loadOne(name, shape, also === null ? [hash] : [hash, also]));
+        const hashes = also === null ? [hash] : [hash, also];
+        loaded.set(name, await this.#loadOne(name, shape, formats.get(name), hashes));
       }
       if (embedding !== null) await this.#requireSameHead(embedding.digest());
     } catch (error) {
-      for (const variable of loaded.values()) variable.dispose();
+      for (const weight of loaded.values()) if (!isFrozen(weight)) weight.dispose();
       throw error;
     }
-    const variables = new Map([...shapes.keys()].map((name) => [name, loaded.get(name)!]));
-    return { variables, hash: hash.digest() as PolicyHash };
+    const held = new Map([...shapes.keys()].map((name) => [name, loaded.get(name)!]));
+    return { held, hash: hash.digest() as PolicyHash };
+  }
+
+  /** How matrices are frozen: as narrow as they are stored. */
+  matrixFormats(): Map<string, FrozenFormat> {
+    const formats = new Map<string, FrozenFormat>();
+    for (const [name, shape] of weightShapes(this.#config)) {
+      if (shape.length !== 2) continue;
+      const isNarrow = this.#fileOf.get(name)!.dtypeOf(name) === 'BF16';
+      formats.set(name, isNarrow ? 'bfloat16' : 'float32');
+    }
+    return formats;
   }
 
   async close(): Promise<void> {
     for (const file of this.#files) await file.close();
   }
 
-  async #loadOne(name: string, shape: readonly number[], hashes: readonly Hash16[]): Promise<tf.Variable> {
-    const variable = growVariable(shape);
+  async #loadOne(
+    name: string,
+    shape: readonly number[],
+    format: FrozenFormat | undefined,
+    hashes: readonly Hash16[],
+  ): Promise<Weight> {
+    const growing =
+      format === undefined ? growVariable(shape) : new GrowingMatrix(shape as [number, number], format);
     try {
       await this.#fileOf.get(name)!.read(name, (piece) => {
         for (const hash of hashes) hash.update(bytesOf(piece));
-        variable.add(piece);
+        growing.add(piece);
       });
-      return variable.finish();
+      return growing.finish();
     } catch (error) {
-      variable.dispose();
+      growing.dispose();
       throw error;
     }
   }

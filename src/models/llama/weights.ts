@@ -3,7 +3,7 @@
 import { createHash16, type Hash16 } from '../../domain/hash.ts';
 import type { PolicyHash } from '../../domain/ids.ts';
 import type { Rng } from '../../domain/rng.ts';
-import type { DecoderWeights, LayerWeights, tf } from '../../tensor/index.ts';
+import type { DecoderWeights, FrozenMatrix, LayerWeights, Matrix, tf } from '../../tensor/index.ts';
 import { canonicalConfig, type LlamaConfig, optionalParts } from './config.ts';
 
 /** Values of one weight, row-major. */
@@ -103,18 +103,18 @@ function fillNormal(values: Float32Array, deviation: number, rng: Rng): void {
 /** Arranges weights by name as the forward pass reads them. Throws a RangeError when one is missing. */
 export function arrangeWeights(
   config: LlamaConfig,
-  parameters: ReadonlyMap<string, tf.Tensor>,
+  parameters: ReadonlyMap<string, tf.Tensor | FrozenMatrix>,
 ): DecoderWeights {
-  const named = <T extends tf.Tensor>(name: string): T => {
+  const named = <T extends tf.Tensor | FrozenMatrix>(name: string): T => {
     const weight = parameters.get(name);
     if (weight === undefined) throw new RangeError(`The weights lack ${name}.`);
     return weight as T;
   };
-  const embedding = named<tf.Tensor2D>('model.embed_tokens.weight');
+  const embedding = named<Matrix>('model.embed_tokens.weight');
   const layers = Array.from({ length: config.num_hidden_layers }, (_, layer): LayerWeights => {
     const vector = (part: keyof LayerWeights) => named<tf.Tensor1D>(layerWeightName(layer, part));
     const optional = optionalParts(config).map((part) => [part, vector(part)]);
-    const matrix = (part: keyof LayerWeights) => named<tf.Tensor2D>(layerWeightName(layer, part));
+    const matrix = (part: keyof LayerWeights) => named<Matrix>(layerWeightName(layer, part));
     return {
       inputNorm: vector('inputNorm'),
       query: matrix('query'),
@@ -128,7 +128,7 @@ export function arrangeWeights(
       ...Object.fromEntries(optional),
     };
   });
-  const head = config.tie_word_embeddings ? embedding : named<tf.Tensor2D>('lm_head.weight');
+  const head = config.tie_word_embeddings ? embedding : named<Matrix>('lm_head.weight');
   return { embedding, layers, norm: named<tf.Tensor1D>('model.norm.weight'), head };
 }
 

@@ -8,6 +8,7 @@ import {
   type OptionalLayerPart,
   partsOf,
 } from '../decoder.ts';
+import { isFrozen } from '../frozen.ts';
 import type { FactorName, LayerShape } from '../ops.ts';
 import {
   attend,
@@ -19,6 +20,7 @@ import {
 } from './causal-attention.ts';
 import { bytes, layOut, type Scratch, total } from './heap.ts';
 import type { HeapKit } from './heap-kit.ts';
+import { type MatrixInfo, timesMatrix, timesTurned } from './matrices.ts';
 import { addToRows, sumRows } from './rows.ts';
 
 type Parameters<T> = Readonly<
@@ -28,8 +30,9 @@ type Parameters<T> = Readonly<
 type Norm = 'inputNorm' | 'postNorm' | 'queryNorm' | 'keyNorm';
 type Bias = 'queryBias' | 'keyBias' | 'valueBias' | 'outputBias';
 
-/** What a layer is given beside its weights: x [b·t, d], cos and sin [t, dh/2], and factors of low-rank terms. */
-type LayerInputs = Parameters<TensorInfo> &
+/** A layer's weights, of which matrices may be frozen; and x [b·t, d], cos and sin [t, dh/2], and factors of low-rank terms. */
+type LayerInputs = Omit<Parameters<TensorInfo>, LayerMatrix> &
+  Readonly<Record<LayerMatrix, MatrixInfo>> &
   Readonly<Record<'x' | 'cos' | 'sin', TensorInfo>> &
   Readonly<Partial<Record<FactorName, TensorInfo>>>;
 
@@ -78,7 +81,7 @@ export function decoderLayer(
   inputs: LayerInputs,
   shape: LayerShape,
 ): TensorInfo[] {
-  const { heap, vectors, product } = kit;
+  const { heap, vectors } = kit;
   const [n, d] = inputs.x.shape as [number, number];
   const f = inputs.gate.shape[0]!;
   const [wide, narrow] = [shape.h * shape.dh, shape.kv * shape.dh];
@@ -91,27 +94,20 @@ export function decoderLayer(
   const x = address(inputs.x);
   const result = address(out);
   const angles = { cos: address(inputs.cos), sin: address(inputs.sin) };
-  const times = (from: number, inner: number, weight: TensorInfo, to: number, width: number, adds: boolean) =>
-    product(false, true, n, width, inner, from, inner, address(weight), inner, to, width, adds);
-  const linear = (
-    from: number,
-    inner: number,
-    name: LayerMatrix,
-    to: number,
-    width: number,
-    adds = false,
-  ) => {
-    times(from, inner, inputs[name], to, width, adds);
+  const times = (from: number, weight: MatrixInfo, to: number, adds: boolean) =>
+    timesMatrix(kit, n, weight, from, to, adds);
+  const linear = (from: number, name: LayerMatrix, to: number, adds = false) => {
+    times(from, inputs[name], to, adds);
     const term = termOf(inputs, name);
     if (term === null) return;
     const low = at.low + bytes(n * rank * layerMatrices.indexOf(name));
-    times(from, inner, term.a, low, term.rank, false);
-    times(low, term.rank, term.b, to, width, true);
+    times(from, term.a, low, false);
+    times(low, term.b, to, true);
   };
   /** to [n, d] += from·Wᵀ */
   const addLinear = (from: number, inner: number, name: LayerMatrix, to: number) => {
-    if (inner <= longSum) return linear(from, inner, name, to, d, true);
-    linear(from, inner, name, work.sums, d);
+    if (inner <= longSum) return linear(from, name, to, true);
+    linear(from, name, work.sums);
     vectors.accumulate(work.sums, to, n * d);
   };
   const addBias = (bias: TensorInfo | undefined, to: number, width: number) => {
@@ -127,7 +123,7 @@ export function decoderLayer(
     width: number,
   ) => {
     const first = norm === undefined ? to : raw;
-    linear(at.normed, d, name, first, width);
+    linear(at.normed, name, first);
     addBias(bias, first, width);
     if (norm !== undefined) {
       vectors.normRows(raw, address(norm), to, (n * width) / shape.dh, shape.dh, shape.eps);
@@ -137,7 +133,7 @@ export function decoderLayer(
   vectors.normRows(x, address(inputs.inputNorm), at.normed, n, d, shape.eps);
   heads('query', inputs.queryBias, inputs.queryNorm, at.rawQ, at.q, wide);
   heads('key', inputs.keyBias, inputs.keyNorm, at.rawK, at.k, narrow);
-  linear(at.normed, d, 'value', at.v, narrow);
+  linear(at.normed, 'value', at.v);
   addBias(inputs.valueBias, at.v, narrow);
   rotateHeads(kit, shape, shape.h, angles, at.q, at.q, 1, scoreScale(shape));
   rotateHeads(kit, shape, shape.kv, angles, at.k, at.k, 1, 1);
@@ -146,8 +142,8 @@ export function decoderLayer(
   addLinear(at.mixed, wide, 'output', at.attended);
   addBias(inputs.outputBias, at.attended, d);
   vectors.normRows(at.attended, address(inputs.postNorm), at.inner, n, d, shape.eps);
-  linear(at.inner, d, 'gate', at.gate, f);
-  linear(at.inner, d, 'up', at.up, f);
+  linear(at.inner, 'gate', at.gate);
+  linear(at.inner, 'up', at.up);
   vectors.swiglu(at.gate, at.up, work.gated, n * f);
   vectors.copy(at.attended, result, n * d);
   addLinear(work.gated, f, 'down', result);
@@ -158,7 +154,7 @@ export function decoderLayer(
 
 /**
  * The gradient of `decoderLayer` with respect to x and then the layer's parts, in the order of `partsOf`; where matrices have
- * low-rank terms, to x and the factors of those alone, a then b, in the order of `layerMatrices`.
+ * low-rank terms or are frozen, to x and the factors of those terms alone, a then b, in the order of `layerMatrices`.
  */
 export function decoderLayerGrad(
   kit: HeapKit,
@@ -173,9 +169,10 @@ export function decoderLayerGrad(
   const dx = heap.allocate([n, d]);
   const rank = rankOf(inputs);
   const factors = layerMatrices.flatMap((name) => [`${name}.a`, `${name}.b`] as const);
-  const trained = rank === 0 ? partsOf(inputs) : factors.filter((name) => inputs[name] !== undefined);
+  const isWhole = rank === 0 && !layerMatrices.some((name) => isFrozen(inputs[name]));
+  const trained = isWhole ? partsOf(inputs) : factors.filter((name) => inputs[name] !== undefined);
   const gradients: Partial<Record<keyof LayerWeights | FactorName, TensorInfo>> = Object.fromEntries(
-    trained.map((name) => [name, heap.allocate(inputs[name]!.shape)]),
+    trained.map((name) => [name, heap.allocate([...inputs[name]!.shape])]),
   );
   const work = {
     ...{ dgate: n * f, dup: n * f, gated: n * f, dinner: n * d, dattended: n * d },
@@ -214,37 +211,29 @@ export function decoderLayerGrad(
         columns,
         false,
       );
-    if (rank === 0) return gradOf(name, dout, width, from, inner);
+    if (isWhole) return gradOf(name, dout, width, from, inner);
     const term = termOf(inputs, name);
     if (term === null) return;
     gradOf(`${name}.b`, dout, width, lowAt(at.low, name), term.rank);
-    gradOf(`${name}.a`, throughB(dout, width, name, term), term.rank, from, inner);
+    gradOf(`${name}.a`, throughB(dout, name, term), term.rank, from, inner);
   };
   const lowAt = (start: number, name: LayerMatrix) => start + bytes(n * rank * layerMatrices.indexOf(name));
   const computed = new Set<LayerMatrix>();
   /** dout·b of a matrix' term, which its factors and what it reads have in common. */
-  const throughB = (dout: number, width: number, name: LayerMatrix, { b, rank }: Term) => {
+  const throughB = (dout: number, name: LayerMatrix, { b }: Term) => {
     const low = lowAt(to.dlow, name);
-    if (!computed.has(name)) back(dout, width, b, rank, low, false);
+    if (!computed.has(name)) back(dout, b, low, false);
     computed.add(name);
     return low;
   };
-  /** dout·W, `dout` [n, width]. */
-  const back = (dout: number, width: number, w: TensorInfo, inner: number, dfrom: number, adds: boolean) =>
-    product(false, false, n, inner, width, dout, width, address(w), inner, dfrom, inner, adds);
+  /** dout·W */
+  const back = (dout: number, w: MatrixInfo, dfrom: number, adds: boolean) =>
+    timesTurned(kit, n, w, dout, dfrom, adds);
   /** And by `from`, to `dfrom`. */
-  const inputGrad = (
-    dout: number,
-    width: number,
-    name: LayerMatrix,
-    inner: number,
-    dfrom: number,
-    adds = false,
-  ) => {
-    back(dout, width, inputs[name], inner, dfrom, adds);
+  const inputGrad = (dout: number, name: LayerMatrix, dfrom: number, adds = false) => {
+    back(dout, inputs[name], dfrom, adds);
     const term = termOf(inputs, name);
-    if (term === null) return;
-    back(throughB(dout, width, name, term), term.rank, term.a, inner, dfrom, true);
+    if (term !== null) back(throughB(dout, name, term), term.a, dfrom, true);
   };
   /** Of a norm over the rows at `from`, to `back`, which may be `dout`. */
   const normGrad = (dout: number, from: number, name: Norm, back: number, rows = n) => {
@@ -259,18 +248,18 @@ export function decoderLayerGrad(
     if (gradient !== undefined) sumRows(vectors, dout, address(gradient), n, gradient.shape[0]!);
   };
 
-  inputGrad(dy, d, 'down', f, to.dgate);
+  inputGrad(dy, 'down', to.dgate);
   vectors.swigluBackward(to.dgate, at.gate, at.up, to.dup, to.gated, n * f); // from the gradient of `gated`
   weightGrad(dy, d, 'down', to.gated, f);
   weightGrad(to.dgate, f, 'gate', at.inner, d);
   weightGrad(to.dup, f, 'up', at.inner, d);
-  inputGrad(to.dgate, f, 'gate', d, to.dinner);
-  inputGrad(to.dup, f, 'up', d, to.dinner, true);
+  inputGrad(to.dgate, 'gate', to.dinner);
+  inputGrad(to.dup, 'up', to.dinner, true);
   normGrad(to.dinner, at.attended, 'postNorm', to.dattended);
   vectors.accumulate(dy, to.dattended, n * d);
   weightGrad(to.dattended, d, 'output', at.mixed, wide);
   biasGrad(to.dattended, 'outputBias');
-  inputGrad(to.dattended, d, 'output', wide, to.dmixed);
+  inputGrad(to.dattended, 'output', to.dmixed);
   attendGrad(kit, shape, {
     ...{ dy: to.dmixed, q: at.q, k: at.k, v: at.v, weights: at.weights },
     ...{ dq: to.dq, dk: to.dk, dv: to.dv, scratch: to.scores },
@@ -285,9 +274,9 @@ export function decoderLayerGrad(
   weightGrad(to.dq, wide, 'query', at.normed, d);
   weightGrad(to.dk, narrow, 'key', at.normed, d);
   weightGrad(to.dv, narrow, 'value', at.normed, d);
-  inputGrad(to.dq, wide, 'query', d, to.dnormed);
-  inputGrad(to.dk, narrow, 'key', d, to.dnormed, true);
-  inputGrad(to.dv, narrow, 'value', d, to.dnormed, true);
+  inputGrad(to.dq, 'query', to.dnormed);
+  inputGrad(to.dk, 'key', to.dnormed, true);
+  inputGrad(to.dv, 'value', to.dnormed, true);
   normGrad(to.dnormed, x, 'inputNorm', address(dx));
   vectors.accumulate(to.dattended, address(dx), n * d);
   if (inputs.kept === undefined) heap.free(kept);

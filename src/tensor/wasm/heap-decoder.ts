@@ -6,13 +6,18 @@ import {
   blockTokens,
   type DecoderShape,
   type DecoderWeights,
+  type LayerAdapter,
+  type LayerMatrix,
   type LogitsRow,
+  type Matrix,
   type RotaryAngles,
   type Span,
 } from '../decoder.ts';
+import { isFrozen, readRow } from '../frozen.ts';
 import type { Packing } from '../x86/index.ts';
 import { bytes, type Heap, layOut, Scratch, total } from './heap.ts';
 import type { HeapKit } from './heap-kit.ts';
+import { timesMatrix } from './matrices.ts';
 import { layerBytes, type Paging, pagingFor, tokenRow, tokenRowNumbers } from './paged-attention.ts';
 import { addToRows } from './rows.ts';
 import type { Vectors } from './vectors.ts';
@@ -116,6 +121,7 @@ export class HeapDecoder implements BlockDecoder {
   readonly #kit: HeapKit;
   readonly #shape: DecoderShape;
   readonly #weights: DecoderWeights;
+  readonly #adapter: readonly LayerAdapter[];
   readonly #angles: RotaryAngles;
   readonly #paging: Paging;
   readonly #packed: PackedWeights | null;
@@ -129,15 +135,26 @@ export class HeapDecoder implements BlockDecoder {
   /** Cosines and sines [time, dh/2] each. */
   readonly #rotation: Scratch;
   #rotationTime = 0;
+  /** The highest rank of the adapter. */
+  readonly #mostRank: number;
   /** Where the hidden states [n, d] of the last read are. */
   #hidden = 0;
 
-  /** `weights` may be assigned to between two reads; blocks that were read before are worthless then. */
-  constructor(kit: HeapKit, shape: DecoderShape, weights: DecoderWeights, angles: RotaryAngles) {
+  /** `weights` and `adapter` may be assigned to between two reads; blocks that were read before are worthless then. */
+  constructor(
+    kit: HeapKit,
+    shape: DecoderShape,
+    weights: DecoderWeights,
+    angles: RotaryAngles,
+    adapter: readonly LayerAdapter[] = [],
+  ) {
     this.#kit = kit;
     this.#shape = shape;
     this.#weights = weights;
+    this.#adapter = adapter;
     this.#angles = angles;
+    const terms = adapter.flatMap((layer) => Object.values(layer));
+    this.#mostRank = Math.max(0, ...terms.map(({ a }) => a.shape[0]));
     this.#work = new Scratch(kit.heap);
     this.#output = new Scratch(kit.heap);
     this.#rotation = new Scratch(kit.heap);
@@ -186,48 +203,40 @@ export class HeapDecoder implements BlockDecoder {
       scores: heads * mostBlocks * blockTokens,
       tables: spans.reduce((sum, { blocks }) => sum + blocks.length, 0),
       tokens: n * tokenRowNumbers,
+      low: n * this.#mostRank,
     });
     const rotation = this.#rotationFor(Math.max(...spans.map(({ start, ids }) => start + ids.length)));
     this.#placeTokens(spans, at, rotation);
     const address = (tensor: Tensor) => heap.addressOf(tensor);
 
-    const embedding = address(this.#weights.embedding);
-    let row = at.x;
-    for (const { ids } of spans) {
-      for (const id of ids) {
-        vectors.copy(embedding + bytes(id * d), row, d);
-        row += bytes(d);
-      }
-    }
-    const linear = (
-      from: number,
-      weight: Tensor,
-      to: number,
-      width: number,
-      inner: number,
-      bias?: Tensor,
-    ) => {
-      this.#linear(n, width, inner, from, weight, to);
-      if (bias !== undefined) addToRows(vectors, address(bias), to, n, width);
-    };
+    this.#embed(spans, at.x);
     const normHeads = (at: number, norm: Tensor | undefined, count: number) => {
       if (norm !== undefined) vectors.normRows(at, address(norm), at, n * count, dh, eps);
     };
     this.#weights.layers.forEach((layer, index) => {
+      const linear = (from: number, name: LayerMatrix, to: number, bias?: Tensor) => {
+        this.#linear(n, from, layer[name], to);
+        const term = this.#adapter[index]?.[name];
+        if (term !== undefined) {
+          this.#linear(n, from, term.a, at.low);
+          this.#linear(n, at.low, term.b, to, true);
+        }
+        if (bias !== undefined) addToRows(vectors, address(bias), to, n, bias.shape[0]!);
+      };
       vectors.normRows(at.x, address(layer.inputNorm), at.normed, n, d, eps);
-      linear(at.normed, layer.query, at.q, heads * dh, d, layer.queryBias);
-      linear(at.normed, layer.key, at.k, kv * dh, d, layer.keyBias);
-      linear(at.normed, layer.value, at.v, kv * dh, d, layer.valueBias);
+      linear(at.normed, 'query', at.q, layer.queryBias);
+      linear(at.normed, 'key', at.k, layer.keyBias);
+      linear(at.normed, 'value', at.v, layer.valueBias);
       normHeads(at.q, layer.queryNorm, heads);
       normHeads(at.k, layer.keyNorm, kv);
       this.#paging.attendTokens(at.q, at.k, at.v, at.tokens, n, index * layerBytes(this.#shape), at.scores);
-      linear(at.q, layer.output, at.normed, d, heads * dh, layer.outputBias);
+      linear(at.q, 'output', at.normed, layer.outputBias);
       vectors.accumulate(at.normed, at.x, n * d);
       vectors.normRows(at.x, address(layer.postNorm), at.normed, n, d, eps);
-      linear(at.normed, layer.gate, at.gate, f, d);
-      linear(at.normed, layer.up, at.up, f, d);
+      linear(at.normed, 'gate', at.gate);
+      linear(at.normed, 'up', at.up);
       vectors.swiglu(at.gate, at.up, at.gate, n * f);
-      linear(at.gate, layer.down, at.normed, d, f);
+      linear(at.gate, 'down', at.normed);
       vectors.accumulate(at.normed, at.x, n * d);
     });
     this.#hidden = at.x;
@@ -279,19 +288,31 @@ export class HeapDecoder implements BlockDecoder {
       vectors.copy(this.#hidden + bytes(row * d), chosen + bytes(i * d), d);
     });
     vectors.normRows(chosen, heap.addressOf(this.#weights.norm), normed, m, d, eps);
-    this.#linear(m, vocabSize, d, normed, this.#weights.head, logits);
+    this.#linear(m, normed, this.#weights.head, logits);
     return logits;
   }
 
-  /** to [m, width] = from [m, inner] · weightᵀ */
-  #linear(m: number, width: number, inner: number, from: number, weight: Tensor, to: number): void {
-    const { heap, product, machineCode } = this.#kit;
-    const packed = m > mostPackedRows ? null : (this.#packed?.of(weight) ?? null);
-    if (packed === null) {
-      product(false, true, m, width, inner, from, inner, heap.addressOf(weight), inner, to, width, false);
-      return;
+  /** to [m, out] (+)= from [m, in] · weightᵀ */
+  #linear(m: number, from: number, weight: Matrix, to: number, adds = false): void {
+    const [width, inner] = weight.shape;
+    const packed = m > mostPackedRows || isFrozen(weight) ? null : (this.#packed?.of(weight) ?? null);
+    if (packed === null) timesMatrix(this.#kit, m, weight, from, to, adds);
+    else this.#kit.machineCode!.packing.product(m, width, inner, from, packed, to, adds);
+  }
+
+  /** The spans' rows of the embedding table, one after the other from `to` on. */
+  #embed(spans: readonly Span[], to: number): void {
+    const { embedding } = this.#weights;
+    const { heap, vectors } = this.#kit;
+    const { hiddenSize: d } = this.#shape;
+    let row = to;
+    for (const { ids } of spans) {
+      for (const id of ids) {
+        if (isFrozen(embedding)) readRow(embedding, id, heap.floats(row, d));
+        else vectors.copy(heap.addressOf(embedding) + bytes(id * d), row, d);
+        row += bytes(d);
+      }
     }
-    machineCode!.packing.product(m, width, inner, from, packed, to);
   }
 
   /** The addresses of the named parts, which hold so many numbers each. */

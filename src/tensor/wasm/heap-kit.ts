@@ -1,5 +1,5 @@
 // What the kernels that work on addresses of the wasm heap are made of.
-import type { MachineCode } from '../x86/index.ts';
+import type { FrozenProducts, MachineCode } from '../x86/index.ts';
 import type { Heap } from './heap.ts';
 import type { Product } from './product.ts';
 import type { Strided } from './strided.ts';
@@ -13,4 +13,6 @@ export interface HeapKit {
   readonly product: Product;
   /** Null where this machine has none, or it is switched off. */
   readonly machineCode: MachineCode | null;
+  /** Null where there never was machine code. */
+  readonly frozen: FrozenProducts | null;
 }

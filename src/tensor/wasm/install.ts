@@ -1,8 +1,16 @@
 // Puts our kernels into TF.js' registry for the wasm backend: replacements of its own, and the fused ones.
 import { OptimaError } from '../../domain/errors.ts';
 import type { Blas } from '../blas.ts';
-import type { BlockDecoder, DecoderShape, DecoderWeights, LayerWeights, RotaryAngles } from '../decoder.ts';
-import type { AdamWStep, FactorName, LayerShape } from '../ops.ts';
+import type {
+  BlockDecoder,
+  DecoderShape,
+  DecoderWeights,
+  LayerAdapter,
+  LayerWeights,
+  RotaryAngles,
+} from '../decoder.ts';
+import type { FrozenMatrix } from '../frozen.ts';
+import type { AdamWStep, FactorName, FrozenLayer, LayerShape } from '../ops.ts';
 import tf from '../tfjs.cjs';
 import { checkMachinePaging, warnOfMachineCode } from '../x86/check.ts';
 import type { MachineCode } from '../x86/index.ts';
@@ -13,6 +21,7 @@ import { decoderLayer, decoderLayerGrad } from './decoder-layer.ts';
 import { Heap, Scratch, type WasmBackend } from './heap.ts';
 import { HeapDecoder } from './heap-decoder.ts';
 import type { HeapKit } from './heap-kit.ts';
+import { frozenLinear, frozenLinearGrad } from './matrices.ts';
 import { fitsPaging, pagingFor } from './paged-attention.ts';
 import { batchMatMul, blasProduct, type Product, tiledProduct } from './product.ts';
 import { rmsNorm, rmsNormGrad } from './rms-norm.ts';
@@ -37,6 +46,8 @@ interface Attributes extends AdamWStep, LayerShape {
   readonly axis: number;
   readonly batchDims: number;
   readonly numSegments: number;
+  readonly frozen: FrozenLayer;
+  readonly w: FrozenMatrix;
 }
 type Kernel = (inputs: Inputs, attributes: Attributes) => tf.TensorInfo | tf.TensorInfo[];
 
@@ -50,6 +61,9 @@ export const currentHeap = (): Heap | null => (kit !== null && tf.getBackend() =
 export const currentMachineCode = (): MachineCode | null =>
   kit !== null && tf.getBackend() === 'wasm' ? kit.machineCode : null;
 
+/** Whether matrices can be frozen here: nothing but our machine code reads them, and where there is a BLAS, that is faster. */
+export const canFreeze = (): boolean => currentMachineCode() !== null && blasInUse === null;
+
 /**
  * A decoder that reads on the wasm heap itself; null where that is not the backend, or the heads' size no multiple of 8. The
  * first for heads of its shape tries the machine code for them: where that is wrong, decoders made from then on go without
@@ -59,6 +73,7 @@ export function createHeapDecoder(
   shape: DecoderShape,
   weights: DecoderWeights,
   angles: RotaryAngles,
+  adapter?: readonly LayerAdapter[],
 ): BlockDecoder | null {
   if (kit === null || tf.getBackend() !== 'wasm' || !fitsPaging(shape.headSize)) return null;
   if (kit.machineCode !== null) {
@@ -74,7 +89,7 @@ export function createHeapDecoder(
       installWasmKernels({ blas: blasInUse, machineCode: null });
     }
   }
-  return new HeapDecoder(kit, shape, weights, angles);
+  return new HeapDecoder(kit, shape, weights, angles, adapter);
 }
 
 /** TF.js' own kernels, as they were before ours took their names. */
@@ -127,7 +142,9 @@ export function installWasmKernels({
   const vectors: Vectors = { ...loops.vectors, ...machineCode?.vectors };
   const product =
     blas === null ? (machineCode?.product ?? loops.product) : blasProduct(heap, blas, loops.product);
-  const heapKit = { heap, vectors, strided: loops.strided, product, machineCode };
+  // Frozen matrices are read by nothing else, so that they stay when other machine code is given up.
+  const frozen = machineCode?.frozen ?? kit?.frozen ?? null;
+  const heapKit = { heap, vectors, strided: loops.strided, product, machineCode, frozen };
   [kit, blasInUse] = [heapKit, blas];
   const layerScratch = new Scratch(heap);
   const kernels: Record<string, Kernel> = {
@@ -147,8 +164,12 @@ export function installWasmKernels({
     SwigluGrad: ({ dy, gate, up }) => swigluGrad(heap, vectors, dy, gate, up),
     CausalAttention: (inputs, shape) => causalAttention(heapKit, inputs, shape),
     CausalAttentionGrad: (inputs, shape) => causalAttentionGrad(heapKit, inputs, shape),
-    DecoderLayer: (inputs, shape) => decoderLayer(heapKit, layerScratch, inputs, shape),
-    DecoderLayerGrad: (inputs, shape) => decoderLayerGrad(heapKit, layerScratch, inputs, shape),
+    DecoderLayer: (inputs, { frozen, ...shape }) =>
+      decoderLayer(heapKit, layerScratch, { ...inputs, ...frozen }, shape),
+    DecoderLayerGrad: (inputs, { frozen, ...shape }) =>
+      decoderLayerGrad(heapKit, layerScratch, { ...inputs, ...frozen }, shape),
+    FrozenLinear: ({ x }, { w }) => frozenLinear(heapKit, x, w),
+    FrozenLinearGrad: ({ dy }, { w }) => frozenLinearGrad(heapKit, dy, w),
     AdamW: ({ x, dy, mean, square }, step) => adamW(heap, vectors, x, dy, mean, square, step),
     TokenNll: ({ logits, labels }) => tokenNll(heap, vectors, logits, labels),
     TokenNllGrad: ({ dy, logits, labels, nll }) => tokenNllGrad(heap, vectors, dy, logits, labels, nll),

@@ -4,7 +4,7 @@ import { isMainThread } from 'node:worker_threads';
 import { messageOf } from '../../domain/errors.ts';
 import { blockTokens } from '../decoder.ts';
 import { type FormulaName, formulas } from '../formulas.ts';
-import { GrowingMatrix, panelRows } from '../frozen.ts';
+import { GrowingMatrix } from '../frozen.ts';
 import { bytes, type Heap, layOut, total } from '../wasm/heap.ts';
 import {
   type HeadShape,
@@ -137,9 +137,9 @@ function checkProducts(
       'a product with a packed matrix',
       () => {
         packing.pack(depth, width, b, packed);
-        packing.product(tallest, width, depth, a, packed, c);
+        packing.product(tallest, width, depth, a, packed, c, true);
       },
-      () => twin(false, true, tallest, width, depth, a, depth, b, depth, c, width, false),
+      () => twin(false, true, tallest, width, depth, a, depth, b, depth, c, width, true),
     );
   });
   checkFrozenProducts(heap, frozen, twin, width);
@@ -151,7 +151,7 @@ function checkFrozenProducts(
   twin: Product,
   width: number,
 ): void {
-  const [tallest, out, inner] = [Math.max(...heights), width, panelRows];
+  const [tallest, out, inner] = [Math.max(...heights), width, depth];
   for (const format of ['float32', 'bfloat16'] as const) {
     onTrial(heap, { y: tallest * out }, { x: tallest * out, w: out * inner }, (trial, { x, y, w }) => {
       const numbers = heap.ints(w, out * inner);

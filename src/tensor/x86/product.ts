@@ -1,5 +1,5 @@
 // Matrix products in machine code, block by block of tiles (tiles.ts), and what brings B into panels of 16 columns for them.
-import { bytesPerNumber, type FrozenFormat, type FrozenMatrix } from '../frozen.ts';
+import { bytesPerNumber, type FrozenFormat, type FrozenMatrix, paddedToPanels } from '../frozen.ts';
 import type { Heap } from '../wasm/heap.ts';
 import { Scratch } from '../wasm/heap.ts';
 import type { Product } from '../wasm/product.ts';
@@ -232,8 +232,16 @@ export interface Packing {
   readonly size: (k: number, n: number) => number;
   /** Packs Bᵀ, stored at `b` as [n, k], to `out`. */
   readonly pack: (k: number, n: number, b: number, out: number) => void;
-  /** C [m, n] = A [m, k] · B, packed. */
-  readonly product: (m: number, n: number, k: number, a: number, packed: number, c: number) => void;
+  /** C [m, n] (+)= A [m, k] · B, packed. */
+  readonly product: (
+    m: number,
+    n: number,
+    k: number,
+    a: number,
+    packed: number,
+    c: number,
+    adds: boolean,
+  ) => void;
 }
 
 /** Products of what is on the heap with frozen matrices. */
@@ -412,7 +420,7 @@ export class MachineProducts implements Packing, FrozenProducts {
   readonly pack = (k: number, n: number, b: number, out: number): void =>
     this.#pack(true, 4 * k, k, n, b, out);
 
-  readonly product = (m: number, n: number, k: number, a: number, packed: number, c: number): void =>
+  readonly product: Packing['product'] = (m, n, k, a, packed, c, adds) =>
     this.#share(n, this.#tileColumns, m * n * k, (first, count) => {
       const rows = partOf(m, blockSizes[this.#lanes].rows, tileSizes[this.#lanes].rows);
       for (let i = 0; i < m; i += rows) {
@@ -420,7 +428,7 @@ export class MachineProducts implements Packing, FrozenProducts {
         // biome-ignore format: as #block names them
         this.#block(
           'float32', Math.min(rows, m - i), count, k, fromA, 4 * k, 4, packed + 4 * first * k, panelBytes, k * panelBytes,
-          c + 4 * (i * n + first), 4 * n, false, ahead, aheadLines * lineBytes, 0, 0,
+          c + 4 * (i * n + first), 4 * n, adds, ahead, aheadLines * lineBytes, 0, 0,
         );
       }
     });
@@ -447,17 +455,18 @@ export class MachineProducts implements Packing, FrozenProducts {
     const block = blockSizes[this.#lanes];
     const tall = m > block.rows;
     const [rows, depth] = tall ? [partOf(m, block.rows, tileRows), partOf(k, block.depth, 8)] : [m, k];
+    const panelB = bytes * panelColumns * paddedToPanels(k);
     const columns = tall ? Math.max(1, Math.floor(maxPacked / k / panelColumns)) * panelColumns : n;
     for (let j = first; j < first + count; j += columns) {
       for (let i = 0; i < m; i += rows) {
         for (let l = 0; l < k; l += depth) {
           const part = Math.min(depth, k - l);
-          const fromB = address + bytes * (j * k + l * panelColumns) - this.#base();
+          const fromB = address + (j / panelColumns) * panelB + bytes * l * panelColumns - this.#base();
           const [fromA, ahead] = [x + 4 * (i * k + l), x + 4 * ((i + rows) * k + l)];
           // biome-ignore format: as #block names them
           this.#block(
             format, Math.min(rows, m - i), Math.min(columns, first + count - j), part, fromA, 4 * k, 4,
-            fromB, bytes * panelColumns, bytes * panelColumns * k,
+            fromB, bytes * panelColumns, panelB,
             y + 4 * (i * n + j), 4 * n, adds || l > 0, ahead, aheadLines * lineBytes, 0, 0,
           );
         }
@@ -466,22 +475,23 @@ export class MachineProducts implements Packing, FrozenProducts {
   }
 
   readonly backward: FrozenProducts['backward'] = (m, { shape: [k, n], format, address }, dy, dx, adds) => {
-    const bytes = bytesPerNumber(format);
+    const rowB = bytesPerNumber(format) * panelColumns;
     const most = Math.max(1, Math.floor(maxPacked / n / panelColumns)) * panelColumns;
     const block = blockSizes[this.#lanes];
-    const [rows, panels] = [partOf(m, block.rows, tileSizes[this.#lanes].rows), n / panelColumns];
+    const [rows, padded] = [partOf(m, block.rows, tileSizes[this.#lanes].rows), paddedToPanels(n)];
+    const panels = padded / panelColumns;
     for (let l = 0; l < k; l += most) {
       // Panels of W hold 16 of its rows. Turned, they are 16 rows of each of the panels that hold 16 of its columns.
       const part = Math.min(most, k - l);
-      const panelB = panelBytes * Math.ceil(part / panelColumns) * panelColumns;
+      const panelB = panelBytes * paddedToPanels(part);
       const turned = this.#scratch.reserve((panelB / 4) * panels);
       this.#share(n, this.#tileColumns, m * n * part, (first, count) => {
         const own = turned + panelB * (first / panelColumns);
         for (let row = 0; row < part; row += panelColumns) {
-          const from = address + bytes * ((l + row) * n + first * panelColumns) - this.#base();
+          const from = address + rowB * (((l + row) / panelColumns) * padded + first) - this.#base();
           // biome-ignore format: as #packPanels names them
           this.#packPanels(
-            format, bytes * panelColumns, panelColumns, count / panelColumns, 0, from, own + panelBytes * row, panelB,
+            format, rowB, panelColumns, Math.ceil(count / panelColumns), 0, from, own + panelBytes * row, panelB,
           );
         }
         const depth = partOf(part, block.depth, 8);

@@ -59,7 +59,8 @@ const sequenceOf = ({ cases }: Reference, index: number): number[] => [
   ...cases[index]!.greedy,
 ];
 
-const open = (kind: string) => loadPolicy(path.join(root, kind), { tokenizer: lettersTokenizer });
+const open = (kind: string, frozen = false) =>
+  loadPolicy(path.join(root, kind), { tokenizer: lettersTokenizer, frozen });
 
 /** Asserts that logits are those of Transformers for the tokens of a case from `from` on. */
 function assertLogits(
@@ -146,9 +147,9 @@ function decodeInPieces(decoder: BlockDecoder, reference: Reference, cases: read
   for (const block of blocks.flat()) decoder.free(block);
 }
 
-const decoderOf = ({ config, parameters }: LlamaPolicy): Decoder => ({
+const decoderOf = ({ config, weights }: LlamaPolicy): Decoder => ({
   config,
-  weights: arrangeWeights(config, parameters),
+  weights: arrangeWeights(config, weights),
   rotary: new RotaryTable(config),
 });
 
@@ -167,12 +168,19 @@ function assertWhole(policy: LlamaPolicy, reference: Reference, cases: readonly 
   });
 }
 
+/** Each kind of product, and those that read frozen matrices. */
+const ways = products.flatMap(({ name, install }) => [
+  { name, install, frozen: false },
+  ...(name === 'in machine code' ? [{ name: `${name}, frozen`, install, frozen: true }] : []),
+]);
+
 for (const kind of kinds) {
-  for (const { name, install } of products) {
+  for (const { name, install, frozen } of ways) {
     test(`${kind} ${name}: logits and greedy text of Transformers, whole and cached, alone and batched`, async () => {
       await install();
       const reference = await referenceOf(kind);
-      const policy = await open(kind);
+      const policy = await open(kind, frozen);
+      assert.is(policy.shared !== null, frozen);
       const all = reference.cases.map((_, index) => index);
       for (const some of [all, ...all.map((index) => [index])]) assertWhole(policy, reference, some);
       const decoder = createBlockDecoder(decoderOf(policy));

@@ -44,7 +44,8 @@ const good: MachineCode = {
   packing: {
     size: (k, n) => k * n,
     pack: (k, n, b, out) => void loops.vectors.copy(b, out, k * n),
-    product: (m, n, k, a, packed, c) => loops.product(false, true, m, n, k, a, k, packed, k, c, n, false),
+    product: (m, n, k, a, packed, c, adds) =>
+      loops.product(false, true, m, n, k, a, k, packed, k, c, n, adds),
   },
   frozen: {
     forward: (m, w, x, y, adds) => {
@@ -136,7 +137,7 @@ test('a wrong product is found, in whatever shape it is wrong', () => {
     assert.throws(() => check({ product: wrong }), /^a matrix product gives/);
   }
   for (const part of ['pack', 'product'] as const) {
-    const wrong = { ...packing, [part]: spoilt<number[], void>(packing[part], part === 'pack' ? 3 : 5) };
+    const wrong = { ...packing, [part]: spoilt<never[], void>(packing[part], part === 'pack' ? 3 : 5) };
     assert.throws(() => check({ packing: wrong }), /^a product with a packed matrix gives/);
   }
   const { frozen } = good;
