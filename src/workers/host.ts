@@ -15,13 +15,13 @@ export interface PolicySource {
   /** Of an adapter: whose weights it reads. Default: a copy of its own, from where it says that they are. */
   readonly base?: PolicySource;
   /** The weights themselves, where they are frozen; nothing is read then but what else the folder has. */
-  readonly shared?: SharedWeights | null;
+  readonly shared?: SharedWeights;
 }
 
 /** Where a policy is found that was opened from a folder. */
 export function sourceOfPolicy(policy: LlamaPolicy, folder: string): PolicySource {
   const { hash, lora, shared, base } = policy;
-  if (lora === null) return { folder, hash, shared };
+  if (lora === null) return { folder, hash, ...(shared !== null && { shared }) };
   return { folder, hash, ...(base.folder !== null && { base: sourceOfPolicy(base, base.folder) }) };
 }
 

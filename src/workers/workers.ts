@@ -117,8 +117,8 @@ class Thread {
     const post = (message: ToWorker) => worker.postMessage(message);
     const abort = () => post({ id, abort: true });
     /** A source without shared weights, which the worker is sent once. */
-    const told = ({ shared = null, base, ...source }: PolicySource): PolicySource => {
-      if (shared !== null && !this.#told.has(shared.hash)) {
+    const told = ({ shared, base, ...source }: PolicySource): PolicySource => {
+      if (shared !== undefined && !this.#told.has(shared.hash)) {
         this.#told.add(shared.hash);
         post({ shared });
       }

@@ -41,8 +41,8 @@ export interface LoadOptions extends Omit<LlamaOptions, 'generation' | 'folder'>
   readonly hash?: PolicyHash;
   /** Whether nothing will train the weights: see `StoredWeights.load`. What an adapter adapts never is. */
   readonly frozen?: boolean;
-  /** The weights themselves, where another thread has them frozen; of an adapter's folder they are its base's. */
-  readonly shared?: SharedWeights | null | undefined;
+  /** The weights themselves, where another thread has them frozen; of an adapter's folder its base's. */
+  readonly shared?: SharedWeights | undefined;
   /** Whose weights an adapter of the folder is to read; it must live on. Default: a copy from where the adapter says that it is. */
   readonly base?: LlamaPolicy | undefined;
   /** How an adapter is trained from here on, in place of what its folder says: dropout, recomputation. */
@@ -65,7 +65,7 @@ export async function loadPolicy(folder: string, options: LoadOptions = {}): Pro
 
 async function loadWhole(
   folder: string,
-  { tokenizer, frozen = false, shared = null, ...options }: LoadOptions,
+  { tokenizer, frozen = false, shared, ...options }: LoadOptions,
 ): Promise<LlamaPolicy> {
   const { config, weights, generation } = await openCheckpoint(folder);
   try {
@@ -73,7 +73,7 @@ async function loadWhole(
     requireSameEnds(folder, own, [config.eos_token_id ?? [], generation?.eos_token_id ?? []].flat());
     requireTokenizerFits(own, config, folder);
     const load = () => weights.load(frameOf(own.hash, generation), { frozen });
-    return new LlamaPolicy(config, shared === null ? await load() : takeShared(shared), own, {
+    return new LlamaPolicy(config, shared === undefined ? await load() : takeShared(shared), own, {
       ...options,
       generation,
       folder: resolve(folder),
