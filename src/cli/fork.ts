@@ -358,7 +358,8 @@ async function pairs(
     folder,
     output,
     (run) => {
-      const listed = listPairs(run).filter(({ human }) => options.includeHuman || !human);
+      const all = listPairs(run);
+      const listed = all.filter(({ human }) => options.includeHuman || !human);
       for (const pair of listed) output.emit({ event: 'pair', ...pair });
       output.emit({ event: 'summary', pairs: listed.length });
       const rows = listed.map(({ source, chosen, rejected, value, gap, taken }) => [
@@ -371,7 +372,7 @@ async function pairs(
       ]);
       if (rows.length === 0)
         output.say(
-          `${folder}: no pairs${options.includeHuman ? '' : ' without a person’s turn (--include-human)'}.`,
+          `${folder}: no pairs${all.length === 0 ? '' : ' without a person’s turn (--include-human)'}.`,
         );
       else
         output.say(

@@ -192,6 +192,9 @@ test('what is not there is said in a line, with the nearest that is', async () =
     if (hint !== '') assert.match(error.hint, new RegExp(hint));
   }
   assert.ok(fs.existsSync(run));
+  const without = path.join(folder, 'without');
+  writeRun(without, []);
+  assert.is((await optimaHere(['pairs', without])).stdout, `${without}: no pairs.\n`);
 });
 
 test('runs lists runs, and deletes one only when it may and none has it', async () => {
