@@ -162,7 +162,7 @@ async function replay(folder: string, options: ReplayOptions, output: Output, si
     const sampled =
       models.modelsOf === undefined ? 'no model was called' : 'their policies sample the same ids';
     output.say(
-      `\n${dialogues} dialogues, ${messages} messages, each as it was recorded; ${sampled} (${seconds.toFixed(2)} s${faster})`,
+      `\n${dialogues} ${dialogues === 1 ? 'dialogue' : 'dialogues'}, ${messages} messages, each as it was recorded; ${sampled} (${seconds.toFixed(2)} s${faster})`,
     );
     output.emit({ event: 'summary', dialogues, messages, divergences: 0, seconds, heldSeconds });
   };

@@ -1,6 +1,7 @@
 // What the viewer cannot do itself, as it runs no model: texts of tokens, the base's opinion of a turn, forks.
 import fs from 'node:fs';
 import { cleaningUp } from '../domain/errors.ts';
+import { silent } from '../domain/progress.ts';
 import type { Trajectory, Turn } from '../domain/transcript.ts';
 import type { LlamaPolicy } from '../models/llama/index.ts';
 import type { Fork, RankedDialogue } from '../run/fork.ts';
@@ -25,7 +26,7 @@ export function viewTools(
   signal: AbortSignal,
 ): OpenTools {
   // What the engine remarks is for the terminal, once.
-  const quiet: Output = { ...output, say: () => {}, emit: () => {}, remark: () => {} };
+  const quiet: Output = { ...output, say: () => {}, emit: () => {}, remark: () => {}, progress: silent };
   let last: Promise<unknown> = Promise.resolve();
   const inTurn = <Result>(work: () => Promise<Result>): Promise<Result> => {
     const result = last.then(work, work);

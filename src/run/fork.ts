@@ -185,7 +185,6 @@ interface Place {
   readonly phase: PlannedPhases['generate' | 'search' | 'evaluate'];
   readonly tree: NodeId;
   readonly taskId: Trajectory['taskId'];
-  readonly told: ToldTree;
   readonly deal: Deal;
   readonly dialogues: readonly Known[];
   /** The node below which its first turn stands. */
@@ -235,7 +234,7 @@ function locate(
   const length = isRoot ? 0 : turns.findIndex(({ id }) => id === node) + (at === 'after' ? 1 : 0);
   const turn = turns[length];
   return {
-    ...{ phase, tree, told, deal, dialogues, taskId },
+    ...{ phase, tree, deal, dialogues, taskId },
     parent: turns[length - 1]?.id ?? tree,
     history: turns.slice(0, length),
     format: through.dialogue.format,

@@ -232,14 +232,17 @@ test('runs lists runs, and deletes one only when it may and none has it', async 
 test('where the index of a long log has to be made, it is told how far that is', async () => {
   const long = path.join(runs, 'long');
   writeRun(long, longEvents(30 << 20));
-  const stages = async () =>
-    objects((await optimaHere(['show', long, '--json'])).stdout)
+  const stages = async (command: string) =>
+    objects((await optimaHere([command, long, '--json'])).stdout)
       .filter(({ event, stage }) => event === 'stage' && stage === `reading ${long}`)
       .map(({ state }) => state);
-  const told = await stages();
-  assert.is(told[0], 'begun');
-  assert.is(told.at(-1), 'done');
-  assert.equal(await stages(), [], 'once is enough');
+  for (const command of ['show', 'pairs']) {
+    const told = await stages(command);
+    assert.is(told[0], 'begun');
+    assert.is(told.at(-1), 'done');
+    assert.equal(await stages(command), [], 'once is enough');
+    fs.rmSync(path.join(long, 'events.index'));
+  }
   fs.rmSync(long, { recursive: true });
 });
 

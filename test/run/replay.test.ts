@@ -201,18 +201,23 @@ test('a fork asks the judge what the metric has to ask, and the environment what
   assert.is(lines(stdout).at(-1).value, lines(stdout).at(-1).reward);
 });
 
-test('any byte that was changed is found and located', async () => {
-  const run = inFolder('flipped');
-  fs.cpSync(out, run, { recursive: true });
-  const file = path.join(run, 'events.jsonl');
-  const bytes = fs.readFileSync(file);
-  const at = bytes.indexOf('"text":"', bytes.length >> 1) + 9;
-  bytes[at]! ^= 1;
-  fs.writeFileSync(file, bytes);
-  const { code, stderr } = await replay(run);
-  assert.is(code, 1);
-  const line = bytes.subarray(0, at).toString('latin1').split('\n').length;
-  assert.match(stderr, `events.jsonl:${line}: `);
+test('any byte that was changed is found and located, where it is read or the whole run is replayed', async () => {
+  // What is replayed, and what follows from it and is not.
+  for (const place of ['"text":"', '"step.trained"']) {
+    const run = inFolder(`flipped${place.length}`);
+    fs.cpSync(out, run, { recursive: true });
+    const file = path.join(run, 'events.jsonl');
+    const bytes = fs.readFileSync(file);
+    const at = bytes.indexOf(place, bytes.length >> 1) + place.length + 1;
+    bytes[at]! ^= 1;
+    fs.writeFileSync(file, bytes);
+    const { code, stderr } = await replay(run);
+    assert.is(code, 1);
+    const line = bytes.subarray(0, at).toString('latin1').split('\n').length;
+    assert.match(stderr, `events.jsonl:${line}: `);
+    const [, first] = /"turn":\{"id":"([^"]+)"/.exec(bytes.toString('latin1'))!;
+    assert.is((await replay(run, '--node', first!)).code, 0);
+  }
 });
 
 test.run();
