@@ -52,11 +52,17 @@ export function messageOf(error: unknown): string {
   return text.replace(/\s*\n\s*/g, ' ').trim();
 }
 
-/** What a value is, for a message that says what it should be: `a promise`, `a list`, `a number`, `undefined`. */
+/**
+ * What a value is, for a message that says what it should be: `a promise`, `a list`, `a number`, `undefined`. A promise that is
+ * refused so may still reject, which is then nobody's error.
+ */
 export function kindOf(value: unknown): string {
   if (value === null || value === undefined) return String(value);
   if (Array.isArray(value)) return 'a list';
-  if (isThenable(value)) return 'a promise';
+  if (isThenable(value)) {
+    value.then(undefined, () => {});
+    return 'a promise';
+  }
   return typeof value === 'object' ? 'an object' : `a ${typeof value}`;
 }
 

@@ -110,7 +110,7 @@ export class Course {
     const fail = (problem: string): never => {
       throw new Error(`Protocol gave turn ${turns.length} ${problem}`);
     };
-    if (isThenable(given)) fail('to a promise, not to a role.');
+    if (isThenable(given)) fail(`to ${kindOf(given)}, not to a role.`);
     for (const { speaker } of speakers)
       if (!Object.hasOwn(this.#scenario.roles, speaker)) fail(`to "${speaker}", which is not a role.`);
     const round = speakers.map(({ speaker }) => speaker);

@@ -1,4 +1,5 @@
 // Which of a dialogue's messages state the team's answer.
+import { kindOf } from '../domain/errors.ts';
 import type { Turn } from '../domain/transcript.ts';
 import { normalizeAnswer } from './metric.ts';
 import type { AnswerParser, Scenario } from './types.ts';
@@ -13,8 +14,11 @@ export function parserOf(scenario: Scenario, task: unknown, views: () => readonl
   // After every turn all that were said before are asked about again.
   const known = new Map<string, string | null>();
   const read = (text: string): string | null => {
-    const stated = answer.parse(text);
+    // A parser of its own, in JavaScript, may give what a pattern that found nothing gives.
+    const stated: unknown = answer.parse(text) ?? null;
     if (stated === null) return null;
+    if (typeof stated !== 'string')
+      throw new TypeError(`answer.parse gave ${kindOf(stated)}, not a text or null`);
     return knownToldBy(views, scenario, task).has(normalizeAnswer(stated)) ? null : stated;
   };
   return {

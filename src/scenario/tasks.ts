@@ -40,11 +40,12 @@ export async function loadTasks(
       `Scenario "${scenario.name}": tasks.load('${split}', ${from + count}) gave ${Array.isArray(tasks) ? tasks.length : 'no list of'} tasks.`,
     );
   }
-  const none = tasks.findIndex((task) => task === undefined || isThenable(task));
+  const kinds = tasks.map((task) => (task === undefined || isThenable(task) ? kindOf(task) : null));
+  const none = kinds.findIndex((kind) => kind !== null);
   if (none >= 0) {
     throw new OptimaError(
       'data.invalid',
-      `Scenario "${scenario.name}": task ${none} of ${split} is ${kindOf(tasks[none])}: each must be made at once, and given back.`,
+      `Scenario "${scenario.name}": task ${none} of ${split} is ${kinds[none]}: each must be made at once, and given back.`,
     );
   }
   return tasks.slice(from).map((task, index) => ({ id: taskId(split, from + index), task }));

@@ -567,7 +567,8 @@ test('what is no task, no list of answers, no demonstration or no verdict is sai
       'error: tasks: Scenario "sound": task 0 of train is undefined: each must be made at once, and given back.',
     ],
     [
-      { tasks: odd(generated(async () => ({}))) },
+      // What rejects later is told of no more.
+      { tasks: odd(generated(async () => Promise.reject(new Error('late')))) },
       'error: tasks: Scenario "sound": task 0 of train is a promise: each must be made at once, and given back.',
     ],
     [{ answers: odd(() => 'x') }, 'error: answer: answers: train-00000: gave a string, not a list of texts'],
@@ -592,7 +593,7 @@ test('what is no task, no list of answers, no demonstration or no verdict is sai
       'error: protocol: protocol: Protocol failed at turn 0: agreed, or until, gave a promise, not true or false',
     ],
     [
-      { protocol: odd({ ...sound.protocol, next: async () => 'alice' }) },
+      { protocol: odd({ ...sound.protocol, next: () => Promise.reject(new Error('late')) }) },
       'error: protocol: protocol: Protocol gave turn 0 to a promise, not to a role.',
     ],
     [

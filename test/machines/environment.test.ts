@@ -345,7 +345,7 @@ test('an environment that throws, gives no text or speaks to nobody it knows fai
     [() => '', /^environment.respond after turn 0 gave "", which is no text\.$/],
     [() => 7, /^environment.respond after turn 0 gave 7, which is no text\.$/],
     [() => ['yes', { txt: 'no' }], /gave {"txt":"no"}, which is no text/],
-    [async () => 'later', /gave a promise, which is no text/],
+    [() => Promise.reject(new Error('late')), /gave a promise, which is no text/],
     [() => ({ text: 'x', to: 'bob' }), /spoke to "bob", which is no list of roles\.$/],
     [
       () => ({ text: 'x', to: ['carol'] }),

@@ -21,6 +21,13 @@ test('what a view states is an instruction, in whatever form it is repeated', ()
   assert.is(parse(example('elm')), 'elm');
 });
 
+test('a parser that gives nothing has found none, and one that gives no text says so', () => {
+  const giving = (value: unknown) =>
+    parserOf(wordPairs({ answer: { parse: () => value as null, example: String } }), task, () => views);
+  assert.is(giving(undefined).parse('elm'), null);
+  assert.throws(() => giving(7).parse('elm'), 'answer.parse gave a number, not a text or null');
+});
+
 test('where a view lists what may be answered, a wrong answer counts as a right one does', () => {
   const { parse } = parserOf(wordPairs(), task, () => ['Say <A>Oak elm</A>', 'or <A>elm oak</A>.']);
   assert.is(parse('<A>oak elm</A>'), 'oak elm');
