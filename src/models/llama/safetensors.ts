@@ -54,15 +54,25 @@ interface Entry {
   readonly end: number;
 }
 
-/** An open file. Its owner closes it. */
+/** A piece that is being read, or was. */
+interface Ahead {
+  /** Where it begins, and where its tensor ends. */
+  readonly at: number;
+  readonly end: number;
+  readonly raw: Uint8Array<ArrayBuffer>;
+  readonly filled: Promise<void>;
+}
+
+/** An open file, of which one tensor is read at a time. Its owner closes it. */
 export class SafetensorsFile {
   /** The shapes of its tensors, by name. */
   readonly shapes: ReadonlyMap<string, readonly number[]>;
   readonly #handle: FileHandle;
   readonly #entries: ReadonlyMap<string, Entry>;
-  /** For a piece's bytes, and for its numbers where these are longer. */
-  readonly #raw: Uint8Array<ArrayBuffer>;
+  /** For the bytes of a piece and of the one that is read ahead, and for numbers where these are longer. */
+  readonly #raws: readonly [Uint8Array<ArrayBuffer>, Uint8Array<ArrayBuffer>];
   #decoded = new ArrayBuffer(0);
+  #ahead: Ahead | null = null;
 
   private constructor(handle: FileHandle, entries: ReadonlyMap<string, Entry>) {
     this.shapes = new Map([...entries].map(([name, { shape }]) => [name, shape]));
@@ -70,7 +80,8 @@ export class SafetensorsFile {
     this.#entries = entries;
     const longest = [...entries.values()].reduce((most, { begin, end }) => Math.max(most, end - begin), 0);
     // Whole numbers of any dtype.
-    this.#raw = new Uint8Array(4 * Math.ceil(Math.min(pieceBytes, longest) / 4));
+    const room = () => new Uint8Array(4 * Math.ceil(Math.min(pieceBytes, longest) / 4));
+    this.#raws = [room(), room()];
   }
 
   /**
@@ -98,22 +109,43 @@ export class SafetensorsFile {
     return this.#entries.get(name)!.dtype;
   }
 
-  /** Hands over the numbers of a tensor, in order and in pieces, as float32; `take` keeps none of the arrays. */
-  async read(name: string, take: (piece: Float32Array) => void): Promise<void> {
+  /**
+   * Hands over the numbers of a tensor, in order and in pieces, as float32; `take` keeps none of the arrays. Meanwhile the next
+   * piece is read, behind the last one that of the tensor `next`.
+   */
+  async read(name: string, take: (piece: Float32Array) => void, next?: string): Promise<void> {
     const { dtype, begin, end } = this.#entries.get(name)!;
     const { bytes, decode } = decoders[dtype]!;
     if (bytes < 4 && this.#decoded.byteLength === 0) {
-      this.#decoded = new ArrayBuffer((4 / bytes) * this.#raw.length);
+      this.#decoded = new ArrayBuffer((4 / bytes) * this.#raws[0].length);
     }
+    const following = next === undefined ? undefined : this.#entries.get(next);
     for (let at = begin; at < end; at += pieceBytes) {
       const length = Math.min(pieceBytes, end - at);
-      await fillBytes(this.#handle, at, this.#raw.subarray(0, length));
-      take(decode(this.#raw.buffer, length / bytes, this.#decoded));
+      if (this.#ahead?.at !== at || this.#ahead.end !== end) {
+        await this.#ahead?.filled.catch(() => {});
+        this.#readAhead(at, end);
+      }
+      const { raw, filled } = this.#ahead!;
+      await filled;
+      if (at + length < end) this.#readAhead(at + length, end);
+      else if (following !== undefined) this.#readAhead(following.begin, following.end);
+      take(decode(raw.buffer, length / bytes, this.#decoded));
     }
   }
 
-  close(): Promise<void> {
-    return this.#handle.close();
+  async close(): Promise<void> {
+    await this.#ahead?.filled.catch(() => {});
+    await this.#handle.close();
+  }
+
+  /** Begins to read a piece of what ends at `end`, where no other is. */
+  #readAhead(at: number, end: number): void {
+    const [one, other] = this.#raws;
+    const raw = this.#ahead?.raw === one ? other : one;
+    const filled = fillBytes(this.#handle, at, raw.subarray(0, Math.min(pieceBytes, end - at)));
+    filled.catch(() => {}); // whoever waits for it is told
+    this.#ahead = { at, end, raw, filled };
   }
 }
 

@@ -9,6 +9,7 @@ import type { PolicyHash } from '../../domain/ids.ts';
 import { canFreeze, type FrozenFormat, GrowingMatrix, growVariable, isFrozen } from '../../tensor/index.ts';
 import { exists, folderHint, howToConvert, readJsonFile } from '../files.ts';
 import type { LlamaConfig } from './config.ts';
+import { createHashThread } from './hash-thread.ts';
 import type { HeldWeights, Weight } from './held-weights.ts';
 import { SafetensorsFile } from './safetensors.ts';
 import { requireRoomForWeights } from './size.ts';
@@ -59,22 +60,29 @@ export class StoredWeights {
     const freezes = frozen && canFreeze();
     requireRoomForWeights(this.#config, this.#folder, freezes ? this.matrixFormats() : undefined);
     const shapes = weightShapes(this.#config);
-    const hash = startPolicyHash(this.#config, frame);
+    const bytes = [...shapes.values()].reduce(
+      (sum, shape) => sum + 4 * shape.reduce((size, n) => size * n, 1),
+      0,
+    );
+    const thread = createHashThread(bytes);
+    const hash = startPolicyHash(this.#config, frame, thread);
     const loaded = new Map<string, Weight>();
     const formats = freezes ? this.matrixFormats() : new Map<string, FrozenFormat>();
     // What lm_head repeats, where it does.
     const twice = this.#config.tie_word_embeddings && this.#fileOf.has(headName);
     const embedding = twice ? createHash16() : null;
     try {
-      for (const name of [...shapes.keys()].sort()) {
+      const names = [...shapes.keys()].sort();
+      for (const [i, name] of names.entries()) {
         const shape = shapes.get(name)!;
         hashTensor(hash, name, shape);
         const also = name === embeddingName ? embedding : null;
         const hashes = also === null ? [hash] : [hash, also];
-        loaded.set(name, await this.#loadOne(name, shape, formats.get(name), hashes));
+        loaded.set(name, await this.#loadOne(name, shape, formats.get(name), hashes, names[i + 1]));
       }
       if (embedding !== null) await this.#requireSameHead(embedding.digest());
     } catch (error) {
+      thread.stop();
       for (const weight of loaded.values()) if (!isFrozen(weight)) weight.dispose();
       throw error;
     }
@@ -97,19 +105,24 @@ export class StoredWeights {
     for (const file of this.#files) await file.close();
   }
 
+  /** `next` is loaded after it. */
   async #loadOne(
     name: string,
     shape: readonly number[],
     format: FrozenFormat | undefined,
     hashes: readonly Hash16[],
+    next: string | undefined,
   ): Promise<Weight> {
     const growing =
       format === undefined ? growVariable(shape) : new GrowingMatrix(shape as [number, number], format);
+    const file = this.#fileOf.get(name)!;
+    const isNext = next !== undefined && this.#fileOf.get(next) === file;
     try {
-      await this.#fileOf.get(name)!.read(name, (piece) => {
+      const take = (piece: Float32Array) => {
         for (const hash of hashes) hash.update(bytesOf(piece));
         growing.add(piece);
-      });
+      };
+      await file.read(name, take, isNext ? next : undefined);
       return growing.finish();
     } catch (error) {
       growing.dispose();

@@ -140,8 +140,8 @@ export const frameOf = (tokenizer: string, generation: unknown): string =>
  * Starts the hash that names a policy by all that decides what it says: over the architecture, `frame` (see `frameOf`), and every
  * weight's name, shape and float32 bytes, in the order of the names; these the caller adds, `hashTensor` and then the bytes.
  */
-export const startPolicyHash = (config: LlamaConfig, frame: string): Hash16 =>
-  createHash16().update(canonicalConfig(config)).update(`\n${frame}`);
+export const startPolicyHash = (config: LlamaConfig, frame: string, hash: Hash16 = createHash16()): Hash16 =>
+  hash.update(canonicalConfig(config)).update(`\n${frame}`);
 
 /** Adds a tensor to a hash, all but its bytes. */
 export const hashTensor = (hash: Hash16, name: string, shape: readonly number[]): Hash16 =>

@@ -9,7 +9,7 @@ import type { PolicyHash } from '../../../src/domain/ids.ts';
 import { createRng } from '../../../src/domain/rng.ts';
 import { parseLlamaConfig } from '../../../src/models/llama/config.ts';
 import { createPolicy, type LlamaPolicy, loadPolicy } from '../../../src/models/llama/index.ts';
-import { readSafetensors, writeSafetensors } from '../../../src/models/llama/safetensors.ts';
+import { readSafetensors, SafetensorsFile, writeSafetensors } from '../../../src/models/llama/safetensors.ts';
 import { weightShapes } from '../../../src/models/llama/weights.ts';
 import { startEngine, tf } from '../../../src/tensor/index.ts';
 import { lettersTokenizer } from '../../support/letters.ts';
@@ -424,6 +424,35 @@ test('a generation_config.json is kept as it stands, and its ids end a message',
     await assertRefused(load(folder), 'checkpoint.invalid', /generation_config\.json: eos_token_id .*/);
   }
   for (const one of [policy, plain]) one.dispose();
+});
+
+test('tensors longer than a piece are read as they were written, whatever was read ahead', async () => {
+  const path = join(root, 'pieces.safetensors');
+  const sizes = { long: 2 ** 22 + 3, none: 0, short: 7, piece: 2 ** 21 };
+  const tensors = new Map(
+    Object.entries(sizes).map(([name, size], i) => [
+      name,
+      { shape: [size], values: Float32Array.from({ length: size }, (_, at) => at + i / 4) },
+    ]),
+  );
+  await writeSafetensors(path, tensors);
+  const file = await SafetensorsFile.open(path);
+  for (const [name, next] of [
+    ['long', 'none'],
+    ['none', 'short'],
+    ['short', 'long'],
+    ['piece', 'short'],
+    ['long', undefined],
+    ['short', 'piece'],
+  ] as const) {
+    const pieces: number[] = [];
+    const take = (piece: Float32Array) => {
+      for (const number of piece) pieces.push(number);
+    };
+    await file.read(name, take, next);
+    assert.equal(Float32Array.from(pieces), tensors.get(name)!.values, name);
+  }
+  await file.close();
 });
 
 test.run();
