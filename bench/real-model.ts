@@ -13,6 +13,7 @@ import { startEngine, tf } from '../src/tensor/index.ts';
 import { createAdamW } from '../src/training/adamw.ts';
 import { defaultSftConfig, sftObjective } from '../src/training/sft/index.ts';
 import { takeStep } from '../src/training/step.ts';
+import { sourceOfPolicy } from '../src/workers/host.ts';
 import { Workers } from '../src/workers/index.ts';
 import { countArgument, createMemory, randomIds, rounded } from './shared.ts';
 
@@ -29,10 +30,11 @@ const newTokens = 64;
 
 const startedAt = performance.now();
 const engine = await startEngine(workerCount > 0 ? { threads: 1 } : {});
-const policy = await loadPolicy(folder);
+// As commands do.
+const policy = await loadPolicy(folder, { frozen: true });
 const loadSeconds = (performance.now() - startedAt) / 1000;
 const rng = createRng(1);
-const source = { folder, hash: policy.hash };
+const source = sourceOfPolicy(policy, folder);
 
 /** Seconds of the wall and of the processor that `work` takes. */
 async function time(work: () => unknown): Promise<{ readonly seconds: number; readonly cpuSeconds: number }> {
@@ -97,7 +99,7 @@ async function step(): Promise<object> {
   const folder = fs.mkdtempSync(path.join(os.tmpdir(), 'optima-bench-'));
   await trainee.save(folder);
   const workers = workerCount > 0 ? await Workers.start(workerCount, { backend: engine.backend }) : null;
-  const start = { folder, hash: trainee.hash };
+  const start = sourceOfPolicy(trainee, folder);
   const optimizer = createAdamW(trainee.parameters, defaultSftConfig);
   const lossMask = Array.from({ length: 257 }, () => 1 as const);
   const batch = Array.from({ length: 8 }, () => ({ tokenIds: randomIds(policy, rng, 257), lossMask }));
