@@ -99,7 +99,7 @@ async function step(): Promise<object> {
   const folder = fs.mkdtempSync(path.join(os.tmpdir(), 'optima-bench-'));
   await trainee.save(folder);
   const workers = workerCount > 0 ? await Workers.start(workerCount, { backend: engine.backend }) : null;
-  const start = sourceOfPolicy(trainee, folder);
+  const start = sourceOfPolicy(policy, folder);
   const optimizer = createAdamW(trainee.parameters, defaultSftConfig);
   const lossMask = Array.from({ length: 257 }, () => 1 as const);
   const batch = Array.from({ length: 8 }, () => ({ tokenIds: randomIds(policy, rng, 257), lossMask }));

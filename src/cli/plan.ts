@@ -73,14 +73,14 @@ async function planNamed(
   const { undertakingOf } = await import('../run/undertaking.ts');
   const { gigabytes, millions, requireRoomForRun } = await import('../run/resources.ts');
   const { machineBytes } = await import('../models/llama/size.ts');
-  const asked = await undertakingOf(folder, scenario, recipe, foldersIn(names));
   const { workers } = await openEngines(options, output);
+  const asked = await undertakingOf(folder, scenario, recipe, foldersIn(names));
   const undertaking = { ...asked, workers };
   sayPlan(planRun(recipe, scenario), planIterations(recipe, scenario), recipe, output);
   const { resources, risk } = requireRoomForRun(undertaking);
   const { config, lengths } = undertaking;
   output.say(
-    `model: ${millions(resources.parameters)}, ${config.num_hidden_layers} layers of width ${config.hidden_size}, vocabulary ${config.vocab_size}; weights ${gigabytes(resources.weightBytes)}, keys and values ${gigabytes(1024 * resources.keyValueBytesPerToken)} for 1,024 tokens`,
+    `model: ${millions(resources.parameters)}, ${config.num_hidden_layers} layers of width ${config.hidden_size}, vocabulary ${config.vocab_size}; weights ${gigabytes(resources.weightBytes)}${resources.frozenBytes === 0 ? '' : ', once for all threads'}, keys and values ${gigabytes(1024 * resources.keyValueBytesPerToken)} for 1,024 tokens`,
   );
   if (lengths.context > config.max_position_embeddings) {
     output.remark(

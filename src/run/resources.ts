@@ -14,6 +14,8 @@ import {
   passBytes,
   policyDefaults,
   readingBytes,
+  readingWork,
+  splitFrozen,
   weightBytes,
 } from '../models/llama/size.ts';
 import { loraOf } from '../recipe/lora.ts';
@@ -31,13 +33,19 @@ export interface DialogueLengths {
   readonly view: number;
 }
 
+/** A checkpoint whose weights are not trained. */
+export interface Frozen {
+  readonly config: LlamaConfig;
+  /** Of its matrices outside the heap; absent: they are on it, in float32. */
+  readonly bytesPerNumber?: number;
+}
+
 /** What is to be run, and with what. */
-export interface Undertaking {
+export interface Undertaking extends Frozen {
   readonly scenario: Pick<Scenario, 'kind' | 'roles'>;
   readonly recipe: Recipe;
-  readonly config: LlamaConfig;
-  /** Of checkpoints beside the model, each once: partners that are not trained, the judge. */
-  readonly frozen?: readonly LlamaConfig[];
+  /** Checkpoints beside the model, each once: partners that are not trained, the judge. */
+  readonly frozen?: readonly Frozen[];
   readonly lengths: DialogueLengths;
   /** Worker threads; 0: all is computed on the main thread. */
   readonly workers: number;
@@ -53,6 +61,8 @@ export interface PartNeed {
 export interface Resources {
   readonly parameters: number;
   readonly weightBytes: number;
+  /** Matrices outside all heaps, which threads share: the model's, and those beside it. */
+  readonly frozenBytes: number;
   readonly keyValueBytesPerToken: number;
   readonly parts: readonly PartNeed[];
   /** Most on one thread's wasm heap. */
@@ -75,6 +85,7 @@ export function estimateResources({
   scenario,
   recipe,
   config,
+  bytesPerNumber,
   frozen = [],
   lengths,
   workers,
@@ -82,29 +93,36 @@ export function estimateResources({
   const plan = planRun(recipe, scenario);
   const roles = Object.keys(scenario.roles).length;
   const trainees = recipe.policies === 'per-role' ? trainedRoles(scenario).length : 1;
-  const weights = weightBytes(config);
+  const whole = weightBytes(config);
+  const base = heldBytes({ config, bytesPerNumber });
   const context = Math.min(lengths.context, config.max_position_embeddings);
   const perToken = keyValueBytes(config);
 
   const lora = loraOf(recipe);
   const trains = plan.filter((phase) => phase.kind === 'train');
-  const reading = readingBytes(config, readTokens);
-  // Beside the base the latest policy, of each role where it has its own. Adapters share the weights of the base.
-  const others = (trains.length > 0 ? trainees : 0) * (lora === undefined ? reading : reading - weights);
+  // Beside the base the latest policy, of each role where it has its own. An adapter has its factors, and twice more as they are read.
+  const other =
+    lora === undefined
+      ? readingBytes(config, readTokens)
+      : 4 * 3 * adapterCount(config, lora) + readingWork(config, readTokens);
+  const others = (trains.length > 0 ? trainees : 0) * other;
   /** Keys and values of rows at once, and of what is remembered beside them. */
   const remembered = (rows: number, budget: number, each = perToken) =>
     Math.max(rows * context * each, Math.min(budget, roles * rows * context * each));
 
   const dialogues = plan.map((phase) => dialoguesOf(phase, recipe));
   const rows = Math.min(recipe.concurrency, decodeRows, Math.max(...dialogues));
-  const base = reading + remembered(rows, sessionBytes);
-  const generate = base + others;
+  const measuring = base.reading + remembered(rows, sessionBytes);
+  const generate = measuring + others;
   // They stay from the first dialogue on, and remember while dialogues are held.
-  const beside = sum(frozen.map((one) => readingBytes(one, readTokens)));
-  const speaking = beside + sum(frozen.map((one) => remembered(rows, sessionBytes, keyValueBytes(one))));
+  const held = frozen.map(heldBytes);
+  const beside = sum(held.map(({ reading }) => reading));
+  const speaking =
+    beside + sum(frozen.map((one) => remembered(rows, sessionBytes, keyValueBytes(one.config))));
+  const frozenBytes = base.outside + sum(held.map(({ outside }) => outside));
   const search =
     'search' in recipe
-      ? reading +
+      ? base.reading +
         others +
         remembered(
           Math.min(decodeRows, recipe.search.together * recipe.search.rolloutsPerExpansion),
@@ -125,14 +143,18 @@ export function estimateResources({
 
   const parts: PartNeed[] = [
     // The main thread opens one after the other, to see what they are.
-    { part: 'load', main: weights + Math.max(0, ...frozen.map(weightBytes)), worker: weights },
-    { part: 'base', main: alone ? base + speaking : weights, worker: base + speaking },
-    { part: 'generate', main: alone ? generate + speaking : weights, worker: generate + speaking },
+    {
+      part: 'load',
+      main: base.inside + Math.max(0, ...held.map(({ inside }) => inside)),
+      worker: base.inside,
+    },
+    { part: 'base', main: alone ? measuring + speaking : base.inside, worker: measuring + speaking },
+    { part: 'generate', main: alone ? generate + speaking : base.inside, worker: generate + speaking },
     ...(search > 0
       ? [
           {
             part: 'search',
-            main: alone ? search + speaking : weights,
+            main: alone ? search + speaking : base.inside,
             worker: search + speaking,
           } as const,
         ]
@@ -141,8 +163,8 @@ export function estimateResources({
       ? [
           {
             part: 'train',
-            main: (alone ? reading + others + beside + pass : weights) + training,
-            worker: reading + others + beside + (lora === undefined ? weights : 4 * trained) + pass,
+            main: (alone ? base.reading + others + beside + pass : base.inside) + training,
+            worker: base.reading + others + beside + (lora === undefined ? whole : 4 * trained) + pass,
           } as const,
         ]
       : []),
@@ -151,7 +173,7 @@ export function estimateResources({
     Math.max(...among.map((part) => part[side]));
   const heapBytes = Math.max(most('main'), alone ? 0 : most('worker'));
   const together = (among: readonly PartNeed[]) =>
-    processBytes + most('main', among) + workers * (workerBytes + most('worker', among));
+    processBytes + frozenBytes + most('main', among) + workers * (workerBytes + most('worker', among));
 
   const total = sum(dialogues);
   const ranked = plan.reduce(
@@ -166,7 +188,8 @@ export function estimateResources({
   const each = forwardOperations(config, context / 2);
   return {
     parameters: parameterCount(config),
-    weightBytes: weights,
+    weightBytes: base.inside + base.outside,
+    frozenBytes,
     keyValueBytesPerToken: perToken,
     parts: alone ? parts.map((part) => ({ ...part, worker: 0 })) : parts,
     heapBytes,
@@ -176,6 +199,15 @@ export function estimateResources({
     tokens: { generated: total * lengths.dialogue, read, trained: trainedTokens },
     operations: { reading: read * each, training: passCost(lora) * trainedTokens * each },
   };
+}
+
+/** Bytes of a frozen checkpoint, outside the heaps and on each; and there of what reads with it. */
+function heldBytes({ config, bytesPerNumber }: Frozen) {
+  if (bytesPerNumber === undefined) {
+    return { outside: 0, inside: weightBytes(config), reading: readingBytes(config, readTokens) };
+  }
+  const { outside, inside } = splitFrozen(config, bytesPerNumber);
+  return { outside, inside, reading: inside + readingWork(config, readTokens) };
 }
 
 const sum = (numbers: readonly number[]): number => numbers.reduce((all, one) => all + one, 0);

@@ -3,20 +3,22 @@ import fs from 'node:fs';
 import { createRng } from '../domain/rng.ts';
 import { modelFolderOf } from '../models/llama/adapter-header.ts';
 import { readConfig } from '../models/llama/checkpoint.ts';
-import type { LlamaConfig } from '../models/llama/config.ts';
+import { bytesFrozen } from '../models/llama/size.ts';
+import { hasWeights, StoredWeights } from '../models/llama/stored-weights.ts';
 import { type ChatTokenizer, loadTokenizer } from '../models/tokenizer/index.ts';
 import type { Recipe } from '../recipe/schema.ts';
 import { Course } from '../scenario/course.ts';
 import { loadTasks } from '../scenario/tasks.ts';
 import { messageCap, type Scenario } from '../scenario/types.ts';
-import type { DialogueLengths, Undertaking } from './resources.ts';
+import { canFreeze } from '../tensor/index.ts';
+import type { DialogueLengths, Frozen, Undertaking } from './resources.ts';
 
 /** Tasks whose views are measured. */
 const sampledTasks = 20;
 
 /**
- * Reads config.json and the tokenizer, and no weights; of the models in `beside`, partners and judge, config.json alone. Rejects as
- * `readConfig`, `loadTokenizer` and the scenario's source do.
+ * Reads config.json, the tokenizer and what weights say of themselves; of the models in `beside`, partners and judge, no tokenizer.
+ * The engine runs. Rejects as `readConfig`, `StoredWeights.open`, `loadTokenizer` and the scenario's source do.
  */
 export async function undertakingOf(
   folder: string,
@@ -25,15 +27,29 @@ export async function undertakingOf(
   beside: readonly string[] = [],
 ): Promise<Omit<Undertaking, 'workers'>> {
   const model = await modelFolderOf({ folder });
-  const config = await readConfig(model);
   const tokenizer = await loadTokenizer(model);
   // One of the model's own folder is the same policy, and a module has no weights.
   const isFolder = (one: string) => fs.existsSync(one) && fs.statSync(one).isDirectory();
   const others = new Set(beside.filter(isFolder).map((one) => fs.realpathSync(one)));
   others.delete(fs.realpathSync(folder));
-  const frozen: LlamaConfig[] = [];
-  for (const other of others) frozen.push(await readConfig(await modelFolderOf({ folder: other })));
-  return { scenario, recipe, config, frozen, lengths: await measureLengths(scenario, recipe, tokenizer) };
+  const frozen: Frozen[] = [];
+  for (const other of others) frozen.push(await frozenOf(await modelFolderOf({ folder: other })));
+  const lengths = await measureLengths(scenario, recipe, tokenizer);
+  return { scenario, recipe, ...(await frozenOf(model)), frozen, lengths };
+}
+
+/** A checkpoint, and how its matrices are frozen by the engine that runs. */
+async function frozenOf(folder: string): Promise<Frozen> {
+  const config = await readConfig(folder);
+  if (!canFreeze() || !(await hasWeights(folder))) return { config };
+  const weights = await StoredWeights.open(folder, config);
+  try {
+    const formats = weights.matrixFormats();
+    const numbers = bytesFrozen(config, new Map([...formats.keys()].map((name) => [name, 'float32']))) / 4;
+    return { config, bytesPerNumber: bytesFrozen(config, formats) / numbers };
+  } finally {
+    await weights.close();
+  }
 }
 
 async function measureLengths(

@@ -81,9 +81,26 @@ test('an adapter takes less memory and fewer operations, a worker more of one an
   assert.ok(whole.decodingBytes < whole.peakBytes);
 });
 
+test('frozen matrices are held once, outside the heaps, as narrow as they are stored', () => {
+  const recipe = applySettings(presetRecipe('quick', 'isft'), ['lora.rank=8', 'sft.tokensPerPass=512']);
+  const asked = undertaking({ config: billion, recipe });
+  const wide = refusalOf(asked, 2 ** 34);
+  assert.match(wide.message, /on its heap, which holds 4.0 GiB/);
+  const [two, four] = [2, 4].map((bytesPerNumber) => estimateResources({ ...asked, bytesPerNumber }));
+  // Sixteen layers have two norms each, and there is one at the end.
+  const numbers = parameterCount(billion) - 33 * 2048;
+  assert.is(two!.frozenBytes, 2 * numbers);
+  assert.is(four!.frozenBytes, 4 * numbers);
+  assert.is(four!.peakBytes - two!.peakBytes, 2 * numbers, 'once, whatever the number of threads');
+  assert.is(four!.heapBytes, two!.heapBytes);
+  assert.ok(two!.heapBytes < 2 ** 32);
+  const partner = estimateResources({ ...asked, frozen: [{ config: small, bytesPerNumber: 2 }] });
+  assert.is(partner.frozenBytes, 2 * (parameterCount(small) - 61 * 576));
+});
+
 test('partners and a judge are held wherever somebody speaks, beside the model and to the end', () => {
   const alone = estimateResources(undertaking());
-  const accompanied = estimateResources(undertaking({ frozen: [small, small] }));
+  const accompanied = estimateResources(undertaking({ frozen: [{ config: small }, { config: small }] }));
   const workers = (part: string) =>
     [alone, accompanied].map((one) => one.parts.find((need) => need.part === part)!.worker);
   for (const part of ['base', 'generate', 'search', 'train']) {

@@ -1,5 +1,5 @@
 // Bytes and operations of a decoder, from its config alone. The sums follow the kernels of src/tensor/wasm, which hold everything
-// as float32; bench/plan.ts holds them against processes.
+// but frozen matrices as float32; bench/plan.ts holds them against processes.
 import { totalmem } from 'node:os';
 import { OptimaError } from '../../domain/errors.ts';
 import type { LoraConfig } from '../../domain/lora.ts';
@@ -95,16 +95,28 @@ export function keyValueBytes({
 }
 
 /** Bytes of a policy that reads and writes: weights, the copies that a step reads, and what a pass of so many tokens works with. */
-export function readingBytes(config: LlamaConfig, tokensPerPass: number): number {
+export const readingBytes = (config: LlamaConfig, tokensPerPass: number): number =>
+  weightBytes(config) +
+  Math.min(packedAtMost, bytes(countMatrices(config))) +
+  readingWork(config, tokensPerPass);
+
+/** Bytes of frozen weights: those of matrices outside the heap, of which a number has so many, and of the rest on the heap. */
+export function splitFrozen(
+  config: LlamaConfig,
+  bytesPerNumber: number,
+): { readonly outside: number; readonly inside: number } {
+  const matrices = [...weightShapes(config)].filter(([, shape]) => shape.length === 2);
+  const numbers = countIn(new Map(matrices));
+  return { outside: bytesPerNumber * numbers, inside: weightBytes(config) - bytes(numbers) };
+}
+
+/** Bytes that a pass of so many tokens works with. */
+export function readingWork(config: LlamaConfig, tokensPerPass: number): number {
   const { hidden_size: d, intermediate_size: f, vocab_size: vocab } = config;
   const { num_attention_heads: heads, num_key_value_heads: kv, head_dim: dh } = config;
   const perToken = d + Math.max(d, heads * dh) + (heads + 2 * kv) * dh + 2 * f;
   const logits = Math.min(2 ** 22, 64 * vocab);
-  return (
-    weightBytes(config) +
-    Math.min(packedAtMost, bytes(countMatrices(config))) +
-    bytes(tokensPerPass * perToken + 2 * logits)
-  );
+  return bytes(tokensPerPass * perToken + 2 * logits);
 }
 
 /** One forward and backward pass. */

@@ -166,6 +166,10 @@ export class StoredWeights {
 const bytesOf = ({ buffer, byteOffset, byteLength }: Float32Array): Uint8Array =>
   new Uint8Array(buffer, byteOffset, byteLength);
 
+/** Whether a folder has weights at all. */
+export const hasWeights = async (folder: string): Promise<boolean> =>
+  (await exists(join(folder, single))) || (await exists(join(folder, `${single}.index.json`)));
+
 async function listWeightFiles(folder: string): Promise<string[]> {
   const indexPath = join(folder, `${single}.index.json`);
   if (!(await exists(indexPath))) {
