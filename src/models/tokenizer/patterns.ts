@@ -2,7 +2,6 @@
 // none can be told by its looks: those of published tokenizers run as they are, others against the clock.
 import vm from 'node:vm';
 import { OptimaError } from '../../domain/errors.ts';
-import type { JsonObject } from './train.ts';
 
 /** Digits, and GPT-2's, as ByteLevel has it; see python-reading.ts. */
 export const digitPatterns = { each: '\\p{N}', runs: '\\p{N}+' } as const;
@@ -42,8 +41,10 @@ export interface PatternLimit {
 /** Half a second, and 10 times what a tokenizer needs for a character. */
 const limitMs = (characters: number): number => 500 + characters / 100;
 
-export function limitPatterns({ normalizer, pre_tokenizer, decoder }: JsonObject): PatternLimit {
-  const foreign = patternsIn([normalizer, pre_tokenizer, decoder]).filter((pattern) => !known.has(pattern));
+export function limitPatterns(json: Readonly<Record<string, unknown>>): PatternLimit {
+  const foreign = patternsIn([json.normalizer, json.pre_tokenizer, json.decoder]).filter(
+    (pattern) => !known.has(pattern),
+  );
   if (foreign.length === 0) return { trials: [], within: (_, work) => work() };
   const said = foreign.map((pattern) => JSON.stringify(pattern).slice(0, 100)).join(' or ');
   return {
