@@ -111,7 +111,7 @@ test('a task, a node and an iteration are replayed alone, and played with who sp
   assert.is(one.code, 0, one.stdout + one.stderr);
   assert.match(one.stdout, `── ${turn.dialogueId}`);
   assert.match(one.stdout, /^(ann|ben) \(\d+ tokens?\): /m);
-  assert.match(one.stdout, /1 dialogues, \d+ messages/);
+  assert.match(one.stdout, /1 dialogue, \d+ messages/);
   const task = await replay(out, '--task', 'train-00000', '--iteration', '0');
   assert.is(task.code, 0, task.stdout + task.stderr);
   assert.is(task.stdout.match(/^── init-0\/generate\/train-00000\./gm)?.length, 2);
