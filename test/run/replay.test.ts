@@ -5,6 +5,7 @@ import path from 'node:path';
 import { test } from 'uvu';
 import * as assert from 'uvu/assert';
 import type { RunEvent } from '../../src/domain/events.ts';
+import { RunReader } from '../../src/reading/index.ts';
 import {
   eventsIn,
   optimaHere,
@@ -202,13 +203,20 @@ test('a fork asks the judge what the metric has to ask, and the environment what
 });
 
 test('any byte that was changed is found and located, where it is read or the whole run is replayed', async () => {
-  // What is replayed, and what follows from it and is not.
+  // What is replayed, and what is not, further from it than the index has one read.
   for (const place of ['"text":"', '"step.trained"']) {
     const run = inFolder(`flipped${place.length}`);
     fs.cpSync(out, run, { recursive: true });
+    const longer = eventsIn(out).flatMap((event) =>
+      event.type === 'step.trained' ? Array(600).fill(event) : [event],
+    );
+    replaceLog(run, longer);
+    fs.rmSync(path.join(run, 'events.index'), { force: true });
+    RunReader.open(run).close();
     const file = path.join(run, 'events.jsonl');
     const bytes = fs.readFileSync(file);
-    const at = bytes.indexOf(place, bytes.length >> 1) + place.length + 1;
+    const phase = bytes.indexOf('"phase.started","phase":"init-0/generate"');
+    const at = bytes.indexOf(place, phase) + place.length + 1;
     bytes[at]! ^= 1;
     fs.writeFileSync(file, bytes);
     const { code, stderr } = await replay(run);
