@@ -193,11 +193,7 @@ function placePackColumns(program: Program, format: FrozenFormat): number {
 /** Rows of C that are computed at most while a block of B of at most so much depth is at hand. */
 const blockSizes: Readonly<Record<Lanes, Readonly<Record<'rows' | 'depth' | 'transposedDepth', number>>>> = {
   8: { rows: 96, depth: 256, transposedDepth: 128 },
-  16: {
-    rows: Number(process.env.BR ?? 96),
-    depth: Number(process.env.BD ?? 256),
-    transposedDepth: Number(process.env.TD ?? 128),
-  },
+  16: { rows: 96, depth: 256, transposedDepth: 128 },
 };
 
 /** `whole` in parts of about equal size, at most `most` and a multiple of `unit`: the size of all but the last. */
