@@ -93,7 +93,11 @@ async function optima(
   child.stderr.on('data', (text) => {
     complaint += text;
   });
-  createInterface(child.stdout).on('line', (line) => onEvent(JSON.parse(line), look()));
+  createInterface(child.stdout).on('line', (line) => {
+    const event = JSON.parse(line);
+    if (event.event === 'error') complaint += line;
+    onEvent(event, look());
+  });
   const code = await new Promise((resolve) => child.on('close', resolve));
   clearInterval(timer);
   if (code !== 0) throw new Error(`optima ${args.join(' ')} ended with ${code}: ${complaint}`);

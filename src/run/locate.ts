@@ -52,9 +52,13 @@ export function locateTeam(model: string | undefined, option: string): Located {
 export function locateModel(model: string | undefined, option: string): string {
   const located = locateTeam(model, option);
   if (typeof located === 'string') return located;
-  throw new OptimaError('usage', `${option} ${model}: each role has a policy of its own there.`, {
-    hint: `Give one of them: ${Object.values(located).join(', ')}`,
-  });
+  throw new OptimaError(
+    'usage',
+    `${option} ${model}: it holds several models, as of a team whose roles have one each.`,
+    {
+      hint: `Give one of them: ${Object.values(located).join(', ')}`,
+    },
+  );
 }
 
 /**
