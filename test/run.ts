@@ -6,6 +6,11 @@ import { readdirSync } from 'node:fs';
 
 const parallel = 2;
 const fileLimitMs = Number(process.env.TEST_FILE_LIMIT_MS ?? 240_000);
+/** All that a test starts is to read TypeScript in the same way. */
+const env = {
+  ...process.env,
+  NODE_OPTIONS: `${process.env.NODE_OPTIONS ?? ''} --import ${new URL('support/types-stripped.mjs', import.meta.url)}`,
+};
 
 interface Totals {
   readonly passed: number;
@@ -17,12 +22,14 @@ interface Totals {
 const slowestFirst = [
   'test/package/',
   'test/run/resume.',
-  'test/scenarios/verdicts.',
   'test/viewer/browser.',
-  'test/cli/new.',
-  'test/cli/reproduce.',
-  'test/run/damage.',
+  'test/run/lora.',
+  'test/scenarios/verdicts.',
   'test/run/per-role.',
+  'test/run/damage.',
+  'test/cli/scenario-code.',
+  'test/cli/reproduce.',
+  'test/run/fork.',
   'test/cli/',
   'test/run/',
   'test/warmup/',
@@ -114,7 +121,7 @@ function readTotals(output: string): Totals | null {
 
 function runProcess(file: string) {
   return new Promise<{ output: string; code: number | null; timedOut: boolean }>((resolve) => {
-    const child = spawn(process.execPath, ['--import', 'tsx', file], { stdio: 'pipe' });
+    const child = spawn(process.execPath, [file], { stdio: 'pipe', env });
     let output = '';
     let timedOut = false;
     const timer = setTimeout(() => {

@@ -7,6 +7,7 @@ import { test } from 'uvu';
 import * as assert from 'uvu/assert';
 
 const runner = fileURLToPath(new URL('run.ts', import.meta.url));
+const preload = new URL('support/types-stripped.mjs', import.meta.url).href;
 // Inside the repository, so that the files find uvu.
 const folder = mkdtempSync(fileURLToPath(new URL('../node_modules/.runner-', import.meta.url)));
 mkdirSync(join(folder, 'test'));
@@ -19,14 +20,15 @@ const write = (name: string, body: string) =>
   );
 write('passes', "test('a', () => {}); test.skip('b', () => {}); console.log('skipped: no GPU'); test.run();");
 write('is-silent', "test('a', () => {}); test.skip('b', () => {}); test.run();");
-write('fails', "test('a', () => {}); test('b', () => assert.is(1, 2)); test.run();");
+const fails = "test('a', () => {}); const one: number = 1; test('b', () => assert.is(one, 2)); test.run();";
+write('fails', fails);
 write('forgets', "test('a', () => {});");
 write('is-empty', 'test.run();');
 write('leaves', "test('a', () => process.exit(0)); test.run();");
 write('hangs', "test('a', () => new Promise(() => setInterval(() => {}, 1000))); test.run();");
 
 function run(names: string[], limitMs = 60_000) {
-  const { stdout, status } = spawnSync(process.execPath, ['--import', 'tsx', runner, ...names], {
+  const { stdout, status } = spawnSync(process.execPath, ['--import', preload, runner, ...names], {
     cwd: folder,
     encoding: 'utf8',
     env: { ...process.env, TEST_FILE_LIMIT_MS: String(limitMs) },
@@ -41,12 +43,13 @@ test('passed and skipped tests are counted and reasons shown', () => {
   assert.match(stdout, '  skipped: no GPU');
 });
 
-test('a failing test fails the suite and shows why', () => {
+test('a failing test fails the suite and shows why, and where in its TypeScript', () => {
   const { status, stdout, last } = run(['passes', 'fails']);
   assert.is(last, '2 passed, 1 failed, 1 skipped');
   assert.is(status, 1);
   assert.match(stdout, /FAIL .*test\/fails\.test\.ts/);
   assert.match(stdout, 'Expected values to be strictly equal');
+  assert.match(stdout, `test/fails.test.ts:3:${fails.indexOf('is(one') + 1})`);
 });
 
 test('a file that forgets test.run() fails the suite', () => {

@@ -76,13 +76,15 @@ test('new writes a scenario that is listed and checked, and never overwrites one
   assert.is(fs.readFileSync(path.join(folder, file), 'utf8'), text);
 });
 
-test('eval ends with the metrics of the contract, the same with a worker and with none', async () => {
+test('eval ends with the metrics of the contract, the same in a clone with a worker and here with none', async () => {
   const summaries = [];
+  // As whoever has a clone runs it: main thread, worker and scenario are read by tsx, not in the tests' own way.
+  const inClone = (args: string[]) => optima(args, { folder, env: { NODE_OPTIONS: '' } });
   for (const workers of ['1', '0']) {
     const args = ['eval', 'two-hop-qa', '--model', 'model', '--tasks', '3', '--workers', workers, '--json'];
     // What a random model says ends nowhere else.
     args.push('--max-tokens', '20');
-    const { code, stdout, stderr } = await optimaHere(args, { folder });
+    const { code, stdout, stderr } = await (workers === '1' ? inClone(args) : optimaHere(args, { folder }));
     assert.is(code, 0, stderr);
     const summary = objects(stdout).at(-1);
     assert.is(summary.event, 'summary');

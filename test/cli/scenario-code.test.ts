@@ -35,6 +35,7 @@ const hanging = write('hangs.mjs', {
   metric: "{ name: 'slow', score: async () => { await null; for (;;) {} } }",
 });
 const hangingAtOnce = write('at-once.mjs', { before: 'for (;;) {}' });
+const preload = new URL('../support/types-stripped.mjs', import.meta.url).href;
 const watch = fileURLToPath(new URL('../../src/cli/watch.ts', import.meta.url));
 
 /** Calls a function of a hanging scenario in a process that watches it, and has a listener for signals. */
@@ -46,7 +47,7 @@ function hang(call: string, seconds: number, args: readonly string[] = [], file 
     scenario.${call};`;
   const child = spawn(process.execPath, [
     '--import',
-    'tsx',
+    preload,
     '--input-type=module',
     '-e',
     code,
@@ -115,7 +116,9 @@ test('what a load or a metric says is told in its words, as the scenario’s', a
 
 test('a TypeScript file of a CommonJS package is refused with what to do', async () => {
   fs.writeFileSync(path.join(folder, 'package.json'), '{ "name": "mine" }');
-  const { code, stderr } = await optima(['check', write('sums.ts', { before: '// @ts-nocheck' })]);
+  // As tsx reads it, and not the tests.
+  const env = { NODE_OPTIONS: '' };
+  const { code, stderr } = await optima(['check', write('sums.ts', { before: '// @ts-nocheck' })], { env });
   assert.is(code, 1);
   assert.match(stderr, 'cannot be loaded: its package.json makes it a CommonJS module.');
   assert.match(stderr, 'hint: Name the file .mts');

@@ -29,10 +29,9 @@ function refusal(folder: string): OptimaError {
 }
 
 const module = new URL('../../src/store/lock.ts', import.meta.url).href;
+const preload = new URL('../support/types-stripped.mjs', import.meta.url).href;
 /** Takes the lock when a line comes, says "has" or the error's message, and holds it until its input ends. */
 const holder = `
-import { register } from ${JSON.stringify(import.meta.resolve('tsx/esm/api'))};
-register();
 const { lock } = await import(${JSON.stringify(module)});
 process.stdout.write('ready\\n');
 process.stdin.once('data', () => {
@@ -50,6 +49,8 @@ function hold(folder: string, before: readonly string[] = []): ChildProcess {
   const [command, ...args] = [
     ...before,
     process.execPath,
+    '--import',
+    preload,
     '--input-type=module',
     '--eval',
     holder,

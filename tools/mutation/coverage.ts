@@ -1,7 +1,6 @@
 // Which lines of which source files a test runs, from V8's own coverage of the test and of all its child processes
-// and worker threads.
+// and worker threads. What they run is the source with spaces in place of its types (`test/support/types-stripped.mjs`).
 import fs from 'node:fs';
-import { SourceMap, type SourceMapPayload } from 'node:module';
 import path from 'node:path';
 import { fileURLToPath } from 'node:url';
 
@@ -19,26 +18,25 @@ interface Report {
       }[];
     }[];
   }[];
-  readonly 'source-map-cache'?: Readonly<
-    Record<string, { readonly lineLengths: readonly number[]; readonly data: SourceMapPayload | null }>
-  >;
 }
 
 /** Reads what `NODE_V8_COVERAGE=folder` left of a test that ran in the repository at `root`. */
 export function readCoverage(folder: string, root: string): CoveredLines {
   const covered: CoveredLines = new Map();
   for (const name of fs.readdirSync(folder)) {
-    const report = parse(fs.readFileSync(path.join(folder, name), 'utf8'));
-    const maps = report['source-map-cache'] ?? {};
-    for (const { url, functions } of report.result) {
-      const map = maps[url];
-      if (!map?.data || !url.startsWith('file:')) continue;
+    for (const { url, functions } of parse(fs.readFileSync(path.join(folder, name), 'utf8')).result) {
+      if (!url.startsWith('file:')) continue;
       const file = path.relative(root, fileURLToPath(url)).replaceAll('\\', '/');
-      if (!file.startsWith('src/')) continue;
+      if (!/^src\/.*\.ts$/.test(file)) continue;
       const lines = covered.get(file) ?? new Set();
       covered.set(file, lines);
-      const runs = countsOf(functions, map.lineLengths);
-      for (const [offset, line] of linesOf(url, map.lineLengths, map.data)) if (runs[offset]) lines.add(line);
+      const source = fs.readFileSync(path.join(root, file), 'utf8');
+      const runs = countsOf(functions, source.length);
+      let line = 1;
+      for (let offset = 0; offset < source.length; offset++) {
+        if (source[offset] === '\n') line++;
+        else if (runs[offset] && source[offset] !== ' ') lines.add(line);
+      }
     }
   }
   return covered;
@@ -55,35 +53,11 @@ function parse(text: string): Report {
 }
 
 /** Whether the character at each offset has run: inner ranges come after outer ones and overrule them. */
-function countsOf(
-  functions: Report['result'][number]['functions'],
-  lineLengths: readonly number[],
-): Uint8Array {
-  const runs = new Uint8Array(lineLengths.reduce((sum, length) => sum + length + 1, 0));
+function countsOf(functions: Report['result'][number]['functions'], length: number): Uint8Array {
+  const runs = new Uint8Array(length);
   const ranges = functions.flatMap((one) => one.ranges);
   const widestFirst = ranges.toSorted((a, b) => b.endOffset - b.startOffset - (a.endOffset - a.startOffset));
   for (const { startOffset, endOffset, count } of widestFirst)
     runs.fill(count > 0 ? 1 : 0, startOffset, endOffset);
   return runs;
-}
-
-const known = new Map<string, [offset: number, line: number][]>();
-
-/** For each place of the transpiled code that the source map knows, its line in the source. */
-function linesOf(url: string, lineLengths: readonly number[], data: SourceMapPayload): [number, number][] {
-  const found = known.get(url);
-  if (found !== undefined) return found;
-  const map = new SourceMap(data);
-  const places: [number, number][] = [];
-  let start = 0;
-  for (const [row, length] of lineLengths.entries()) {
-    for (let column = 0; column < length; column++) {
-      const entry = map.findEntry(row, column);
-      if (!('originalLine' in entry) || entry.generatedLine !== row) continue;
-      if (entry.generatedColumn === column) places.push([start + column, entry.originalLine + 1]);
-    }
-    start += length + 1;
-  }
-  known.set(url, places);
-  return places;
 }

@@ -9,6 +9,7 @@ import { execFileSync, spawn } from 'node:child_process';
 import fs from 'node:fs';
 import os from 'node:os';
 import path from 'node:path';
+import { pathToFileURL } from 'node:url';
 import { parseArgs } from 'node:util';
 import { createRng } from '../../src/domain/rng.ts';
 import { type CoveredLines, readCoverage } from './coverage.ts';
@@ -260,7 +261,8 @@ async function runTest(file: string, copy: string, limit: number, env: NodeJS.Pr
   // What a test that is killed leaves behind goes, too. Beside the copy: within it lies a package of its own.
   const temporary = `${copy}-tmp`;
   fs.mkdirSync(temporary);
-  const ended = await run(['--import', 'tsx', file], copy, limit, { TMPDIR: temporary, ...env });
+  const NODE_OPTIONS = `--import ${pathToFileURL(path.join(copy, 'test/support/types-stripped.mjs'))}`;
+  const ended = await run([file], copy, limit, { TMPDIR: temporary, NODE_OPTIONS, ...env });
   fs.rmSync(temporary, { recursive: true, force: true });
   return { ...ended, failed: ended.code !== 0 || !ended.output.includes('Passed:') };
 }
