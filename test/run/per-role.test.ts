@@ -22,10 +22,9 @@ import { PolicyShelf } from '../../src/run/policy-shelf.ts';
 import { RunFolder } from '../../src/store/run-folder.ts';
 import { inProcessHost } from '../../src/workers/index.ts';
 import {
-  eventsIn,
+  cutRun,
   optima,
   optimaHere,
-  replaceLog,
   smallHybridRun,
   temporaryFolder,
   writeRandomCheckpoint,
@@ -330,24 +329,6 @@ test('a pair of turns that another policy than its own role’s said is refused'
   }
 });
 
-/** A copy of the run as it was when a phase had so many lines in the log, checkpoints included. */
-function copyAt(phase: string, linesInPhase: number, change = (line: string) => line): string {
-  const copy = path.join(folder, `at-${linesInPhase}-of-${phase.replace('/', '-')}`);
-  fs.cpSync(whole, copy, { recursive: true });
-  fs.rmSync(path.join(copy, 'lock'));
-  const lines = eventsIn(copy).map((event) => JSON.stringify(event));
-  const start = lines.findIndex((line) => line.includes(`"type":"phase.started","phase":"${phase}"`));
-  const log = [...lines.slice(0, start), ...lines.slice(start, start + linesInPhase).map(change)];
-  replaceLog(
-    copy,
-    log.map((line) => JSON.parse(line)),
-  );
-  for (const hash of fs.readdirSync(path.join(copy, 'checkpoints'))) {
-    if (!log.join('').includes(hash)) fs.rmSync(path.join(copy, 'checkpoints', hash), { recursive: true });
-  }
-  return copy;
-}
-
 test('killed between the trainings of two roles and resumed, it ends in the same weights and the same log', async () => {
   for (const [iteration, kill, ofBob] of [
     ['init-0', { renamed: true }, 0],
@@ -355,7 +336,8 @@ test('killed between the trainings of two roles and resumed, it ends in the same
     ['idpo-2', { lines: stepsOf('idpo-2', 'alice').length + 1 }, 1],
   ] as const) {
     const phase = `${iteration}/train`;
-    const cut = copyAt(phase, 0);
+    const cut = path.join(folder, `cut-${iteration}`);
+    cutRun(whole, cut, { phase, lines: 0 });
     const log = path.join(cut, 'events.jsonl');
     const killed = await optima(['train', '--resume', cut, '--workers', '0', '--json'], {
       preload: new URL('kill-at.mjs', import.meta.url).href,
@@ -376,7 +358,9 @@ test('killed between the trainings of two roles and resumed, it ends in the same
 });
 
 test('a step that the log has as another role’s is a divergence', async () => {
-  const changed = copyAt('isft-1/train', 2, (line) => line.replace('"role":"alice"', '"role":"bob"'));
+  const changed = path.join(folder, 'changed');
+  const place = { phase: 'isft-1/train', lines: 2 };
+  cutRun(whole, changed, place, (line) => line.replace('"role":"alice"', '"role":"bob"'));
   const ended = await optimaHere(['train', '--resume', changed, '--workers', '0', '--json']);
   assert.is(ended.code, 1);
   assert.is(objects(ended.stdout).at(-1).code, 'run.diverged');

@@ -109,6 +109,43 @@ export function replaceLog(folder: string, events: readonly RunEvent[]): void {
   changeManifest(folder, () => ({ log: emptyLog }));
 }
 
+/** Where a run is cut: so many lines of a phase are in its log. */
+export interface Cut {
+  readonly phase: string;
+  /** With its first one. Where it is left out, all but the last, and the checkpoint that the phase ends with is there. */
+  readonly lines?: number;
+  /** And half of the next one. */
+  readonly halfLine?: boolean;
+}
+
+/** Makes of a finished run what a process leaves that is killed at a place; `change` changes the phase's lines in the log. */
+export function cutRun(
+  run: string,
+  copy: string,
+  { phase, lines: count, halfLine = false }: Cut,
+  change = (line: string) => line,
+): void {
+  fs.cpSync(run, copy, { recursive: true, verbatimSymlinks: true });
+  for (const file of ['lock', 'metrics.jsonl']) fs.rmSync(path.join(copy, file), { force: true });
+  const lines = eventsIn(copy).map((event) => JSON.stringify(event));
+  const start = lines.findIndex((line) => line.includes(`"type":"phase.started","phase":"${phase}"`));
+  const end = lines.findIndex((line) => line.includes(`"type":"phase.completed","phase":"${phase}"`));
+  const cut = count === undefined ? end : start + count;
+  const left = [...lines.slice(0, start), ...lines.slice(start, cut).map(change)];
+  const file = path.join(copy, 'events.jsonl');
+  const next = fs.readFileSync(file, 'utf8').split('\n')[left.length]!;
+  replaceLog(
+    copy,
+    left.map((line) => JSON.parse(line)),
+  );
+  if (halfLine) fs.appendFileSync(file, next.slice(0, next.length >> 1));
+  const known = (count === undefined ? lines.slice(0, end + 1) : left).join('');
+  for (const hash of fs.readdirSync(path.join(copy, 'checkpoints'))) {
+    const kept = hash !== 'final' && known.includes(hash);
+    if (!kept) fs.rmSync(path.join(copy, 'checkpoints', hash), { recursive: true });
+  }
+}
+
 /** The events of a run's log, with their fields in the order in which they were written. */
 export function eventsIn(folder: string): RunEvent[] {
   const lines = fs.readFileSync(path.join(folder, 'events.jsonl'), 'utf8').trimEnd().split('\n');
