@@ -45,8 +45,8 @@ const config = {
   max_position_embeddings: 640,
 };
 const parameters = new Map([
-  ['a', { size: 1_000_000 }],
-  ['b', { size: 234 }],
+  ['a', { shape: [1000, 1000] }],
+  ['b', { shape: [234] }],
 ]);
 const policy = { ...speaker, config, parameters, weights: parameters, lora: null } as unknown as LlamaPolicy;
 
@@ -197,7 +197,7 @@ const stepsIn = (text: string) =>
 
 test('the card of an adapter says of which base it is, and counts its numbers apart', async () => {
   const lora = { rank: 4, alpha: 8, dropout: 0, targets: ['q_proj'] as const };
-  const own = { parameters: new Map([['a', { size: 5678 }]]), lora, base: { hash: 'ba5e' } };
+  const own = { parameters: new Map([['a', { shape: [2, 2839] }]]), lora, base: { hash: 'ba5e' } };
   const text = await textOf({ policy: { ...policy, ...own } as unknown as LlamaPolicy });
   assert.match(text, "Files are a LoRA adapter in PEFT's layout, of the base `ba5e`");
   assert.match(text, '| parameters | 5,678 of rank 4 over 1,000,234 (float32)');
