@@ -7,9 +7,10 @@ import { setImmediate as nextTick, setTimeout as pause } from 'node:timers/promi
 import { gunzipSync } from 'node:zlib';
 import { test } from 'uvu';
 import * as assert from 'uvu/assert';
+import { createRng } from '../../src/domain/rng.ts';
 import type { RunReader } from '../../src/reading/index.ts';
 import { compressLog } from '../../src/store/compress.ts';
-import { type RunAnswer, type RunList, staticFile } from '../../src/viewer/api.ts';
+import { type RunAnswer, type RunEntry, type RunList, staticFile } from '../../src/viewer/api.ts';
 import { bundleClient, type ClientFiles } from '../../src/viewer/server/client-files.ts';
 import { exportRuns } from '../../src/viewer/server/export.ts';
 import { refusalOf } from '../../src/viewer/server/guard.ts';
@@ -17,6 +18,7 @@ import { OpenRuns } from '../../src/viewer/server/open-runs.ts';
 import { type Call, type Route, routeOf } from '../../src/viewer/server/router.ts';
 import { createViewer, type Viewer } from '../../src/viewer/server/routes.ts';
 import { startServer, type ViewerServer } from '../../src/viewer/server/server.ts';
+import { measureTeam } from '../support/metrics.ts';
 import { temporaryFolder } from '../support/run.ts';
 import { began, longEvents, policy, writeRun } from './hand-made-run.ts';
 
@@ -368,6 +370,45 @@ test('a run with a linked file is not handed to what forks, keeps and scores', a
       assert.match((error as Error).message, 'forks.jsonl is not a file of the run: a link');
     }
   }
+});
+
+test('a run’s page and its copy have its figures from the log, whatever metrics.jsonl says', async () => {
+  const [place, target] = [path.join(folder, 'measured'), path.join(folder, 'measured copy')];
+  const metrics = measureTeam([], createRng(1));
+  const output = { kind: 'evaluate', policy: { alice: policy, bob: policy }, metrics } as const;
+  const [phase, other] = ['base', 'trained'];
+  writeRun(path.join(place, 'run'), [
+    began,
+    { type: 'phase.started', phase },
+    { type: 'phase.completed', phase, output: { ...output, metrics: { ...metrics, taskScore: 0.25, n: 8 } } },
+    { type: 'phase.started', phase: other },
+    {
+      type: 'phase.completed',
+      phase: other,
+      output: { ...output, metrics: { ...metrics, taskScore: 0.5, n: 8 } },
+    },
+  ]);
+  const rows = [phase, other].map((name) => ({
+    event: 'evaluation',
+    phase: name,
+    f1: 0.9,
+    tokens: 1,
+    n: 8,
+    failed: 0,
+  }));
+  fs.writeFileSync(
+    path.join(place, 'run/metrics.jsonl'),
+    rows.map((row) => `${JSON.stringify(row)}\n`).join(''),
+  );
+  const scores = ({ base, latest }: RunEntry) => [base?.taskScore, latest?.taskScore];
+  const viewer = createViewer([place]);
+  const { entry } = (await askViewer(viewer, 'GET', '/api/runs/run')) as RunAnswer;
+  await viewer.close();
+  assert.equal(scores(entry), [0.25, 0.5]);
+  await exportRuns({ folders: [place], target, client: new Map() });
+  const read = (name: string) => JSON.parse(fs.readFileSync(path.join(target, name), 'utf8'));
+  assert.equal(scores((read(staticFile('/api/runs', {})) as RunList).runs[0]!), [0.25, 0.5]);
+  assert.equal(scores((read(staticFile('/api/runs/{run}', { run: 'run' })) as RunAnswer).entry), [0.25, 0.5]);
 });
 
 test('a copy names no place of the machine that the run was on', async () => {

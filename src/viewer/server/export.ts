@@ -60,7 +60,8 @@ export async function exportRuns(options: ExportOptions): Promise<Exported> {
   const writeRun = async (reader: RunReader, entry: RunEntry) => {
     const run = entry.id;
     const pieces = (await options.tools?.pieces?.(reader.folder)) ?? null;
-    writeAnswer(staticFile('/api/runs/{run}', { run }), answerOfCopy(runAnswer(reader, entry)));
+    const answer = answerOfCopy(runAnswer(reader, entry));
+    writeAnswer(staticFile('/api/runs/{run}', { run }), answer);
     writeAnswer(staticFile('/api/runs/{run}/machines', { run }), machinesAnswer(reader, entry));
     const rows = taskRows(reader);
     writeAnswer(staticFile('/api/runs/{run}/tasks', { run }), rows);
@@ -73,14 +74,16 @@ export async function exportRuns(options: ExportOptions): Promise<Exported> {
       await nextTick();
       if (signal?.aborted) throw new OptimaError('interrupted', `The copy in ${target} is not complete.`);
     }
+    return answer.entry;
   };
   const open = new OpenRuns(folders);
   try {
-    const entries = listRuns(open).map(entryOfCopy);
-    const list: RunList = { runs: entries, abilities: { fork: false, score: false } };
-    for (const entry of entries.filter(({ state }) => state !== 'unreadable')) {
-      await open.read(entry.id, (reader) => writeRun(reader, entry));
+    const entries: RunEntry[] = [];
+    for (const entry of listRuns(open).map(entryOfCopy)) {
+      const isRead = entry.state !== 'unreadable';
+      entries.push(isRead ? await open.read(entry.id, (reader) => writeRun(reader, entry)) : entry);
     }
+    const list: RunList = { runs: entries, abilities: { fork: false, score: false } };
     writeAnswer(staticFile('/api/runs', {}), list);
   } finally {
     await open.close();

@@ -2,17 +2,18 @@
 import type { PhaseOutput, RunEventOf } from '../../domain/events.ts';
 import { mean } from '../../domain/metrics.ts';
 import type { PhaseSummary, RunReader } from '../../reading/index.ts';
-import type { CurvePoint, PhaseView, RunAnswer, RunEntry, StepPoint, TaskRow } from '../api.ts';
+import type { CurvePoint, Figures, PhaseView, RunAnswer, RunEntry, StepPoint, TaskRow } from '../api.ts';
 
 /** Most points that a phase's training is shown with. */
 const mostSteps = 240;
 
+/** A run's page; the figures of its entry are those of its log. */
 export function runAnswer(reader: RunReader, entry: RunEntry): RunAnswer {
   const { manifest } = reader;
   const phases = reader.phases();
   const rows = taskRows(reader);
   return {
-    entry,
+    entry: { ...entry, ...figuresIn(phases) },
     events: reader.size.events,
     command: manifest?.command ?? [],
     versions: {
@@ -38,6 +39,29 @@ export function runAnswer(reader: RunReader, entry: RunEntry): RunAnswer {
   };
 }
 
+/** How the team came out: of the base, and last of the whole run or of its last iteration that trained. */
+function figuresIn(phases: readonly PhaseSummary[]): Pick<RunEntry, 'base' | 'latest' | 'iterations'> {
+  const measured = (name: string) => figuresOf(phases.find((phase) => phase.name === name)?.output ?? null);
+  const iterations = phases.filter(({ output }) => output?.kind === 'train').map(({ name }) => partOf(name));
+  const within = phases.filter(({ name }) => iterations.length > 0 && partOf(name) === iterations.at(-1));
+  const last =
+    within.find(({ kind }) => kind === 'evaluate') ?? within.find(({ output }) => figuresOf(output));
+  return {
+    base: measured('base'),
+    latest: measured('trained') ?? figuresOf(last?.output ?? null),
+    iterations: iterations.length,
+  };
+}
+
+/** The iteration that a phase is a part of. */
+const partOf = (phase: string): string => phase.split('/')[0]!;
+
+function figuresOf(output: PhaseOutput | null): Figures | null {
+  if (output === null || !('metrics' in output)) return null;
+  const { taskScore, taskScoreInterval: interval, tokens, n, failed } = output.metrics;
+  return { taskScore, interval, tokens, n, failed };
+}
+
 const sampledIn = (output: PhaseOutput | null): number =>
   output !== null && 'sampledTokens' in output ? output.sampledTokens : 0;
 
@@ -57,13 +81,11 @@ const phaseView = ({
 
 /** Where a phase measured the team; nothing for the others. */
 function curvePoint({ name, output }: PhaseSummary): CurvePoint[] {
-  if (output === null || !('metrics' in output)) return [];
-  const { taskScore, taskScoreInterval: interval, tokens, n, failed } = output.metrics;
+  const figures = figuresOf(output);
+  if (output === null || figures === null) return [];
   const isTest = output.kind === 'evaluate' && !name.includes('/');
   const reward = 'meanReward' in output ? output.meanReward : null;
-  return [
-    { label: name.split('/')[0]!, phase: name, taskScore, interval, tokens, n, failed, reward, isTest },
-  ];
+  return [{ label: partOf(name), phase: name, ...figures, reward, isTest }];
 }
 
 /** The steps of a training, as many as can be told apart on a screen: each the mean of those that it stands for. */
