@@ -3,7 +3,7 @@
 // nobody killed. Of the lines of the log, which are most, the first of each kind of event in each phase is tried, half of the last
 // one, and a sample. Every tenth is killed a second time as it goes on. A few are killed in earnest, which must leave the same
 // files as those that are resumed here (test/support/crash.ts). Ends with 1 if one ended otherwise.
-// node --import tsx bench/crash.ts [sample] [seed] [recipe…]
+// node --import tsx bench/crash.ts [sample] [seed] [recipe…], a recipe with adapters being isft:lora
 import fs from 'node:fs';
 import path from 'node:path';
 import { createRng, type Rng } from '../src/domain/rng.ts';
@@ -29,7 +29,7 @@ import { countArgument } from './shared.ts';
 
 const sample = countArgument(0, 40);
 const seed = countArgument(1, 1);
-const recipes = process.argv.length > 4 ? process.argv.slice(4) : recipeNames;
+const recipes = process.argv.length > 4 ? process.argv.slice(4) : [...recipeNames, 'isft-dpo:lora'];
 /** One of so many is killed twice. */
 const twiceEvery = 10;
 const earnestKills = 6;
@@ -44,7 +44,7 @@ const smaller: Readonly<Record<string, readonly string[]>> = {
 const settingsOf = (recipe: string) => [
   ...smallRunOf(recipe),
   ...['initialization.tasks=1', 'evaluation.tasks=2', 'evaluation.validationTasks=1', 'maxMessageTokens=3']
-    .concat(smaller[recipe] ?? [])
+    .concat(smaller[recipe.split(':')[0]!] ?? [])
     .flatMap((setting) => ['--set', setting]),
 ];
 

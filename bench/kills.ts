@@ -1,6 +1,6 @@
 // Small runs of each recipe that are killed at random instants and resumed: each must end with the log, but for its times, and
 // the checkpoints of the run that nobody killed. Says in which phases the kills fell; ends with 1 if a run ended otherwise.
-// node --import tsx bench/kills.ts [kills] [seed] [recipe…]
+// node --import tsx bench/kills.ts [kills] [seed] [recipe…], a recipe with adapters being isft:lora
 import { spawn } from 'node:child_process';
 import { once } from 'node:events';
 import fs from 'node:fs';
@@ -19,7 +19,7 @@ import { countArgument } from './shared.ts';
 
 const kills = countArgument(0, 20);
 const seed = countArgument(1, 1);
-const recipes = process.argv.length > 4 ? process.argv.slice(4) : recipeNames;
+const recipes = process.argv.length > 4 ? process.argv.slice(4) : [...recipeNames, 'isft-dpo:lora'];
 process.env.OPTIMA_BLAS = 'off'; // its threads would be a part of the engine's name
 
 const folder = temporaryFolder('kills');

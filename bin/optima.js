@@ -17,4 +17,5 @@ if (readers.includes(process.argv[2])) {
   }
 }
 if (import.meta.resolve('#cli').endsWith('.ts')) (await import('tsx/esm/api')).register();
-await import('#cli');
+const { runCommandLine } = await import('#cli');
+await runCommandLine(process.argv.slice(2));

@@ -11,15 +11,6 @@ import { unsettled } from './watch.ts';
 
 const { version } = JSON.parse(fs.readFileSync(path.join(packageFolder, 'package.json'), 'utf8'));
 
-const program = new Command('optima')
-  .description('Trains teams of language-model agents to talk less and solve more.')
-  .version(version, '--version', 'print the version')
-  .helpOption('--help', 'show this help')
-  .helpCommand(false)
-  // Set before the commands are added: they inherit both.
-  .exitOverride()
-  .configureOutput({ writeErr: () => {} });
-
 /** What registers a command, in the order in which they are listed. */
 const commands: Record<string, () => Promise<(program: Command) => void>> = {
   train: async () => (await import('./train.ts')).addTrain,
@@ -45,34 +36,45 @@ const commands: Record<string, () => Promise<(program: Command) => void>> = {
   export: async () => (await import('./export.ts')).addExport,
 };
 
-for (const stream of [process.stdout, process.stderr]) stream.on('error', loseOutput);
+/** Carries out a command, by its words; what it comes to is the process's exit code. */
+export async function runCommandLine(args: readonly string[]): Promise<void> {
+  const program = new Command('optima')
+    .description('Trains teams of language-model agents to talk less and solve more.')
+    .version(version, '--version', 'print the version')
+    .helpOption('--help', 'show this help')
+    .helpCommand(false)
+    // Set before the commands are added: they inherit both.
+    .exitOverride()
+    .configureOutput({ writeErr: () => {} });
 
-const args = process.argv.slice(2);
-const named = Object.hasOwn(commands, args[0] ?? '') ? [commands[args[0]!]!] : Object.values(commands);
-for (const load of named) (await load())(program);
+  for (const stream of [process.stdout, process.stderr]) stream.on('error', loseOutput);
 
-const json = args.includes('--json');
-// There is nothing left to do, and the command has not ended.
-process.once('beforeExit', () => {
-  const error = unsettled();
-  if (error !== null) process.exit(reportError(error, json));
-});
-// What no command caught must not print a stack trace either.
-process.on('uncaughtException', (error) => {
-  process.exitCode = reportError(error, json);
-  // That it cannot be written shows only then.
-  setImmediate(() => process.exit());
-});
-try {
-  if (args.length === 0) program.outputHelp();
-  else await program.parseAsync(args, { from: 'user' });
-} catch (error) {
-  if (!(error instanceof CommanderError)) process.exitCode = reportError(error, json);
-  else if (error.exitCode !== 0) process.exitCode = reportError(usageError(error), json);
+  const named = Object.hasOwn(commands, args[0] ?? '') ? [commands[args[0]!]!] : Object.values(commands);
+  for (const load of named) (await load())(program);
+
+  const json = args.includes('--json');
+  // There is nothing left to do, and the command has not ended.
+  process.once('beforeExit', () => {
+    const error = unsettled();
+    if (error !== null) process.exit(reportError(error, json));
+  });
+  // What no command caught must not print a stack trace either.
+  process.on('uncaughtException', (error) => {
+    process.exitCode = reportError(error, json);
+    // That it cannot be written shows only then.
+    setImmediate(() => process.exit());
+  });
+  try {
+    if (args.length === 0) program.outputHelp();
+    else await program.parseAsync(args, { from: 'user' });
+  } catch (error) {
+    if (!(error instanceof CommanderError)) process.exitCode = reportError(error, json);
+    else if (error.exitCode !== 0) process.exitCode = reportError(usageError(error, args), json);
+  }
 }
 
 /** Commander's complaint as ours: its suggestion in brackets becomes the hint. */
-function usageError({ code, message }: CommanderError): OptimaError {
+function usageError({ code, message }: CommanderError, args: readonly string[]): OptimaError {
   if (code === 'commander.help') {
     return new OptimaError('usage', 'This command has commands of its own, of which it takes one.', {
       hint: `\`optima ${args[0]} --help\` lists them.`,

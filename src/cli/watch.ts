@@ -84,7 +84,7 @@ function watchObject(value: object, path: string, seconds: number | undefined): 
 function add(watched: Watched): number {
   const number = functions.push(watched) - 1;
   watcher ??= startWatcher();
-  watcher.postMessage(functions);
+  watcher.postMessage(watched);
   return number;
 }
 
@@ -159,8 +159,8 @@ const { Session } = require('node:inspector');
 const { pathToFileURL } = require('node:url');
 const { parentPort, workerData: { cells, cell, json, ours } } = require('node:worker_threads');
 const tickMs = 250;
-let functions = [];
-parentPort.on('message', (known) => { functions = known; });
+const functions = [{}];
+parentPort.on('message', (watched) => functions.push(watched));
 const connect = () => {
   const session = new Session();
   session.connectToMainThread();

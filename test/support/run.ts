@@ -4,6 +4,7 @@ import fs from 'node:fs';
 import os from 'node:os';
 import path from 'node:path';
 import { fileURLToPath } from 'node:url';
+import { runCommandLine } from '../../src/cli/main.ts';
 import type { RunEvent } from '../../src/domain/events.ts';
 import { createRng } from '../../src/domain/rng.ts';
 import { createPolicy } from '../../src/models/llama/index.ts';
@@ -13,7 +14,6 @@ import { type Manifest, readManifest, writeManifest } from '../../src/store/mani
 import { startEngine } from '../../src/tensor/index.ts';
 
 export const launcher = fileURLToPath(new URL('../../bin/optima.js', import.meta.url));
-const mainModule = new URL('../../src/cli/main.ts', import.meta.url).href;
 
 export const temporaryFolder = (name: string): string =>
   fs.mkdtempSync(path.join(os.tmpdir(), `optima-${name}-`));
@@ -78,11 +78,16 @@ export const smallHybridRun = [
   ].flatMap((setting) => ['--set', setting]),
 ];
 
-/** Those settings of a small run that the recipe has. */
-export function smallRunOf(recipe: string): string[] {
+/** What makes a small run one that trains adapters. */
+export const smallAdapters = ['rank=2', 'targets=attention'].flatMap((key) => ['--set', `lora.${key}`]);
+
+/** Those settings of a small run that the recipe has; `isft:lora` is that recipe with adapters. */
+export function smallRunOf(name: string): string[] {
+  const [recipe = '', kind] = name.split(':');
   const settings = (recipe === 'isft' ? smallRun : smallHybridRun).filter((part) => part.includes('='));
   const had = recipe === 'idpo' ? settings.filter((setting) => !setting.startsWith('isft.')) : settings;
-  return ['--recipe', recipe, ...had.flatMap((setting) => ['--set', setting])];
+  const adapters = kind === 'lora' ? smallAdapters : [];
+  return ['--recipe', recipe, ...had.flatMap((setting) => ['--set', setting]), ...adapters];
 }
 
 /** Writes two-hop-qa to a file of JavaScript, of which no process has to check the types. */
@@ -198,8 +203,6 @@ export interface OptimaOptions {
   readonly preload?: string;
 }
 
-let callsHere = 0;
-
 /**
  * As `optima`, but in this process, in a tenth of the time: what one call has loaded, the engine too, stays for the next.
  * For what does not depend on the process; nothing else may print meanwhile.
@@ -228,8 +231,7 @@ export async function optimaHere(
   process.argv = [process.execPath, launcher, ...args];
   process.chdir(folder);
   try {
-    // The command line runs as it is imported: under another name each time.
-    await import(`${mainModule}?call=${++callsHere}`);
+    await runCommandLine(args);
     return { code: Number(process.exitCode ?? 0), signal: null, ...written };
   } finally {
     [process.stdout.write, process.stderr.write] = writes;

@@ -244,8 +244,14 @@ export function chatTemplateFrom(tokenizerConfig: JsonObject): ChatTemplate {
     // Thoughts would be turns' tokens that nobody reads: reasoning models are asked to answer at once.
     enable_thinking: false,
   };
-  return compileChatTemplate(chatTemplateOf(tokenizerConfig), variables, optionsOf(tokenizerConfig));
+  const [source, options] = [chatTemplateOf(tokenizerConfig), optionsOf(tokenizerConfig)];
+  return templates(JSON.stringify([source, variables, options]), () =>
+    compileChatTemplate(source, variables, options),
+  );
 }
+
+/** Compiled templates: to find out how one writes takes longer than all else of a tokenizer, and a run's checkpoints share theirs. */
+const templates = leastRecentlyUsed<ChatTemplate>(8);
 
 const name = z.string().min(1).optional();
 const optionsSchema = z.strictObject({
