@@ -19,11 +19,11 @@ import { locateModel, sourceIn } from '../run/locate.ts';
 import { ForkLog, pairKey } from '../store/fork-log.ts';
 import { checkpointFolder, readManifest } from '../store/manifest.ts';
 import { interruptible } from './interrupt.ts';
-import { openEngine, openModel, openPolicy } from './model.ts';
+import { openEngine, openModel } from './model.ts';
 import { type Backend, backendOption, jsonOption, wholeNumber } from './options.ts';
 import { formatTable, type JsonFlag, line, type Output, quoted, withOutput } from './output.ts';
 import { openReader, withReader } from './reader.ts';
-import { reopenFrozen, reopenRun } from './reopen.ts';
+import { reopenBase, reopenFrozen, reopenRun } from './reopen.ts';
 import { rewardWords } from './replay.ts';
 
 interface ForkOptions extends JsonFlag {
@@ -105,13 +105,8 @@ export async function openForkSetting(
     const { loaded, recipe } = await reopenRun(folder, manifest, signal);
     await look({ run, manifest, scenario: loaded.scenario, recipe });
     await openEngine(options, output);
-    const { policy: base } = await openPolicy({ model: manifest.base.folder });
+    const base = await reopenBase(manifest);
     opened.push(base);
-    if (base.hash !== manifest.base.hash) {
-      throw new OptimaError('run.diverged', `${manifest.base.folder} was changed since the run began.`, {
-        hint: 'Restore the base checkpoint.',
-      });
-    }
     const { loadPolicy } = await import('../models/llama/index.ts');
     const { partners, judge } = await reopenFrozen(manifest);
     const known = new Map<PolicyHash, GenerativeModel>([[base.hash, base]]);

@@ -2,11 +2,13 @@
 import fs from 'node:fs';
 import { OptimaError } from '../domain/errors.ts';
 import type { PolicyHash } from '../domain/ids.ts';
+import type { LlamaPolicy } from '../models/llama/index.ts';
 import { type Recipe, recipeSchema } from '../recipe/schema.ts';
 import { hashFile, packageVersion } from '../run/create-run.ts';
 import { type OpenedFrozen, openFrozen } from '../run/frozen.ts';
 import { type LoadedScenario, pathOf, trustTypes } from '../scenario/load.ts';
 import type { Manifest } from '../store/manifest.ts';
+import { openPolicy } from './model.ts';
 import { openScenario } from './watch.ts';
 
 export interface ReopenedRun {
@@ -55,14 +57,25 @@ export function recipeOf({ recipe, version }: Manifest, folder: string): Recipe 
   );
 }
 
+const changed = (folder: string, what: string) =>
+  new OptimaError('run.diverged', `${folder} was changed since the run began.`, {
+    hint: `Restore the ${what}, or start a new run.`,
+  });
+
+/** What a run began with; rejects with `run.diverged` where it was changed. */
+export async function reopenBase({ base: { folder, hash } }: Manifest): Promise<LlamaPolicy> {
+  const { policy } = await openPolicy({ model: folder });
+  if (policy.hash === hash) return policy;
+  policy.dispose();
+  throw changed(folder, 'base checkpoint');
+}
+
 /** Who plays the roles that a run does not train, and its judge; rejects with `run.diverged` where one was changed. */
 export async function reopenFrozen({ partners: named = {}, judge }: Manifest) {
   const reopen = async (what: string, one: { readonly folder: string; readonly hash: PolicyHash }) => {
     const opened = await openFrozen(one.folder);
     if (opened.model.hash === one.hash) return opened;
-    throw new OptimaError('run.diverged', `${one.folder} was changed since the run began.`, {
-      hint: `Restore the ${what}, or start a new run.`,
-    });
+    throw changed(one.folder, what);
   };
   const partners: Record<string, OpenedFrozen> = {};
   for (const [role, one] of Object.entries(named)) partners[role] = await reopen(`policy of ${role}`, one);

@@ -37,7 +37,7 @@ import {
   workersOption,
 } from './options.ts';
 import { type Output, withOutput } from './output.ts';
-import { reopenFrozen, reopenRun } from './reopen.ts';
+import { reopenBase, reopenFrozen, reopenRun } from './reopen.ts';
 import { sayComparison, saySamples, summaryMetrics } from './report.ts';
 import { sayFrozen, sayPlan, withEstimate } from './say-plan.ts';
 import { openScenario, reopenScenario } from './watch.ts';
@@ -304,12 +304,7 @@ export async function resumeRun(
     );
     output.emit({ event: 'note', note: `another ${part}`, began: manifest[part] });
   }
-  const { policy: base } = await openPolicy({ model: manifest.base.folder });
-  if (base.hash !== manifest.base.hash) {
-    throw new OptimaError('run.diverged', `${manifest.base.folder} was changed since the run began.`, {
-      hint: 'Restore the base checkpoint, or start a new run.',
-    });
-  }
+  const base = await reopenBase(manifest);
   const { partners, judge } = await reopenFrozen(manifest);
   const { withForks } = options;
   const openRun = async () => {

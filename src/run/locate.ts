@@ -6,8 +6,9 @@ import { OptimaError } from '../domain/errors.ts';
 import type { PolicyHash } from '../domain/ids.ts';
 import { howToConvert } from '../models/files.ts';
 import { isAdapterFolder } from '../models/llama/adapter-header.ts';
+import { RunReader } from '../reading/index.ts';
 import type { Scenario } from '../scenario/types.ts';
-import { checkpointFolder, finalFolder, incomplete, policyFolder, readManifest } from '../store/manifest.ts';
+import { checkpointFolder, incomplete, policyFolder, readManifest } from '../store/manifest.ts';
 import type { RunFolder } from '../store/run-folder.ts';
 import type { PolicySource } from '../workers/host.ts';
 
@@ -21,7 +22,8 @@ export type Located = string | Readonly<Record<string, string>>;
 
 /**
  * The checkpoints that `model` names, by default those of the shipped model; `option` is how it was given. Loads nothing, so that a
- * wrong name shows before the engine starts. Throws `checkpoint.missing`, and `run.missing` for a run without a final policy.
+ * wrong name shows before the engine starts. Throws `checkpoint.missing`, `run.missing` for a run without a final policy, and
+ * `run.corrupt` for one whose log is damaged.
  */
 export function locateTeam(model: string | undefined, option: string): Located {
   if (model === undefined) return shippedFolder;
@@ -33,12 +35,12 @@ export function locateTeam(model: string | undefined, option: string): Located {
   }
   // A module that writes replies.
   if (/\.[cm]?[jt]s$/.test(model)) return model;
-  const folder = fs.existsSync(path.join(model, 'manifest.json')) ? finalPolicyOf(model) : model;
+  if (fs.existsSync(path.join(model, 'manifest.json'))) return finalPolicyOf(model);
   const isCheckpoint = (at: string) => fs.existsSync(path.join(at, 'config.json')) || isAdapterFolder(at);
-  if (isCheckpoint(folder)) return folder;
-  const within = fs.statSync(folder).isDirectory() ? fs.readdirSync(folder) : [];
-  const roles = within.filter((name) => isCheckpoint(path.join(folder, name)));
-  if (roles.length > 0) return Object.fromEntries(roles.map((role) => [role, path.join(folder, role)]));
+  if (isCheckpoint(model)) return model;
+  const within = fs.statSync(model).isDirectory() ? fs.readdirSync(model) : [];
+  const roles = within.filter((name) => isCheckpoint(path.join(model, name)));
+  if (roles.length > 0) return Object.fromEntries(roles.map((role) => [role, path.join(model, role)]));
   throw new OptimaError(
     'checkpoint.missing',
     `${option} ${model}: is no checkpoint: it has neither config.json nor adapter_config.json.`,
@@ -92,9 +94,15 @@ export function sourceIn(
   return { hash, folder, ...(isTrained && isAdapterFolder(folder) && { base: manifest.base }) };
 }
 
-function finalPolicyOf(run: string): string {
+/** By the run's log: a link may lead anywhere. */
+function finalPolicyOf(run: string): Located {
   const manifest = readManifest(run);
-  const folder = finalFolder(run);
-  if (fs.existsSync(folder)) return folder;
-  throw incomplete(run, manifest, 'no final policy');
+  const reader = RunReader.open(run);
+  reader.close();
+  const { policy } = reader;
+  if (policy === null) throw incomplete(run, manifest, 'no final policy');
+  const folders = Object.entries(policy).map(
+    ([role, hash]) => [role, policyFolder(run, manifest, hash)] as const,
+  );
+  return new Set(Object.values(policy)).size === 1 ? folders[0]![1] : Object.fromEntries(folders);
 }

@@ -1,5 +1,6 @@
 // How a policy comes to be: new, or from a folder with a checkpoint or an adapter.
-import { resolve } from 'node:path';
+import { existsSync, realpathSync } from 'node:fs';
+import { basename, dirname, join, resolve } from 'node:path';
 import { OptimaError } from '../../domain/errors.ts';
 import type { PolicyHash } from '../../domain/ids.ts';
 import type { LoraConfig } from '../../domain/lora.ts';
@@ -37,7 +38,7 @@ export function createPolicy(
 export interface LoadOptions extends Omit<LlamaOptions, 'generation' | 'folder'> {
   /** Replaces the folder's own. */
   readonly tokenizer?: ChatTokenizer;
-  /** What the weights must be. */
+  /** What the weights must be. Default: what the folder is named by where it is a checkpoint of a run. */
   readonly hash?: PolicyHash;
   /** Whether nothing will train the weights: see `StoredWeights.load`. What an adapter adapts never is. */
   readonly frozen?: boolean;
@@ -54,13 +55,20 @@ export interface LoadOptions extends Omit<LlamaOptions, 'generation' | 'folder'>
  * another hash and an adapter of another base are too, or `tokenizer.mismatch`.
  */
 export async function loadPolicy(folder: string, options: LoadOptions = {}): Promise<LlamaPolicy> {
-  const { hash } = options;
+  const { hash = hashNamedBy(folder) } = options;
   const policy = await (isAdapterFolder(folder) ? loadAdapted : loadWhole)(folder, options);
   if (hash === undefined || policy.hash === hash) return policy;
   policy.dispose();
   throw new OptimaError('checkpoint.invalid', `${folder}: it has the hash ${policy.hash}, not ${hash}.`, {
-    hint: 'The files were changed since they were written.',
+    hint: `The files were changed since they were written.${options.hash === undefined ? ' To change some, take a copy out of the run.' : ''}`,
   });
+}
+
+/** The hash that a run's checkpoint is named by, a link being where it leads; undefined for other folders. */
+function hashNamedBy(folder: string): PolicyHash | undefined {
+  const real = existsSync(folder) ? realpathSync(folder) : folder;
+  const isOfRun = basename(dirname(real)) === 'checkpoints' && existsSync(join(real, '../../manifest.json'));
+  return isOfRun && /^[0-9a-f]{16}$/.test(basename(real)) ? (basename(real) as PolicyHash) : undefined;
 }
 
 async function loadWhole(
