@@ -13,7 +13,7 @@ import { recipeSchema } from '../recipe/schema.ts';
 import { metricsRows } from '../run/figures.ts';
 import { planIterations } from '../run/plan.ts';
 import { EventLog } from '../store/event-log.ts';
-import { requireWithin } from '../store/files.ts';
+import { readText, requireWithin } from '../store/files.ts';
 import { ForkLog, forksPath } from '../store/fork-log.ts';
 import { linesIn } from '../store/lines.ts';
 import { isLocked } from '../store/lock.ts';
@@ -56,7 +56,7 @@ export async function examine(folder: string, onRight: (what: string) => void): 
 
   const file = logPath(folder);
   if (!fs.existsSync(manifestPath(folder)) && !fs.existsSync(file)) readManifest(folder);
-  const isAlone = !fs.existsSync(manifestPath(folder));
+  const isAlone = !fs.existsSync(manifestPath(folder)) && !beganRun(file);
   if (isAlone)
     remark('it has no manifest.json: a log alone, as a dialogue held in code leaves it, or no whole run');
   const manifest = isAlone
@@ -106,6 +106,17 @@ export async function examine(folder: string, onRight: (what: string) => void): 
   }
   if (manifest !== null) lookAround(folder, manifest, run, remark);
   return { checked, findings };
+}
+
+/** Whether a log is that of a run, which has a manifest, as its first event says. */
+function beganRun(file: string): boolean {
+  const log = openLogFile(file);
+  try {
+    const head = Buffer.alloc(128);
+    return head.toString('latin1', 0, log.read(head, 0, head.length, 0)).includes('"type":"run.started"');
+  } finally {
+    log.close();
+  }
 }
 
 function openRun(folder: string, file: string): RunFolder {
@@ -180,7 +191,7 @@ function checkMetrics(run: RunFolder, manifest: Manifest, folder: string, remark
   const file = path.join(folder, 'metrics.jsonl');
   requireWithin(folder, file);
   // It is written behind the phase that its next row is of: a kill may come between the two.
-  const there = fs.existsSync(file) ? fs.readFileSync(file, 'utf8').split('\n').length - 1 : 0;
+  const there = fs.existsSync(file) ? readText(file).split('\n').length - 1 : 0;
   const known = run.policy === null && there < rows.length ? rows.slice(0, there) : rows;
   if (known.length > 0 || fs.existsSync(file)) requireSameMetrics(file, known);
   if (known.length < rows.length) {
@@ -219,21 +230,16 @@ async function checkCheckpoints(run: RunFolder, part: Part): Promise<void> {
   for (const hash of hashes) {
     await part(`checkpoints/${hash} has its hash`, async () => {
       const folder = checkpointOf(run, hash);
-      const policy = await loadPolicy(folder, { base: whole });
+      const policy = await loadPolicy(folder, { hash, base: whole });
       policy.dispose();
-      if (policy.hash !== hash) {
-        throw new OptimaError(
-          'checkpoint.invalid',
-          `${folder} holds policy ${policy.hash}: its files were changed.`,
-          {
-            hint: 'Restore the folder; without it the run cannot go on from there, and what it says is not lost.',
-          },
-        );
-      }
     });
   }
   whole?.dispose();
 }
+
+/** What lies in a folder; nothing where there is none. */
+const namesIn = (folder: string): string[] =>
+  fs.existsSync(folder) && fs.statSync(folder).isDirectory() ? fs.readdirSync(folder) : [];
 
 /** The folder of a checkpoint, which must be the run's own. */
 function checkpointOf(run: RunFolder, hash: PolicyHash): string {
@@ -245,8 +251,7 @@ function checkpointOf(run: RunFolder, hash: PolicyHash): string {
   }
   const folder = run.checkpointFolder(hash);
   requireWithin(run.path, folder);
-  for (const name of fs.existsSync(folder) ? fs.readdirSync(folder) : [])
-    requireWithin(run.path, path.join(folder, name));
+  for (const name of namesIn(folder)) requireWithin(run.path, path.join(folder, name));
   return folder;
 }
 
@@ -304,9 +309,7 @@ function lookAround(folder: string, manifest: Manifest, run: RunFolder | null, r
       'Nothing has to be done: whoever goes on with the run takes it over.',
     );
   }
-  const inside = fs.existsSync(path.join(folder, 'checkpoints'))
-    ? fs.readdirSync(path.join(folder, 'checkpoints'))
-    : [];
+  const inside = namesIn(path.join(folder, 'checkpoints'));
   if (names.includes('events.jsonl') && names.includes('events.jsonl.gz'))
     remark(
       `${path.join(folder, 'events.jsonl.gz')}: beside the log itself, as a killed process leaves it that compressed the log.`,

@@ -1,5 +1,4 @@
 // `optima results`: the results document, written from run folders and from nothing else.
-import fs from 'node:fs';
 import path from 'node:path';
 import { OptimaError } from '../domain/errors.ts';
 import { failedOf, mean, standardDeviation } from '../domain/metrics.ts';
@@ -15,7 +14,7 @@ import {
   metricsRows,
 } from '../run/figures.ts';
 import { planIterations } from '../run/plan.ts';
-import { ioError } from '../store/files.ts';
+import { readText } from '../store/files.ts';
 import { incomplete, type Manifest } from '../store/manifest.ts';
 import { RunFolder } from '../store/run-folder.ts';
 
@@ -57,13 +56,7 @@ export function readResult(folder: string): RunResult {
 
 /** Throws where the file, which others read, does not have these rows. */
 export function requireSameMetrics(file: string, rows: readonly MetricsRow[]): void {
-  let text: string;
-  try {
-    text = fs.readFileSync(file, 'utf8');
-  } catch (error) {
-    throw ioError('read', file, error);
-  }
-  const lines = text.split('\n');
+  const lines = readText(file).split('\n');
   const wrong = [...rows.map((row) => JSON.stringify(row)), ''].findIndex((line, at) => line !== lines[at]);
   if (wrong < 0 && lines.length === rows.length + 1) return;
   const line = wrong < 0 ? rows.length + 1 : wrong + 1;

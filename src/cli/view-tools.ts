@@ -5,14 +5,15 @@ import { silent } from '../domain/progress.ts';
 import type { Trajectory, Turn } from '../domain/transcript.ts';
 import type { LlamaPolicy } from '../models/llama/index.ts';
 import type { Fork, RankedDialogue } from '../run/fork.ts';
-import { readManifest } from '../store/manifest.ts';
+import { type Manifest, readManifest } from '../store/manifest.ts';
 import type { Branch } from '../viewer/api.ts';
 import type { ViewerTools } from '../viewer/server/routes.ts';
 import type { Pieces } from '../viewer/server/trees.ts';
 import { openForkSetting } from './fork.ts';
-import { openEngine, openPolicy } from './model.ts';
+import { openEngine } from './model.ts';
 import type { Backend } from './options.ts';
 import type { Output } from './output.ts';
+import { reopenBase } from './reopen.ts';
 
 export interface OpenTools {
   readonly tools: ViewerTools;
@@ -35,12 +36,13 @@ export function viewTools(
   };
   const tokenizers = new Map<string, Promise<Pieces>>();
   let base: { readonly folder: string; readonly policy: LlamaPolicy } | null = null;
-  const baseOf = async (folder: string): Promise<LlamaPolicy> => {
-    if (base?.folder === folder) return base.policy;
+  const baseOf = async (manifest: Manifest): Promise<LlamaPolicy> => {
+    const { folder, hash } = manifest.base;
+    if (base?.folder === folder && base.policy.hash === hash) return base.policy;
     base?.policy.dispose();
     base = null;
     await openEngine(options, quiet);
-    const { policy } = await openPolicy({ model: folder });
+    const policy = await reopenBase(manifest);
     base = { folder, policy };
     return policy;
   };
@@ -52,7 +54,7 @@ export function viewTools(
     },
     score: (folder, view) =>
       inTurn(async () => {
-        const policy = await baseOf(readManifest(folder).base.folder);
+        const policy = await baseOf(readManifest(folder));
         const [result] = await policy.score([{ id: 'turn', messages: view, last: 1 }], { signal });
         return { model: policy.hash, logprobs: result![0]! };
       }),

@@ -106,8 +106,9 @@ function requireSound(data: IndexData): void {
 export function readIndex(file: string): IndexData | Error | null {
   let descriptor: number;
   try {
-    // Not through a link: the index is nobody else's file.
-    descriptor = fs.openSync(file, fs.constants.O_RDONLY | (fs.constants.O_NOFOLLOW ?? 0));
+    // Not through a link: the index is nobody else's file. Nor is a pipe waited for.
+    const { O_RDONLY, O_NOFOLLOW = 0, O_NONBLOCK = 0 } = fs.constants;
+    descriptor = fs.openSync(file, O_RDONLY | O_NOFOLLOW | O_NONBLOCK);
   } catch (error) {
     return (error as NodeJS.ErrnoException).code === 'ENOENT' ? null : (error as Error);
   }

@@ -3,6 +3,7 @@
 import fs from 'node:fs';
 import zlib from 'node:zlib';
 import { messageOf, OptimaError } from '../domain/errors.ts';
+import { readingFrom } from './files.ts';
 import type { LogFile } from './lines.ts';
 
 /** Bytes of the text in each member but the last: what is unpacked, at least, to read one of them. */
@@ -67,7 +68,7 @@ export class CompressedLog implements LogFile {
     const header = Buffer.alloc(headerBytes);
     let last = 0;
     for (let at = 0; at < size; ) {
-      const count = fs.readSync(descriptor, header, 0, headerBytes, at);
+      const count = readingFrom(path, () => fs.readSync(descriptor, header, 0, headerBytes, at));
       const [bytes, text] = [header.readUInt32LE(mark.length), header.readUInt32LE(mark.length + 4)];
       const isMember =
         count === headerBytes &&
@@ -113,9 +114,9 @@ export class CompressedLog implements LogFile {
     const [from, to] = [this.#begins[member]!, this.#begins[member + 1]!];
     const length = Math.min(this.#each, this.#size - member * this.#each);
     const bytes = Buffer.allocUnsafe(to - from);
+    readingFrom(this.path, () => fs.readSync(this.descriptor, bytes, 0, bytes.length, from));
     let text: Buffer;
     try {
-      fs.readSync(this.descriptor, bytes, 0, bytes.length, from);
       text = zlib.gunzipSync(bytes, { maxOutputLength: length });
     } catch (error) {
       throw this.#damaged(from, messageOf(error));

@@ -29,6 +29,29 @@ export function ioError(action: 'read' | 'write', file: string, error: unknown):
   });
 }
 
+/** What the file system answers when it is asked for a file's content; throws `io.read`. */
+export function readingFrom<Result>(file: string, read: () => Result): Result {
+  try {
+    return read();
+  } catch (error) {
+    throw ioError('read', file, error);
+  }
+}
+
+/** Throws `io.read` for what is there and is no plain file: to open a pipe would wait for ever. */
+export function requirePlainFile(file: string): void {
+  const found = readingFrom(file, () => (fs.existsSync(file) ? fs.statSync(file) : undefined));
+  if (found === undefined || found.isFile()) return;
+  const what = found.isDirectory() ? causes.EISDIR : 'it is a pipe, a socket or a device';
+  throw new OptimaError('io.read', `Cannot read ${file}: ${what}.`);
+}
+
+/** The text of a plain file; throws as `requirePlainFile` does. */
+export function readText(file: string): string {
+  requirePlainFile(file);
+  return readingFrom(file, () => fs.readFileSync(file, 'utf8'));
+}
+
 /**
  * Makes a folder and those above it that are not there; throws `io.write`. Node's own recursive mkdir does not
  * return where the system answers ENOENT for a folder that is there, as it does in /proc.

@@ -3,7 +3,7 @@ import fs from 'node:fs';
 import path from 'node:path';
 import { OptimaError } from '../domain/errors.ts';
 import { CompressedLog } from './compressed-log.ts';
-import { ioError } from './files.ts';
+import { ioError, readingFrom, requirePlainFile } from './files.ts';
 import type { LogFile } from './lines.ts';
 
 export const compressedPath = (log: string): string => `${log}.gz`;
@@ -14,8 +14,9 @@ export function logPath(folder: string): string {
   return !fs.existsSync(plain) && fs.existsSync(compressedPath(plain)) ? compressedPath(plain) : plain;
 }
 
-/** Opens a log, which is compressed where its name says so. Throws `run.corrupt`, and what the file system says. */
+/** Opens a log, which is compressed where its name says so. Throws `run.corrupt`, `io.read` for what is no plain file, and what the file system says. */
 export function openLogFile(file: string, flags: number = fs.constants.O_RDONLY): LogFile {
+  requirePlainFile(file);
   const descriptor = fs.openSync(file, flags);
   if (!file.endsWith(compressedPath(''))) return plainLog(file, descriptor);
   try {
@@ -43,6 +44,7 @@ export function openLogOf(folder: string): LogFile {
 const plainLog = (file: string, descriptor: number): LogFile => ({
   ...{ path: file, descriptor, isCompressed: false },
   size: () => fs.fstatSync(descriptor).size,
-  read: (into, at, length, position) => fs.readSync(descriptor, into, at, length, position),
+  read: (into, at, length, position) =>
+    readingFrom(file, () => fs.readSync(descriptor, into, at, length, position)),
   close: () => fs.closeSync(descriptor),
 });

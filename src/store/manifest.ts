@@ -6,7 +6,7 @@ import { messageOf, OptimaError } from '../domain/errors.ts';
 import { hash16 } from '../domain/hash.ts';
 import type { PolicyHash, RunId } from '../domain/ids.ts';
 import { branded } from '../domain/schemas.ts';
-import { ioError, writeFileAtomic } from './files.ts';
+import { ioError, requirePlainFile, writeFileAtomic } from './files.ts';
 
 /** The layout of a run folder; raised when an older program could not read a newer folder or the reverse. */
 export const formatVersion = 6;
@@ -114,6 +114,7 @@ export function readManifest(folder: string): Manifest {
   const file = manifestPath(folder);
   let text: string;
   try {
+    requirePlainFile(file);
     text = fs.readFileSync(file, 'utf8');
   } catch (error) {
     const code = (error as NodeJS.ErrnoException).code;
@@ -129,11 +130,16 @@ export function readManifest(folder: string): Manifest {
     throw new OptimaError('run.corrupt', `${file}: not JSON: ${messageOf(error)}.`);
   }
   const { sum, ...rest } = json ?? {};
+  if (typeof rest.format !== 'number') {
+    throw new OptimaError('run.corrupt', `${file}: it has no format, as a manifest has.`, {
+      hint: 'The file was changed or damaged; restore it or start a new run.',
+    });
+  }
   const current = migrated(rest);
   if (current === null) {
     throw new OptimaError(
       'run.version',
-      `${folder}: written by optima-actors ${json?.version} in run format ${json?.format}; this version reads formats ${Object.keys(migrations)[0]} to ${formatVersion}.`,
+      `${file}: written by optima-actors ${rest.version} in run format ${rest.format}; this version reads formats ${Object.keys(migrations)[0]} to ${formatVersion}.`,
       { hint: 'Continue it with the version that wrote it, or start a new run.' },
     );
   }

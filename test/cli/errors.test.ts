@@ -176,7 +176,8 @@ const table: readonly BadInput[] = [
     args: ['train', '--resume', 'old'],
     exit: 1,
     code: 'run.version',
-    message: /^old: written by optima-actors 0\.0\.1 in run format 1; this version reads formats 5 to 6\.$/,
+    message:
+      /^old\/manifest\.json: written by optima-actors 0\.0\.1 in run format 1; this version reads formats 5 to 6\.$/,
     hint: /version that wrote it/,
   },
   {

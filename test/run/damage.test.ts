@@ -1,5 +1,7 @@
 // Whatever byte of a run is changed: the command says so and names the file, or what the run comes to is the same.
-// DAMAGE=300 changes so many bytes of each file; by default a few.
+// DAMAGE=300 changes so many bytes of each file, and says what came of it; by default a few. DAMAGE_ONLY=adapters/checkpoints takes
+// the files whose names, behind that of their run, begin so.
+import { spawnSync } from 'node:child_process';
 import fs from 'node:fs';
 import path from 'node:path';
 import { test } from 'uvu';
@@ -8,59 +10,33 @@ import { createRng } from '../../src/domain/rng.ts';
 import {
   changeManifest,
   optimaHere,
+  smallAdapters,
   smallHybridRun,
   temporaryFolder,
   writeRandomCheckpoint,
+  writeSmallScenario,
 } from '../support/run.ts';
 
-const rounds = Number(process.env.DAMAGE ?? 2);
+const rounds = Number(process.env.DAMAGE ?? 1);
+const only = process.env.DAMAGE_ONLY ?? '';
 const folder = temporaryFolder('damage');
 test.after(() => fs.rmSync(folder, { recursive: true }));
-const model = path.join(folder, 'model');
-const finished = path.join(folder, 'finished');
-const begun = path.join(folder, 'begun');
-const resume = (run: string) => ['train', '--resume', run, '--json', '--workers', '0'];
+const inFolder = (name: string) => path.join(folder, name);
+/** Where the copy is that is damaged. */
+const damaged = inFolder('damaged');
+const quiet = ['--json', '--workers', '0'];
 
-/** What a run came to: its log without times, and how often each thing was said; checkpoints are named by their hashes. */
-const outcomeOf = (run: string): string =>
-  [
-    fs.readFileSync(path.join(run, 'events.jsonl'), 'utf8').replaceAll(/"at":"[^"]*"/g, ''),
-    fs.readFileSync(path.join(run, 'metrics.jsonl'), 'utf8'),
-    ...fs.readdirSync(path.join(run, 'checkpoints')).sort(),
-  ].join('\n');
+/** Every phase, and little of each: whatever is changed, the whole run is read for it. */
+const settings = [
+  ...['initialization.tasks=1', 'isft.tasks=1', 'search.tasks=1', 'search.pilotDialogues=1'],
+  ...['evaluation.tasks=2', 'evaluation.validationTasks=1', 'maxMessageTokens=3'],
+].flatMap((setting) => ['--set', setting]);
 
-let undisturbed: string;
-test.before(async () => {
-  process.env.OPTIMA_BLAS = 'off';
-  await writeRandomCheckpoint(model);
-  // JavaScript: no process has to check its types.
-  const scenario = path.join(folder, 'two-hop-qa.mjs');
-  const original = new URL('../../scenarios/two-hop-qa.ts', import.meta.url).href;
-  fs.writeFileSync(scenario, `export { default } from ${JSON.stringify(original)};\n`);
-  const args = [
-    'train',
-    scenario,
-    '--model',
-    model,
-    '--anyway',
-    ...smallHybridRun,
-    '--json',
-    '--workers',
-    '0',
-  ];
-  const { code, stderr } = await optimaHere([...args, '--out', finished]);
-  assert.is(code, 0, stderr);
-  undisturbed = outcomeOf(finished);
-  // As a process leaves it that was killed in its search.
-  fs.cpSync(finished, begun, { recursive: true });
-  fs.rmSync(path.join(begun, 'checkpoints', 'final'), { recursive: true });
-  const lines = fs.readFileSync(path.join(finished, 'events.jsonl'), 'utf8').split('\n');
-  const search = lines.findIndex((line) => line.includes('"phase.started","phase":"idpo-2/search"'));
-  const cut = lines.findIndex((line, at) => at > search && line.includes('"cohort.completed"')) + 5;
-  fs.writeFileSync(path.join(begun, 'events.jsonl'), `${lines.slice(0, cut).join('\n')}\n`);
-  changeManifest(begun, ({ log }) => ({ log: { ...log, events: search, sum: sumIn(lines[search - 1]!) } }));
-});
-const sumIn = (line: string): string => JSON.parse(line).sum;
+async function succeed(args: readonly string[]): Promise<string> {
+  const { code, stdout, stderr } = await optimaHere(args);
+  assert.is(code, 0, stdout + stderr);
+  return stdout;
+}
 
 /** All files of a run, by their names in it; links are the files that they lead to. */
 function filesOf(run: string, within = ''): string[] {
@@ -70,44 +46,198 @@ function filesOf(run: string, within = ''): string[] {
   });
 }
 
-for (const [what, source] of [
-  ['finished', finished],
-  ['begun', begun],
-] as const) {
-  test(`a ${what} run: every byte that is changed is found, or changes nothing`, async () => {
-    const rng = createRng(1).split(what);
-    let [found, harmless] = [0, 0];
-    const silent: string[] = [];
-    for (const file of filesOf(source)) {
+const copy = (run: string, to: string) => {
+  fs.rmSync(to, { recursive: true, force: true });
+  fs.cpSync(run, to, { recursive: true, verbatimSymlinks: true });
+};
+
+/** Cuts a run's log before its line `at`, as a process leaves it that was killed there in the phase that begins at `phase`. */
+function cutAt(run: string, at: number, phase: number): void {
+  const file = path.join(run, 'events.jsonl');
+  const lines = fs.readFileSync(file, 'utf8').split('\n');
+  fs.rmSync(path.join(run, 'checkpoints', 'final'), { recursive: true });
+  fs.writeFileSync(file, `${lines.slice(0, at).join('\n')}\n`);
+  const { sum } = JSON.parse(lines[phase - 1]!);
+  changeManifest(run, ({ log }) => ({ log: { ...log, events: phase, sum } }));
+}
+const linesOf = (run: string) => fs.readFileSync(path.join(run, 'events.jsonl'), 'utf8').split('\n');
+const lineWith = (run: string, ...texts: string[]) =>
+  texts.reduce((from, text) => linesOf(run).findIndex((line, at) => at > from && line.includes(text)), -1);
+
+test.before(async () => {
+  process.env.OPTIMA_BLAS = 'off';
+  await writeRandomCheckpoint(inFolder('model'));
+  const train = (...options: string[]) =>
+    succeed([
+      ...['train', writeSmallScenario(folder), '--model', inFolder('model')],
+      ...[...smallHybridRun, ...settings, ...options, ...quiet],
+    ]);
+  await train('--out', inFolder('finished'));
+  await train(...smallAdapters, '--out', inFolder('adapters'));
+
+  copy(inFolder('finished'), inFolder('begun'));
+  const search = lineWith(inFolder('begun'), '"phase.started","phase":"idpo-2/search"');
+  const cohort = lineWith(inFolder('begun'), '"phase":"idpo-2/search"', '"cohort.completed"');
+  cutAt(inFolder('begun'), cohort + 5, search);
+
+  // A run that took a pair of a fork, killed in the training that did.
+  copy(inFolder('finished'), inFolder('forking'));
+  const { turn } = JSON.parse(
+    linesOf(inFolder('forking'))[
+      lineWith(inFolder('forking'), '"phase.started","phase":"init-0/generate"', '"type":"turn.taken"')
+    ]!,
+  );
+  await succeed([
+    'fork',
+    inFolder('forking'),
+    '--instead-of',
+    turn.id,
+    '--say',
+    'Bob has Kenron',
+    '--keep',
+    '--json',
+  ]);
+  const training = lineWith(inFolder('forking'), '"phase.started","phase":"idpo-2/train"');
+  cutAt(inFolder('forking'), training, training);
+  await succeed(['train', '--resume', inFolder('forking'), '--with-forks', ...quiet]);
+  copy(inFolder('forking'), inFolder('compressed'));
+  cutAt(inFolder('forking'), lineWith(inFolder('forking'), '"type":"forks.taken"') + 2, training);
+
+  await succeed(['runs', folder, '--compress', inFolder('compressed'), '--json']);
+  await succeed(['show', inFolder('compressed'), '--json']);
+  copy(inFolder('compressed'), damaged);
+});
+
+const resume = ['train', '--resume', damaged, ...quiet];
+const results = ['results', damaged, '--out', inFolder('results.md'), '--json'];
+const [show, pairs] = ['show', 'pairs'].map((command) => [command, damaged, '--json']);
+/** Runs, which of their files are damaged, and who reads these: by default all, and whoever goes on with the run. */
+const runs: readonly {
+  name: string;
+  files?: RegExp;
+  readers?: Readonly<Record<string, readonly string[]>>;
+}[] = [
+  { name: 'finished', readers: { 'metrics.jsonl': results } },
+  { name: 'begun' },
+  { name: 'adapters', readers: { 'metrics.jsonl': results } },
+  { name: 'forking', files: /^forks/ },
+  {
+    name: 'compressed',
+    files: /^(events|forks)/,
+    readers: { 'events.index': show!, 'forks.jsonl': pairs! },
+  },
+];
+
+/** What a command says in the end, and what the run is then: its log without times, its figures, and its checkpoints, which are named by their hashes. */
+function outcomeOf(stdout: string): string {
+  const log = fs.readdirSync(damaged).find((name) => name.startsWith('events.jsonl'))!;
+  return [
+    stdout
+      .trim()
+      .split('\n')
+      .at(-1)!
+      .replace(/"seconds":\d+/, ''),
+    fs.readFileSync(path.join(damaged, log), 'latin1').replaceAll(/"at":"[^"]*"/g, ''),
+    fs.readFileSync(path.join(damaged, 'metrics.jsonl'), 'utf8'),
+    ...fs.readdirSync(path.join(damaged, 'checkpoints')).sort(),
+  ].join('\n');
+}
+
+for (const { name, files = /./, readers = {} } of runs) {
+  test(`${name}: every byte that is changed is found, or changes nothing`, async () => {
+    const source = inFolder(name);
+    for (const file of filesOf(source).filter(
+      (one) => files.test(one) && `${name}/${one}`.startsWith(only),
+    )) {
+      const rng = createRng(1).split(`${name}/${file}`);
+      const command = readers[file] ?? resume;
+      copy(source, damaged);
+      const undisturbed = outcomeOf(await succeed(command));
+      let [found, harmless] = [0, 0];
       for (let round = 0; round < rounds; round++) {
-        const run = path.join(folder, 'damaged');
-        fs.cpSync(source, run, { recursive: true, verbatimSymlinks: true });
-        const at = path.join(run, file);
+        copy(source, damaged);
+        const at = path.join(damaged, file);
         const bytes = fs.readFileSync(at);
         const offset = Math.floor(rng.next() * bytes.length);
         bytes[offset]! ^= 1 << rng.int(8);
         fs.writeFileSync(at, bytes);
-        const results = file === 'metrics.jsonl' && what === 'finished';
-        const doctor = await optimaHere(['doctor', run, '--json']);
-        const { code, stdout } = await optimaHere(results ? ['results', run, '--json'] : resume(run));
+        const where = `${file}:${offset}`;
+        const doctor = await optimaHere(['doctor', damaged, '--json']);
+        const { code, stdout } = await optimaHere(command);
+        if (code === 0) {
+          assert.ok(outcomeOf(stdout) === undisturbed, `${where}: silent`);
+          harmless++;
+          continue;
+        }
         const last = JSON.parse(stdout.trim().split('\n').at(-1)!);
-        if (code !== 0) {
-          assert.is(last.event, 'error', `${file}:${offset}: ${stdout}`);
-          // Where: the file, or the folder of the checkpoint.
-          const named = new RegExp(`${path.basename(file)}|${path.basename(path.dirname(file))}`);
-          assert.match(last.message, named, `${file}:${offset}: ${last.message}`);
-          // What ends a command the doctor finds too, and names the same.
-          assert.is(doctor.code, 1, `${file}:${offset}: ${doctor.stdout}`);
-          assert.match(doctor.stdout, named, `${file}:${offset}`);
-          found++;
-        } else if (outcomeOf(run) === undisturbed || results) harmless++;
-        else silent.push(`${file}:${offset}`);
-        fs.rmSync(run, { recursive: true });
+        assert.is(last.event, 'error', `${where}: ${stdout}`);
+        // Where: the file, or the folder of the checkpoint.
+        const places = file.startsWith('checkpoints')
+          ? path.basename(path.dirname(file))
+          : path.basename(file);
+        const named = new RegExp(`${places}[:/ ]`);
+        assert.match(last.message, named, `${where}: ${last.message}`);
+        // What ends a command the doctor finds too, and names the same.
+        assert.is(doctor.code, 1, `${where}: ${doctor.stdout}`);
+        assert.match(doctor.stdout, named, where);
+        found++;
       }
+      if (process.env.DAMAGE !== undefined) console.log(JSON.stringify({ run: name, file, found, harmless }));
     }
-    assert.equal(silent, []);
-    assert.ok(found > harmless, `${found} found, ${harmless} change nothing`);
   });
 }
+
+test('a run that is named as a model is what its log ended with, or is refused', async () => {
+  const end = JSON.parse(linesOf(inFolder('finished')).at(-2)!);
+  const hash: string = end.policy.alice;
+  const other = fs.readdirSync(path.join(inFolder('finished'), 'checkpoints')).find((name) => name !== hash)!;
+  const final = path.join(damaged, 'checkpoints', 'final');
+  const evaluate = (model: string) =>
+    optimaHere(['eval', inFolder('two-hop-qa.mjs'), '--model', model, '--tasks', '1', ...quiet]);
+  const policyOf = async (model: string) =>
+    JSON.parse((await evaluate(model)).stdout.trim().split('\n').at(-1)!).policy;
+
+  copy(inFolder('finished'), damaged);
+  assert.is(await policyOf(damaged), hash);
+  // The link is for people.
+  fs.rmSync(final);
+  fs.symlinkSync(other, final);
+  assert.is(await policyOf(damaged), hash);
+  const weights = path.join(damaged, 'checkpoints', hash, 'model.safetensors');
+  const bytes = fs.readFileSync(weights);
+  bytes[bytes.length - 2]! ^= 1;
+  fs.writeFileSync(weights, bytes);
+  fs.rmSync(final);
+  fs.symlinkSync(hash, final);
+  for (const model of [damaged, path.dirname(weights), final]) {
+    const { code, stdout } = await evaluate(model);
+    assert.is(code, 1, stdout);
+    assert.match(stdout, new RegExp(`it has the hash [0-9a-f]{16}, not ${hash}\\.`));
+  }
+  // Elsewhere it is another policy, and named so.
+  fs.cpSync(path.dirname(weights), inFolder('elsewhere'), { recursive: true });
+  assert.not.equal(await policyOf(inFolder('elsewhere')), hash);
+});
+
+test('what lies in the place of a file, a folder or a pipe, is named and not waited for', async () => {
+  const pipe = (at: string) => spawnSync('mkfifo', [at]);
+  const [checkpoint] = fs.readdirSync(path.join(inFolder('finished'), 'checkpoints'));
+  const files = ['manifest.json', 'events.jsonl', 'metrics.jsonl', 'events.index', 'forks.jsonl', 'lock'];
+  for (const name of [...files, 'checkpoints', `checkpoints/${checkpoint}`]) {
+    for (const make of [fs.mkdirSync, pipe]) {
+      copy(inFolder('finished'), damaged);
+      const at = path.join(damaged, name);
+      fs.rmSync(at, { recursive: true, force: true });
+      make(at);
+      for (const command of [['doctor', damaged, '--json'], results, pairs!]) {
+        const { code, stdout } = await optimaHere(command);
+        if (code === 0) continue;
+        const last = JSON.parse(stdout.trim().split('\n').at(-1)!);
+        assert.not.equal(last.code, 'internal', `${name}: ${command[0]}: ${last.message}`);
+        assert.match(last.message, name, command[0]);
+      }
+    }
+  }
+});
 
 test.run();

@@ -287,7 +287,7 @@ test('a run of another format, older or newer, is refused in one line that names
       assert.is(error.code, 'run.version');
       assert.is(
         error.message,
-        `${folder}: written by optima-actors ${version} in run format ${format}; this version reads formats 5 to 6.`,
+        `${manifestPath(folder)}: written by optima-actors ${version} in run format ${format}; this version reads formats 5 to 6.`,
       );
       assert.match(error.hint!, 'version that wrote it');
     }
