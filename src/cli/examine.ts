@@ -165,7 +165,8 @@ function foldAll(run: RunFolder): void {
 }
 
 function tornLine(file: string, remark: (problem: string, advice?: string) => void): void {
-  if (!fs.existsSync(file) || file.endsWith(compressedPath(''))) return;
+  // What is no plain file was found before.
+  if (!fs.existsSync(file) || !fs.statSync(file).isFile() || file.endsWith(compressedPath(''))) return;
   const log = openLogFile(file);
   try {
     const size = log.size();
