@@ -38,17 +38,16 @@ export function readingFrom<Result>(file: string, read: () => Result): Result {
   }
 }
 
-/** Throws `io.read` for what is there and is no plain file: to open a pipe would wait for ever. */
-export function requirePlainFile(file: string): void {
+/** Throws `io.read` for a pipe and its like, which to open would wait for ever; that a folder is none the system says. */
+export function requireNoPipe(file: string): void {
   const found = readingFrom(file, () => (fs.existsSync(file) ? fs.statSync(file) : undefined));
-  if (found === undefined || found.isFile()) return;
-  const what = found.isDirectory() ? causes.EISDIR : 'it is a pipe, a socket or a device';
-  throw new OptimaError('io.read', `Cannot read ${file}: ${what}.`);
+  if (found === undefined || found.isFile() || found.isDirectory()) return;
+  throw new OptimaError('io.read', `Cannot read ${file}: it is a pipe, a socket or a device.`);
 }
 
-/** The text of a plain file; throws as `requirePlainFile` does. */
+/** The text of a file; throws `io.read`. */
 export function readText(file: string): string {
-  requirePlainFile(file);
+  requireNoPipe(file);
   return readingFrom(file, () => fs.readFileSync(file, 'utf8'));
 }
 

@@ -7,7 +7,7 @@ import { nanoid } from 'nanoid';
 import { z } from 'zod';
 import { OptimaError } from '../domain/errors.ts';
 import { hash16 } from '../domain/hash.ts';
-import { ioError, partialOf, requirePlainFile } from './files.ts';
+import { ioError, partialOf, requireNoPipe } from './files.ts';
 
 const ownerSchema = z.object({
   host: z.string(),
@@ -102,7 +102,7 @@ interface Lock {
 
 function readIfThere(file: string): string | null {
   try {
-    requirePlainFile(file);
+    requireNoPipe(file);
     return fs.readFileSync(file, 'utf8');
   } catch (error) {
     if ((error as NodeJS.ErrnoException).code === 'ENOENT') return null;

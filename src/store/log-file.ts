@@ -3,7 +3,7 @@ import fs from 'node:fs';
 import path from 'node:path';
 import { OptimaError } from '../domain/errors.ts';
 import { CompressedLog } from './compressed-log.ts';
-import { ioError, readingFrom, requirePlainFile } from './files.ts';
+import { ioError, readingFrom, requireNoPipe } from './files.ts';
 import type { LogFile } from './lines.ts';
 
 export const compressedPath = (log: string): string => `${log}.gz`;
@@ -14,9 +14,9 @@ export function logPath(folder: string): string {
   return !fs.existsSync(plain) && fs.existsSync(compressedPath(plain)) ? compressedPath(plain) : plain;
 }
 
-/** Opens a log, which is compressed where its name says so. Throws `run.corrupt`, `io.read` for what is no plain file, and what the file system says. */
+/** Opens a log, which is compressed where its name says so. Throws `run.corrupt`, `io.read` for a pipe, and what the file system says. */
 export function openLogFile(file: string, flags: number = fs.constants.O_RDONLY): LogFile {
-  requirePlainFile(file);
+  requireNoPipe(file);
   const descriptor = fs.openSync(file, flags);
   if (!file.endsWith(compressedPath(''))) return plainLog(file, descriptor);
   try {

@@ -6,7 +6,7 @@ import { messageOf, OptimaError } from '../domain/errors.ts';
 import { hash16 } from '../domain/hash.ts';
 import type { PolicyHash, RunId } from '../domain/ids.ts';
 import { branded } from '../domain/schemas.ts';
-import { ioError, requirePlainFile, writeFileAtomic } from './files.ts';
+import { ioError, requireNoPipe, writeFileAtomic } from './files.ts';
 
 /** The layout of a run folder; raised when an older program could not read a newer folder or the reverse. */
 export const formatVersion = 6;
@@ -114,7 +114,7 @@ export function readManifest(folder: string): Manifest {
   const file = manifestPath(folder);
   let text: string;
   try {
-    requirePlainFile(file);
+    requireNoPipe(file);
     text = fs.readFileSync(file, 'utf8');
   } catch (error) {
     const code = (error as NodeJS.ErrnoException).code;
