@@ -578,7 +578,7 @@ test('a run that cannot be opened is not locked, and its log is closed', async (
   fs.mkdirSync(unread, { recursive: true });
   writeManifest(unread, manifest);
   fs.mkdirSync(path.join(unread, 'lock'));
-  assert.is((await failure(() => RunFolder.open(unread, clock))).code, 'io.write');
+  assert.is((await failure(() => RunFolder.open(unread, clock))).code, 'io.read');
 });
 
 const typesIn = (file: string) =>
