@@ -185,7 +185,7 @@ const table: readonly BadInput[] = [
     args: ['results', 'old', '--out', 'results.md'],
     exit: 1,
     code: 'run.version',
-    message: /^old: .* in run format 1; this version reads formats 5 to 6\.$/,
+    message: /^old\/manifest\.json: .* in run format 1; this version reads formats 5 to 6\.$/,
     hint: /version that wrote it/,
   },
   {
