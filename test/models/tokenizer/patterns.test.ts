@@ -1,4 +1,5 @@
 // Patterns of a tokenizer.json that backtrack without end: refused in time, when it is opened or when a text meets them.
+import { pbkdf2 } from 'node:crypto';
 import fs from 'node:fs';
 import path from 'node:path';
 import { gunzipSync } from 'node:zlib';
@@ -73,6 +74,16 @@ test('one that only some text sets off is refused when that comes', () => {
   assert.is(tokenizer.decode(tokenizer.encode('quite quick')), 'quite quick');
   assert.match(refusal(() => tokenizer.encode('q'.repeat(30))).message, 'for 30 characters');
   assert.is(tokenizer.decode(tokenizer.encode('quick')), 'quick');
+});
+
+test('what other threads compute meanwhile is not the time of the pattern', () => {
+  for (let thread = 0; thread < 2; thread++) pbkdf2('', '', 700_000, 32, 'sha512', () => {});
+  const asleep = new Int32Array(new SharedArrayBuffer(4));
+  const { within } = limitPatterns(splitBy('(?:.)'));
+  assert.is(
+    within(10, () => Atomics.wait(asleep, 0, 0, 900)),
+    'timed-out',
+  );
 });
 
 test('what the work itself throws comes through', () => {
