@@ -1,7 +1,6 @@
 // How long a warm-up may take, before it begins.
 import { createRng } from '../domain/rng.ts';
 import type { LlamaPolicy } from '../models/llama/index.ts';
-import { parameterCount } from '../models/llama/size.ts';
 import type { Scenario } from '../scenario/types.ts';
 import { demonstrateDialogues, viewsOf } from './demonstrations.ts';
 
@@ -25,6 +24,8 @@ export async function estimateSeconds(
 ): Promise<number> {
   const sample = await demonstrateDialogues(scenarios, 'train', 20, createRng(1));
   const tokens = sample.flatMap(viewsOf).reduce((sum, view) => sum + policy.encode(view).tokenIds.length, 0);
+  // Loaded here: whoever asks for the defaults alone computes nothing.
+  const { parameterCount } = await import('../models/llama/size.ts');
   const weights = parameterCount(policy.config);
   return ((tokens / sample.length) * dialogues * steps * (weights / 1e6)) / tokensPerSecond;
 }

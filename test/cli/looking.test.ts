@@ -12,6 +12,7 @@ import type { RunEvent, RunEventOf } from '../../src/domain/events.ts';
 import { childId, type DialogueId, type NodeId, type TaskId } from '../../src/domain/ids.ts';
 import type { Turn } from '../../src/domain/transcript.ts';
 import { RunReader } from '../../src/reading/index.ts';
+import { holdDialogue, scriptedModel } from '../../src/run/index.ts';
 import { appendForks } from '../../src/store/fork-log.ts';
 import { readManifest, writeManifest } from '../../src/store/manifest.ts';
 import { readEvents } from '../../src/store/read-events.ts';
@@ -364,11 +365,15 @@ test('doctor remarks on what a kill leaves out, and on a log alone, and calls ne
     ['remark'],
   );
   const alone = path.join(folder, 'alone');
-  fs.mkdirSync(alone);
-  fs.copyFileSync(path.join(run, 'events.jsonl'), path.join(alone, 'events.jsonl'));
+  await holdDialogue({ scenario: 'two-hop-qa', models: scriptedModel({ reply: () => 'hm' }), folder: alone });
   const { code, stdout } = await optimaHere(['doctor', alone, '--json']);
   assert.is(code, 0, stdout);
   assert.match(stdout, 'it has no manifest.json: a log alone');
+  // The log of a run has one.
+  fs.rmSync(path.join(killed, 'manifest.json'));
+  const lost = await optimaHere(['doctor', killed, '--json']);
+  assert.is(lost.code, 1, lost.stdout);
+  assert.match(lost.stdout, 'is not a run folder: it has no manifest.json');
   fs.rmSync(killed, { recursive: true });
 });
 

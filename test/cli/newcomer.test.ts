@@ -107,7 +107,7 @@ test('where each role has a policy, they are named by role', async () => {
   assert.match((await evaluated('lookup.mjs', '--model', 'roles')).message, 'has a role visitor, and');
   const [error] = objects((await run('train', scenario, '--model', 'roles')).stdout);
   assert.is(error.code, 'usage');
-  assert.match(error.hint, path.join('roles', 'checkpoints', 'final', 'bob'));
+  assert.match(error.hint, path.join('roles', 'checkpoints', policy.bob));
 });
 
 test('a module that replies is nothing to train, and nothing to count tokens with', async () => {

@@ -394,7 +394,7 @@ test('forks are replayed as they were held, without a model, tool or metric', as
   const played = await optimaHere(['replay', out, '--node', dialogueId]);
   assert.match(
     played.stdout,
-    new RegExp(`── ${dialogueId}[^]*(ann|ben) \\(\\d+ tokens?\\): [^]*\n1 dialogues`),
+    new RegExp(`── ${dialogueId}[^]*(ann|ben) \\(\\d+ tokens?\\): [^]*\n1 dialogue\\b`),
   );
   const asked = await optimaHere(['replay', out, '--fork', `${kinds[0]}`, '--verify-scenario']);
   assert.is(asked.code, 0, asked.stderr);
