@@ -1,7 +1,7 @@
 // `optima check`: deals ten tasks of a scenario, plays scripted dialogues on them, and finds what a type checker
 // cannot: leaks, protocols without an end, answers that are not read back, metrics that deny their own answers.
 import { everyRole, runCohort } from '../actors/index.ts';
-import { kindOf, messageOf, nearest, OptimaError } from '../domain/errors.ts';
+import { messageOf, nearest, OptimaError, refused } from '../domain/errors.ts';
 import { childId, rootId } from '../domain/ids.ts';
 import type { GenerativeModel } from '../domain/model.ts';
 import { createRng } from '../domain/rng.ts';
@@ -86,8 +86,8 @@ export async function checkScenario(
       'asks a judge model: its scores were not looked at. Name its checkpoint: --judge <folder>.',
     );
   } else if (!findings.some(({ severity }) => severity === 'error')) {
-    await checkSolvable(scenario, seed, error, warning);
-    await checkSplits(scenario, seed, warning);
+    await guard('tasks', 'views and answers', () => checkSolvable(scenario, seed, error, warning));
+    await guard('tasks', 'views and answers', () => checkSplits(scenario, seed, warning));
     await guard('dialogue', 'played', () =>
       playDialogues(scenario, tasks, seed, judge, error, unlessReferee(scenario, error, warning)),
     );
@@ -118,10 +118,10 @@ function checkFields(scenario: Scenario, warning: Report): void {
 function requireAnswers(scenario: Scenario, tasks: readonly NamedTask[]): void {
   for (const { id, task } of tasks) {
     const given: unknown = scenario.answers(task);
-    if (!Array.isArray(given)) throw new TypeError(`${id}: gave ${kindOf(given)}, not a list of texts`);
+    if (!Array.isArray(given)) throw new TypeError(`${id}: gave ${refused(given)}, not a list of texts`);
     const other = given.find((answer) => typeof answer !== 'string');
     if (other !== undefined)
-      throw new TypeError(`${id}: gave ${kindOf(other)} in its list, where a text should be: String(…)`);
+      throw new TypeError(`${id}: gave ${refused(other)} in its list, where a text should be: String(…)`);
   }
 }
 
@@ -166,7 +166,10 @@ function checkViews(scenario: Scenario, tasks: readonly NamedTask[], error: Repo
       if (view.trim() === '') error('views', `${id}: role ${role} sees nothing.`);
       const slip = /\bundefined\b|\bNaN\b|\[object \w+\]/.exec(view)?.[0];
       if (slip !== undefined && !textsIn(tasks[index]!.task).some((text) => text.includes(slip)))
-        warning('views', `${id}: the view of ${role} says ${slip}: is a field of the task misspelt?`);
+        warning(
+          'views',
+          `${id}: the view of ${role} says ${slip}: either the task lacks a field that is asked for, or those are its words.`,
+        );
     }
   }
   if (scenario.kind !== 'information-exchange') return;
@@ -356,11 +359,11 @@ function checkDemonstration(
   const given: unknown = scenario.demonstrate(task, createRng(seed).split('demonstrate').split(id));
   const turns = (given as Demonstration | undefined)?.turns;
   if (!Array.isArray(turns))
-    throw new TypeError(`gave ${kindOf(given)}, not { turns: [{ speaker, text }, …] }`);
+    throw new TypeError(`gave ${refused(given)}, not { turns: [{ speaker, text }, …] }`);
   const course = new Course(scenario, task);
   let said: readonly Turn[] = [];
   for (const [index, { speaker, text }] of turns.entries()) {
-    if (typeof text !== 'string') throw new TypeError(`the text of turn ${index + 1} is ${kindOf(text)}`);
+    if (typeof text !== 'string') throw new TypeError(`the text of turn ${index + 1} is ${refused(text)}`);
     const next = course.next(said);
     if (next === 'agreed') {
       warning('demonstrate', `${id}: goes on after the team agreed in turn ${index}.`);

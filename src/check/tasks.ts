@@ -1,6 +1,7 @@
 // What `optima check` asks of tasks and views: that they are the same whenever they are dealt, that the answer follows from them,
 // and that those who answer are told its form.
 
+import { messageOf } from '../domain/errors.ts';
 import { taskId } from '../domain/ids.ts';
 import { createRng } from '../domain/rng.ts';
 import { viewOf } from '../domain/transcript.ts';
@@ -91,12 +92,22 @@ function listened<Result>(run: () => Result): { result: Result; called: string[]
   }
 }
 
+/** What `read` gives; an error that it throws names the task. */
+function readOf<Value>({ id }: NamedTask, read: () => Value): Value {
+  try {
+    return read();
+  } catch (error) {
+    throw new Error(`${id}: ${messageOf(error)}`, { cause: error });
+  }
+}
+
 /** Tasks that are compared for views that do not tell them apart. */
 const compared = 200;
 
 /**
  * Whether the answer can follow from the views. Certain where two tasks look the same to all and have different answers; a guess,
- * and said as one, where answers in words stand in no view.
+ * and said as one, where answers in words stand in no view. Throws an error with the task's id where a view or an answer cannot
+ * be made.
  */
 export async function checkSolvable(
   scenario: Scenario,
@@ -110,11 +121,14 @@ export async function checkSolvable(
   const known = new Map<string, { readonly id: string; readonly answer: string }>();
   let unseen = 0;
   const different = new Set<string>();
-  for (const { id, task } of tasks) {
-    const [answer] = scenario.answers(task);
+  for (const named of tasks) {
+    const { id, task } = named;
+    const [answer] = readOf(named, () => scenario.answers(task));
     if (answer === undefined) return;
     different.add(answer);
-    const views = Object.keys(scenario.roles).map((role) => toldTo(role, scenario, task));
+    const views = readOf(named, () =>
+      Object.keys(scenario.roles).map((role) => toldTo(role, scenario, task)),
+    );
     const all = views.join('\n');
     const earlier = known.get(all);
     if (earlier !== undefined && earlier.answer !== answer) {
@@ -142,17 +156,19 @@ export async function checkSolvable(
   }
 }
 
-/** Whether tasks that a team is tested on are among those it is trained on: what was learnt by heart would score. */
+/** Whether tasks that a team is tested on are among those it is trained on: what was learnt by heart would score. Throws as `checkSolvable`. */
 export async function checkSplits(scenario: Scenario, seed: number, warning: Report): Promise<void> {
   const [train, test] = [
     await dealUpTo(compared, scenario, seed),
     await dealUpTo(compared, scenario, seed, 'test'),
   ];
   // What an environment knows stands in no view; without one, what is not told makes no difference.
-  const contentOf = ({ task }: NamedTask) =>
-    scenario.environment === undefined
-      ? JSON.stringify([new Course(scenario, task).deal(), scenario.answers(task)])
-      : textsIn(task).join('\n');
+  const contentOf = (named: NamedTask) =>
+    readOf(named, () =>
+      scenario.environment === undefined
+        ? JSON.stringify([new Course(scenario, named.task).deal(), scenario.answers(named.task)])
+        : textsIn(named.task).join('\n'),
+    );
   const known = new Set(train.map(contentOf));
   const seen = test.filter((named) => known.has(contentOf(named))).length;
   if (seen > 0.2 * test.length)

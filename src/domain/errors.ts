@@ -53,16 +53,19 @@ export function messageOf(error: unknown): string {
 }
 
 /**
- * What a value is, for a message that says what it should be: `a promise`, `a list`, `a number`, `undefined`. A promise that is
- * refused so may still reject, which is then nobody's error.
+ * `kindOf` a value that is taken no further, for a message that says what it should be. A promise among such may still reject,
+ * which is then nobody's error; what only has a `then`, as a query that it would send, is left alone.
  */
-export function kindOf(value: unknown): string {
+export function refused(value: unknown): string {
+  if (value instanceof Promise) Promise.prototype.then.call(value, undefined, () => {});
+  return kindOf(value);
+}
+
+/** What a value is: `a promise`, `a list`, `a number`, `undefined`. */
+function kindOf(value: unknown): string {
   if (value === null || value === undefined) return String(value);
   if (Array.isArray(value)) return 'a list';
-  if (isThenable(value)) {
-    value.then(undefined, () => {});
-    return 'a promise';
-  }
+  if (isThenable(value)) return 'a promise';
   return typeof value === 'object' ? 'an object' : `a ${typeof value}`;
 }
 

@@ -1,6 +1,6 @@
 // The course of one dialogue, as its scenario has it: what is said before the first turn, who speaks next and to whom, what
 // the environment says, and how it ends. All that actors, checks and demonstrations ask of roles, protocol and environment.
-import { isThenable, kindOf, messageOf } from '../domain/errors.ts';
+import { isThenable, messageOf, refused } from '../domain/errors.ts';
 import { childId, type NodeId, type PolicyHash } from '../domain/ids.ts';
 import { type Deal, isMidRound, type Observation, type Turn } from '../domain/transcript.ts';
 import { parserOf } from './stated.ts';
@@ -36,7 +36,7 @@ export class Course {
     const { roles } = this.#scenario;
     const views = Object.keys(roles).map((role) => {
       const text: unknown = roles[role]!.sees(this.#task);
-      if (typeof text !== 'string') throw new TypeError(`role "${role}" sees ${kindOf(text)}, not a text`);
+      if (typeof text !== 'string') throw new TypeError(`role "${role}" sees ${refused(text)}, not a text`);
       return [role, text] as const;
     });
     const opening = this.observe('open', []);
@@ -71,7 +71,7 @@ export class Course {
       const agreed: unknown = this.#scenario.protocol.agreed(turns, this.answer, dialogue);
       // They would count as yes.
       if (isThenable(agreed) || typeof agreed === 'function')
-        throw new TypeError(`agreed, or until, gave ${kindOf(agreed)}, not true or false`);
+        throw new TypeError(`agreed, or until, gave ${refused(agreed)}, not true or false`);
       return agreed as boolean;
     });
   }
@@ -110,7 +110,7 @@ export class Course {
     const fail = (problem: string): never => {
       throw new Error(`Protocol gave turn ${turns.length} ${problem}`);
     };
-    if (isThenable(given)) fail(`to ${kindOf(given)}, not to a role.`);
+    if (isThenable(given)) fail(`to ${refused(given)}, not to a role.`);
     for (const { speaker } of speakers)
       if (!Object.hasOwn(this.#scenario.roles, speaker)) fail(`to "${speaker}", which is not a role.`);
     const round = speakers.map(({ speaker }) => speaker);
@@ -147,7 +147,7 @@ export class Course {
     return all.map((one) => {
       const { text, to } = typeof one === 'string' ? { text: one, to: undefined } : Object(one);
       if (typeof text !== 'string' || text === '')
-        fail(`gave ${isThenable(one) ? kindOf(one) : JSON.stringify(one)}, which is no text.`);
+        fail(`gave ${isThenable(one) ? refused(one) : JSON.stringify(one)}, which is no text.`);
       return { text, ...this.#recipients(to, (problem) => fail(`spoke to ${problem}.`)) };
     });
   }

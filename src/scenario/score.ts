@@ -1,5 +1,5 @@
 // What a metric says of a dialogue, read: a bare number, seats without a team's score, a promise of either.
-import { isThenable, kindOf, messageOf, OptimaError } from '../domain/errors.ts';
+import { isThenable, messageOf, OptimaError, refused } from '../domain/errors.ts';
 import type { Judge, Judged, Judgement, Scenario, Score } from './types.ts';
 
 /** A score with all that a metric may leave out. */
@@ -53,7 +53,7 @@ export const isMetricFailure = (error: unknown): boolean =>
 function readScore(scenario: Scenario, given: Judgement): Scored {
   const checked = (value: unknown, of = ''): number => {
     if (typeof value === 'number' && value >= 0 && value <= 1) return value;
-    const said = typeof value === 'number' ? value : kindOf(value);
+    const said = typeof value === 'number' ? value : refused(value);
     throw metricFailed(scenario, `gave ${said}${of}, not a number in [0, 1]`);
   };
   const { score, exactMatch, seats }: Partial<Score> =

@@ -1,5 +1,5 @@
 // Which of a dialogue's messages state the team's answer.
-import { kindOf } from '../domain/errors.ts';
+import { refused } from '../domain/errors.ts';
 import type { Turn } from '../domain/transcript.ts';
 import { normalizeAnswer } from './metric.ts';
 import type { AnswerParser, Scenario } from './types.ts';
@@ -18,7 +18,7 @@ export function parserOf(scenario: Scenario, task: unknown, views: () => readonl
     const stated: unknown = answer.parse(text) ?? null;
     if (stated === null) return null;
     if (typeof stated !== 'string')
-      throw new TypeError(`answer.parse gave ${kindOf(stated)}, not a text or null`);
+      throw new TypeError(`answer.parse gave ${refused(stated)}, not a text or null`);
     return knownToldBy(views, scenario, task).has(normalizeAnswer(stated)) ? null : stated;
   };
   return {

@@ -1,5 +1,5 @@
 // Tasks by name: the first ones of a split under a run's seed, each with its id.
-import { isThenable, kindOf, messageOf, OptimaError } from '../domain/errors.ts';
+import { isThenable, messageOf, OptimaError, refused } from '../domain/errors.ts';
 import { type TaskId, taskId } from '../domain/ids.ts';
 import type { Rng } from '../domain/rng.ts';
 import type { Scenario, Split } from './types.ts';
@@ -40,7 +40,7 @@ export async function loadTasks(
       `Scenario "${scenario.name}": tasks.load('${split}', ${from + count}) gave ${Array.isArray(tasks) ? tasks.length : 'no list of'} tasks.`,
     );
   }
-  const kinds = tasks.map((task) => (task === undefined || isThenable(task) ? kindOf(task) : null));
+  const kinds = tasks.map((task) => (task === undefined || isThenable(task) ? refused(task) : null));
   const none = kinds.findIndex((kind) => kind !== null);
   if (none >= 0) {
     throw new OptimaError(

@@ -633,13 +633,40 @@ test('a view that says undefined is a slip, unless the task says so', async () =
   const misspelt = { sees: (task: Task) => `${alice.sees(task)}\n${(task as { hint?: string }).hint}` };
   await finds(
     { roles: { alice: misspelt, bob } },
-    /^warning: views: train-00000: the view of alice says undefined: is a field of the task misspelt\?$/,
+    /^warning: views: train-00000: the view of alice says undefined: either the task lacks a field that is asked for, or those are its words\.$/,
   );
   const tasks = generated((rng) => ({
     ...{ question: `Is ${rng.int(1000)} / 0 undefined?`, answer: `${rng.int(1000)}` },
     ...{ left: [`The left one is ${rng.int(1000)}.`], right: [`The right one is ${rng.int(1000)}.`] },
   }));
   assert.equal(await findings({ tasks }), []);
+});
+
+test('what throws on a later task, or on a test task, is a finding that names it', async () => {
+  const { alice, bob } = sound.roles;
+  const load: Definition['tasks']['load'] = async (split, count, rng) =>
+    (await sound.tasks.load(split, count, rng)).map((task, index) =>
+      split === 'test' && index === 3 ? { ...task, question: 'odd' } : task,
+    );
+  const sees = (task: Task) => {
+    if (task.question === 'odd') throw new Error('no such question');
+    return alice.sees(task);
+  };
+  assert.equal(await findings({ tasks: { load }, roles: { alice: { sees }, bob } }), [
+    'error: tasks: views and answers: test-00003: no such question',
+  ]);
+  const tasks = generated((rng) => ({
+    ...{ question: `What is ${rng.int(1e9)}?`, answer: String(rng.int(1000)) },
+    ...{ left: [`The left one is ${rng.int(1e9)}.`], right: [`The right one is ${rng.int(1e9)}.`] },
+  }));
+  const eleventh = (await tasks.load('train', 11, createRng(1).split('tasks')))[10]!.question;
+  const answers = (task: Task) => {
+    if (task.question === eleventh) throw new Error('no answer');
+    return [task.answer];
+  };
+  assert.equal(await findings({ tasks, answers }), [
+    'error: tasks: views and answers: train-00010: no answer',
+  ]);
 });
 
 test('a role that is told nothing of its own in other words is a warning', async () => {

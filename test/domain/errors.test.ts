@@ -1,6 +1,6 @@
 import { test } from 'uvu';
 import * as assert from 'uvu/assert';
-import { cleaningUp, messageOf, nearest, OptimaError } from '../../src/domain/errors.ts';
+import { cleaningUp, messageOf, nearest, OptimaError, refused } from '../../src/domain/errors.ts';
 
 test('an error carries its code, its message, its hint and its cause', () => {
   const cause = new Error('below');
@@ -21,6 +21,40 @@ test('the message of anything thrown is one line', () => {
   assert.is(messageOf('  plain text '), 'plain text');
   assert.is(messageOf(undefined), 'undefined');
   assert.is(messageOf({ message: 'not an error' }), '[object Object]');
+});
+
+test('what is refused is named; a promise may still reject, and what only has a then is not set going', async () => {
+  const unhandled: unknown[] = [];
+  const listener = (reason: unknown) => unhandled.push(reason);
+  process.on('unhandledRejection', listener);
+  try {
+    let started = 0;
+    class Lazy extends Promise<never> {
+      // biome-ignore lint/suspicious/noThenProperty: as query builders have it.
+      override then(): never {
+        started++;
+        throw new Error('started');
+      }
+    }
+    const lazy = new Lazy((_, reject) => reject(new Error('lazy')));
+    // biome-ignore lint/suspicious/noThenProperty: as query builders have it.
+    const query = { then: () => started++ };
+    assert.equal([undefined, null, [1], query, lazy, Promise.reject(new Error('late')), {}, 7].map(refused), [
+      'undefined',
+      'null',
+      'a list',
+      'a promise',
+      'a promise',
+      'a promise',
+      'an object',
+      'a number',
+    ]);
+    await new Promise((resolve) => setTimeout(resolve, 5));
+    assert.is(started, 0);
+    assert.equal(unhandled, []);
+  } finally {
+    process.off('unhandledRejection', listener);
+  }
 });
 
 test('clean-ups run in order and whatever fails, and the first error is the one that is thrown', async () => {
