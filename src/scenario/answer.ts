@@ -71,11 +71,42 @@ export function hashes(): AnswerParser {
 /** What may stand around a letter alone: brackets, quotation marks, tags, Markdown, LaTeX. */
 const wrapping = /<\/?\w+>|\\(?:boxed|text\w*|math\w+)|[\s()[\]{}"'`“”‘’*_$.:,!\\-]/g;
 
+/** What takes a choice back, or leaves it open, before it in its clause. */
+const denied =
+  /\b(?:not|never|cannot|nobody|none|no(?![,.])|neither|nor|either|or|than|instead of|doubt|refuse|avoid|against|mistake|wrong|maybe|perhaps|might|could)\b|n['’]t\b/iu;
+const conditional = /\b(?:if|unless|whether|suppos\w+|assum\w+)\b/iu;
+const undecided = /\?|\b(?:not (?:so |quite |too |entirely )?(?:sure|certain)|unsure|uncertain)\b/iu;
+/** Another option beside the one that is chosen, or in its place. */
+const another = /^[)\]}"'”’*_]*,?\s*(?:or\b|(?:(?:and|nor)\b|[,/&])\s*\(?[A-Z]\b(?!\s+\p{Ll}))/u;
+const sentenceEnd = /[.!?;](?=\s|$)|\n/gu;
+/** Where a clause begins that may choose whatever stands before it in its sentence. */
+const clauseStart = /:|,\s+(?=I\b|[Ii]t\b|[Ww]e\b)|\b(?:so|hence|thus|therefore|but)\b/giu;
+
+/** Whether the sentence in which a text chooses, from `start` to `end`, means it: does not deny, ask or suppose it, and names no other. */
+function isMeant(text: string, start: number, end: number): boolean {
+  const ends = [...text.matchAll(sentenceEnd)].map(({ index, 0: mark }) => index + mark.length);
+  // What chooses may begin with the mark that ends the sentence before it.
+  const first = start + /^[\s.,;:!?]*/.exec(text.slice(start))![0].length;
+  const said = text.slice(ends.findLast((at) => at <= first) ?? 0, end);
+  const after = text.slice(
+    end,
+    ends.find((at) => at > end),
+  );
+  const clause = said.slice([...said.matchAll(clauseStart)].at(-1)?.index ?? 0);
+  return !(
+    denied.test(clause) ||
+    conditional.test(said + after) ||
+    undecided.test(after) ||
+    another.test(after)
+  );
+}
+
 /**
  * The letter of the option that a message states, A to `last`, in upper case. It counts behind "answer" (the last such
  * statement), else behind "option" or "choice", else alone in its message or its first line, else where it is chosen in a sentence
- * (`so B`, `I would pick B`, `B is correct`), before the text of its option (`C: guanine`), or behind a colon at the end. A capital
- * that is a word, as in "A planet is …", states nothing.
+ * (`so B`, `I would pick B`, `B is correct`) and the sentence does not deny, ask or suppose it, nor name another beside it; else
+ * before the text of its option (`C: guanine`), or behind a colon at the end. A capital that is a word, as in "A planet is …",
+ * states nothing.
  */
 export function option(last = 'Z'): AnswerParser {
   if (!/^[A-Z]$/.test(last)) throw new RangeError(`option("${last}"): the last option is a capital letter.`);
@@ -103,7 +134,9 @@ export function option(last = 'Z'): AnswerParser {
       const [first = ''] = text.trim().split('\n');
       const bare = [text, first].map((part) => part.replace(wrapping, '')).find((part) => alone.test(part));
       if (bare !== undefined) return bare;
-      const choice = [...text.matchAll(chosen)].at(-1);
+      const choice = [...text.matchAll(chosen)]
+        .filter((match) => isMeant(text, match.index, match.index + match[0].length))
+        .at(-1);
       return choice?.[1] ?? choice?.[2] ?? trailing.exec(text)?.[1] ?? leading.exec(text)?.[1] ?? null;
     },
     example: (answer) => `Answer: ${answer}`,
