@@ -48,8 +48,8 @@ const marks = new RegExp(`(${meaningful})|[\\p{P}\\p{S}]`, 'gu');
  * spaces, and without the marks of prose and the articles a, an, the before a word, as in SQuAD (Rajpurkar et al., 2016); but
  * signs, decimal points, exponents, percent signs and operators stay: -3 is not 3, 1.5 not 15, 50 % not 50, C# not C++. It
  * knows no mathematics: 3.0 is not 3, and x² not x^2; but -0 is 0.
- * 5 km is 5km. Thousands separators go: 1,000 is 1000; other commas between digits are those of a list. An article or a mark alone is an answer,
- * and stays.
+ * A number with one word after it, and nothing more, is written as one: 5 km is 5km. Thousands separators go: 1,000 is 1000; other
+ * commas between digits are those of a list. An article or a mark alone is an answer, and stays.
  */
 export function normalizeAnswer(text: string): string {
   const spaced = (words: string) => words.replace(/\s+/g, ' ').trim();
@@ -63,8 +63,9 @@ export function normalizeAnswer(text: string): string {
     .replace(/(?<=\p{N})\s*([-+*/^×÷])\s*(?=[-.(]?\p{N})/gu, '$1')
     .replace(/\s*([=<>≤≥≠])\s*/g, '$1');
   const words = spaced(tight.replace(marks, (_, kept?: string) => kept?.trim() ?? ''));
-  const bare = spaced(words.replace(/(?<![\p{L}\p{N}\p{M}_])(?:an?|the) (?=\S)/gu, ''));
-  return bare.replace(/(?<=\p{N}) (?=\p{L})/gu, '') || words || whole;
+  const united = words.replace(/^((?:(?:an?|the) )?[^\p{L}\s]*\p{N}(?:e[-+]?\p{N}+)?) (?=\p{L}\S*$)/u, '$1');
+  const bare = spaced(united.replace(/(?<![\p{L}\p{N}\p{M}_])(?:an?|the) (?=\S)/gu, ''));
+  return bare || words || whole;
 }
 
 /** HotpotQA's normal form (hotpot_evaluate_v1.py), which is SQuAD's: without ASCII punctuation and any a, an, the. */
@@ -153,12 +154,15 @@ function hitOrMiss(
 
 /** A number and nothing else: sign, thousands separators, decimals, exponent; or a fraction of whole numbers; percent. */
 const number =
-  /^([-+]?(?=\.?\d)(?:\d{1,3}(?:,\d{3})+|\d+)?(?:\.\d*)?(?:e[-+]?\d+)?)(?:\s*\/\s*(\d+))?\s*([%‰]?)$/;
+  /^([-+]?(?=\.?\d)(?:\d{1,3}(?:,\d{3})+|\d+)?(?:\.\d*)?(?:e[-+]?\d+)?)(?:(?<=^[-+]?[\d,]+)\s*\/\s*(\d+))?\s*([%‰]?)$/;
 
 /** The value of a text that is one number, with or without the sign of a currency: 50 % as 0.5, 3/4 as 0.75; null of any other. */
 function numberIn(text: string): number | null {
-  const plain = plainDashes(folded(text)).replace(/^([-+]?)\s*\p{Sc}\s*|\s*\p{Sc}$/u, '$1');
-  const [, over = '', under = '1', share] = number.exec(plain.trim()) ?? [];
+  const whole = plainDashes(folded(text)).trim();
+  const plain = whole.replace(/^([-+]?)\s*\p{Sc}\s*|\s*\p{Sc}$/u, '$1');
+  const [, over = '', under = '1', share] = number.exec(plain) ?? [];
+  // A share of what?
+  if (share !== '' && plain !== whole) return null;
   const value =
     Number(over.replaceAll(',', '')) / Number(under) / (share === '%' ? 100 : share === '‰' ? 1000 : 1);
   return over !== '' && Number.isFinite(value) ? value : null;
@@ -192,11 +196,14 @@ export function closeTo(
 /** Where one item of a list ends and the next begins; a comma between digits groups them. */
 const betweenItems = /\s*(?:[;；、，\n<>→]|(?<!\p{N}),|,(?!\p{N}{3}(?!\p{N})))\s*/u;
 
+/** The signs between a list's items that say which is more: `<` or `>`, both where it is no order, or none. */
+const signsIn = (text: string): string => [...new Set(text.replace(/[-=]>/g, '').match(/[<>]/g))].join('');
+
 /** The items of a list in normal form, without their numbers, bullets or the "and" before the last; those that occur again are items of their own. */
-function itemsOf(text: string, separator: RegExp | string): string[] {
+function itemsOf(text: string, separator: RegExp | string, reversed = false): string[] {
   const seen = new Map<string, number>();
-  return text
-    .split(separator)
+  const parts = text.split(separator);
+  return (reversed ? parts.reverse() : parts)
     .map((item) => normalizeAnswer(item.replace(/^\s*(?:(?:\d+[.)]|[-*•])\s+|and\s+)/iu, '')))
     .filter((item) => item !== '')
     .map((item) => {
@@ -225,14 +232,20 @@ function concordance(said: readonly string[], right: readonly string[]): number 
  * How well a list is ordered, against the best of the accepted ones: the share of pairs of items in the right order, which is
  * (τ + 1) / 2 of Kendall's τ for a permutation; so a list in reverse scores 0 and a random one 0.5 on the mean. A pair of which
  * an item is missing, or does not belong there, is not in order. Items are compared in the normal form of `exactMatch`; they
- * stand between commas, semicolons, `<`, `>`, `→` or line breaks, unless another `separator` is given.
+ * stand between commas, semicolons, `<`, `>`, `→` or line breaks, unless another `separator` is given. `c > b > a` is in the order
+ * of `a < b < c`; a list with both signs has none, and scores 0.
  */
 export function kendallTau(separator: RegExp | string = betweenItems): AnswerMetric {
   return {
     name: 'kendall-tau',
     score: (prediction, answers) => {
       const said = itemsOf(prediction ?? '', separator);
-      const scores = answers.map((answer) => concordance(said, itemsOf(answer, separator)));
+      const scores = answers.map((answer) => {
+        const signs = separator === betweenItems ? [prediction ?? '', answer].map(signsIn) : [];
+        if (signs.some((sign) => sign.length > 1)) return 0;
+        const opposed = signs[0] !== signs[1] && !signs.includes('');
+        return concordance(said, itemsOf(answer, separator, opposed));
+      });
       const score = Math.max(0, ...scores);
       return { score, exactMatch: score === 1 };
     },

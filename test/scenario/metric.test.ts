@@ -109,6 +109,10 @@ test('signs, decimal points, exponents, percent signs, separators and operators 
     ['x²', 'x2'],
     ['5 km', '5 m', '5'],
     ['5 ‰', '5', '5 %'],
+    ['3 a day', '3day'],
+    ['vitamin B 12 c', 'vitamin B 12c'],
+    ['5 km north', '5km north'],
+    ['room 5 b', 'room 5b'],
     ['?', 'the', 'A'],
   ] as const) {
     assert.ok(exactMatch.score(one, [one]).exactMatch, one);
@@ -130,6 +134,8 @@ test('signs, decimal points, exponents, percent signs, separators and operators 
     ['1,2,3', '1, 2, 3', '(1, 2, 3)'],
     ['H₂O', 'H2O'],
     ['5 km', '5km', 'The 5 KM.'],
+    ['1e5 km/h', '1e5km/h'],
+    ['-1/2 cup', '-1/2cup'],
     ['May 5, 2020', 'May 5 2020', 'may 5,2020'],
     ['５\u200b', '5', '𝟓', '\ufeff5'],
     ['ﬁsh', 'fish'],
@@ -235,6 +241,9 @@ test('a number is close within a tolerance, relative to the right one or absolut
     ['5 €', '5'],
     ['\u20133', '-3'],
     ['5 ‰', '0.005'],
+    ['1,000/4', '250'],
+    ['10 / 4', '2.5'],
+    [' $5 ', '5'],
   ] as const) {
     assert.ok(hits(exact, said, right), `${said} ${right}`);
   }
@@ -253,6 +262,11 @@ test('a number is close within a tolerance, relative to the right one or absolut
     ['3/0', '3'],
     ['/4', '4'],
     ['1/2/3', '1'],
+    ['1.5/2', '0.75'],
+    ['1./2', '0.5'],
+    ['1e3/4', '250'],
+    ['$ 5 %', '0.05'],
+    ['5 % €', '0.05'],
   ] as const) {
     assert.not.ok(hits(exact, said, right), `${said} ${right}`);
   }
@@ -306,6 +320,16 @@ test('a list scores the share of pairs in the right order, to which F1 is blind'
   ]) {
     assert.is(scoreOf(said, 'Rome, Oslo, Bern').score, 1, said);
   }
+  // The smaller one first says the same as the larger one first.
+  assert.equal(scoreOf('c > b > a1', 'a1 < b < c'), { score: 1, exactMatch: true });
+  assert.is(scoreOf('a1 < b < b < c', 'c > b > b > a1').score, 1);
+  assert.is(scoreOf('a1 > b > c', 'a1 < b < c').score, 0);
+  assert.is(scoreOf('c > b > a1', 'a1 < b < c', 'x').score, 1);
+  for (const both of ['a1 < b > c', 'a1 > b, b < c']) {
+    assert.is(scoreOf(both, 'a1, b, c').score, 0, both);
+    assert.is(scoreOf(both, both).score, 0, both);
+  }
+  assert.is(kendallTau(', ').score('a < 1, b > 2', ['a < 1, b > 2']).score, 1);
   assert.is(scoreOf('1,000, 2,000', '1000; 2000').score, 1);
   assert.is(scoreOf('3,1,2', '3, 1, 2').score, 1);
   assert.is(kendallTau('|').score('a1|b', ['b|a1']).score, 0);
