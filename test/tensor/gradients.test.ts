@@ -1,5 +1,6 @@
 // Our gradients against those that TF.js registers itself, to the bit, on both of its backends here.
 import { createRequire } from 'node:module';
+import { buildSync } from 'esbuild';
 import { test } from 'uvu';
 import * as assert from 'uvu/assert';
 import { createRng } from '../../src/domain/rng.ts';
@@ -114,8 +115,11 @@ test('the numbers are those of the gradients that TF.js registers', async () => 
     own[backend] = all();
   }
   const ours = tf.getGradient('Add');
-  // Node cannot load these modules; tsx, which the tests run under, can.
-  createRequire(import.meta.url)('@tensorflow/tfjs-core/dist/register_all_gradients.js');
+  // Node cannot load these modules; in one file it can. All copies of TF.js share one registry.
+  const require = createRequire(import.meta.url);
+  const entry = require.resolve('@tensorflow/tfjs-core/dist/register_all_gradients.js');
+  const { outputFiles } = buildSync({ entryPoints: [entry], bundle: true, platform: 'node', write: false });
+  new Function('require', outputFiles[0]!.text)(require);
   assert.is.not(tf.getGradient('Add'), ours);
   for (const backend of ['wasm', 'cpu']) {
     await tf.setBackend(backend);
