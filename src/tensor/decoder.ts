@@ -1,7 +1,7 @@
 // A Llama decoder that only reads: what it needs, and what it gives. Keys and values stay in blocks of tokens that any
 // number of sequences may share.
 import type * as tf from '@tensorflow/tfjs-core';
-import type { FrozenMatrix } from './frozen.ts';
+import type { FrozenMatrix } from './frozen-matrix.ts';
 
 /** A matrix [out, in]: a tensor, or one that is never trained and lies outside the engine's memory. */
 export type Matrix = tf.Tensor2D | FrozenMatrix;

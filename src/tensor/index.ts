@@ -31,7 +31,7 @@ export {
   isFrozen,
   readRow,
   readRows,
-} from './frozen.ts';
+} from './frozen-matrix.ts';
 export { addTo, growVariable, overwrite, readInto, sumOfSquares } from './host-arrays.ts';
 export {
   adamWStep,

@@ -9,7 +9,7 @@ import {
   type Matrix,
   partsOf,
 } from './decoder.ts';
-import { type FrozenMatrix, isFrozen, readRow } from './frozen.ts';
+import { type FrozenMatrix, isFrozen, readRow } from './frozen-matrix.ts';
 import './gradients.ts';
 import tf from './tfjs.cjs';
 

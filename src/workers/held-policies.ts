@@ -79,7 +79,7 @@ export class HeldPolicies {
     });
   }
 
-  /** From now on a policy of these weights reads them where they are. */
+  /** Until `keep` says that they are not needed, a policy of these weights that is loaded reads them where they are. */
   share(weights: SharedWeights): void {
     this.#shared.set(weights.hash, weights);
   }
@@ -87,6 +87,7 @@ export class HeldPolicies {
   /** From now on only these are needed. */
   keep(hashes: readonly PolicyHash[]): void {
     this.#needed = new Set(hashes);
+    for (const hash of this.#shared.keys()) if (!this.#needed.has(hash)) this.#shared.delete(hash);
     this.#freeUnused();
   }
 

@@ -57,7 +57,7 @@ class Thread {
   #deaths = 0;
   /** Which policies are needed, once that has been said. */
   #kept: Command | null = null;
-  /** Whose weights the worker has been told to share. */
+  /** Whose weights the worker has been told to share, and not since that they are not needed. */
   #told = new Set<PolicyHash>();
   /** Once it is stopped nothing starts it again, and the process stays until it has ended. */
   #stopped = false;
@@ -133,6 +133,9 @@ class Thread {
           id,
           command: 'policy' in command ? { ...command, policy: told(command.policy) } : command,
         });
+        if (command.type === 'keep') {
+          for (const hash of this.#told) if (!command.hashes.includes(hash)) this.#told.delete(hash);
+        }
         if (signal?.aborted) abort();
       });
     } finally {

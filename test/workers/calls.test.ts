@@ -500,7 +500,7 @@ test('every worker is told which policies are needed, and one that replaces it, 
 });
 
 test('a worker is told of shared weights once, before what asks for them, and so is one that replaces it', async () => {
-  const shared = { hash: source.hash, weights: new Map() };
+  const shared = { hash: source.hash, frameHash: 'frame', weights: new Map() };
   const base = { ...source, shared };
   const adapter = { folder: '/adapter', hash: 'def' as PolicyHash, base };
   const [ofAdapter, ofBase] = await Promise.all(
@@ -528,6 +528,20 @@ test('a worker is told of shared weights once, before what asks for them, and so
   await settled();
   made[2]!.take().answer(generation('yes'));
   await again;
+  // A worker keeps none that are not needed, and is told again when they are asked for.
+  for (const [hashes, told] of [
+    [[source.hash], 1],
+    [[], 2],
+  ] as const) {
+    workers.keep(hashes);
+    await settled();
+    made[2]!.take().answer(null);
+    const asked = ofBase!.generate([request('c')]);
+    await settled();
+    assert.is(made[2]!.shared.length, told);
+    made[2]!.take().answer(generation('yes'));
+    await asked;
+  }
 });
 
 // Gradients.

@@ -297,6 +297,10 @@ test('two trainings at once, and being told that neither is needed, disturb noth
     await ask(close(81));
     await ask(keep());
     owner.dispose();
+    // What is not needed is not held for later either.
+    assert.equal(await ask(generate(a, 82)), before);
+    assert.not.ok([...opened.at(-1)!.policy.weights.values()].some(isFrozen));
+    await ask(close(82));
   },
 );
 

@@ -14,6 +14,8 @@ export interface HeldWeights {
 /** Frozen weights as plain data: in another thread that gets it in a message, matrices are the same memory. */
 export interface SharedWeights {
   readonly hash: PolicyHash;
+  /** What of `hash` is not the weights', hashed: the architecture and what `frameOf` names. */
+  readonly frameHash: string;
   readonly weights: ReadonlyMap<string, FrozenMatrix | NamedArray>;
 }
 
@@ -41,8 +43,8 @@ export const createVariables = (arrays: ReadonlyMap<string, NamedArray>): Map<st
 export const variablesOf = (weights: ReadonlyMap<string, Weight>): Map<string, tf.Variable> =>
   new Map([...weights].flatMap(([name, weight]) => (isFrozen(weight) ? [] : [[name, weight] as const])));
 
-/** Weights for other threads; null where none is frozen. */
-export function shareWeights({ held, hash }: HeldWeights): SharedWeights | null {
+/** Weights for other threads, of a policy with so hashed a frame; null where none is frozen. */
+export function shareWeights({ held, hash }: HeldWeights, frameHash: string): SharedWeights | null {
   if (![...held.values()].some(isFrozen)) return null;
   const arrays = numbersOf(held);
   const weights = new Map<string, FrozenMatrix | NamedArray>();
@@ -53,7 +55,7 @@ export function shareWeights({ held, hash }: HeldWeights): SharedWeights | null 
       weights.set(name, { shape, values });
     }
   }
-  return { hash, weights };
+  return { hash, frameHash, weights };
 }
 
 /** What another thread shares. */

@@ -12,7 +12,7 @@ import { openCheckpoint } from './checkpoint.ts';
 import { type LlamaConfigInput, parseLlamaConfig } from './config.ts';
 import { type SharedWeights, takeShared } from './held-weights.ts';
 import { type LlamaOptions, LlamaPolicy, requireTokenizerFits } from './policy.ts';
-import { frameOf, initialWeights } from './weights.ts';
+import { frameOf, initialWeights, startPolicyHash } from './weights.ts';
 
 /**
  * A policy with random weights. Where the config names no end-of-sequence or padding id, the tokenizer's are
@@ -42,7 +42,7 @@ export interface LoadOptions extends Omit<LlamaOptions, 'generation' | 'folder'>
   readonly hash?: PolicyHash;
   /** Whether nothing will train the weights: see `StoredWeights.load`. What an adapter adapts never is. */
   readonly frozen?: boolean;
-  /** The weights themselves, where another thread has them frozen; of an adapter's folder its base's. */
+  /** The weights themselves, where another thread has them frozen; of an adapter's folder its base's. Its frame must be the folder's. */
   readonly shared?: SharedWeights | undefined;
   /** Whose weights an adapter of the folder is to read; it must live on. Default: a copy from where the adapter says that it is. */
   readonly base?: LlamaPolicy | undefined;
@@ -80,8 +80,16 @@ async function loadWhole(
     const own = tokenizer ?? (await loadTokenizer(folder));
     requireSameEnds(folder, own, [config.eos_token_id ?? [], generation?.eos_token_id ?? []].flat());
     requireTokenizerFits(own, config, folder);
-    const load = () => weights.load(frameOf(own.hash, generation), { frozen });
-    return new LlamaPolicy(config, shared === undefined ? await load() : takeShared(shared), own, {
+    const frame = frameOf(own.hash, generation);
+    if (shared !== undefined && startPolicyHash(config, frame).digest() !== shared.frameHash) {
+      throw new OptimaError(
+        'checkpoint.invalid',
+        `${folder}: its config, generation config or tokenizer is not that of ${shared.hash}, whose weights are shared.`,
+        { hint: 'The files were changed since they were opened. Start again.' },
+      );
+    }
+    const held = shared === undefined ? await weights.load(frame, { frozen }) : takeShared(shared);
+    return new LlamaPolicy(config, held, own, {
       ...options,
       generation,
       folder: resolve(folder),

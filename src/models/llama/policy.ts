@@ -46,7 +46,7 @@ import { Memory, type PrefixStatistics } from './memory.ts';
 import { RotaryTable } from './rotary.ts';
 import { scoreTokens } from './score.ts';
 import { policyDefaults } from './size.ts';
-import { arrangeWeights, frameOf, hashPolicy, type NamedArray } from './weights.ts';
+import { arrangeWeights, frameOf, hashPolicy, type NamedArray, startPolicyHash } from './weights.ts';
 
 export interface LlamaOptions {
   /** Most requests that decode together. Default 128; throughput hardly grows beyond. */
@@ -135,7 +135,7 @@ export class LlamaPolicy implements TrainablePolicy {
       const isHeld = 'held' in weights;
       this.#hash = isHeld ? weights.hash : hashPolicy(config, weights, this.#frame);
       this.weights = isHeld ? weights.held : createVariables(weights);
-      this.shared = isHeld ? shareWeights(weights) : null;
+      this.shared = isHeld ? shareWeights(weights, startPolicyHash(config, this.#frame).digest()) : null;
       this.parameters = this.shared === null ? variablesOf(this.weights) : new Map();
       this.#decoder = {
         config,

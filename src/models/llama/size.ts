@@ -3,7 +3,7 @@
 import { totalmem } from 'node:os';
 import { OptimaError } from '../../domain/errors.ts';
 import type { LoraConfig } from '../../domain/lora.ts';
-import { type FrozenFormat, frozenBytes, heapRoom } from '../../tensor/index.ts';
+import { bytesPerNumber, type FrozenFormat, frozenBytes, heapRoom } from '../../tensor/index.ts';
 import { factorShapes } from './adapter.ts';
 import type { LlamaConfig } from './config.ts';
 import { weightShapes } from './weights.ts';
@@ -17,7 +17,7 @@ function countIn(shapes: ReadonlyMap<string, readonly number[]>): number {
   return count;
 }
 
-/** Bytes of the weights as the engine holds them: in float32, whatever a file has them in. */
+/** Bytes of the weights where none is frozen: in float32, whatever a file has them in. */
 export const weightBytes = (config: LlamaConfig): number => 4 * parameterCount(config);
 
 /** What a heap needs beside the weights at least, for a short text: work space, logits, keys and values. */
@@ -40,15 +40,18 @@ export function requireRoomForWeights(
   frozen: ReadonlyMap<string, FrozenFormat> = new Map(),
 ): void {
   const room = heapRoom();
-  const onHeap = [...weightShapes(config)].filter(([name]) => !frozen.has(name));
-  const needed = bytes(countIn(new Map(onHeap))) + leastBeside;
+  const onHeap = countIn(new Map([...weightShapes(config)].filter(([name]) => !frozen.has(name))));
+  const needed = bytes(onHeap) + leastBeside;
   const inUse = room === null ? 0 : room.all - room.free;
   if (room !== null && needed > room.free) {
     throw new OptimaError(
       'model.failed',
-      `${source}: ${millions(parameterCount(config))} million weights in float32 take ${gib(needed)} GiB with the least work space, and the engine's heap has ${gib(room.all)} GiB${inUse < leastBeside ? '' : `, of which ${gib(inUse)} are in use`}.`,
+      `${source}: ${millions(onHeap)} million weights in float32${frozen.size === 0 ? '' : ', beside the frozen matrices outside,'} take ${gib(needed)} GiB with the least work space, and the engine's heap has ${gib(room.all)} GiB${inUse < leastBeside ? '' : `, of which ${gib(inUse)} are in use`}.`,
       {
-        hint: `Take a model of at most ${millions((room.free - leastBeside) / 4)} million weights, or fewer models at once.`,
+        hint:
+          frozen.size === 0
+            ? `Take a model of at most ${millions((room.free - leastBeside) / 4)} million weights, or fewer models at once.`
+            : 'Open fewer models at once, or a model with smaller vectors.',
       },
     );
   }
@@ -56,8 +59,10 @@ export function requireRoomForWeights(
   if (outside <= machineBytes()) return;
   throw new OptimaError(
     'model.failed',
-    `${source}: ${millions(parameterCount(config))} million weights take ${gib(outside)} GiB, and this machine has ${gib(machineBytes())} GiB.`,
-    { hint: 'Take a smaller model, or one in bfloat16.' },
+    `${source}: the frozen matrices of ${millions(parameterCount(config) - onHeap)} million weights take ${gib(outside)} GiB outside the engine's heap, and this machine has ${gib(machineBytes())} GiB.`,
+    {
+      hint: `Take a model of at most ${millions(machineBytes() / bytesPerNumber('bfloat16'))} million weights in bfloat16.`,
+    },
   );
 }
 

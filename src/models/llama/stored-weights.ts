@@ -57,21 +57,20 @@ export class StoredWeights {
    * when they do not fit, before any is read.
    */
   async load(frame: string, { frozen = false } = {}): Promise<HeldWeights> {
-    const freezes = frozen && canFreeze();
-    requireRoomForWeights(this.#config, this.#folder, freezes ? this.matrixFormats() : undefined);
+    const formats = frozen && canFreeze() ? this.matrixFormats() : new Map<string, FrozenFormat>();
+    requireRoomForWeights(this.#config, this.#folder, formats);
     const shapes = weightShapes(this.#config);
     const bytes = [...shapes.values()].reduce(
       (sum, shape) => sum + 4 * shape.reduce((size, n) => size * n, 1),
       0,
     );
-    const thread = createHashThread(bytes);
-    const hash = startPolicyHash(this.#config, frame, thread);
+    const hash = createHashThread(bytes);
     const loaded = new Map<string, Weight>();
-    const formats = freezes ? this.matrixFormats() : new Map<string, FrozenFormat>();
     // What lm_head repeats, where it does.
     const twice = this.#config.tie_word_embeddings && this.#fileOf.has(headName);
     const embedding = twice ? createHash16() : null;
     try {
+      startPolicyHash(this.#config, frame, hash);
       const names = [...shapes.keys()].sort();
       for (const [i, name] of names.entries()) {
         const shape = shapes.get(name)!;
@@ -81,13 +80,13 @@ export class StoredWeights {
         loaded.set(name, await this.#loadOne(name, shape, formats.get(name), hashes, names[i + 1]));
       }
       if (embedding !== null) await this.#requireSameHead(embedding.digest());
+      const held = new Map([...shapes.keys()].map((name) => [name, loaded.get(name)!]));
+      return { held, hash: hash.digest() as PolicyHash };
     } catch (error) {
-      thread.stop();
       for (const weight of loaded.values()) if (!isFrozen(weight)) weight.dispose();
+      hash.stop();
       throw error;
     }
-    const held = new Map([...shapes.keys()].map((name) => [name, loaded.get(name)!]));
-    return { held, hash: hash.digest() as PolicyHash };
   }
 
   /** How matrices are frozen: as narrow as they are stored. */

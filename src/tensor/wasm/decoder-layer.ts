@@ -8,7 +8,7 @@ import {
   type OptionalLayerPart,
   partsOf,
 } from '../decoder.ts';
-import { isFrozen } from '../frozen.ts';
+import { isFrozen } from '../frozen-matrix.ts';
 import type { FactorName, LayerShape } from '../ops.ts';
 import {
   attend,

@@ -13,7 +13,7 @@ import {
   type RotaryAngles,
   type Span,
 } from '../decoder.ts';
-import { isFrozen, readRow } from '../frozen.ts';
+import { isFrozen, readRow } from '../frozen-matrix.ts';
 import type { Packing } from '../x86/index.ts';
 import { bytes, type Heap, layOut, Scratch, total } from './heap.ts';
 import type { HeapKit } from './heap-kit.ts';

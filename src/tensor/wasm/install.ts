@@ -9,7 +9,7 @@ import type {
   LayerWeights,
   RotaryAngles,
 } from '../decoder.ts';
-import type { FrozenMatrix } from '../frozen.ts';
+import type { FrozenMatrix } from '../frozen-matrix.ts';
 import type { AdamWStep, FactorName, FrozenLayer, LayerShape } from '../ops.ts';
 import tf from '../tfjs.cjs';
 import { checkMachinePaging, warnOfMachineCode } from '../x86/check.ts';

@@ -1,6 +1,6 @@
 // Products with a decoder's matrices, wherever they are: on the heap as tensors, or frozen outside it.
 import type { TensorInfo } from '@tensorflow/tfjs-core';
-import { type FrozenMatrix, isFrozen } from '../frozen.ts';
+import { type FrozenMatrix, isFrozen } from '../frozen-matrix.ts';
 import type { HeapKit } from './heap-kit.ts';
 
 /** A matrix [out, in]. */

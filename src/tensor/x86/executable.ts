@@ -13,10 +13,11 @@ const privateMemory = 0x22;
 
 type Koffi = typeof import('koffi').default;
 
-/** The functions of libc that take memory, say what may be done with it, and fill it. */
+/** The functions of libc that take memory and give it back, say what may be done with it, and fill it. */
 export interface System {
   readonly koffi: Koffi;
   readonly map: (...numbers: number[]) => number | bigint;
+  readonly unmap: (at: number, bytes: number) => number;
   readonly protect: (at: number, bytes: number, rights: number) => number;
   readonly copy: (to: number, from: Uint8Array, bytes: number) => number;
 }
@@ -47,6 +48,7 @@ function askMachine(): Machine | string {
     return askProcessor({
       koffi,
       map: libc.func('uintptr_t mmap(uintptr_t, size_t, int, int, int, int64_t)'),
+      unmap: libc.func('int munmap(uintptr_t, size_t)'),
       protect: libc.func('int mprotect(uintptr_t, size_t, int)'),
       copy: libc.func('uintptr_t memcpy(uintptr_t, const uint8_t *, size_t)'),
     });
@@ -98,7 +100,7 @@ export class NoRoom extends RangeError {}
 
 export type MachineFunction = (...args: number[]) => number;
 
-/** Code in the making: pieces are placed one after the other, then sealed, then called. It stays until the process ends. */
+/** Code in the making: pieces are placed one after the other, then sealed, then called. It stays until it is disposed. */
 export class Program {
   readonly #system: System;
   readonly #start: number;
@@ -154,6 +156,11 @@ export class Program {
     if (this.#system.protect(this.#start, mappedBytes, readable | executable) !== 0) {
       throw new Error('the system lets no memory be executed');
     }
+  }
+
+  /** Gives the memory back: nothing of it may be called any more. */
+  dispose(): void {
+    this.#system.unmap(this.#start, mappedBytes);
   }
 
   /** Placed code as a function of JavaScript, once it is sealed. Pointers are addresses in the process. */

@@ -100,14 +100,29 @@ export class Helper {
     [this.#shared, this.#copy, this.#raise, this.#join] = [shared, system.copy, raise, join];
   }
 
-  /** Null where the system does not give a thread. */
+  /** Null where the system does not give a thread, or what one needs; nothing of it stays then. */
   static start(system: System): Helper | null {
+    const taken: (() => void)[] = [];
+    try {
+      const helper = Helper.#startWith(system, taken);
+      if (helper !== null) return helper;
+    } catch {
+      // Products go on with the threads there are.
+    }
+    for (const giveBack of taken) giveBack();
+    return null;
+  }
+
+  /** `taken` gets what gives back the memory that it took. */
+  static #startWith(system: System, taken: (() => void)[]): Helper | null {
     const libc = findThreads(system);
     if (libc === null) return null;
     const shared = Number(system.map(0, sharedBytes, readable | writable, privateMemory, -1, 0));
     // MAP_FAILED is −1, as an unsigned number.
     if (shared >= 2 ** 63) return null;
+    taken.push(() => system.unmap(shared, sharedBytes));
     const program = new Program(system);
+    taken.push(() => program.dispose());
     // An odd number of slots leaves the stack where System V's convention wants it in a call.
     const body = program.place(
       procedure(
@@ -135,15 +150,15 @@ export class Helper {
     );
     const join = program.place(procedure(1, move(rbx, rdi), waitFor(at(rbx, ended), libc.wait)));
     program.seal();
+    const placed = { address: join, pointers: 1, parameters: [], result: 'void' } as const;
+    const helper = new Helper(shared, system, libc.raise, program.callable(placed));
     for (const semaphore of [begun, ended]) libc.initialize(shared + semaphore, 0, 0);
     // Signals are for the threads that know what to do.
     libc.fill(shared + allSignals);
     libc.block(setMask, shared + allSignals, shared + oldSignals);
     const failed = libc.create(shared + thread, 0, body, shared) !== 0;
     libc.block(setMask, shared + oldSignals, 0);
-    if (failed) return null;
-    const placed = { address: join, pointers: 1, parameters: [], result: 'void' } as const;
-    return new Helper(shared, system, libc.raise, program.callable(placed));
+    return failed ? null : helper;
   }
 
   /** Notes a call down: a function's address, and whole numbers from 0 on. */
@@ -163,6 +178,11 @@ export class Helper {
     for (let i = 0; i < args.length; i++) put(i + 1, args[i]!);
     this.#calls++;
     this.#noted[0] = this.#calls;
+  }
+
+  /** Drops what was noted. */
+  forget(): void {
+    this.#calls = 0;
   }
 
   /** Carries out what was noted, elsewhere: until `join` nothing of it may be touched, nor may the heap grow. */

@@ -29,6 +29,8 @@ export interface MachineCode {
   readonly lanes: Lanes;
   /** From here on large products are shared among so many threads, which decide no bit either. */
   readonly shareAmong: (threads: number) => void;
+  /** Threads that the last product, or its last part, was shared among. */
+  readonly threadsOfLast: () => number;
 }
 
 /** How many numbers are summed in float32: far more would lose what is small. */
@@ -100,6 +102,7 @@ function assemble(heap: Heap, machine: Machine, lanes: Lanes): MachineCode {
     frozen: products,
     lanes,
     shareAmong: (threads) => products.shareAmong(threads),
+    threadsOfLast: () => products.threadsOfLast,
   };
 }
 

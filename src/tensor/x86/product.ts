@@ -1,5 +1,5 @@
 // Matrix products in machine code, block by block of tiles (tiles.ts), and what brings B into panels of 16 columns for them.
-import { bytesPerNumber, type FrozenFormat, type FrozenMatrix, paddedToPanels } from '../frozen.ts';
+import { bytesPerNumber, type FrozenFormat, type FrozenMatrix, paddedToPanels } from '../frozen-matrix.ts';
 import type { Heap } from '../wasm/heap.ts';
 import { Scratch } from '../wasm/heap.ts';
 import type { Product } from '../wasm/product.ts';
@@ -287,14 +287,14 @@ export class MachineProducts implements Packing, FrozenProducts {
   readonly #packColumns: Readonly<Record<FrozenFormat, MachineFunction>>;
   /** Where a product packs its B. */
   readonly #scratch: Scratch;
-  /** Null once the system gave no other. */
   readonly #startHelper: () => Helper | null;
   readonly #helpers: Helper[] = [];
   #mostHelpers = 0;
+  #threadsOfLast = 1;
   /** For whom calls are noted down; null: they are made. */
   #helper: Helper | null = null;
 
-  /** `base` is where the heap begins in the process, `startHelper` what gives another thread. */
+  /** `base` is where the heap begins in the process, `startHelper` what gives another thread, or null where there is none. */
   constructor(
     program: Program,
     placed: PlacedProducts,
@@ -511,6 +511,11 @@ export class MachineProducts implements Packing, FrozenProducts {
     this.#mostHelpers = threads - 1;
   }
 
+  /** Threads that the last product, or its last part, was shared among. */
+  get threadsOfLast(): number {
+    return this.#threadsOfLast;
+  }
+
   /** Columns of a tile. */
   get #tileColumns(): number {
     return tileSizes[this.#lanes].panels * panelColumns;
@@ -542,9 +547,14 @@ export class MachineProducts implements Packing, FrozenProducts {
         this.#helper = helper;
         work((i + 1) * size, Math.min(size, whole - (i + 1) * size), i + 1);
       }
+    } catch (error) {
+      // Else the next product would carry them out.
+      for (const helper of helpers) helper.forget();
+      throw error;
     } finally {
       this.#helper = null;
     }
+    this.#threadsOfLast = 1 + helpers.length;
     for (const helper of helpers) helper.begin();
     try {
       work(0, Math.min(size, whole), 0);

@@ -1,6 +1,6 @@
 // The tiles of a matrix product in machine code: a part of C stays in registers while A, where it lies, and B, in panels of 16
 // columns, pass by. After Goto and van de Geijn, "Anatomy of High-Performance Matrix Multiplication" (2008).
-import type { FrozenFormat } from '../frozen.ts';
+import type { FrozenFormat } from '../frozen-matrix.ts';
 import {
   addNumber,
   address,

@@ -7,9 +7,10 @@ import type { OptimaError } from '../../../src/domain/errors.ts';
 import { hash16 } from '../../../src/domain/hash.ts';
 import type { PolicyHash } from '../../../src/domain/ids.ts';
 import { createRng } from '../../../src/domain/rng.ts';
-import { parseLlamaConfig } from '../../../src/models/llama/config.ts';
+import { type LlamaConfig, parseLlamaConfig } from '../../../src/models/llama/config.ts';
 import { createPolicy, type LlamaPolicy, loadPolicy } from '../../../src/models/llama/index.ts';
 import { readSafetensors, SafetensorsFile, writeSafetensors } from '../../../src/models/llama/safetensors.ts';
+import { requireRoomForWeights } from '../../../src/models/llama/size.ts';
 import { weightShapes } from '../../../src/models/llama/weights.ts';
 import { startEngine, tf } from '../../../src/tensor/index.ts';
 import { lettersTokenizer } from '../../support/letters.ts';
@@ -263,6 +264,36 @@ test('weights that cannot fit the heap are refused before any is read, with the 
   );
   assert.match(error.hint!, /at most 1,0\d\d million weights/);
   assert.ok(process.memoryUsage().rss - before < 2 ** 28);
+});
+
+test('frozen weights that fit nowhere are refused with what lies where, and what would fit', () => {
+  // Larger than a config.json may be: nothing else is so large that no machine holds it.
+  const config = (fields: Partial<LlamaConfig>): LlamaConfig => ({
+    ...parseLlamaConfig(tinyConfig),
+    ...fields,
+  });
+  const refusal = (of: LlamaConfig): OptimaError => {
+    const matrices = [...weightShapes(of)].filter(([, shape]) => shape.length === 2);
+    try {
+      requireRoomForWeights(of, 'model', new Map(matrices.map(([name]) => [name, 'bfloat16'])));
+    } catch (error) {
+      return error as OptimaError;
+    }
+    throw new Error('It fits.');
+  };
+  const large = refusal(config({ vocab_size: 2 ** 22, hidden_size: 2 ** 20, head_dim: 16 }));
+  assert.is(large.code, 'model.failed');
+  assert.match(
+    large.message,
+    /^model: the frozen matrices of 8,796,\d{3} million weights take 1638[45]\.\d GiB outside /,
+  );
+  assert.match(large.hint!, /at most [\d,]+ million weights in bfloat16/);
+  const long = refusal(config({ hidden_size: 2 ** 22, head_dim: 16, num_hidden_layers: 200 }));
+  assert.match(
+    long.message,
+    /^model: 1,681 million weights in float32, beside the frozen matrices outside, take 6\.4 GiB/,
+  );
+  assert.not.match(long.hint!, /million/);
 });
 
 test('damaged headers are refused', async () => {

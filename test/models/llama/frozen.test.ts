@@ -101,6 +101,36 @@ for (const kind of kinds) {
   });
 }
 
+test('shared weights are refused to a folder whose config, generation config or tokenizer was changed', async () => {
+  const folder = `${temporaryFolder('shared')}/model`;
+  fs.cpSync(`${root}/smollm-like`, folder, { recursive: true });
+  const owner = await loadPolicy(folder, { tokenizer: lettersTokenizer, frozen: true });
+  const shared = owner.shared!;
+  const load = (tokenizer = lettersTokenizer) => loadPolicy(folder, { tokenizer, shared, hash: owner.hash });
+  const same = await load();
+  assert.is(same.hash, owner.hash);
+  same.dispose();
+  const tensors = tf.memory().numTensors;
+  const refused = async (loading: Promise<LlamaPolicy>) => {
+    const error = await loading.then(
+      () => null,
+      (error) => error,
+    );
+    assert.is(error?.code, 'checkpoint.invalid');
+    assert.match(error.message, new RegExp(`is not that of ${owner.hash}`));
+    assert.is(tf.memory().numTensors, tensors);
+  };
+  await refused(load({ ...lettersTokenizer, hash: 'others' }));
+  const generation = `${folder}/generation_config.json`;
+  fs.writeFileSync(generation, JSON.stringify({ eos_token_id: [1, 7] }));
+  await refused(load());
+  fs.rmSync(generation);
+  const config = JSON.parse(fs.readFileSync(`${folder}/config.json`, 'utf8'));
+  fs.writeFileSync(`${folder}/config.json`, JSON.stringify({ ...config, rms_norm_eps: 0.01 }));
+  await refused(load());
+  owner.dispose();
+});
+
 /** How a checkpoint's tensors are stored. */
 async function readSafetensorsTypes(folder: string): Promise<string> {
   const file = fs.readdirSync(folder).find((name) => /^model.*\.safetensors$/.test(name))!;

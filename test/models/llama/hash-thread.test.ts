@@ -1,5 +1,8 @@
+import { once } from 'node:events';
+import type { Worker } from 'node:worker_threads';
 import { test } from 'uvu';
 import * as assert from 'uvu/assert';
+import { OptimaError } from '../../../src/domain/errors.ts';
 import { createHash16 } from '../../../src/domain/hash.ts';
 import { createHashThread } from '../../../src/models/llama/hash-thread.ts';
 
@@ -20,6 +23,33 @@ test('a thread hashes as this one does, texts and bytes, longer and shorter than
 
 test('a thread that is stopped ends, and so does the process', () => {
   createHashThread(large).update('half of it').stop();
+});
+
+const isFailure = (pattern: RegExp) => (error: unknown) =>
+  error instanceof OptimaError && error.code === 'model.failed' && pattern.test(error.message);
+
+test('a thread that fails ends the waiting for it at once, and is stopped without a word', () => {
+  const hash = createHashThread(large, "throw new Error('out of order');");
+  assert.throws(() => hash.update(new Uint8Array(2 ** 25)), isFailure(/hashes what is loaded failed/));
+  assert.throws(() => hash.digest(), isFailure(/failed/));
+  hash.stop();
+});
+
+test('a thread that ends between two pieces is not waited for, and why is said', async () => {
+  for (const [text, pattern] of [
+    ["throw new Error('out of order');", /failed: out of order\.$/],
+    ['process.exit();', /failed\.$/],
+  ] as const) {
+    // The threads of other tests have been told of.
+    await new Promise(setImmediate);
+    const made = once(process, 'worker');
+    const hash = createHashThread(large, text);
+    const [worker] = (await made) as [Worker];
+    worker.ref();
+    await new Promise((resolve) => worker.on('exit', resolve));
+    assert.throws(() => hash.update('a piece'), isFailure(pattern));
+    hash.stop();
+  }
 });
 
 test.run();

@@ -3,7 +3,7 @@ import { Worker } from 'node:worker_threads';
 import { type Test, test } from 'uvu';
 import * as assert from 'uvu/assert';
 import type { DecoderWeights } from '../../../src/tensor/decoder.ts';
-import { type FrozenMatrix, readRow } from '../../../src/tensor/frozen.ts';
+import { type FrozenMatrix, readRow } from '../../../src/tensor/frozen-matrix.ts';
 import { startEngine, tf } from '../../../src/tensor/index.ts';
 import {
   createHeapDecoder,
@@ -66,6 +66,7 @@ const good: MachineCode = {
   sumOfSquares: (x) => x.reduce((sum, value) => sum + value * value, 0),
   lanes: 8,
   shareAmong: () => {},
+  threadsOfLast: () => 1,
 };
 
 /** The function, after which one of the numbers at one of the addresses that it is given is off by a thousandth. */

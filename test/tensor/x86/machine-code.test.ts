@@ -1,13 +1,17 @@
 // Machine code against WebAssembly and plain sums, where this machine runs it.
 import { type Test, test as uvuTest } from 'uvu';
 import * as assert from 'uvu/assert';
+import type { OptimaError } from '../../../src/domain/errors.ts';
 import { createRng } from '../../../src/domain/rng.ts';
-import { GrowingMatrix, readRow } from '../../../src/tensor/frozen.ts';
+import { GrowingMatrix, readRow } from '../../../src/tensor/frozen-matrix.ts';
 import { sumOfSquares } from '../../../src/tensor/index.ts';
 import { wasmHeap } from '../../../src/tensor/wasm/install.ts';
 import { assemblePaging, layerBytes, tokenRow } from '../../../src/tensor/wasm/paged-attention.ts';
 import { assembleVectors } from '../../../src/tensor/wasm/vectors.ts';
+import { findMachine, type Machine, Program, type System } from '../../../src/tensor/x86/executable.ts';
+import { Helper } from '../../../src/tensor/x86/helper.ts';
 import { assembleMachineCode, type MachineCode } from '../../../src/tensor/x86/index.ts';
+import { MachineProducts, placeProducts } from '../../../src/tensor/x86/product.ts';
 import { assertClose, machineCode as found } from '../compare.ts';
 
 const heap = wasmHeap();
@@ -201,7 +205,12 @@ test('a product that several threads share is the same to the bit', () => {
       code.shareAmong(threads);
       const outcome = () => heap.floats(c, m * n).slice();
       heap.floats(c, m * n).fill(1);
+      const assertShared = () =>
+        threads === 1
+          ? assert.is(code.threadsOfLast(), 1)
+          : assert.ok(code.threadsOfLast() > 1, `${m}, ${n}, ${k}`);
       code.product(transposeA, transposeB, m, n, k, a, lda, b, ldb, c, n, true);
+      assertShared();
       const whole = outcome();
       code.frozen.forward(m, frozen, a, c, false);
       const forward = outcome();
@@ -219,6 +228,67 @@ test('a product that several threads share is the same to the bit', () => {
       );
     }
   }
+});
+
+test('of a product that fails halfway nothing is carried out with the next one', () => {
+  const { system } = findMachine() as Machine;
+  const program = new Program(system);
+  const placed = placeProducts(program, code.lanes);
+  program.seal();
+  const helper = Helper.start(system)!;
+  const products = new MachineProducts(
+    program,
+    placed,
+    heap,
+    () => Number(system.koffi.address(heap.buffer)),
+    () => helper,
+  );
+  products.shareAmong(2);
+  const [m, n, k] = [200, 400, 200];
+  const [a, b, c, other] = [place(m * k), place(k * n), place(m * n), place(m * n)];
+  const multiply = (to: number) => products.multiply(false, false, m, n, k, a, k, b, n, to, n, false);
+  const before = heap.floats(c, m * n).slice();
+  const note = helper.note.bind(helper);
+  let noted = 0;
+  helper.note = (address, args) => {
+    note(address, args);
+    if (++noted === 2) throw new RangeError('enough');
+  };
+  assert.throws(() => multiply(c), /enough/);
+  helper.note = note;
+  multiply(other);
+  assert.is(products.threadsOfLast, 2);
+  assert.equal(heap.floats(c, m * n), before);
+  code.product(false, false, m, n, k, a, k, b, n, c, n, false);
+  assert.equal(heap.floats(other, m * n), heap.floats(c, m * n));
+});
+
+test('where the system gives no memory or lets none be executed there is no helper, and nothing stays', () => {
+  const { system } = findMachine() as Machine;
+  for (const allowed of [0, 1, 2]) {
+    const mapped: number[] = [];
+    const map: System['map'] = (...numbers) => {
+      if (mapped.length === allowed) return 2 ** 64;
+      mapped.push(Number(system.map(...numbers)));
+      return mapped.at(-1)!;
+    };
+    const unmapped: number[] = [];
+    const unmap: System['unmap'] = (at, bytes) => {
+      unmapped.push(at);
+      return system.unmap(at, bytes);
+    };
+    assert.is(Helper.start({ ...system, map, unmap, protect: () => -1 }), null);
+    assert.is(mapped.length, allowed);
+    assert.equal(unmapped, mapped);
+  }
+});
+
+test('a frozen matrix for which there is no memory is refused with its size', () => {
+  assert.throws(
+    () => new GrowingMatrix([2 ** 26, 2 ** 20], 'bfloat16'),
+    (error: OptimaError) =>
+      error.code === 'model.failed' && /\[67108864, 1048576\] of 131072\.0 GiB/.test(error.message),
+  );
 });
 
 for (const format of ['float32', 'bfloat16'] as const) {

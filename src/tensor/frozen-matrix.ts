@@ -1,6 +1,7 @@
 // Matrices that nobody assigns to, outside the engine's heap: in memory that all threads of the process share, in the order in
 // which products in machine code read them, and as narrow as the file had them.
 import { createRequire } from 'node:module';
+import { OptimaError } from '../domain/errors.ts';
 import { adviseHugePages } from './wasm/huge-pages.ts';
 
 /** How the numbers of a frozen matrix are stored; either is widened to float32 exactly. */
@@ -36,6 +37,20 @@ export const isFrozen = (matrix: object): matrix is FrozenMatrix => 'format' in 
 /** Rows and columns of a panel that are turned at a time: what they touch stays in the nearest cache. */
 const stretch = 64;
 
+function allocateShared(shape: readonly number[], bytes: number): SharedArrayBuffer {
+  try {
+    return new SharedArrayBuffer(bytes);
+  } catch (cause) {
+    if (!(cause instanceof RangeError)) throw cause;
+    const gib = (bytes / 2 ** 30).toFixed(1);
+    throw new OptimaError(
+      'model.failed',
+      `There is no memory for a frozen matrix [${shape.join(', ')}] of ${gib} GiB.`,
+      { cause, hint: 'Take a smaller model, or fewer models and programs at once.' },
+    );
+  }
+}
+
 /** A matrix whose numbers come in pieces, row by row. What a narrow format does not hold of them is cut off. */
 export class GrowingMatrix {
   readonly matrix: FrozenMatrix;
@@ -44,8 +59,9 @@ export class GrowingMatrix {
   #filled = 0;
   #panel = 0;
 
+  /** Throws `model.failed` when there is no memory for it. */
   constructor(shape: readonly [number, number], format: FrozenFormat) {
-    const memory = new SharedArrayBuffer(frozenBytes(shape, format));
+    const memory = allocateShared(shape, frozenBytes(shape, format));
     const numbers = format === 'float32' ? new Float32Array(memory) : new Uint16Array(memory);
     const koffi: typeof import('koffi').default = createRequire(import.meta.url)('koffi');
     this.matrix = { shape, format, numbers, address: Number(koffi.address(numbers)) };
@@ -63,7 +79,7 @@ export class GrowingMatrix {
     }
   }
 
-  /** Gives up. */
+  /** As for what grows on the heap. There is nothing to free: the memory goes when nobody refers to it. */
   dispose(): void {}
 
   /** The matrix, once all its numbers are there. */
