@@ -258,7 +258,10 @@ test('of a product that fails halfway nothing is carried out with the next one',
   helper.note = note;
   multiply(other);
   assert.is(products.threadsOfLast, 2);
-  assert.equal(heap.floats(c, m * n), before);
+  assert.ok(
+    heap.floats(c, m * n).every((value, i) => value === before[i]),
+    'what failed is carried out later',
+  );
   code.product(false, false, m, n, k, a, k, b, n, c, n, false);
   assert.equal(heap.floats(other, m * n), heap.floats(c, m * n));
 });
