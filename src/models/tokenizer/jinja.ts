@@ -4,7 +4,7 @@ import { Environment, Interpreter, parse, tokenize } from '@huggingface/jinja';
 import { messageOf, OptimaError } from '../../domain/errors.ts';
 
 /** Most elements of a `range` that a template may ask for, and most steps of one rendering: a clock would make load an error. */
-const [maxRange, maxSteps] = [10_000, 100_000];
+const [maxRange, maxSteps] = [10_000, 50_000];
 
 /** What Jinja gives every template. It has no clock: what a template writes may not depend on the day. */
 const builtIns = {
