@@ -2,8 +2,6 @@
 // node --import tsx bench/real-model.ts load|prefill|decode|step <folder> [workers] [rows], or logits|tokens <folder> <file>
 // Side by side with PyTorch and llama.cpp: bench/peers/real_model.py.
 import fs from 'node:fs';
-import os from 'node:os';
-import path from 'node:path';
 import { adaptableMatrices } from '../src/domain/lora.ts';
 import type { GenerationRequest } from '../src/domain/model.ts';
 import { createRng } from '../src/domain/rng.ts';
@@ -96,10 +94,7 @@ async function decode(): Promise<object> {
 async function step(): Promise<object> {
   const lora = { rank: 16, alpha: 32, dropout: 0, targets: adaptableMatrices };
   const trainee = policy.withAdapter(freshAdapter(policy.config, lora, rng.split('adapter')));
-  const folder = fs.mkdtempSync(path.join(os.tmpdir(), 'optima-bench-'));
-  await trainee.save(folder);
   const workers = workerCount > 0 ? await Workers.start(workerCount, { backend: engine.backend }) : null;
-  const start = sourceOfPolicy(policy, folder);
   const optimizer = createAdamW(trainee.parameters, defaultSftConfig);
   const lossMask = Array.from({ length: 257 }, () => 1 as const);
   const batch = Array.from({ length: 8 }, () => ({ tokenIds: randomIds(policy, rng, 257), lossMask }));
@@ -110,14 +105,13 @@ async function step(): Promise<object> {
       const options = {
         learningRate: 1e-4,
         tokensPerPass: 1024,
-        computePasses: workers?.gradientsOf(sftObjective, start, trainee),
+        computePasses: workers?.gradientsOf(sftObjective, source, trainee),
       };
       ({ loss } = await takeStep(trainee, sftObjective, optimizer, batch, options));
     });
     steps.push(cost);
   }
   await workers?.stop();
-  fs.rmSync(folder, { recursive: true });
   return {
     firstStepSeconds: rounded(steps[0]!.seconds, 2),
     secondsPerStep: rounded(Math.min(...steps.slice(1).map(({ seconds }) => seconds)), 2),
