@@ -155,9 +155,9 @@ export async function trainingBatch({ shape, policy, rng }: Subject): Promise<Tr
 }
 
 /** A memory of the decoder below a policy, which itself would stop where its random weights say so. */
-export function createMemory({ config, parameters }: LlamaPolicy, maxBytes?: number): Memory {
-  const weights = arrangeWeights(config, parameters);
-  return new Memory(createBlockDecoder({ config, weights, rotary: new RotaryTable(config) }), maxBytes);
+export function createMemory({ config, weights }: LlamaPolicy, maxBytes?: number): Memory {
+  const decoder = { config, weights: arrangeWeights(config, weights), rotary: new RotaryTable(config) };
+  return new Memory(createBlockDecoder(decoder), maxBytes);
 }
 
 /** A host of models that are a script, which learn nothing. As models do, they take their time. */
