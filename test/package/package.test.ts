@@ -54,6 +54,11 @@ test('it is small, compiled, and holds no sources', () => {
     files.filter((file) => /^(src|test|bench|tools)\//.test(file)),
     [],
   );
+  // Declarations only of what the entries tell of.
+  assert.equal(
+    files.filter((file) => /^dist\/(cli|tensor|viewer|workers)\/.*\.d\.c?ts$/.test(file)),
+    [],
+  );
   for (const file of [
     'dist/index.js',
     'dist/run/index.d.ts',

@@ -24,6 +24,10 @@ const steps: Record<string, () => void | Promise<void>> = {
       // The compiler rewrites the imports of modules only.
       rewrite(path.join(dist, file), /(?<=\bfrom '|\bimport\(')(\.{1,2}\/[^']*)\.ts(?=')/g, '$1.js');
     }
+    const declarations = declarationsFrom(['index.d.ts', 'run/index.d.ts']);
+    for (const file of filesOf(dist)) {
+      if (/\.d\.c?ts$/.test(file) && !declarations.has(file)) fs.rmSync(path.join(dist, file));
+    }
     const client = path.join(dist, 'viewer/client');
     fs.mkdirSync(client, { recursive: true });
     for (const [file, content] of await bundleClient()) fs.writeFileSync(path.join(client, file), content);
@@ -34,6 +38,16 @@ const steps: Record<string, () => void | Promise<void>> = {
     fs.rmSync(dist, { recursive: true, force: true });
   },
 };
+
+/** What a user's compiler reads: declarations of the package's entries, and those that they import, directly or not. */
+function declarationsFrom(entries: readonly string[]): ReadonlySet<string> {
+  const found = new Set(entries);
+  for (const file of found) {
+    const imports = fs.readFileSync(path.join(dist, file), 'utf8').matchAll(/'(\.{1,2}\/[^']*)\.(c?)js'/g);
+    for (const [, name, common] of imports) found.add(path.join(path.dirname(file), `${name}.d.${common}ts`));
+  }
+  return found;
+}
 
 const filesOf = (folder: string) => fs.readdirSync(folder, { recursive: true, encoding: 'utf8' });
 
