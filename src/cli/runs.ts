@@ -133,7 +133,7 @@ async function list(folder: string, output: Output, signal: AbortSignal): Promis
       place === 0 ? 'state' : shortened(line(runs[place - 1]!.state), Math.max(20, widthOf() - width - 2));
     output.say(`${row.padEnd(width)}  ${state}`);
   }
-  output.say(`${runs.length} runs, ${sizeOf(bytes)}`);
+  output.say(`${runs.length} ${runs.length === 1 ? 'run' : 'runs'}, ${sizeOf(bytes)}`);
 }
 
 /** Bytes of a folder's files; links count for nothing. */
