@@ -2,10 +2,11 @@
 import path from 'node:path';
 import type { Command } from 'commander';
 import { OptimaError } from '../domain/errors.ts';
-import { listScenarios, loadScenario } from '../scenario/load.ts';
+import { listScenarios } from '../scenario/load.ts';
 import { interruptible } from './interrupt.ts';
 import { jsonOption } from './options.ts';
 import { type JsonFlag, line, withOutput } from './output.ts';
+import { openScenario } from './watch.ts';
 
 export function addList(program: Command): void {
   program
@@ -19,7 +20,7 @@ export function addList(program: Command): void {
           const found = await listScenarios();
           for (const [name, file] of found) {
             try {
-              const { kind, description, variants = {} } = (await loadScenario(file, signal)).scenario;
+              const { kind, description, variants = {} } = (await openScenario(file, signal)).scenario;
               const names = Object.keys(variants);
               const also = names.map((variant) => `${name}:${variant}`).join(', ');
               rows.push([name, `${kind}: ${description}${also && ` Variants: ${also}.`}`]);

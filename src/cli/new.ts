@@ -4,6 +4,7 @@ import path from 'node:path';
 import { type Command, Option } from 'commander';
 import { OptimaError } from '../domain/errors.ts';
 import { shippedModel } from '../run/locate.ts';
+import { isModuleFolder } from '../scenario/load.ts';
 import { ioError, makeFolder } from '../store/files.ts';
 import { jsonOption, oneOf, packageFolder } from './options.ts';
 import { type JsonFlag, withOutput } from './output.ts';
@@ -39,7 +40,9 @@ export function addNew(program: Command): void {
             hint: 'Use lower-case words joined by hyphens, such as split-facts.',
           });
         }
-        const file = options.out ?? path.join('scenarios', name + moduleSuffix());
+        // A .mts file is a module everywhere.
+        const suffix = isModuleFolder(path.resolve('scenarios')) ? '.ts' : '.mts';
+        const file = options.out ?? path.join('scenarios', name + suffix);
         writeNew(file, draftOf(options.kind, name));
         const argument = options.out === undefined ? name : file;
         output.say(`Wrote ${file}. Next:`);
@@ -77,21 +80,6 @@ function writeNew(file: string, text: string): void {
       throw new OptimaError('io.write', `${file} exists already.`, { hint: 'Choose another name or --out.' });
     }
     throw ioError('write', file, error);
-  }
-}
-
-/** Node reads a .ts file as an ES module only where a package.json says so; .mts is one everywhere. */
-function moduleSuffix(): '.ts' | '.mts' {
-  for (let folder = process.cwd(); ; folder = path.dirname(folder)) {
-    const file = path.join(folder, 'package.json');
-    if (fs.existsSync(file)) {
-      try {
-        return JSON.parse(fs.readFileSync(file, 'utf8')).type === 'module' ? '.ts' : '.mts';
-      } catch {
-        return '.mts'; // Whatever is wrong with that file, this name works beside it.
-      }
-    }
-    if (path.dirname(folder) === folder) return '.mts';
   }
 }
 

@@ -41,7 +41,8 @@ export async function openScenario(
   signal?: AbortSignal,
   seconds?: number,
 ): Promise<LoadedScenario> {
-  return watch(await loading(name, loadScenario(name, signal), seconds), seconds);
+  const importing = (imported: Promise<LoadedScenario>) => loading(name, imported, seconds);
+  return watch(await loadScenario(name, signal, importing), seconds);
 }
 
 /** As `reloadScenario`, watched over. */

@@ -1,6 +1,7 @@
 // Finds, type-checks and imports a scenario file. Touches the disk as only the task sources do besides; not part of what
 // scenario files import.
 import { spawn } from 'node:child_process';
+import { existsSync, readFileSync } from 'node:fs';
 import { readdir, stat, writeFile } from 'node:fs/promises';
 import { createRequire, register } from 'node:module';
 import { dirname, extname, isAbsolute, join, relative, resolve } from 'node:path';
@@ -22,15 +23,23 @@ export interface LoadedScenario {
   readonly file: string;
 }
 
+/** Waits for the import of a scenario's file. */
+type Importing = (imported: Promise<LoadedScenario>) => Promise<LoadedScenario>;
+
 /**
  * Loads the scenario named on the command line: a path to a file, or a name looked up in `./scenarios` and
  * then among the scenarios of this package; behind a colon, the name of one of its variants. A TypeScript file is
  * type-checked first. Throws `scenario.invalid` when there is no such file or variant or it does not export a scenario,
- * `scenario.types` with the first type error, `interrupted` where `signal` ends the check.
+ * `scenario.types` with the first type error, `interrupted` where `signal` ends the check. `importing` is given the file's import,
+ * which runs the author's code.
  */
-export async function loadScenario(nameOrPath: string, signal?: AbortSignal): Promise<LoadedScenario> {
+export async function loadScenario(
+  nameOrPath: string,
+  signal?: AbortSignal,
+  importing?: Importing,
+): Promise<LoadedScenario> {
   const [, plain = nameOrPath, variant] = /^(.+):([^:\\/]*)$/.exec(nameOrPath) ?? [];
-  const loaded = await loadFile(await findScenario(plain), signal);
+  const loaded = await loadFile(await findScenario(plain), signal, importing);
   return variant === undefined ? loaded : withVariant(loaded, variant);
 }
 
@@ -51,13 +60,29 @@ function withVariant({ scenario, file }: LoadedScenario, variant: string): Loade
   return { scenario: { ...scenario, name: `${scenario.name}:${variant}`, tasks }, file };
 }
 
-async function loadFile(file: string, signal: AbortSignal | undefined): Promise<LoadedScenario> {
+async function loadFile(
+  file: string,
+  signal: AbortSignal | undefined,
+  importing: Importing | undefined,
+): Promise<LoadedScenario> {
   if (file.endsWith('ts')) {
     if (!checked.has(file)) await checkScenarioTypes([file], signal);
     await readTypeScript();
   }
   resolvePackageFrom(file);
-  return importScenario(file);
+  const imported = importScenario(file);
+  return importing === undefined ? imported : importing(imported);
+}
+
+/** Whether Node takes a .ts file in this folder for an ES module: the nearest package.json says so. */
+export function isModuleFolder(folder: string): boolean {
+  const file = join(folder, 'package.json');
+  if (!existsSync(file)) return dirname(folder) !== folder && isModuleFolder(dirname(folder));
+  try {
+    return JSON.parse(readFileSync(file, 'utf8')).type === 'module';
+  } catch {
+    return false; // Whatever is wrong with that file, it does not say so.
+  }
 }
 
 /** The scenario as its file gives it when its modules are run anew; it is not type-checked again. */
@@ -75,10 +100,10 @@ async function importScenario(file: string, query = ''): Promise<LoadedScenario>
     module = await import(pathToFileURL(file).href + query);
   } catch (error) {
     if (error instanceof OptimaError) throw error.code === 'scenario.invalid' ? inFile(error) : error;
-    // Node's own words for a TypeScript file that is no module speak of a cycle.
-    const isCommonJs = /require\(\) ES Module/.test(messageOf(error));
+    // Node's own words for a TypeScript file that is no module speak of a cycle, or of JavaScript's syntax.
+    const isCommonJs = file.endsWith('.ts') && !isModuleFolder(dirname(file));
     const outside = isCommonJs || /Cannot find (module|package) 'optima-actors'/.test(messageOf(error));
-    const reason = isCommonJs ? 'its package.json makes it a CommonJS module.' : messageOf(error);
+    const reason = isCommonJs ? 'no package.json says that it is a module.' : messageOf(error);
     throw new OptimaError('scenario.invalid', `${shown(file)}: cannot be loaded: ${reason}`, {
       cause: error,
       hint: outside

@@ -118,10 +118,14 @@ test('a TypeScript file of a CommonJS package is refused with what to do', async
   fs.writeFileSync(path.join(folder, 'package.json'), '{ "name": "mine" }');
   // As tsx reads it, and not the tests.
   const env = { NODE_OPTIONS: '' };
-  const { code, stderr } = await optima(['check', write('sums.ts', { before: '// @ts-nocheck' })], { env });
-  assert.is(code, 1);
-  assert.match(stderr, 'cannot be loaded: its package.json makes it a CommonJS module.');
-  assert.match(stderr, 'hint: Name the file .mts');
+  const bare = path.join(folder, 'bare.ts');
+  fs.writeFileSync(bare, 'const n: number = 1;\nexport default { n } as never;\n');
+  for (const file of [write('sums.ts', { before: '// @ts-nocheck' }), bare]) {
+    const { code, stderr } = await optima(['check', file], { env });
+    assert.is(code, 1);
+    assert.match(stderr, 'cannot be loaded: no package.json says that it is a module.');
+    assert.match(stderr, 'hint: Name the file .mts');
+  }
 });
 
 test('what is not the same when it is dealt again is found by check, and by train before there is a run', async () => {

@@ -16,9 +16,12 @@ const root = await mkdtemp(join(tmpdir(), 'optima-load-'));
 test.after(() => rm(root, { recursive: true }));
 const freshFolder = () => mkdtemp(join(root, 'folder-'));
 
-const loadFailure = async (name: string): Promise<OptimaError> => {
+const loadFailure = async (
+  name: string,
+  importing?: Parameters<typeof loadScenario>[2],
+): Promise<OptimaError> => {
   try {
-    await loadScenario(name);
+    await loadScenario(name, undefined, importing);
   } catch (error) {
     assert.instance(error, OptimaError);
     return error as OptimaError;
@@ -97,9 +100,16 @@ test('a scenario that has no zod around it gets the package’s; one that has it
   const scenario = minimal('x').replace("name: 'x'", "name: kept.parse('schematic')");
   const file = join(folder, 'schematic.mts');
   await writeFile(file, schema + named + scenario);
-  assert.is((await loadScenario(file)).scenario.name, 'schematic');
-  await writeFile(join(folder, 'wrong.mts'), schema + named.replace('<string>', '<number>') + scenario);
-  assert.match((await loadFailure(join(folder, 'wrong.mts'))).message, /wrong\.mts:3:7: .*ZodString/);
+  let imports = 0;
+  const importing = (imported: ReturnType<typeof loadScenario>) => {
+    imports++;
+    return imported;
+  };
+  assert.is((await loadScenario(file, undefined, importing)).scenario.name, 'schematic');
+  const wrong = join(folder, 'wrong.mts');
+  await writeFile(wrong, schema + named.replace('<string>', '<number>') + scenario);
+  assert.match((await loadFailure(wrong, importing)).message, /wrong\.mts:3:7: .*ZodString/);
+  assert.is(imports, 1, 'whoever waits for the author’s code does not wait for the compiler');
   const own = join(folder, 'node_modules', 'zod');
   await mkdir(own, { recursive: true });
   const manifest = {
