@@ -21,6 +21,7 @@ import { type Scenario, withoutTraining } from '../scenario/types.ts';
 import { appendForks, ForkLog } from '../store/fork-log.ts';
 import { type Manifest, readManifest } from '../store/manifest.ts';
 import { RunFolder } from '../store/run-folder.ts';
+import { sourceOfPolicy } from '../workers/host.ts';
 import type { PolicyHost } from '../workers/index.ts';
 import { interruptible } from './interrupt.ts';
 import { foldersIn, frozenHashes, frozenNames, openEngines, openPartners, openPolicy } from './model.ts';
@@ -148,7 +149,7 @@ export async function startRun(
   };
   const openRun = async (workers: PolicyHost) => {
     const { lookBeforeTraining } = await import('./look.ts');
-    const models = await speakersFrom(loaded.scenario, { folder, hash: base.hash }, partners, workers);
+    const models = await speakersFrom(loaded.scenario, sourceOfPolicy(base, folder), partners, workers);
     const judges = judge === null ? undefined : await modelsFrom(judge.model, workers);
     await lookBeforeTraining(
       { ...loaded, name, recipe, models, judges, base, model, partners },

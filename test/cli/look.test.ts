@@ -1,9 +1,16 @@
-// Whom the look before training blames: the model, a partner who plays a role, or nobody in particular.
+// Whom the look before training blames: the model, a partner who plays a role, or nobody in particular; and whose weights it reads.
+import fs from 'node:fs';
+import path from 'node:path';
 import { test } from 'uvu';
 import * as assert from 'uvu/assert';
 import { probeTeam, whyUnready } from '../../src/check/probe.ts';
 import { adviceFor, unreadyMessage } from '../../src/cli/look.ts';
+import { OptimaError } from '../../src/domain/errors.ts';
 import { scriptedModel } from '../../src/models/scripted/index.ts';
+import { canFreeze } from '../../src/tensor/index.ts';
+import type { PolicySource } from '../../src/workers/host.ts';
+import { Workers } from '../../src/workers/index.ts';
+import { optimaHere, temporaryFolder, writeRandomCheckpoint, writeSmallScenario } from '../support/run.ts';
 import { wordPairs } from '../support/scenarios.ts';
 
 const scenario = wordPairs({ maxMessageTokens: 4 });
@@ -35,6 +42,34 @@ test('where both speak and nothing is right, the two are named together', async 
     (await verdictOf(wrong, wrong)).message,
     `mine with other as bob does not solve "${scenario.name}": none of 128 dialogues scored above 0.`,
   );
+});
+
+test('workers look with the weights that the run has opened, and do not read others', async () => {
+  const folder = temporaryFolder('look');
+  const model = path.join(folder, 'model');
+  await writeRandomCheckpoint(model);
+  const sources: PolicySource[] = [];
+  const { start } = Workers;
+  Workers.start = async () =>
+    ({
+      modelsOf: (source: PolicySource) => {
+        sources.push(source);
+        return Promise.reject(new OptimaError('model.failed', 'That is enough.'));
+      },
+      stop: async () => {},
+    }) as never;
+  try {
+    const { stderr } = await optimaHere([
+      ...['train', writeSmallScenario(folder), '--model', model, '--workers', '1'],
+      ...['--out', path.join(folder, 'run')],
+    ]);
+    assert.match(stderr, 'That is enough.');
+  } finally {
+    Workers.start = start;
+    fs.rmSync(folder, { recursive: true });
+  }
+  assert.is(sources.length, 1);
+  assert.is(sources[0]!.shared?.hash, canFreeze() ? sources[0]!.hash : undefined);
 });
 
 test.run();
