@@ -67,6 +67,56 @@ test('an id of a token is a whole number of a size that a vocabulary has', async
   }
 });
 
+test('parts of a tokenizer that make a text longer with each of many steps are refused', async () => {
+  const double = { type: 'Replace', pattern: { String: 'a' }, content: 'aa' };
+  const times = (part: object, count: number): Json[] => Array(count).fill(part);
+  const sequence = (list: string, parts: readonly Json[]) => ({ type: 'Sequence', [list]: parts });
+  for (const [change, pattern] of [
+    [
+      { normalizer: sequence('normalizers', times(double, 60)) },
+      /a Replace makes a text longer than 1048576/,
+    ],
+    [{ pre_tokenizer: sequence('pretokenizers', times(double, 60)) }, /a Replace makes a text longer than/],
+    [{ decoder: sequence('decoders', [...times(double, 60), { type: 'Fuse' }]) }, /a Replace makes a text/],
+    [{ normalizer: { ...double, content: 'a'.repeat(257) } }, /puts in 257 characters, more than 256/],
+    [{ pre_tokenizer: { type: 'Metaspace', replacement: '  ' } }, /puts " {2}" in the place of a space/],
+    [
+      { pre_tokenizer: sequence('pretokenizers', times({ type: 'ByteLevel', use_regex: false }, 60)) },
+      /more than one pre-tokenizer ByteLevel/,
+    ],
+  ] as const) {
+    const folder = copy();
+    edit(folder, 'tokenizer.json', (json) => ({ ...json, ...change }));
+    const refused = await refusalOf(async () => {
+      const tokenizer = await loadTokenizer(folder);
+      tokenizer.decode(tokenizer.encode('a bad day and all that'));
+    });
+    assert.match(refused?.message ?? 'it reads', pattern, JSON.stringify(change).slice(0, 100));
+  }
+});
+
+test('a pattern that backtracks without end is found in an added token', async () => {
+  const folder = copy();
+  edit(folder, 'tokenizer.json', (json) => ({
+    ...json,
+    normalizer: { type: 'Replace', pattern: { Regex: '^(q+)+$' }, content: '' },
+    added_tokens: [
+      ...json.added_tokens,
+      { ...json.added_tokens[0], content: `${'q'.repeat(50)}!`, normalized: true, special: false },
+    ],
+  }));
+  assert.match((await refusal(folder))!.message, /its pattern "\^\(q\+\)\+\$" takes more than/);
+});
+
+test('what a Replace puts in is no pattern', async () => {
+  const folder = copy();
+  const normalizer = { type: 'Replace', pattern: { String: 'x' }, content: '$&$&' };
+  edit(folder, 'tokenizer.json', (json) => ({ ...json, normalizer }));
+  const tokenizer = await loadTokenizer(folder);
+  assert.is(tokenizer.decode(tokenizer.encode('Bx')), tokenizer.decode(tokenizer.encode('B$&$&')));
+  assert.is(tokenizer.decode(tokenizer.encode('Bxxx')).length, 13);
+});
+
 test('a template that would never end, or fill the memory, is refused', async () => {
   for (const [template, pattern] of [
     ['{% for i in range(1000000000) %}{% endfor %}', /range\(\) of more than 10000 elements/],

@@ -111,9 +111,14 @@ export function tokenizerFrom(tokenizerJson: JsonObject, tokenizerConfig: JsonOb
   const controlIds = controls.map(({ id }) => id);
   const isControlId = new Set(controlIds);
   // Frames know these tokens, contents do not.
-  const plain = createTokenizers(
-    { ...tokenizerJson, added_tokens: addedTokens.filter((token) => !isControl(token)) },
-    tokenizerConfig,
+  const limit = limitPatterns(tokenizerJson);
+  const source = JSON.stringify([tokenizerJson, tokenizerConfig]);
+  // The library reads added tokens as it reads texts.
+  const plain = limit.within(source.length, () =>
+    createTokenizers(
+      { ...tokenizerJson, added_tokens: addedTokens.filter((token) => !isControl(token)) },
+      tokenizerConfig,
+    ),
   );
   const partsOf = cutAt(controls);
   const vocabulary = plain.start.get_vocab();
@@ -121,7 +126,6 @@ export function tokenizerFrom(tokenizerJson: JsonObject, tokenizerConfig: JsonOb
     const token = tokenText(tokenizerConfig[name]);
     return controls.find(({ content }) => content === token)?.id ?? vocabulary.get(token!);
   };
-  const limit = limitPatterns(tokenizerJson);
   const encodeAt = (text: string, place: Place): readonly number[] => {
     // Half a surrogate pair is no character.
     const characters = text.replace(/\p{Surrogate}/gu, '\uFFFD');
@@ -151,7 +155,7 @@ export function tokenizerFrom(tokenizerJson: JsonObject, tokenizerConfig: JsonOb
     padId: idOf('pad_token') ?? endOfTurnId,
     controlIds,
     files: { tokenizerJson, tokenizerConfig },
-    hash: hash16(JSON.stringify([tokenizerJson, tokenizerConfig])),
+    hash: hash16(source),
     encode: (text) => (text === '' ? [] : [...encodeAt(text, 'start')]),
     decode(tokenIds) {
       const ids = tokenIds.filter(known);
@@ -323,19 +327,16 @@ function requireTokenIds({ model, added_tokens: added }: JsonObject): void {
       },
     );
   }
-  const named =
-    typeof vocab === 'object' && vocab !== null && !Array.isArray(vocab) ? Object.entries(vocab) : [];
-  const ids = [
-    ...named,
-    ...(Array.isArray(added) ? added : []).map((token) => [String(token?.content), token?.id] as const),
-  ];
-  for (const [token, id] of ids) {
-    if (Number.isInteger(id) && id >= 0 && id < maxTokens) continue;
+  const check = (token: unknown, id: unknown): void => {
+    if (Number.isInteger(id) && (id as number) >= 0 && (id as number) < maxTokens) return;
     throw new OptimaError(
       'checkpoint.invalid',
       `tokenizer.json: token ${JSON.stringify(token).slice(0, 40)} has the id ${JSON.stringify(id)}, not a whole number from 0 to ${maxTokens - 1}.`,
     );
-  }
+  };
+  const named = typeof vocab === 'object' && vocab !== null && !Array.isArray(vocab) ? vocab : {};
+  for (const token in named) check(token, (named as JsonObject)[token]);
+  for (const token of Array.isArray(added) ? added : []) check(String(token?.content), token?.id);
 }
 
 /** A special token of the configuration: its text, or an object that holds it. */

@@ -16,6 +16,12 @@ export function createTokenizers(
   tokenizerJson: JsonObject,
   tokenizerConfig: JsonObject,
 ): Readonly<Record<Place, Tokenizer>> {
+  if (countByteLevels(tokenizerJson.pre_tokenizer) > 1) {
+    throw new OptimaError(
+      'checkpoint.invalid',
+      'tokenizer.json: there is more than one pre-tokenizer ByteLevel, each of which would take the bytes of the one before for text.',
+    );
+  }
   const start = createTokenizer(placed(tokenizerJson, 'start'), tokenizerConfig);
   const at = (place: Place): Tokenizer => {
     const json = placed(tokenizerJson, place);
@@ -31,11 +37,17 @@ export function createTokenizers(
   return { start, section: at('section'), middle: at('middle') };
 }
 
+function countByteLevels(part: unknown): number {
+  if (!isObject(part)) return 0;
+  const within = Array.isArray(part.pretokenizers) ? part.pretokenizers : [];
+  return within.reduce((sum, one) => sum + countByteLevels(one), part.type === 'ByteLevel' ? 1 : 0);
+}
+
 const partsOf = ({ normalizer, pre_tokenizer }: JsonObject) => [normalizer, pre_tokenizer];
 
 function createTokenizer(json: JsonObject, config: JsonObject): Tokenizer {
   try {
-    const tokenizer = new Tokenizer(json, config);
+    const tokenizer = new Tokenizer(withLiteralReplacements(json), config);
     mendByteFallback(tokenizer.decoder as unknown as DecoderPart | null);
     return tokenizer;
   } catch (cause) {
@@ -56,6 +68,45 @@ function placed(json: JsonObject, place: Place): JsonObject {
 
 const isObject = (value: unknown): value is JsonObject =>
   typeof value === 'object' && value !== null && !Array.isArray(value);
+
+/** Most characters of a text that replacements make longer: a file may double it with each of any number of steps. */
+const mostReplaced = 2 ** 20;
+/** Most of what is put in the place of one match. */
+const mostContent = 256;
+
+/** What a Replace puts in is text as it stands, no pattern of JavaScript's; and a text does not grow without end. */
+function withLiteralReplacements({ normalizer, pre_tokenizer, decoder, ...json }: JsonObject): JsonObject {
+  return { ...json, ...(mendReplaces({ normalizer, pre_tokenizer, decoder }) as JsonObject) };
+}
+
+function mendReplaces(part: unknown): unknown {
+  if (Array.isArray(part)) return part.map(mendReplaces);
+  if (!isObject(part)) return part;
+  const mended = Object.fromEntries(Object.entries(part).map(([key, value]) => [key, mendReplaces(value)]));
+  return part.type === 'Replace' ? { ...mended, content: replacement(String(part.content ?? '')) } : mended;
+}
+
+/** `content`, as `replaceAll` calls for it. */
+function replacement(content: string): (match: string, ...more: unknown[]) => string {
+  const refuse = (problem: string): never => {
+    throw new OptimaError('checkpoint.invalid', `tokenizer.json: a Replace ${problem}.`, {
+      hint: 'Take the tokenizer.json that belongs to this checkpoint.',
+    });
+  };
+  if (content.length > mostContent) refuse(`puts in ${content.length} characters, more than ${mostContent}`);
+  let [text, last, added] = ['', 0, 0];
+  return (match, ...more) => {
+    const at = more.findLastIndex((one) => typeof one === 'number');
+    const [offset, whole] = [more[at] as number, more[at + 1] as string];
+    if (whole !== text || offset <= last) [text, added] = [whole, 0];
+    last = offset;
+    added += content.length - match.length;
+    if (added > 0 && whole.length + added > mostReplaced) {
+      refuse(`makes a text longer than ${mostReplaced} characters`);
+    }
+    return content;
+  };
+}
 
 function normalizerAt(place: Place, part: unknown): unknown {
   if (!isObject(part)) return part;
@@ -87,7 +138,14 @@ function preTokenizerAt(place: Place, part: unknown): unknown {
     case 'Metaspace': {
       const scheme = part.prepend_scheme ?? (part.add_prefix_space === false ? 'never' : 'always');
       const prefixed = place === 'start' || (place === 'section' && scheme === 'always');
-      return { ...part, prepend_scheme: prefixed ? scheme : 'never' };
+      const replacement = part.replacement ?? '\u2581';
+      if (typeof replacement !== 'string' || [...replacement].length !== 1) {
+        throw new OptimaError(
+          'checkpoint.invalid',
+          `tokenizer.json: a pre-tokenizer Metaspace puts ${JSON.stringify(replacement).slice(0, 40)} in the place of a space, not one character.`,
+        );
+      }
+      return { ...part, replacement, str_rep: replacement, prepend_scheme: prefixed ? scheme : 'never' };
     }
     case 'Split': {
       const behavior = String(part.behavior).toLowerCase();
