@@ -42,28 +42,33 @@ export function addMerge(program: Command): void {
           policy.dispose();
           throw new OptimaError('usage', `${model}: has no adapter: it is a whole checkpoint already.`);
         }
-        const merged = policy.merge();
         const write = async () => {
-          const { difference, greatest } = await compareLogits(policy, merged);
-          const figure = `largest difference of a logit ${difference.toExponential(1)}, the greatest is ${greatest.toFixed(1)}`;
-          if (!(difference <= tolerance * Math.max(1, greatest))) {
-            throw new OptimaError(
-              'checkpoint.invalid',
-              `${model}: merged it says something else: ${figure}.`,
-            );
-          }
-          const hash = await merged.save(out);
+          const { hash, difference, greatest, figure } = await policy.saveMerged(out, (staged) =>
+            check(policy, staged, model),
+          );
           output.say(`policy ${policy.hash} is merged, in float32: ${figure}`);
           output.say(`policy ${hash}: ${options.out}`);
           output.emit({ event: 'summary', adapter: policy.hash, policy: hash, out, difference, greatest });
         };
-        await cleaningUp(
-          write,
-          () => merged.dispose(),
-          () => policy.dispose(),
-        );
+        await cleaningUp(write, () => policy.dispose());
       }),
     );
+}
+
+/** Throws `checkpoint.invalid` where what was written, read again, says something else than the base with its adapter. */
+async function check(policy: LlamaPolicy, folder: string, model: string) {
+  const { loadPolicy } = await import('../models/llama/index.ts');
+  const merged = await loadPolicy(folder, { frozen: true });
+  try {
+    const { difference, greatest } = await compareLogits(policy, merged);
+    const figure = `largest difference of a logit ${difference.toExponential(1)}, the greatest is ${greatest.toFixed(1)}`;
+    if (!(difference <= tolerance * Math.max(1, greatest))) {
+      throw new OptimaError('checkpoint.invalid', `${model}: merged it says something else: ${figure}.`);
+    }
+    return { hash: merged.hash, difference, greatest, figure };
+  } finally {
+    merged.dispose();
+  }
 }
 
 /** How far the logits of two policies lie apart on random tokens, and the greatest of them. */

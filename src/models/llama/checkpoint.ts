@@ -67,26 +67,34 @@ async function readGenerationConfig(path: string, config: LlamaConfig): Promise<
   throw new OptimaError('checkpoint.invalid', `${path}: ${problem}.`);
 }
 
-/** Writes a checkpoint's folder, whole or not at all: see `writeWhole`. */
-export function writeCheckpoint(
+/**
+ * Writes a checkpoint's folder, whole or not at all: see `writeWhole`. `check` gets it before it is in its place, and may throw; what
+ * it gives is returned.
+ */
+export function writeCheckpoint<Result = void>(
   folder: string,
   { config, weights, generation }: Checkpoint,
   tokenizerFiles: ChatTokenizer['files'],
-): Promise<void> {
+  check?: (staged: string) => Promise<Result>,
+): Promise<Result | undefined> {
   return writeWhole(folder, async (at) => {
     await writeJson(join(at, 'config.json'), toConfigJson(config));
     if (generation !== null) await writeJson(join(at, 'generation_config.json'), generation);
     await writeJson(join(at, 'tokenizer.json'), tokenizerFiles.tokenizerJson);
     await writeJson(join(at, 'tokenizer_config.json'), tokenizerFiles.tokenizerConfig);
     await writeSafetensors(join(at, 'model.safetensors'), weights);
+    return check?.(at);
   });
 }
 
 /**
  * Writes a folder: first beside its place, then renamed into it, so that a reader never sees half of it. An older one of the same
- * path is replaced. Throws `io.write`, and leaves what was there untouched.
+ * path is replaced. Throws `io.write`, or what `write` found to be wrong, and leaves what was there untouched.
  */
-export async function writeWhole(folder: string, write: (staging: string) => Promise<void>): Promise<void> {
+export async function writeWhole<Result>(
+  folder: string,
+  write: (staging: string) => Promise<Result>,
+): Promise<Result> {
   const target = resolve(folder);
   const beside = (suffix: string) => join(dirname(target), `.${basename(target)}.${suffix}`);
   const staging = beside('partial');
@@ -95,11 +103,13 @@ export async function writeWhole(folder: string, write: (staging: string) => Pro
     // A recursive mkdir does not return where the system refuses folders with ENOENT, as /proc does.
     if (!(await exists(dirname(target)))) await mkdir(dirname(target), { recursive: true });
     await mkdir(staging);
-    await write(staging);
+    const result = await write(staging);
     await replaceFolder(staging, target, beside('replaced'));
+    return result;
   } catch (error) {
     // Settled either way: the failure above is the one to report.
     await Promise.allSettled([rm(staging, { recursive: true, force: true })]);
+    if (error instanceof OptimaError) throw error;
     throw new OptimaError('io.write', `Cannot write the checkpoint ${folder}: ${messageOf(error)}.`, {
       cause: error,
       hint: 'Check that the folder can be written and that the disk has room.',

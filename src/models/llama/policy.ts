@@ -161,14 +161,24 @@ export class LlamaPolicy implements TrainablePolicy {
 
   /** A policy with weights of its own, in which the adapter is merged: what `base` is without one. */
   merge(): LlamaPolicy {
+    return new LlamaPolicy(this.config, this.#mergedWeights(), this.tokenizer, this.#options);
+  }
+
+  /**
+   * Writes what `merge` gives, a matrix at a time: no more of it than one is ever in memory. `check` gets the folder before it is in
+   * its place: what it throws leaves nothing there, what it gives is returned.
+   */
+  async saveMerged<Result>(folder: string, check: (staged: string) => Promise<Result>): Promise<Result> {
+    const { config, tokenizer } = this;
+    const { generation } = this.#options;
+    const checkpoint = { config, weights: this.#mergedWeights(), generation };
+    return (await writeCheckpoint(folder, checkpoint, tokenizer.files, check))!;
+  }
+
+  #mergedWeights(): Map<string, NamedArray> {
     const weights = numbersOf(this.weights);
     const merged = this.lora && mergedMatrices(this.config, this.lora, weights, this.parameters);
-    return new LlamaPolicy(
-      this.config,
-      new Map([...weights, ...(merged ?? [])]),
-      this.tokenizer,
-      this.#options,
-    );
+    return new Map([...weights, ...(merged ?? [])]);
   }
 
   /** Content hash, with the weights as of construction or of the last `refreshHash` or `save`. */

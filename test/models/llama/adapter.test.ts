@@ -4,7 +4,7 @@ import os from 'node:os';
 import path from 'node:path';
 import { test } from 'uvu';
 import * as assert from 'uvu/assert';
-import type { OptimaError } from '../../../src/domain/errors.ts';
+import { OptimaError } from '../../../src/domain/errors.ts';
 import { adaptableMatrices, type LoraConfig, loraTargets } from '../../../src/domain/lora.ts';
 import { createRng } from '../../../src/domain/rng.ts';
 import { freshAdapter, type LlamaPolicy, loadPolicy } from '../../../src/models/llama/index.ts';
@@ -84,6 +84,36 @@ test('what a policy with an adapter computes, says and scores is what its merged
       for (const one of [merged, policy, base]) one.dispose();
     }
   }
+});
+
+test('merged weights are written as they are merged in memory, once a check has found them good', async () => {
+  const base = createTinyPolicy();
+  const policy = adapted(base);
+  const merged = policy.merge();
+  const [folder, refused] = ['merged', 'refused'].map((name) => path.join(root, name)) as [string, string];
+  const read = (at: string) => loadPolicy(at, { tokenizer: lettersTokenizer, frozen: true });
+  const hash = await policy.saveMerged(folder, async (staged) => {
+    assert.not.ok(fs.existsSync(folder));
+    const written = await read(staged);
+    written.dispose();
+    return written.hash;
+  });
+  assert.is(hash, merged.hash);
+  const written = await read(folder);
+  assert.is(written.hash, merged.hash);
+  const wrong = new OptimaError('checkpoint.invalid', 'It says something else.');
+  const error = await policy
+    .saveMerged(refused, () => Promise.reject(wrong))
+    .then(
+      () => null,
+      (error) => error,
+    );
+  assert.is(error, wrong);
+  assert.equal(
+    fs.readdirSync(root).filter((name) => name.includes('refused')),
+    [],
+  );
+  for (const one of [written, merged, policy, base]) one.dispose();
 });
 
 test('what reads goes on from the factors as they are', async () => {
