@@ -2,6 +2,7 @@
 // each. These are large, and enough of them keep the garbage collector busy beside the training.
 import tf from './tfjs.cjs';
 import { currentHeap, currentMachineCode } from './wasm/install.ts';
+import { turningCode } from './x86/turning.ts';
 
 /** Copies a float32 tensor's numbers to `out`, of its size. */
 export function readInto(tensor: tf.Tensor, out: Float32Array): void {
@@ -67,6 +68,18 @@ export function growVariable(shape: readonly number[]): GrowingVariable {
     },
     dispose: () => tensor.dispose(),
   };
+}
+
+/** Numbers of bfloat16, by their bits, as float32: a bfloat16 is the upper half of one. */
+export function widen(bits: Uint16Array, out: Float32Array): void {
+  let done = 0;
+  if (currentMachineCode() !== null) {
+    const { widen: run, addressOf } = turningCode();
+    done = bits.length - (bits.length % 8);
+    run(addressOf(bits), addressOf(out), done);
+  }
+  const words = new Uint32Array(out.buffer, out.byteOffset, bits.length);
+  for (let i = done; i < bits.length; i++) words[i] = bits[i]! << 16;
 }
 
 /** sum += values, both of the same size. */

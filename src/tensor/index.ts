@@ -27,12 +27,12 @@ export {
   type FrozenFormat,
   type FrozenMatrix,
   frozenBytes,
-  GrowingMatrix,
   isFrozen,
   readRow,
   readRows,
 } from './frozen-matrix.ts';
-export { addTo, growVariable, overwrite, readInto, sumOfSquares } from './host-arrays.ts';
+export { GrowingMatrix } from './growing-matrix.ts';
+export { addTo, growVariable, overwrite, readInto, sumOfSquares, widen } from './host-arrays.ts';
 export {
   adamWStep,
   attention,

@@ -4,6 +4,7 @@
 import { type FileHandle, open } from 'node:fs/promises';
 import { z } from 'zod';
 import { messageOf, OptimaError } from '../../domain/errors.ts';
+import { widen } from '../../tensor/index.ts';
 import { requirePlainFile } from '../files.ts';
 import type { NamedArray } from './weights.ts';
 
@@ -37,11 +38,10 @@ const decoders: Readonly<
   },
   BF16: {
     bytes: 2,
-    // A bfloat16 is the upper half of a float32.
     decode: (raw, count, out) => {
-      const [bits, wide] = [new Uint16Array(raw), new Uint32Array(out)];
-      for (let i = 0; i < count; i++) wide[i] = bits[i]! << 16;
-      return new Float32Array(out, 0, count);
+      const values = new Float32Array(out, 0, count);
+      widen(new Uint16Array(raw, 0, count), values);
+      return values;
     },
   },
 };

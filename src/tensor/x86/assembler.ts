@@ -238,6 +238,24 @@ export const shiftLanes = (to: Register, from: Register, bits: number): Code => 
   bits,
 ];
 
+/** Shifts each lane's 32 bits to the right, zeros behind them. */
+export const shiftLanesRight = (to: Register, from: Register, bits: number): Code => [
+  ...vex('x66', 1, 0x72, 2, to, from),
+  bits,
+];
+/** The words of 16 bits that a's lanes hold in the lower half, then b's. */
+export const joinWords = (to: Register, a: Register, b: Register): Code => [
+  ...vex('x66', 2, 0x2b, to, a, b),
+  // Which gives those of each half side by side: the middle quarters change places.
+  ...permuteQuarters(to, to, 0xd8),
+];
+/** Quarters of a register by two bits of `choice` each. */
+const permuteQuarters = (to: Register, from: Register, choice: number): Code => {
+  const [r, , b] = highBits(to, from);
+  const second = 0x80 | (15 << 3) | 4 | prefixes.x66;
+  return [0xc4, ((r ^ 1) << 7) | 0x40 | ((b ^ 1) << 5) | 3, second, 0x00, ...operands(to, from), choice];
+};
+
 const fused =
   (opcode: number) =>
   (to: Register, a: Register, b: Operand): Code =>
@@ -258,6 +276,11 @@ export const toFloat = (to: Register, from: Register): Code => {
 
 /** The lower (0) or upper (1) four lanes of a register as the lower four of another. */
 export const half = (to: Register, from: Register, which: 0 | 1): Code => [
+  ...vex('x66', 3, 0x19, from, 0, to),
+  which,
+];
+/** Stores the lower (0) or upper (1) half. */
+export const storeHalf = (to: Memory, from: Register, which: 0 | 1): Code => [
   ...vex('x66', 3, 0x19, from, 0, to),
   which,
 ];

@@ -4,7 +4,7 @@ import { isMainThread } from 'node:worker_threads';
 import { messageOf } from '../../domain/errors.ts';
 import { blockTokens } from '../decoder.ts';
 import { type FormulaName, formulas } from '../formulas.ts';
-import { GrowingMatrix } from '../frozen-matrix.ts';
+import { GrowingMatrix } from '../growing-matrix.ts';
 import { bytes, type Heap, layOut, total } from '../wasm/heap.ts';
 import {
   type HeadShape,

@@ -73,7 +73,14 @@ function assemble(heap: Heap, machine: Machine, lanes: Lanes): MachineCode {
   const paging = new Map<string, Paging | null>();
   const pagingOf = (shape: HeadShape): Paging | null => {
     try {
-      return assembleMachinePaging(new Program(machine.system), shape, placed.softmaxRows, base);
+      return assembleMachinePaging(
+        new Program(machine.system),
+        shape,
+        placed.softmaxRows,
+        heap,
+        base,
+        products.shareRows,
+      );
     } catch (error) {
       // So many heads share keys and values that their code is too long: WebAssembly does it.
       if (error instanceof NoRoom) return null;

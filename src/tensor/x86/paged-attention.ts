@@ -3,6 +3,7 @@
 // others.
 import { chunk as pieces } from '../../domain/chunk.ts';
 import { blockTokens } from '../decoder.ts';
+import type { Heap } from '../wasm/heap.ts';
 import { type HeadShape, type Paging, tokenRowFields } from '../wasm/paged-attention.ts';
 import {
   add,
@@ -44,7 +45,6 @@ import {
   rsi,
   shiftLeft,
   slot,
-  stackArgument,
   store,
   storeNumber,
   subtract,
@@ -52,6 +52,7 @@ import {
   times,
 } from './assembler.ts';
 import type { Placed, Program } from './executable.ts';
+import type { MachineProducts } from './product.ts';
 
 /** Bytes of a vector register, and of a row of keys in a block. */
 const [vector, keyRow] = [32, 4 * blockTokens];
@@ -191,8 +192,11 @@ function unitOf({ heads, keyValueHeads }: HeadShape): {
   return { queries: range(sources * group).map((query) => Math.floor(query / group)), sources };
 }
 
-/** attendTokens(q, k, v, tokens, scores, rows, layer, base): see ../wasm/paged-attention.ts. */
-function attendTokens(program: Program, shape: HeadShape, softmax: number): Code {
+/**
+ * writeTokens(k, v, tokens, rows, layer, base) and attendTokens(q, tokens, scores, rows, layer, base): the two halves of what
+ * ../wasm/paged-attention.ts does, each for all rows. What stands behind the tokens that a row sees decides nothing of it.
+ */
+function placeAttention(program: Program, shape: HeadShape, softmax: number) {
   const { heads, keyValueHeads, headSize: dh } = shape;
   const [q, k, v, tokens] = [r12, r13, r14, r15];
   const [rows, base, keysAt, valuesAt, scoresAt] = range(5).map(slot) as [
@@ -202,6 +206,7 @@ function attendTokens(program: Program, shape: HeadShape, softmax: number): Code
     Memory,
     Memory,
   ];
+  const slots = 5 + tokenRowFields.length;
   const field = Object.fromEntries(tokenRowFields.map((name, i) => [name, slot(5 + i)])) as Record<
     (typeof tokenRowFields)[number],
     Memory
@@ -254,22 +259,25 @@ function attendTokens(program: Program, shape: HeadShape, softmax: number): Code
       ),
     ];
   };
-  return procedure(
-    5 + tokenRowFields.length,
-    [...move(q, rdi), ...move(k, rsi), ...move(v, rdx), ...move(tokens, rcx), ...keep(scoresAt, r8)],
-    [...keep(rows, r9), ...move(rax, stackArgument(0)), ...keep(keysAt, rax)],
-    [...addNumber(rax, keyValueHeads * headBytes), ...keep(valuesAt, rax)],
-    [...move(rax, stackArgument(1)), ...keep(base, rax), ...move(r11, rows)],
+  const readFields: Code = tokenRowFields.flatMap((name, i) => [
+    ...moveUnsigned(rax, at(tokens, 4 * i)),
+    ...(addresses.includes(name) ? addTo(rax, base) : []),
+    ...keep(field[name], rax),
+  ]);
+  /** Of rows, layer and base, the fourth to sixth arguments. */
+  const keepPlaces: Code = [
+    ...[...keep(rows, rcx), ...keep(keysAt, r8), ...keep(base, r9)],
+    ...[...addNumber(r8, keyValueHeads * headBytes), ...keep(valuesAt, r8), ...move(r11, rcx)],
+  ];
+  const nextRow: Code = [...addNumber(tokens, 4 * tokenRowFields.length), ...move(r11, rows)];
+  const write = procedure(
+    slots,
+    [...move(k, rdi), ...move(v, rsi), ...move(tokens, rdx), ...keepPlaces],
     countDown(
       r11,
       1,
       keep(rows, r11),
-      tokenRowFields.flatMap((name, i) => [
-        ...moveUnsigned(rax, at(tokens, 4 * i)),
-        ...(addresses.includes(name) ? addTo(rax, base) : []),
-        ...keep(field[name], rax),
-      ]),
-      // Keys and values of this token go into its block.
+      readFields,
       [...move(rdi, field.slot), ...shiftLeft(rdi, 2), ...addTo(rdi, field.block), ...addTo(rdi, keysAt)],
       [...times(r8, field.slot, width), ...addTo(r8, field.block), ...addTo(r8, valuesAt)],
       moveNumber(r10, keyValueHeads),
@@ -285,6 +293,17 @@ function attendTokens(program: Program, shape: HeadShape, softmax: number): Code
         [k, v].flatMap((register) => addNumber(register, width)),
         [rdi, r8].flatMap((register) => addNumber(register, headBytes)),
       ),
+      nextRow,
+    ),
+  );
+  const attend = procedure(
+    slots,
+    [...move(q, rdi), ...move(tokens, rsi), ...keep(scoresAt, rdx), ...keepPlaces],
+    countDown(
+      r11,
+      1,
+      keep(rows, r11),
+      readFields,
       [...move(rsi, q), ...moveNumber(r10, heads)],
       countDown(r10, 1, rotate(rsi, 1 / Math.sqrt(dh)), addNumber(rsi, width)),
       [...move(rowScores, field.blocks), ...shiftLeft(rowScores, Math.log2(keyRow))],
@@ -300,10 +319,15 @@ function attendTokens(program: Program, shape: HeadShape, softmax: number): Code
       countDown(rax, vector / 4, store(at(rdi), 0), addNumber(rdi, vector)),
       [...move(rowScores, field.blocks), ...shiftLeft(rowScores, Math.log2(keyRow))],
       walk(valuesAt, mixChunk, mixedTogether(dh)),
-      [...addNumber(q, heads * width), ...addNumber(tokens, 4 * tokenRowFields.length), ...move(r11, rows)],
+      addNumber(q, heads * width),
+      nextRow,
     ),
   );
+  return { write: program.place(write), attend: program.place(attend) };
 }
+
+/** Has rows done by several threads, where that is worth it: see `MachineProducts.shareRows`. */
+export type ShareRows = MachineProducts['shareRows'];
 
 /**
  * The function for heads of a size that `fitsMachineCode` takes, over the heap that begins at `base()`; seals the program.
@@ -313,20 +337,39 @@ export function assembleMachinePaging(
   program: Program,
   shape: HeadShape,
   softmaxRows: Placed,
+  heap: Heap,
   base: () => number,
+  shareRows: ShareRows,
 ): Paging {
-  const address = program.place(attendTokens(program, shape, softmaxRows.address));
+  const { heads, headSize: dh } = shape;
+  const placed = placeAttention(program, shape, softmaxRows.address);
   program.seal();
-  const attend = program.callable({
-    address,
-    pointers: 5,
-    parameters: ['int64_t', 'int64_t', 'int64_t'],
-    result: 'void',
+  const [write, attend] = [placed.write, placed.attend].map((address) => {
+    const parameters = ['int64_t', 'int64_t', 'int64_t'] as const;
+    return program.callable({ address, pointers: 3, parameters, result: 'void' });
   });
   return {
-    attendTokens: (q, k, v, tokens, rows, layer, scores) => {
+    attendTokens: (...values) => {
+      const [q, k, v, tokens, rows, layer, scores] = values as [
+        number,
+        number,
+        number,
+        number,
+        number,
+        number,
+        number,
+      ];
       const start = base();
-      attend(start + q!, start + k!, start + v!, start + tokens!, start + scores!, rows!, layer!, start);
+      write!(start + k, start + v, start + tokens, rows, layer, start);
+      const fields = heap.ints(tokens, rows * tokenRowFields.length);
+      const blocksOf = (row: number) => fields[row * tokenRowFields.length + blocksField]!;
+      shareRows(rows, blocksOf, 2 * heads * dh * blockTokens, heads * blockTokens, (first, count, room) => {
+        const start = base();
+        const from = [q + 4 * heads * dh * first, tokens + 4 * tokenRowFields.length * first, room ?? scores];
+        return [placed.attend, attend!, [...from.map((at) => start + at), count, layer, start]];
+      });
     },
   };
 }
+
+const blocksField = tokenRowFields.indexOf('blocks');

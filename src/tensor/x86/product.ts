@@ -9,57 +9,32 @@ import {
   addTo,
   at,
   type Code,
-  clear,
   countDown,
-  indexed,
-  interleaveHigh,
-  interleaveLow,
-  joinHalves,
   load,
   loadMasked,
-  loadNumber,
-  loadWords,
-  type Memory,
   move,
-  moveNumber,
   procedure,
-  type Register,
   r8,
   r9,
   r10,
-  r11,
   r12,
   r13,
   r14,
-  range,
   rax,
   rbx,
   rcx,
   rdi,
   rdx,
   rsi,
-  shiftLanes,
   shiftLeft,
-  shuffle,
-  stackArgument,
   store,
-  storeNumber,
   subtractFrom,
   unlessZero,
 } from './assembler.ts';
 import { type Lanes, type MachineFunction, maskWords, type Placed, type Program } from './executable.ts';
 import type { Helper } from './helper.ts';
-import { advance, aheadLines, lineBytes, panelColumns, placeProduct, tileSizes } from './tiles.ts';
-
-/** How eight numbers of a packed B, stored as the format says, come into a register as float32, and the bytes of one. */
-const formats = {
-  float32: { bytes: 4, load: (to: Register, from: Memory): Code => load(to, from) },
-  // A bfloat16 is the upper half of a float32.
-  bfloat16: {
-    bytes: 2,
-    load: (to: Register, from: Memory): Code => [...loadWords(to, from), ...shiftLanes(to, to, 16)],
-  },
-} as const satisfies Record<FrozenFormat, unknown>;
+import { aheadLines, lineBytes, panelColumns, placeProduct, tileSizes } from './tiles.ts';
+import { placePackColumns } from './turning.ts';
 
 /**
  * pack(b, out, rowB, k, panels, rest, …): panels [k, 16] of the columns of B [k, n], whose rows are `rowB` bytes apart; what the
@@ -94,98 +69,6 @@ function placePackRows(program: Program): number {
         ),
         [...addTo(rdi, step), ...addNumber(out, 4 * panelColumns)],
       ),
-    ),
-  );
-}
-
-/**
- * pack(b, out, rowB, k, panels, rest, panel): as `placePackRows`, of B stored transposed [n, k] with rows `rowB` bytes apart: squares of
- * 8 by 8 are turned in registers. Panels begin `panel` bytes apart. Where B is no float32 there may be no `rest`, and k is a
- * multiple of 8.
- */
-function placePackColumns(program: Program, format: FrozenFormat): number {
-  const { bytes, load: loadB } = formats[format];
-  const [out, step, k, panels, rest] = [rsi, rdx, rcx, r8, r9];
-  const [from, left, to, thrice, lower] = [rax, r10, r12, r13, rbx];
-  /** Register i of 8 = column i of the square at `from`. */
-  const square: Code = [
-    ...move(lower, from),
-    ...advance(lower, step, 4),
-    ...range(8).flatMap((i) => {
-      const base = i < 4 ? from : lower;
-      return loadB(
-        i,
-        i % 4 === 0
-          ? at(base)
-          : i % 4 === 3
-            ? indexed(base, thrice)
-            : indexed(base, step, i % 4 === 1 ? 1 : 2),
-      );
-    }),
-    ...range(4).flatMap((i) => [
-      ...interleaveLow(8 + 2 * i, 2 * i, 2 * i + 1),
-      ...interleaveHigh(9 + 2 * i, 2 * i, 2 * i + 1),
-    ]),
-    ...[0, 4].flatMap((i) => [
-      ...shuffle(i, 8 + i, 10 + i, 0x44),
-      ...shuffle(i + 1, 8 + i, 10 + i, 0xee),
-      ...shuffle(i + 2, 9 + i, 11 + i, 0x44),
-      ...shuffle(i + 3, 9 + i, 11 + i, 0xee),
-    ]),
-    ...range(4).flatMap((i) => [...joinHalves(8 + i, i, 4 + i, 0x20), ...joinHalves(12 + i, i, 4 + i, 0x31)]),
-  ];
-  /** A number of each of `rows` rows, the rows counted in r14. */
-  const column = (rows: Code): Code => [
-    ...move(lower, from),
-    ...rows,
-    ...move(r11, to),
-    ...countDown(
-      r14,
-      1,
-      loadNumber(0, at(lower)),
-      storeNumber(at(r11), 0),
-      addTo(lower, step),
-      addNumber(r11, 4),
-    ),
-    ...addNumber(from, 4),
-    ...addNumber(to, 4 * panelColumns),
-  ];
-  return program.place(
-    procedure(
-      0,
-      [...move(thrice, step), ...advance(thrice, step, 2)],
-      countDown(
-        panels,
-        1,
-        // The upper eight rows, then the lower: each fills its half of the panel's rows.
-        ...[0, 1].map((part) => [
-          ...move(from, rdi),
-          ...move(to, out),
-          ...(part === 0 ? [] : [...advance(from, step, 4), ...advance(from, step, 4), ...addNumber(to, 32)]),
-          ...move(left, k),
-          ...countDown(
-            left,
-            8,
-            square,
-            range(8).flatMap((i) => store(at(to, 4 * panelColumns * i), 8 + i)),
-            addNumber(from, 8 * bytes),
-            addNumber(to, 32 * panelColumns),
-          ),
-          ...countDown(left, 1, column(moveNumber(r14, 8))),
-        ]),
-        range(4).flatMap(() => advance(rdi, step, 4)),
-        addTo(out, stackArgument(0)),
-      ),
-      unlessZero(rest, [
-        ...clear(1),
-        ...move(left, k),
-        ...move(to, out),
-        ...countDown(left, 1, store(at(to), 1), store(at(to, 32), 1), addNumber(to, 4 * panelColumns)),
-        ...move(left, k),
-        ...move(from, rdi),
-        ...move(to, out),
-        ...countDown(left, 1, column(move(r14, rest))),
-      ]),
     ),
   );
 }
@@ -522,9 +405,8 @@ export class MachineProducts implements Packing, FrozenProducts {
   }
 
   /**
-   * Has `work` do each of some parts of 0 … `whole`, which begin at multiples of `unit`: the first here, the others meanwhile in
-   * other threads. What it does are calls of machine code alone, of which no two parts write to the same place.
-   * `multiplications`: in all of it.
+   * Has `work` do each of some parts of 0 … `whole`, which begin at multiples of `unit`: see `#carryOut`. `multiplications`: in all
+   * of it.
    */
   #share(
     whole: number,
@@ -532,20 +414,82 @@ export class MachineProducts implements Packing, FrozenProducts {
     multiplications: number,
     work: (first: number, count: number, index: number) => void,
   ): void {
-    const most =
-      multiplications < leastShared ? 0 : Math.min(this.#mostHelpers, Math.floor(whole / unit) - 1);
+    const threads = this.#threadsFor(multiplications, Math.floor(whole / unit));
+    const size = Math.ceil(whole / threads / unit) * unit;
+    const starts = Array.from({ length: Math.ceil(whole / size) || 1 }, (_, i) => i * size);
+    this.#carryOut(starts, whole, work);
+  }
+
+  /**
+   * Has rows done, of which each by itself costs `costOf` times so many multiplications, in parts of about equal cost. `callOf` gives
+   * a function's address, the same to be called from here, and its arguments, for rows from one on; `room`, for other threads than
+   * this one, is where on the heap they have so many numbers for each unit of a row's greatest cost.
+   */
+  readonly shareRows = (
+    rows: number,
+    costOf: (row: number) => number,
+    multiplications: number,
+    numbers: number,
+    callOf: (
+      first: number,
+      count: number,
+      room: number | null,
+    ) => readonly [address: number, run: MachineFunction, args: readonly number[]],
+  ): void => {
+    let [whole, most] = [0, 0];
+    for (let row = 0; row < rows; row++) {
+      const cost = costOf(row);
+      whole += cost;
+      if (cost > most) most = cost;
+    }
+    const threads = this.#threadsFor(whole * multiplications, rows);
+    const starts = [0];
+    for (let row = 0, done = 0; starts.length < threads && row < rows; row++) {
+      if (done >= (whole * starts.length) / threads) starts.push(row);
+      done += costOf(row);
+    }
+    const room = threads === 1 ? 0 : this.#scratch.reserve((threads - 1) * numbers * most);
+    this.#carryOut(starts, rows, (first, count, index) => {
+      const [address, run, args] = callOf(
+        first,
+        count,
+        index === 0 ? null : room + 4 * (index - 1) * numbers * most,
+      );
+      if (this.#helper === null) run(...args);
+      else this.#helper.note(address, args);
+    });
+  };
+
+  /** How many threads such work is worth, of so many parts at most; starts those that are not there yet. */
+  #threadsFor(multiplications: number, parts: number): number {
+    const most = multiplications < leastShared ? 0 : Math.max(0, Math.min(this.#mostHelpers, parts - 1));
     while (this.#helpers.length < most) {
       const helper = this.#startHelper();
       if (helper === null) this.#mostHelpers = this.#helpers.length;
       else this.#helpers.push(helper);
       if (helper === null) break;
     }
-    const size = Math.ceil(whole / (1 + Math.min(most, this.#helpers.length)) / unit) * unit;
-    const helpers = this.#helpers.slice(0, Math.max(0, Math.ceil(whole / size) - 1));
+    return 1 + Math.min(most, this.#helpers.length);
+  }
+
+  /**
+   * Has `work` do each of the parts of 0 … `whole` that begin at `starts`: the first here, the others meanwhile in other threads.
+   * What it does are calls of machine code alone, of which no two parts write to the same place.
+   */
+  #carryOut(
+    starts: readonly number[],
+    whole: number,
+    work: (first: number, count: number, index: number) => void,
+  ): void {
+    const helpers = this.#helpers.slice(0, starts.length - 1);
+    const part = (index: number) => {
+      const first = starts[index]!;
+      work(first, (starts[index + 1] ?? whole) - first, index);
+    };
     try {
       for (const [i, helper] of helpers.entries()) {
         this.#helper = helper;
-        work((i + 1) * size, Math.min(size, whole - (i + 1) * size), i + 1);
+        part(i + 1);
       }
     } catch (error) {
       // Else the next product would carry them out.
@@ -554,10 +498,10 @@ export class MachineProducts implements Packing, FrozenProducts {
     } finally {
       this.#helper = null;
     }
-    this.#threadsOfLast = 1 + helpers.length;
+    this.#threadsOfLast = starts.length;
     for (const helper of helpers) helper.begin();
     try {
-      work(0, Math.min(size, whole), 0);
+      part(0);
     } finally {
       for (const helper of helpers) helper.join();
     }

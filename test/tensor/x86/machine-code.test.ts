@@ -3,8 +3,9 @@ import { type Test, test as uvuTest } from 'uvu';
 import * as assert from 'uvu/assert';
 import type { OptimaError } from '../../../src/domain/errors.ts';
 import { createRng } from '../../../src/domain/rng.ts';
-import { GrowingMatrix, readRow } from '../../../src/tensor/frozen-matrix.ts';
-import { sumOfSquares } from '../../../src/tensor/index.ts';
+import { readRow } from '../../../src/tensor/frozen-matrix.ts';
+import { GrowingMatrix } from '../../../src/tensor/growing-matrix.ts';
+import { sumOfSquares, widen } from '../../../src/tensor/index.ts';
 import { wasmHeap } from '../../../src/tensor/wasm/install.ts';
 import { assemblePaging, layerBytes, tokenRow } from '../../../src/tensor/wasm/paged-attention.ts';
 import { assembleVectors } from '../../../src/tensor/wasm/vectors.ts';
@@ -387,8 +388,58 @@ for (const shape of [
   });
 }
 
+test('attention that several threads share is the same to the bit, and each row sees those before it', () => {
+  const shape = { heads: 6, keyValueHeads: 2, headSize: 64 };
+  const { heads, keyValueHeads, headSize } = shape;
+  const [rows, numbers] = [301, layerBytes(shape) / 4];
+  const blocks = Array.from({ length: Math.ceil(rows / 16) }, () => place(numbers));
+  const table = heap.addressOf(heap.allocate([blocks.length], 'int32'));
+  heap.ints(table, blocks.length).set(blocks);
+  const [cos, sin] = [place(headSize / 2), place(headSize / 2)];
+  const sizes = [heads, keyValueHeads, keyValueHeads].map((count) => rows * count * headSize);
+  const [q, k, v] = sizes.map(place) as [number, number, number];
+  const tokens = heap.addressOf(heap.allocate([7 * rows], 'int32'));
+  heap.ints(tokens, 7 * rows).set(
+    Array.from({ length: rows }, (_, row) => {
+      const last = Math.floor(row / 16);
+      const place = { block: blocks[last]!, slot: row % 16 };
+      return tokenRow({ table, blocks: last + 1, visible: row + 1, cos, sin, ...place });
+    }).flat(),
+  );
+  const mostScores = heads * 16 * blocks.length;
+  const scores = place(mostScores);
+  const before = [q, k, v].map((at, i) => heap.floats(at, sizes[i]!).slice());
+  const outcomeOf = (attendTokens: (...values: number[]) => void) => {
+    [q, k, v].forEach((at, i) => void heap.floats(at, sizes[i]!).set(before[i]!));
+    attendTokens(q, k, v, tokens, rows, 0, scores);
+    return heap.floats(q, sizes[0]!).slice();
+  };
+  const { attendTokens } = code.pagingFor(shape)!;
+  const outcomes = [1, 2, 3].map((threads) => {
+    code.shareAmong(threads);
+    heap.floats(scores, mostScores).fill(7);
+    const outcome = outcomeOf(attendTokens);
+    assert.is(code.threadsOfLast(), threads);
+    // The last row's scores are this thread's, or lie elsewhere.
+    assert.is(heap.floats(scores, mostScores).at(-1) === 7, threads > 1);
+    return outcome;
+  });
+  code.shareAmong(1);
+  assertClose(outcomes[0]!, outcomeOf(assemblePaging(memory, shape).attendTokens), 'as WebAssembly');
+  for (const outcome of outcomes) assert.equal(outcome, outcomes[0]);
+});
+
 test('heads whose code has no room are left to WebAssembly', () => {
   assert.is(code.pagingFor({ heads: 96, keyValueHeads: 1, headSize: 256 }), null);
+});
+
+test('numbers of bfloat16 are widened, also those behind the last eight', () => {
+  const bits = Uint16Array.from({ length: 1003 }, () => rng.int(2 ** 16));
+  const wide = new Float32Array(bits.length + 1).fill(7);
+  widen(bits, wide);
+  const words = new Uint32Array(wide.buffer);
+  assert.ok(bits.every((word, i) => words[i] === word * 2 ** 16));
+  assert.is(wide.at(-1), 7);
 });
 
 test('arrays outside the heap are added and measured, in shared memory too', () => {
