@@ -1,13 +1,14 @@
 // What `optima view` takes for a run of so many events: from asking for the page to its figures, from a click to a tree, and memory of
-// page and server. Bounds: 1 s, 300 ms, 150 MB, 200 MB. A run is made where the folder has none.
+// page and server. Bounds: 1 s, 300 ms, 150 MB, 200 MB.
 //   node --import tsx bench/viewer.ts [events …]
 import { spawn, spawnSync } from 'node:child_process';
+import { once } from 'node:events';
 import fs from 'node:fs';
 import os from 'node:os';
 import path from 'node:path';
 import { fileURLToPath } from 'node:url';
 import type { TasksAnswer } from '../src/viewer/api.ts';
-import { openBrowser, wide } from '../test/viewer/chromium.ts';
+import { type Browser, openBrowser, wide } from '../test/viewer/chromium.ts';
 
 const [synthetic, launcher] = ['./synthetic-run.ts', '../bin/optima.js'].map((file) =>
   fileURLToPath(new URL(file, import.meta.url)),
@@ -26,17 +27,35 @@ function memoryOf(pid: number): { now: number; most: number } {
   return { now: 1024 * kilobytes('RssAnon'), most: 1024 * kilobytes('VmHWM') };
 }
 
-const browser = await openBrowser();
-if (browser === null) throw new Error('There is no chromium here.');
-for (const events of counts.length > 0 ? counts : [100_000, 2_000_000]) {
-  const folder = fs.mkdtempSync(path.join(os.tmpdir(), 'optima-viewer-'));
+/** Looks at a run of so many events, which is made in the folder, and says what it took. */
+async function look(browser: Browser, events: number, folder: string): Promise<void> {
   const run = path.join(folder, `run-${events}`);
   const { status, stderr } = spawnSync(process.execPath, ['--import', 'tsx', synthetic, String(events), run]);
   if (status !== 0) throw new Error(String(stderr));
   const server = spawn(process.execPath, [launcher, 'view', run, '--port', '0', '--json']);
-  const url = await new Promise<string>((resolve) => {
-    server.stdout.once('data', (text) => resolve(JSON.parse(String(text).split('\n')[0]!).url));
+  const ended = once(server, 'close');
+  const listening = once(server.stdout, 'data').then(
+    ([text]) => JSON.parse(String(text).split('\n')[0]!).url,
+  );
+  const gone = ended.then(() => {
+    throw new Error('The viewer ended.');
   });
+  gone.catch(() => {});
+  try {
+    await lookAt(browser, events, run, await Promise.race([listening, gone]), server.pid!);
+  } finally {
+    server.kill('SIGINT');
+    await ended;
+  }
+}
+
+async function lookAt(
+  browser: Browser,
+  events: number,
+  run: string,
+  url: string,
+  pid: number,
+): Promise<void> {
   const origin = new URL(url).origin;
   const id = path.basename(run);
   const openedFrom = performance.now();
@@ -67,7 +86,7 @@ for (const events of counts.length > 0 ? counts : [100_000, 2_000_000]) {
   await session.send('HeapProfiler.collectGarbage');
   const { metrics } = await session.send('Performance.getMetrics');
   const heap = metrics.find(({ name }) => name === 'JSHeapTotalSize')!.value;
-  const { now, most } = memoryOf(server.pid!);
+  const { now, most } = memoryOf(pid);
   console.log(
     JSON.stringify({
       events,
@@ -82,9 +101,19 @@ for (const events of counts.length > 0 ? counts : [100_000, 2_000_000]) {
     }),
   );
   await page.close();
-  const ended = new Promise((resolve) => server.on('close', resolve));
-  server.kill('SIGINT');
-  await ended;
-  fs.rmSync(folder, { recursive: true });
 }
-await browser.close();
+
+const browser = await openBrowser();
+if (browser === null) throw new Error('There is no chromium here.');
+try {
+  for (const events of counts.length > 0 ? counts : [100_000, 2_000_000]) {
+    const folder = fs.mkdtempSync(path.join(os.tmpdir(), 'optima-viewer-'));
+    try {
+      await look(browser, events, folder);
+    } finally {
+      fs.rmSync(folder, { recursive: true });
+    }
+  }
+} finally {
+  await browser.close();
+}

@@ -60,10 +60,10 @@ export function addChat(program: Command): void {
     .action((name: string, options: ChatOptions) =>
       withOutput(options, (output) =>
         interruptible(output, async (signal) => {
-          const located = locateTeam(options.model, '--model');
+          const located = await locateTeam(options.model, '--model');
           const { scenario } = await openScenario(name, signal);
           const role = roleOf(scenario, options.role);
-          const names = frozenNames(scenario, options);
+          const names = await frozenNames(scenario, options);
           if (Object.hasOwn(names.partners, role)) {
             throw new OptimaError('usage', `--policy ${role}=…: you speak for ${role} yourself.`);
           }

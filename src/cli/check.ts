@@ -36,11 +36,11 @@ export function addCheck(program: Command): void {
 
 async function checkNamed(name: string, options: CheckOptions, output: Output, signal: AbortSignal) {
   const { seed, backend } = options;
-  const model = locateModel(options.model, '--model');
+  const model = await locateModel(options.model, '--model');
   const loaded = await openScenario(name, signal);
   const { scenario, file } = loaded;
   const { checkScenario } = await import('../check/check.ts');
-  if (options.judge !== undefined) frozenNames(scenario, options);
+  if (options.judge !== undefined) await frozenNames(scenario, options);
   await openEngine({ backend }, output);
   const judge = options.judge === undefined ? null : await openModel({ model: options.judge });
   const findings = [...(await checkScenario(scenario, seed, judge?.generates))];

@@ -64,9 +64,9 @@ export function addEval(program: Command): void {
     .action((name: string, options: EvalOptions) =>
       withOutput(options, (output) =>
         interruptible(output, async (signal) => {
-          const located = locateTeam(options.model, '--model');
+          const located = await locateTeam(options.model, '--model');
           const { scenario } = await openScenario(name, signal);
-          const names = frozenNames(scenario, options);
+          const names = await frozenNames(scenario, options);
           const [folder, byRole] = foldersFor(scenario, located, Object.keys(names.partners));
           const { startHost } = await openEngines(options, output);
           const model = await openModel({ model: folder });

@@ -144,7 +144,7 @@ export async function otherPolicy(
   name: string,
 ): Promise<LlamaPolicy> {
   const own = checkpointFolder(run.folder, name as PolicyHash);
-  const folder = /^[\da-f]{16}$/.test(name) && fs.existsSync(own) ? own : locateModel(name, '--policy');
+  const folder = /^[\da-f]{16}$/.test(name) && fs.existsSync(own) ? own : await locateModel(name, '--policy');
   const opened = await openModel({ model: folder });
   const policy = opened.trains?.policy;
   if (policy?.tokenizer.hash === base.tokenizer.hash) return policy;

@@ -43,7 +43,7 @@ export async function openEngines(options: ModelOptions, output: Output): Promis
 
 /** Opens what `--model` names, as `OpenOptions` say; TF.js is loaded here and not before. Rejects as `locateModel` throws. */
 export async function openModel({ model }: ModelOptions, how?: OpenOptions): Promise<OpenedModel> {
-  const folder = locateModel(model, '--model');
+  const folder = await locateModel(model, '--model');
   const open = await import('../models/open.ts');
   return open.openModel(folder, how);
 }
@@ -54,8 +54,8 @@ export interface FrozenOptions {
   readonly judge?: string;
 }
 
-/** What `--policy` and `--judge` name. Throws `usage` where the scenario has no such role, or its judge is missing or too much. */
-export function frozenNames(scenario: Scenario, { policy = [], judge }: FrozenOptions) {
+/** What `--policy` and `--judge` name. Rejects with `usage` where the scenario has no such role, or its judge is missing or too much. */
+export async function frozenNames(scenario: Scenario, { policy = [], judge }: FrozenOptions) {
   const known = Object.keys(scenario.roles);
   const partners: Record<string, string> = {};
   for (const text of policy) {
@@ -81,18 +81,20 @@ export function frozenNames(scenario: Scenario, { policy = [], judge }: FrozenOp
     throw new OptimaError('usage', `--judge ${judge}: "${scenario.name}" asks no judge model.`);
   }
   if (scenario.judge !== undefined && judge === undefined) throw withoutJudge(scenario);
-  const located = Object.entries(partners).map(([role, model]) => [
-    role,
-    locateModel(model, `--policy ${role}`),
-  ]);
+  const located: Record<string, string> = {};
+  for (const [role, model] of Object.entries(partners))
+    located[role] = await locateModel(model, `--policy ${role}`);
   return {
-    partners: Object.fromEntries(located) as Readonly<Record<string, string>>,
-    judge: judge === undefined ? undefined : locateModel(judge, '--judge'),
+    partners: located as Readonly<Record<string, string>>,
+    judge: judge === undefined ? undefined : await locateModel(judge, '--judge'),
   };
 }
 
 /** Where they are. */
-export const foldersIn = ({ partners, judge }: ReturnType<typeof frozenNames>): readonly string[] => [
+export const foldersIn = ({
+  partners,
+  judge,
+}: Awaited<ReturnType<typeof frozenNames>>): readonly string[] => [
   ...Object.values(partners),
   ...(judge === undefined ? [] : [judge]),
 ];

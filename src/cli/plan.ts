@@ -66,9 +66,9 @@ async function planNamed(
   signal: AbortSignal,
 ): Promise<void> {
   const { recipe } = askedRecipe(options);
-  const folder = locateModel(options.model, '--model');
+  const folder = await locateModel(options.model, '--model');
   const { scenario: whole } = await openScenario(name, signal);
-  const names = frozenNames(whole, options);
+  const names = await frozenNames(whole, options);
   const scenario = withoutTraining(whole, Object.keys(names.partners));
   const { undertakingOf } = await import('../run/undertaking.ts');
   const { gigabytes, millions, requireRoomForRun } = await import('../run/resources.ts');

@@ -74,7 +74,7 @@ async function carryOutStudy(
 ): Promise<void> {
   const { preset, out, results: file, seeds, set = [] } = options;
   const { conditions } = study;
-  const model = locateModel(options.model, '--model');
+  const model = await locateModel(options.model, '--model');
   const wanted = Array.from({ length: seeds }, (_, index) => index + 1).flatMap((seed) =>
     conditions.map((condition) => ({ condition, seed })),
   );

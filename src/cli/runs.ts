@@ -170,7 +170,7 @@ async function compressRuns(
     const run = path.join(folder, name);
     const bytes = fs.statSync(logPath(run), { throwIfNoEntry: false })?.size ?? 0;
     output.progress.begin(`compressing ${name}`, Math.ceil(bytes / 2 ** 20), 'MiB');
-    const onProgress = (done: number) => output.progress.advance(done / 2 ** 20);
+    const onProgress = (done: number) => output.progress.advance(Math.ceil(done / 2 ** 20));
     const sizes = await compressLog(run, { onProgress, signal });
     const words =
       sizes === null

@@ -115,9 +115,12 @@ export async function startRun(
   const name = asked ?? (origin && pathOf(origin.scenario.file, origin.scenario.name));
   if (!name) throw new OptimaError('usage', 'Which scenario?', { hint: '`optima list` shows them.' });
   const { preset, recipe } = askedRecipe(options);
-  const model = locateModel(options.initFrom ?? options.model, options.initFrom ? '--init-from' : '--model');
+  const model = await locateModel(
+    options.initFrom ?? options.model,
+    options.initFrom ? '--init-from' : '--model',
+  );
   const loaded = await openScenario(name, signal);
-  const names = frozenNames(loaded.scenario, options);
+  const names = await frozenNames(loaded.scenario, options);
   const trained = withoutTraining(loaded.scenario, Object.keys(names.partners));
   if (options.withForks) requireSameScenario(loaded, origin!, options.initFrom!);
   const kept = options.withForks ? keptPairsOf(options.initFrom!, trained, output) : [];

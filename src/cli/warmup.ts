@@ -86,7 +86,7 @@ export function addWarmup(program: Command): void {
           if (lora !== undefined && options.from === undefined) {
             throw new OptimaError('usage', '--set lora.…: an adapter of what? Give --from <checkpoint>.');
           }
-          const from = options.from === undefined ? undefined : locateModel(options.from, '--from');
+          const from = options.from === undefined ? undefined : await locateModel(options.from, '--from');
           const scenarios: Scenario[] = [];
           for (const name of names) scenarios.push((await openScenario(name, signal)).scenario);
           const { engine, startHost } = await openEngines(options, output);

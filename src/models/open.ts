@@ -6,7 +6,7 @@ import { pathToFileURL } from 'node:url';
 import { messageOf, OptimaError } from '../domain/errors.ts';
 import { hash16 } from '../domain/hash.ts';
 import type { GenerativeModel, ScoringModel } from '../domain/model.ts';
-import { type LlamaPolicy, type LoadOptions, loadPolicy } from './llama/index.ts';
+import { hashOfFolder, type LlamaPolicy, type LoadOptions, loadPolicy } from './llama/index.ts';
 import { type ScriptedModelOptions, scriptedModel } from './scripted/index.ts';
 
 /** A model by what it can do; null for what it cannot. */
@@ -27,11 +27,18 @@ export async function openModel(
   { training, frozen = true }: OpenOptions = {},
 ): Promise<OpenedModel> {
   const folder = path.resolve(model);
-  if (/\.[cm]?[jt]s$/.test(folder)) {
+  if (isScript(folder)) {
     return { generates: await openScript(folder), scores: null, trains: null, dispose: () => {} };
   }
   const policy = await loadPolicy(model, { training, frozen });
   return { generates: policy, scores: policy, trains: { policy, folder }, dispose: () => policy.dispose() };
+}
+
+const isScript = (model: string) => /\.[cm]?[jt]s$/.test(model);
+
+/** The hash that a model has as `openModel` opens it; needs no engine. Rejects as that does. */
+export async function hashOfModel(model: string): Promise<string> {
+  return isScript(model) ? (await openScript(path.resolve(model))).hash : hashOfFolder(model);
 }
 
 /** A model that says what the default export of a module replies to a request; it is named by the hash of the file. */

@@ -49,7 +49,7 @@ export async function openModel(
   folder?: string,
   { backend }: Pick<ComputeOptions, 'backend'> = {},
 ): Promise<TrainablePolicy> {
-  const checkpoint = locateModel(folder, 'folder');
+  const checkpoint = await locateModel(folder, 'folder');
   await openEngines({ backend, workers: 0 });
   const { loadPolicy } = await import('../models/llama/index.ts');
   return loadPolicy(checkpoint, { frozen: true });
@@ -179,7 +179,7 @@ export async function evaluate({
       signal,
     });
   if (typeof models !== 'string') return play([models]);
-  const [folder, folders] = foldersFor(scenario, locateTeam(models, 'models'));
+  const [folder, folders] = foldersFor(scenario, await locateTeam(models, 'models'));
   const { startHost } = await openEngines(options);
   const { model } = await openFrozen(folder);
   const byRole: Record<string, OpenedFrozen> = {};
@@ -229,7 +229,7 @@ export interface Training {
  */
 export async function train(options: TrainOptions): Promise<Training> {
   const { preset = defaultPreset, seed, settings = {} } = options;
-  const baseFolder = locateModel(options.base, 'base');
+  const baseFolder = await locateModel(options.base, 'base');
   const loaded = await choose(options.scenario, options.signal);
   const { scenario } = loaded;
   const [judge] = judgeModels(scenario, options.judge);

@@ -22,10 +22,10 @@ export type Located = string | Readonly<Record<string, string>>;
 
 /**
  * The checkpoints that `model` names, by default those of the shipped model; `option` is how it was given. Loads nothing, so that a
- * wrong name shows before the engine starts. Throws `checkpoint.missing`, `run.missing` for a run without a final policy, and
- * `run.corrupt` for one whose log is damaged.
+ * wrong name shows before the engine starts. Rejects with `checkpoint.missing`, `run.missing` for a run without a final policy,
+ * `run.corrupt` for one whose log is damaged, and `run.diverged` for one that ended with its base, where that was changed.
  */
-export function locateTeam(model: string | undefined, option: string): Located {
+export async function locateTeam(model: string | undefined, option: string): Promise<Located> {
   if (model === undefined) return shippedFolder;
   if (!fs.existsSync(model)) {
     if (path.normalize(model) === path.normalize(shippedModel)) return shippedFolder;
@@ -50,9 +50,9 @@ export function locateTeam(model: string | undefined, option: string): Located {
   );
 }
 
-/** As `locateTeam`, for what takes one checkpoint; throws `usage` for a run with a policy for each role. */
-export function locateModel(model: string | undefined, option: string): string {
-  const located = locateTeam(model, option);
+/** As `locateTeam`, for what takes one checkpoint; rejects with `usage` for a run with a policy for each role. */
+export async function locateModel(model: string | undefined, option: string): Promise<string> {
+  const located = await locateTeam(model, option);
   if (typeof located === 'string') return located;
   throw new OptimaError(
     'usage',
@@ -94,8 +94,8 @@ export function sourceIn(
   return { hash, folder, ...(isTrained && isAdapterFolder(folder) && { base: manifest.base }) };
 }
 
-/** By the run's log: a link may lead anywhere. */
-function finalPolicyOf(run: string): Located {
+/** By the run's log: a link may lead anywhere. A checkpoint of the run is held against its name when it is loaded, any other here. */
+async function finalPolicyOf(run: string): Promise<Located> {
   const manifest = readManifest(run);
   const reader = RunReader.open(run);
   reader.close();
@@ -104,5 +104,16 @@ function finalPolicyOf(run: string): Located {
   const folders = Object.entries(policy).map(
     ([role, hash]) => [role, policyFolder(run, manifest, hash)] as const,
   );
+  const others = new Map(Object.values(policy).map((hash) => [policyFolder(run, manifest, hash), hash]));
+  for (const [folder, hash] of others)
+    if (folder !== checkpointFolder(run, hash)) await requireUnchanged(run, folder, hash);
   return new Set(Object.values(policy)).size === 1 ? folders[0]![1] : Object.fromEntries(folders);
+}
+
+async function requireUnchanged(run: string, folder: string, hash: PolicyHash): Promise<void> {
+  const { hashOfModel } = await import('../models/open.ts');
+  if ((await hashOfModel(folder)) === hash) return;
+  throw new OptimaError('run.diverged', `${folder} was changed since ${run} ended with it.`, {
+    hint: 'Restore it, or name a checkpoint.',
+  });
 }

@@ -23,7 +23,7 @@ export interface Figures {
 /** `stopped`: no process has the run and it is not complete. `unreadable`: `failure` says why. */
 export type RunState = 'running' | 'completed' | 'failed' | 'stopped' | 'unreadable';
 
-/** A run as the list shows it, read from its small files alone. */
+/** A run as the list shows it. */
 export interface RunEntry {
   /** Names it in addresses: the name of its folder, with a number where two have one name. */
   readonly id: string;
@@ -39,6 +39,8 @@ export interface RunEntry {
   readonly startedAt: string | null;
   /** Seconds of work in completed phases. */
   readonly seconds: number;
+  /** Whether its log has been read, from which its figures follow, or cannot be. */
+  readonly isRead: boolean;
   /** Of the base on the test tasks, and of the policy after each iteration: how it came out. */
   readonly base: Figures | null;
   readonly latest: Figures | null;

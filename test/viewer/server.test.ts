@@ -14,6 +14,7 @@ import { type RunAnswer, type RunEntry, type RunList, staticFile } from '../../s
 import { bundleClient, type ClientFiles } from '../../src/viewer/server/client-files.ts';
 import { exportRuns } from '../../src/viewer/server/export.ts';
 import { refusalOf } from '../../src/viewer/server/guard.ts';
+import { Listing } from '../../src/viewer/server/listing.ts';
 import { OpenRuns } from '../../src/viewer/server/open-runs.ts';
 import { type Call, type Route, routeOf } from '../../src/viewer/server/router.ts';
 import { createViewer, type Viewer } from '../../src/viewer/server/routes.ts';
@@ -352,6 +353,26 @@ test('a log that is compressed while pages look at it is read on, and listed as 
   await viewer.close();
 });
 
+test('the list does not wait for a long log, and has its figures when it has been read', async () => {
+  const place = path.join(folder, 'long list');
+  writeRun(path.join(place, 'long'), longEvents(60e6));
+  writeRun(path.join(place, 'short'), [began]);
+  fs.mkdirSync(path.join(place, 'begun'));
+  fs.copyFileSync(path.join(place, 'short/manifest.json'), path.join(place, 'begun/manifest.json'));
+  const runs = new OpenRuns([place]);
+  const listing = new Listing(runs);
+  const readOf = async (mostMs: number) =>
+    Object.fromEntries((await listing.read(mostMs)).map(({ id, isRead, state }) => [id, isRead && state]));
+  assert.equal(await readOf(0), { long: false, short: false, begun: false });
+  const first = await readOf(1);
+  assert.is(first.long, false);
+  while ((await readOf(20)).long === false);
+  assert.equal(await readOf(1000), { long: 'stopped', short: 'stopped', begun: 'stopped' });
+  fs.appendFileSync(path.join(place, 'short/events.jsonl'), 'no event\n');
+  assert.is((await readOf(1000)).short, 'unreadable', 'what a log has gained is read');
+  await runs.close();
+});
+
 test('a run with a linked file is not handed to what forks, keeps and scores', async () => {
   const linked = path.join(folder, 'twin/linked');
   writeRun(linked, [began]);
@@ -372,7 +393,7 @@ test('a run with a linked file is not handed to what forks, keeps and scores', a
   }
 });
 
-test('a run’s page and its copy have its figures from the log, whatever metrics.jsonl says', async () => {
+test('the list, a run’s page and its copy have its figures from the log, whatever metrics.jsonl says', async () => {
   const [place, target] = [path.join(folder, 'measured'), path.join(folder, 'measured copy')];
   const metrics = measureTeam([], createRng(1));
   const output = { kind: 'evaluate', policy: { alice: policy, bob: policy }, metrics } as const;
@@ -403,8 +424,21 @@ test('a run’s page and its copy have its figures from the log, whatever metric
   const scores = ({ base, latest }: RunEntry) => [base?.taskScore, latest?.taskScore];
   const viewer = createViewer([place]);
   const { entry } = (await askViewer(viewer, 'GET', '/api/runs/run')) as RunAnswer;
-  await viewer.close();
   assert.equal(scores(entry), [0.25, 0.5]);
+  const listed = async () => ((await askViewer(viewer, 'GET', '/api/runs')) as RunList).runs[0]!;
+  assert.equal(await listed(), entry);
+  // A byte of the log changes, and neither its length nor its index does.
+  const log = path.join(place, 'run/events.jsonl');
+  const told = fs.readFileSync(log, 'utf8');
+  fs.writeFileSync(log, told.replace('"taskScore":0.5', '"taskScore":0.9'));
+  fs.rmSync(path.join(place, 'run/events.index'));
+  const again = createViewer([place]);
+  const { runs } = (await askViewer(again, 'GET', '/api/runs')) as RunList;
+  assert.equal([runs[0]!.state, runs[0]!.latest], ['unreadable', null]);
+  assert.match(runs[0]!.failure!.message, 'events.jsonl:5: not an event of this log');
+  await again.close();
+  fs.writeFileSync(log, told);
+  await viewer.close();
   await exportRuns({ folders: [place], target, client: new Map() });
   const read = (name: string) => JSON.parse(fs.readFileSync(path.join(target, name), 'utf8'));
   assert.equal(scores((read(staticFile('/api/runs', {})) as RunList).runs[0]!), [0.25, 0.5]);

@@ -6,9 +6,10 @@ import type { PolicyHash } from '../../domain/ids.ts';
 import type { LoraConfig } from '../../domain/lora.ts';
 import type { Rng } from '../../domain/rng.ts';
 import { type ChatTokenizer, loadTokenizer } from '../tokenizer/index.ts';
+import { hashAdapted } from './adapter.ts';
 import { readAdapter } from './adapter-files.ts';
 import { baseFolderOf, isAdapterFolder, readAdapterHeader } from './adapter-header.ts';
-import { openCheckpoint } from './checkpoint.ts';
+import { openCheckpoint, readConfig } from './checkpoint.ts';
 import { type LlamaConfigInput, parseLlamaConfig } from './config.ts';
 import { type SharedWeights, takeShared } from './held-weights.ts';
 import { type LlamaOptions, LlamaPolicy, requireTokenizerFits } from './policy.ts';
@@ -62,6 +63,21 @@ export async function loadPolicy(folder: string, options: LoadOptions = {}): Pro
   throw new OptimaError('checkpoint.invalid', `${folder}: it has the hash ${policy.hash}, not ${hash}.`, {
     hint: `The files were changed since they were written.${options.hash === undefined ? ' To change some, take a copy out of the run.' : ''}`,
   });
+}
+
+/** The hash of what `loadPolicy` loads of a folder, without loading it: no engine need run. Rejects as that does. */
+export async function hashOfFolder(folder: string): Promise<PolicyHash> {
+  if (isAdapterFolder(folder)) {
+    const header = await readAdapterHeader(folder);
+    const base = baseFolderOf(header);
+    return hashAdapted(await hashOfFolder(base), await readAdapter(header, await readConfig(base)));
+  }
+  const { weights, generation } = await openCheckpoint(folder);
+  try {
+    return await weights.hash(frameOf((await loadTokenizer(folder)).hash, generation));
+  } finally {
+    await weights.close();
+  }
 }
 
 /** The hash that a run's checkpoint is named by, a link being where it leads; undefined for other folders. */

@@ -89,6 +89,17 @@ export class StoredWeights {
     }
   }
 
+  /** The hash that `load` would give: reads everything, keeps nothing, and needs no engine. */
+  async hash(frame: string): Promise<PolicyHash> {
+    const hash = startPolicyHash(this.#config, frame);
+    const shapes = weightShapes(this.#config);
+    for (const name of [...shapes.keys()].sort()) {
+      hashTensor(hash, name, shapes.get(name)!);
+      await this.#fileOf.get(name)!.read(name, (piece) => void hash.update(bytesOf(piece)));
+    }
+    return hash.digest() as PolicyHash;
+  }
+
   /** How matrices are frozen: as narrow as they are stored. */
   matrixFormats(): Map<string, FrozenFormat> {
     const formats = new Map<string, FrozenFormat>();

@@ -9,10 +9,11 @@ import { ioError, makeFolder } from '../../store/files.ts';
 import { type RunAnswer, type RunEntry, type RunList, staticFile } from '../api.ts';
 import { machinesAnswer } from './charts.ts';
 import type { ClientFiles } from './client-files.ts';
+import { listRuns } from './listing.ts';
 import { OpenRuns } from './open-runs.ts';
 import { runAnswer, taskRows } from './overview.ts';
 import { failureWithoutPlaces, lastName, placesOf } from './places.ts';
-import { listRuns, type ViewerTools } from './routes.ts';
+import type { ViewerTools } from './routes.ts';
 import { treeParts } from './trees.ts';
 
 export interface ExportOptions {

@@ -40,13 +40,16 @@ export function runAnswer(reader: RunReader, entry: RunEntry): RunAnswer {
 }
 
 /** How the team came out: of the base, and last of the whole run or of its last iteration that trained. */
-function figuresIn(phases: readonly PhaseSummary[]): Pick<RunEntry, 'base' | 'latest' | 'iterations'> {
+export function figuresIn(
+  phases: readonly PhaseSummary[],
+): Pick<RunEntry, 'isRead' | 'base' | 'latest' | 'iterations'> {
   const measured = (name: string) => figuresOf(phases.find((phase) => phase.name === name)?.output ?? null);
   const iterations = phases.filter(({ output }) => output?.kind === 'train').map(({ name }) => partOf(name));
   const within = phases.filter(({ name }) => iterations.length > 0 && partOf(name) === iterations.at(-1));
   const last =
     within.find(({ kind }) => kind === 'evaluate') ?? within.find(({ output }) => figuresOf(output));
   return {
+    isRead: true,
     base: measured('base'),
     latest: measured('trained') ?? figuresOf(last?.output ?? null),
     iterations: iterations.length,

@@ -1,17 +1,10 @@
 // What the viewer answers, by address.
 import { z } from 'zod';
 import type { ChatMessage } from '../../domain/model.ts';
-import type {
-  Abilities,
-  Answers,
-  ForkAnswer,
-  ForkRequest,
-  KeptAnswer,
-  RunEntry,
-  ScoresAnswer,
-} from '../api.ts';
+import type { Abilities, Answers, ForkAnswer, ForkRequest, KeptAnswer, ScoresAnswer } from '../api.ts';
 import { phaseOf, tasksAnswer, tasksQuery } from '../tasks.ts';
 import { machinesAnswer } from './charts.ts';
+import { Listing } from './listing.ts';
 import { sendEvents, sendOpening } from './live.ts';
 import { OpenRuns } from './open-runs.ts';
 import { runAnswer, taskRows } from './overview.ts';
@@ -40,9 +33,13 @@ export interface Viewer {
 /** Characters from which on what was said is searched: fewer stand everywhere. */
 const fewestSearched = 2;
 
+/** Longest that the list of runs waits for logs to be read, ms. */
+const mostListingMs = 200;
+
 /** The answers about the runs in these folders; runs that begin in them later are found too. */
 export function createViewer(folders: readonly string[], tools: ViewerTools = {}): Viewer {
   const runs = new OpenRuns(folders);
+  const listing = new Listing(runs);
   const abilities: Abilities = { fork: tools.fork !== undefined, score: tools.score !== undefined };
   const piecesOf = async (folder: string): Promise<Pieces> => (await tools.pieces?.(folder)) ?? null;
   const get = <Path extends keyof Answers>(
@@ -50,7 +47,7 @@ export function createViewer(folders: readonly string[], tools: ViewerTools = {}
     handle: (call: Call) => Answers[Path] | Promise<Answers[Path]>,
   ): Route => ({ method: 'GET', path, handle });
   const routes: Route[] = [
-    get('/api/runs', () => ({ runs: listRuns(runs), abilities })),
+    get('/api/runs', async () => ({ runs: await listing.read(mostListingMs), abilities })),
     get('/api/runs/{run}', ({ params: { run } }) =>
       runs.read(run!, (reader) => runAnswer(reader, entryOf(run!, reader.folder))),
     ),
@@ -127,9 +124,3 @@ const forkRequest = z.strictObject({
   say: z.string().optional(),
 });
 const keepRequest = z.strictObject({ fork: z.int().nonnegative() });
-
-/** Every run, the newest first. */
-export function listRuns(runs: OpenRuns): RunEntry[] {
-  const entries = [...runs.names()].map(([id, folder]) => entryOf(id, folder));
-  return entries.sort((one, other) => (other.startedAt ?? '').localeCompare(one.startedAt ?? ''));
-}

@@ -5,10 +5,10 @@ import { messageOf, OptimaError } from '../../domain/errors.ts';
 import { isLocked } from '../../store/lock.ts';
 import { logPath, openLogFile } from '../../store/log-file.ts';
 import { finalFolder, type Manifest, readManifest } from '../../store/manifest.ts';
-import type { Failure, Figures, RunEntry, RunState } from '../api.ts';
+import type { Failure, RunEntry, RunState } from '../api.ts';
 
 /** Files of a run that are read; none of them may be a link, which would show what lies elsewhere as a part of the run. */
-const ownFiles = ['manifest.json', 'events.jsonl', 'events.jsonl.gz', 'metrics.jsonl', 'forks.jsonl'];
+const ownFiles = ['manifest.json', 'events.jsonl', 'events.jsonl.gz', 'forks.jsonl'];
 
 /** An error as the page shows it. */
 export const failureOf = (error: unknown): Failure =>
@@ -59,10 +59,10 @@ export function namesOf(folders: readonly string[]): Map<string, string> {
   return named;
 }
 
-/** A run as the list shows it; what cannot be read is an entry that says why. */
+/** A run as its small files have it, without figures; what cannot be read is an entry that says why. */
 export function entryOf(id: string, folder: string): RunEntry {
-  const blank = { startedAt: null, seconds: 0, base: null, latest: null, iterations: 0 };
-  const nameless = { scenario: '', recipe: '', preset: '', seed: null };
+  const unread = { base: null, latest: null, iterations: 0 };
+  const nameless = { scenario: '', recipe: '', preset: '', seed: null, startedAt: null, seconds: 0 };
   try {
     refuseLinks(folder);
     const manifest = readManifest(folder);
@@ -73,10 +73,19 @@ export function entryOf(id: string, folder: string): RunEntry {
       seed: typeof recipe.seed === 'number' ? recipe.seed : null,
       recipe: typeof recipe.recipe === 'string' ? recipe.recipe : '',
       startedAt: startOf(folder),
-      ...figuresIn(folder),
+      isRead: false,
+      ...unread,
     };
   } catch (error) {
-    return { id, folder, state: 'unreadable', failure: failureOf(error), ...nameless, ...blank };
+    return {
+      id,
+      folder,
+      state: 'unreadable',
+      failure: failureOf(error),
+      isRead: true,
+      ...nameless,
+      ...unread,
+    };
   }
 }
 
@@ -105,42 +114,4 @@ function startOf(folder: string): string | null {
   } finally {
     log.close();
   }
-}
-
-/** What `metrics.jsonl` says of the team before, between and after; nothing where it is not there or not to be read. */
-function figuresIn(folder: string): Pick<RunEntry, 'base' | 'latest' | 'iterations'> {
-  const file = path.join(folder, 'metrics.jsonl');
-  const rows = (fs.existsSync(file) ? fs.readFileSync(file, 'utf8').split('\n') : []).flatMap(rowIn);
-  const evaluation = (phase: string) =>
-    rows.findLast((row) => row.event === 'evaluation' && row.phase === phase);
-  const iterations = rows.filter((row) => row.event === 'iteration');
-  const last = iterations.at(-1);
-  const latest = evaluation('trained') ?? last?.validation ?? last?.generated;
-  return {
-    base: teamOf(evaluation('base')),
-    latest: teamOf(latest),
-    iterations: iterations.length,
-  };
-}
-
-type Row = Readonly<Record<string, unknown>>;
-
-const isRow = (value: unknown): value is Row => typeof value === 'object' && value !== null;
-
-function rowIn(line: string): Row[] {
-  try {
-    const row: unknown = JSON.parse(line);
-    return isRow(row) ? [row] : [];
-  } catch {
-    return [];
-  }
-}
-
-/** The figures of a row, whose task score machines know as `f1`. */
-function teamOf(row: unknown): Figures | null {
-  if (!isRow(row)) return null;
-  const { f1, f1Interval, tokens, n, failed } = row;
-  if (![f1, tokens, n, failed].every((figure) => typeof figure === 'number')) return null;
-  const interval = Array.isArray(f1Interval) ? (f1Interval as unknown as [number, number]) : null;
-  return { taskScore: f1, interval, tokens, n, failed } as Figures;
 }

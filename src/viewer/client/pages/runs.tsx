@@ -22,8 +22,8 @@ export const State = ({ state }: { state: RunState }) => (
 );
 
 export function Runs() {
-  usePoll(4000);
   const answer = useAnswer('/api/runs', {});
+  usePoll(answer.value?.runs.every(({ isRead }) => isRead) === false ? 500 : 4000);
   const [marked, setMarked] = useState<readonly string[]>([]);
   const toggle = (id: string) =>
     setMarked(marked.includes(id) ? marked.filter((other) => other !== id) : [...marked.slice(-1), id]);
@@ -69,7 +69,7 @@ export function Runs() {
 }
 
 function Row({ run, isMarked, onMark }: { run: RunEntry; isMarked: boolean; onMark: () => void }) {
-  const { id, state, scenario, recipe, preset, base, latest, startedAt, seconds, failure } = run;
+  const { id, state, scenario, recipe, preset, isRead, base, latest, startedAt, seconds, failure } = run;
   if (state === 'unreadable') {
     return (
       <tr>
@@ -101,7 +101,11 @@ function Row({ run, isMarked, onMark }: { run: RunEntry; isMarked: boolean; onMa
         <State state={state} />
       </td>
       <td class="number">
-        <Change from={base?.taskScore} to={latest?.taskScore} decimals={3} />
+        {isRead ? (
+          <Change from={base?.taskScore} to={latest?.taskScore} decimals={3} />
+        ) : (
+          <span class="faint">reading</span>
+        )}
       </td>
       <td class="number">
         <Change from={base?.tokens} to={latest?.tokens} decimals={1} less />
