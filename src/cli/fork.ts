@@ -165,7 +165,7 @@ async function fork(
   const count = options.reroll ?? 1;
   const { forkTurn, keepFork, requirePlace, thresholdWords, turnAt } = await import('../run/fork.ts');
   const { setting, close } = await openForkSetting(folder, options, output, signal, (found) =>
-    requirePlace(found, { ...request, count }),
+    requirePlace(found, { ...request, count, keeps: options.keep }),
   );
   let input: readline.Interface | undefined;
   let policy: LlamaPolicy | undefined;

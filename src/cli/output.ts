@@ -18,7 +18,7 @@ export interface Output {
   remark(text: string): void;
   /** An object for machines; nothing without `--json`. */
   emit(object: { readonly event: string } & Record<string, unknown>): void;
-  /** What the command was asked for, as lines on stdout with `--json` and without; resolves when it takes more. */
+  /** What the command was asked for, as lines on stdout with `--json` and without; resolves when it takes more, or never will. */
   pour(lines: string): Promise<void>;
   readonly progress: Progress;
 }
@@ -43,7 +43,8 @@ export async function withOutput(
     remark: (text) => stages.aside(() => process.stderr.write(`${spelt(text)}\n`)),
     emit,
     pour: async (lines) => {
-      if (!process.stdout.write(lines)) await once(process.stdout, 'drain');
+      // An output that is lost meanwhile ends the command by itself: see `loseOutput`.
+      if (!process.stdout.write(lines)) await once(process.stdout, 'drain').catch(() => {});
     },
     progress: {
       begin: (name, total, unit) => stages.begin(line(name), total, line(unit)),

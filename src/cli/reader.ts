@@ -3,7 +3,7 @@ import fs from 'node:fs';
 import path from 'node:path';
 import v8 from 'node:v8';
 import { nearest, OptimaError } from '../domain/errors.ts';
-import { RunReader } from '../reading/index.ts';
+import { nearestWords, RunReader } from '../reading/index.ts';
 import type { Output } from './output.ts';
 
 /**
@@ -70,20 +70,10 @@ function nearestRun(folder: string): string {
 }
 
 /** The error for a dialogue, a tree or a task that a run does not have, with the nearest one's name. */
-export function notInRun(reader: RunReader, what: string, id: string): OptimaError {
-  const roots = new Map([...reader.trees()].map(({ root, taskId }) => [root as string, taskId as string]));
-  const tasks = [...new Set(roots.values())];
-  const within = nearest(id.replace(/(\.\d+)+$/, ''), [...roots.keys()]);
-  const dialogues = within === undefined ? [] : [...reader.dialogues({ tree: within })].map((one) => one.id);
-  const guess = what === 'task' ? nearest(id, tasks) : (nearest(id, dialogues) ?? within);
-  const some =
-    roots.size === 0
-      ? 'It has no dialogue yet.'
-      : `One that it has: ${what === 'task' ? tasks[0] : [...roots.keys()][0]}.`;
-  return new OptimaError('usage', `${reader.folder}: it has no ${what} ${id}.`, {
-    hint: guess === undefined ? some : `Did you mean ${guess}?`,
+export const notInRun = (reader: RunReader, what: string, id: string): OptimaError =>
+  new OptimaError('usage', `${reader.folder}: it has no ${what} ${id}.`, {
+    hint: nearestWords(reader, what === 'task' ? 'task' : 'node', id),
   });
-}
 
 /** Bytes in words. */
 export function sizeOf(bytes: number): string {

@@ -18,7 +18,7 @@ import {
   viewOf,
 } from '../domain/transcript.ts';
 import type { PlannedPhases } from '../machines/index.ts';
-import type { RunReader } from '../reading/index.ts';
+import { nearestWords, type RunReader } from '../reading/index.ts';
 import { preferenceOf, searchAgain, searchConfigOf } from '../reading/pairing.ts';
 import { rankOptionsOf, rankTrajectories } from '../reading/ranking.ts';
 import type { Recipe } from '../recipe/schema.ts';
@@ -152,9 +152,22 @@ export async function forkTurn(setting: ForkSetting, request: ForkRequest): Prom
 
 type Asked = Pick<ForkRequest, 'at' | 'node' | 'say' | 'count'>;
 
-/** Rejects as `forkTurn` does before anybody speaks: for it no model is needed. */
-export async function requirePlace(setting: ForkedRun, request: Asked): Promise<void> {
-  await floorAt(setting, request);
+/** Rejects as `forkTurn`, and if it `keeps` pairs as `keepFork`, does before anybody speaks: for it no model is needed. */
+export async function requirePlace(
+  setting: ForkedRun,
+  { keeps = false, ...request }: Asked & { readonly keeps?: boolean | undefined },
+): Promise<void> {
+  const { context, place, role } = await floorAt(setting, request);
+  const why = keeps ? whyNoPair(context, place, role) : null;
+  if (why !== null)
+    throw new OptimaError('usage', `A fork of ${request.node} makes no pair to keep: ${why}.`);
+}
+
+/** Why a fork and what stands beside it are no pair whatever is said; null: they may be one. */
+function whyNoPair({ scenario }: TeamContext, { phase, beside }: Place, speaker: string): string | null {
+  if (phase.kind === 'evaluate') return `${phase.name} measures the team, and on its tasks nobody is trained`;
+  if (beside === null) return 'no other turn stands beside its first one';
+  return trainedRoles(scenario).includes(speaker) ? null : `${speaker} is not trained`;
 }
 
 /** The place of a fork, and who has the floor there. */
@@ -211,7 +224,10 @@ function locate(
 ): Place {
   const node = asked as NodeId;
   const tree = asked.split('.')[0]! as NodeId;
-  const missing = () => new OptimaError('run.missing', `${run.folder}: there is no turn ${asked}.`);
+  const missing = () =>
+    new OptimaError('run.missing', `${run.folder}: there is no turn ${asked}.`, {
+      hint: nearestWords(run, 'node', asked),
+    });
   const phase = context.plan.find(({ name }) => name === tree.slice(0, tree.lastIndexOf('/')));
   if (phase === undefined || !holdsDialogues(phase)) throw missing();
   const told = run.conversation(tree);
@@ -487,12 +503,10 @@ export async function keepFork(
   const { begun, turns, ranked } = fork;
   const context = teamContextOf(setting);
   const place = locate(run, context, { at: begun.at, node: begun.node });
-  if (place.phase.kind === 'evaluate')
-    throw refuse(`${begun.phase} measures the team, and on its tasks nobody is trained`);
   const [turn] = turns;
   if (turn === undefined) throw refuse('nothing was said in it');
-  if (place.beside === null) throw refuse('no other turn stands beside its first one');
-  if (!trainedRoles(context.scenario).includes(turn.speaker)) throw refuse(`${turn.speaker} is not trained`);
+  const why = whyNoPair(context, place, turn.speaker);
+  if (why !== null) throw refuse(why);
   const course = new Course(context.scenario, await taskOf(context, place, createRng(context.recipe.seed)));
   const beside = await rankedBeside(setting as ForkSetting, context, place, course, begun.normaliser);
   const [own, other] = [rewardFor(ranked, turn.speaker), beside.value];

@@ -20,7 +20,7 @@ import type { MessageOf } from '../domain/messages.ts';
 import type { GenerativeModel } from '../domain/model.ts';
 import { createRng, type Rng } from '../domain/rng.ts';
 import type { PlannedPhase, PlannedPhases } from '../machines/index.ts';
-import type { RunReader } from '../reading/index.ts';
+import { nearestWords, type RunReader } from '../reading/index.ts';
 import { preferenceOf, searchConfigOf } from '../reading/pairing.ts';
 import type { Recipe } from '../recipe/schema.ts';
 import { episodesOf } from '../rollouts/executor.ts';
@@ -106,9 +106,12 @@ export async function replayRun(plan: ReplayPlan): Promise<readonly ReplayedPhas
   const asked = Object.entries(choice).flatMap(([key, value]) =>
     value === undefined ? [] : `--${key} ${value}`,
   );
+  const named = choice.node ?? choice.task;
+  const what = choice.node === undefined && !choice.task?.includes('/') ? 'task' : 'node';
   throw new OptimaError(
     'run.missing',
     `${plan.run.folder}: holds no dialogue${asked.length > 0 ? ` of ${asked.join(' ')}` : ''}.`,
+    { hint: named === undefined ? undefined : nearestWords(plan.run, what, named) },
   );
 }
 

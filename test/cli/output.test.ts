@@ -134,9 +134,13 @@ test('a person and a scenario that write control characters see them spelt out',
 });
 
 /** Runs a command whose stdout nobody reads any more once it has said what `until` matches; by default from the start. */
-function unread(args: readonly string[], until?: RegExp): Promise<{ code: number | null; stderr: string }> {
+function unread(
+  args: readonly string[],
+  until?: RegExp,
+  program: readonly string[] = [launcher],
+): Promise<{ code: number | null; stderr: string }> {
   const env = { ...process.env, OPTIMA_BACKEND: 'wasm' };
-  const child = spawn(process.execPath, [launcher, ...args], { cwd: folder, env });
+  const child = spawn(process.execPath, [...program, ...args], { cwd: folder, env });
   if (until === undefined) child.stdout.destroy();
   else {
     child.stdout.on('data', (text) => {
@@ -154,6 +158,25 @@ test('a command whose reader has gone ends as other programs do, without a word'
   for (const args of [['list'], ['list', '--json'], ['--help'], ['eval', 'nowhere', '--json']]) {
     assert.equal(await unread(args), { code: 141, stderr: '' }, args.join(' '));
   }
+});
+
+test('what is poured into an output that is lost meanwhile is no fault of the program', async () => {
+  const of = (file: string) => JSON.stringify(new URL(`../../src/cli/${file}`, import.meta.url).href);
+  const script = path.join(folder, 'pour.mjs');
+  fs.writeFileSync(
+    script,
+    `import { interruptible, loseOutput } from ${of('interrupt.ts')};
+import { reportError, withOutput } from ${of('output.ts')};
+process.stdout.on('error', loseOutput);
+await withOutput({}, (output) =>
+  interruptible(output, async (signal) => {
+    while (!signal.aborted) await output.pour('x'.repeat(1e6));
+  }),
+).catch((error) => reportError(error, false));
+`,
+  );
+  const loader = new URL('../support/types-stripped.mjs', import.meta.url).href;
+  assert.equal(await unread(['--import', loader, script], undefined, []), { code: 141, stderr: '' });
 });
 
 test('a training whose reader has gone stops, unlocks its run and says how to go on', async () => {

@@ -459,6 +459,7 @@ test('what is asked for wrongly is said in one line', async () => {
   changeManifest(inFolder('bare'), ({ base }) => ({ base: { ...base, folder: inFolder('nothing') } }));
   const bare = await optimaHere(['fork', inFolder('bare'), '--after', 'base/test-00000.99', '--say', 'a']);
   assert.match(bare.stderr, 'there is no turn base/test-00000.99');
+  assert.match(bare.stderr, 'Did you mean base/test-00000.0?');
 });
 
 test('a fork of a test task is no pair to train on', async () => {
@@ -472,6 +473,12 @@ test('a fork of a test task is no pair to train on', async () => {
     `Fork ${number} makes no pair: base measures the team, and on its tasks nobody is trained.`,
   );
   assert.equal(ForkLog.read(out).kept, []);
+  // Where it is asked for at once, nothing is forked.
+  const { size } = ForkLog.read(out).forks;
+  const asked = await optimaHere(['fork', out, '--instead-of', 'base/test-00000.0', '--say', 'a', '--keep']);
+  assert.is(asked.code, 2);
+  assert.match(asked.stderr, 'A fork of base/test-00000.0 makes no pair to keep: base measures the team');
+  assert.is(ForkLog.read(out).forks.size, size);
 });
 
 test('a pair that is kept is listed and trained on where that is asked for, and the run says so', async () => {

@@ -123,6 +123,9 @@ test('a task, a node and an iteration are replayed alone, and played with who sp
   const none = await replay(out, '--task', 'train-99999');
   assert.is(none.code, 1);
   assert.match(none.stderr, 'holds no dialogue of --task train-99999');
+  assert.match(none.stderr, 'One that it has: ');
+  const far = await replay(out, '--node', 'base/test-00000.7.3');
+  assert.match(far.stderr, 'Did you mean base/test-00000.0?');
 });
 
 test('the policies sample the same again, and the scenario says the same again', async () => {
