@@ -36,18 +36,23 @@ export class Listing {
    */
   async read(mostMs: number): Promise<RunEntry[]> {
     const entries = listRuns(this.#runs);
-    const late = new AbortController();
-    const isLate = pause(mostMs, undefined, { signal: late.signal }).catch(() => {});
-    const until = performance.now() + mostMs;
+    const done = new AbortController();
+    let isLate = false;
+    const late = pause(mostMs, undefined, { signal: done.signal }).then(
+      () => {
+        isLate = true;
+      },
+      () => {},
+    );
     for (const { id, folder, state } of entries) {
-      if (performance.now() >= until) break;
+      if (isLate) break;
       if (state === 'unreadable') continue;
       const log = logOf(folder);
       if (this.#known.get(folder)?.log === log) continue;
       if (log === null) this.#known.set(folder, { log, said: { isRead: true } });
-      else await Promise.race([isLate, this.#readRun(id, folder, log)]);
+      else await Promise.race([late, this.#readRun(id, folder, log)]);
     }
-    late.abort();
+    done.abort();
     return entries.map((entry) =>
       entry.state === 'unreadable' ? entry : { ...entry, ...this.#known.get(entry.folder)?.said },
     );
