@@ -52,7 +52,7 @@ const folder = temporaryFolder('crash');
 process.on('exit', () => fs.rmSync(folder, { recursive: true, force: true }));
 const model = path.join(folder, 'model');
 await writeRandomCheckpoint(model);
-const scenario = writeSmallScenario(folder);
+const scenario = writeSmallScenario(folder, 10);
 
 /** Those that are tried: all that are no line of the log; of these the first and a half of the last of each kind, and a sample. */
 function choose(moments: readonly Moment[], rng: Rng): Moment[] {

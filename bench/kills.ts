@@ -26,7 +26,7 @@ const folder = temporaryFolder('kills');
 process.on('exit', () => fs.rmSync(folder, { recursive: true }));
 const model = path.join(folder, 'model');
 await writeRandomCheckpoint(model);
-const scenario = writeSmallScenario(folder);
+const scenario = writeSmallScenario(folder, 10);
 
 const logOf = (run: string) => path.join(run, 'events.jsonl');
 

@@ -1,8 +1,10 @@
-// `npm test`: runs every test file under ./test in a process of its own and adds up what uvu counted.
-// Arguments select the files whose path contains one of them. The last line is `N passed, N failed`, and `, N skipped` where
+// `npm test`: runs every test file under ./test and adds up what uvu counted. The files of some folders share processes; others
+// have one of their own. Arguments select the files whose path contains one of them. The last line is `N passed, N failed`, and `, N skipped` where
 // tests were; a file that skips some prints `skipped: ` and the reason.
-import { spawn } from 'node:child_process';
+import { type ChildProcess, spawn } from 'node:child_process';
+import { randomUUID } from 'node:crypto';
 import { readdirSync } from 'node:fs';
+import { fileURLToPath } from 'node:url';
 
 const parallel = 2;
 const fileLimitMs = Number(process.env.TEST_FILE_LIMIT_MS ?? 240_000);
@@ -11,6 +13,28 @@ const env = {
   ...process.env,
   NODE_OPTIONS: `${process.env.NODE_OPTIONS ?? ''} --import ${new URL('support/types-stripped.mjs', import.meta.url)}`,
 };
+
+/** Folders whose files change nothing of a process that another could miss: one engine will do, as they start it. */
+const sharing = [
+  'actors',
+  'check',
+  'cli',
+  'domain',
+  'export',
+  'machines',
+  'models',
+  'reading',
+  'recipe',
+  'rollouts',
+  'run',
+  'scenario',
+  'scenarios',
+  'search',
+  'store',
+  'training',
+  'viewer',
+  'warmup',
+];
 
 interface Totals {
   readonly passed: number;
@@ -52,11 +76,7 @@ const files = readdirSync('test', { recursive: true, encoding: 'utf8' })
   .sort((one, other) => rankOf(one) - rankOf(other));
 
 const queue = [...files];
-await Promise.all(
-  Array.from({ length: parallel }, async () => {
-    for (let file = queue.shift(); file !== undefined; file = queue.shift()) await runFile(file);
-  }),
-);
+await Promise.all(Array.from({ length: parallel }, runQueue));
 if (files.length === 0) {
   console.log(`no test file matches ${selected.join(', ')}`);
   totals.failed++;
@@ -70,23 +90,41 @@ function rankOf(file: string): number {
   return rank < 0 ? slowestFirst.length : rank;
 }
 
-async function runFile(file: string): Promise<void> {
+/** Takes files from the queue, and goes on in the same process as long as they are of one folder that shares it. */
+async function runQueue(): Promise<void> {
+  let host: Host | null = null;
+  for (let file = queue.shift(); file !== undefined; file = queue.shift()) {
+    const [, folder = ''] = file.split('/');
+    if (host !== null && host.folder !== folder) host = await end(host);
+    host ??= start(folder);
+    const hasEnded = !(await runFile(file, host));
+    if (hasEnded) host = null;
+    else if (!sharing.includes(folder)) host = await end(host);
+  }
+  if (host !== null) await end(host);
+}
+
+/** Runs a file; false where its process has ended, or should not go on. */
+async function runFile(file: string, host: Host): Promise<boolean> {
   const startedAt = performance.now();
-  const { output, code, timedOut } = await runProcess(file);
+  const { output, code, timedOut, isOver } = await runIn(host, file);
   const seconds = `${((performance.now() - startedAt) / 1000).toFixed(1)} s`;
   const counts = readTotals(output);
   const problem = timedOut ? `no end within ${fileLimitMs / 1000} s` : problemOf(counts, code, output);
+  const goesOn = isOver && counts !== null;
+  if (!goesOn) host.child.kill('SIGKILL');
 
   for (const reason of reasonsIn(output)) console.log(`  ${reason}`);
   totals.passed += counts?.passed ?? 0;
   totals.skipped += counts?.skipped ?? 0;
   if (problem === null) {
     console.log(`ok    ${file}  ${counts!.passed} passed  ${seconds}`);
-    return;
+    return goesOn;
   }
   // A file that broke off counts as one failure even where no single test failed.
   totals.failed += Math.max(1, counts?.failed ?? 0);
   console.log(`FAIL  ${file}  ${problem}  ${seconds}\n${output.trimEnd().replaceAll(/^/gm, '      ')}`);
+  return goesOn;
 }
 
 /** Why a file skips tests, in its own words. */
@@ -119,27 +157,74 @@ function readTotals(output: string): Totals | null {
   return { passed, failed: total - passed, skipped };
 }
 
-function runProcess(file: string) {
-  return new Promise<{ output: string; code: number | null; timedOut: boolean }>((resolve) => {
-    const child = spawn(process.execPath, [file], { stdio: 'pipe', env });
+/** A process that runs test files: `support/files.ts`. */
+interface Host {
+  readonly folder: string;
+  readonly child: ChildProcess;
+  /** What a stream says when a file is over, before its code. */
+  readonly over: string;
+  /** Hears what it writes. */
+  listen: (text: string) => void;
+}
+
+function start(folder: string): Host {
+  const over = `over ${randomUUID()} `;
+  const program = fileURLToPath(new URL('support/files.ts', import.meta.url));
+  const child = spawn(process.execPath, [program, over], { stdio: ['pipe', 'pipe', 'pipe', 'ipc'], env });
+  child.stdin!.end();
+  const host: Host = { folder, child, over, listen() {} };
+  for (const stream of [child.stdout!, child.stderr!]) {
+    stream.setEncoding('utf8').on('data', (text: string) => host.listen(text));
+  }
+  return host;
+}
+
+/** Lets a process end that has no file to run. */
+async function end({ folder, child }: Host): Promise<null> {
+  const ended = new Promise((resolve) => child.once('exit', resolve));
+  child.disconnect();
+  const timer = setTimeout(() => child.kill('SIGKILL'), fileLimitMs);
+  const code = await ended;
+  clearTimeout(timer);
+  if (code === 0) return null;
+  totals.failed++;
+  console.log(`FAIL  test/${folder}  its process ended with ${code === null ? 'a signal' : `code ${code}`}`);
+  return null;
+}
+
+interface Ran {
+  readonly output: string;
+  readonly code: number | null;
+  readonly timedOut: boolean;
+  /** It has come to its end, and its process has not. */
+  readonly isOver: boolean;
+}
+
+function runIn(host: Host, file: string) {
+  const { child, over } = host;
+  return new Promise<Ran>((resolve) => {
     let output = '';
     let timedOut = false;
+    const ends = new RegExp(`${over}(\\d+)\\n`, 'g');
+    host.listen = (text) => {
+      output += text;
+      const [stdout, stderr] = output.matchAll(ends);
+      if (stdout !== undefined && stderr !== undefined) settle(Number(stdout[1]), true);
+    };
+    const close = (code: number | null) => settle(code, false);
     const timer = setTimeout(() => {
       timedOut = true;
       child.kill('SIGKILL');
       // A process that the test left behind may hold the pipes open.
-      child.stdout.destroy();
-      child.stderr.destroy();
+      child.stdout!.destroy();
+      child.stderr!.destroy();
     }, fileLimitMs);
-    child.stdin.end();
-    for (const stream of [child.stdout, child.stderr]) {
-      stream.setEncoding('utf8').on('data', (text: string) => {
-        output += text;
-      });
-    }
-    child.on('close', (code) => {
+    const settle = (code: number | null, isOver: boolean) => {
       clearTimeout(timer);
-      resolve({ output, code, timedOut });
-    });
+      child.off('close', close);
+      resolve({ output: output.replaceAll(ends, ''), code, timedOut, isOver });
+    };
+    child.on('close', close);
+    child.send(file);
   });
 }

@@ -1,6 +1,6 @@
 // The test command itself: what it counts as a failure, and its last line.
 import { spawnSync } from 'node:child_process';
-import { mkdirSync, mkdtempSync, rmSync, writeFileSync } from 'node:fs';
+import { mkdirSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { test } from 'uvu';
@@ -10,7 +10,7 @@ const runner = fileURLToPath(new URL('run.ts', import.meta.url));
 const preload = new URL('support/types-stripped.mjs', import.meta.url).href;
 // Inside the repository, so that the files find uvu.
 const folder = mkdtempSync(fileURLToPath(new URL('../node_modules/.runner-', import.meta.url)));
-mkdirSync(join(folder, 'test'));
+for (const name of ['store', 'tensor']) mkdirSync(join(folder, 'test', name), { recursive: true });
 test.after(() => rmSync(folder, { recursive: true }));
 
 const write = (name: string, body: string) =>
@@ -26,6 +26,18 @@ write('forgets', "test('a', () => {});");
 write('is-empty', 'test.run();');
 write('leaves', "test('a', () => process.exit(0)); test.run();");
 write('hangs', "test('a', () => new Promise(() => setInterval(() => {}, 1000))); test.run();");
+// What a file leaves behind of a process: its folder, its environment and its exit code are as the next one expects them.
+const leaves = `import fs from 'node:fs';
+fs.appendFileSync('processes', process.pid + ' ' + process.env.LEFT + '\\n');
+test('a', () => { process.env.LEFT = 'here'; process.chdir('/'); });
+test.run();`;
+for (const name of ['one', 'two', 'three', 'four']) {
+  write(`store/${name}`, leaves);
+  write(`tensor/${name}`, leaves);
+}
+write('store/exits', "test('a', () => process.exit(3)); test.run();");
+write('store/waits', "test('a', () => setInterval(() => {}, 1000)); test.run();");
+write('store/throws', "test('a', () => {}); setTimeout(() => { throw new Error('late'); }, 50); test.run();");
 
 function run(names: string[], limitMs = 60_000) {
   const { stdout, status } = spawnSync(process.execPath, ['--import', preload, runner, ...names], {
@@ -74,6 +86,31 @@ test('a file that hangs is ended at its limit', () => {
   const { stdout, last } = run(['hangs'], 500);
   assert.is(last, '0 passed, 1 failed');
   assert.match(stdout, 'no end within 0.5 s');
+});
+
+test('files of some folders share processes, of which each has what the first one had; others have their own', () => {
+  const processesOf = (name: string) => {
+    assert.is(
+      run(['one', 'two', 'three', 'four'].map((file) => `${name}/${file}`)).last,
+      '4 passed, 0 failed',
+    );
+    const file = join(folder, 'processes');
+    const lines = readFileSync(file, 'utf8').trim().split('\n');
+    rmSync(file);
+    assert.is(lines.length, 4);
+    assert.ok(lines.every((line) => line.endsWith(' undefined')));
+    return new Set(lines).size;
+  };
+  assert.ok(processesOf('store') <= 2);
+  assert.is(processesOf('tensor'), 4);
+});
+
+test('what ends or holds up a shared process fails the file that did it, and no other', () => {
+  const { stdout, last } = run(['store/'], 5000);
+  assert.is(last, '6 passed, 3 failed');
+  assert.match(stdout, /FAIL {2}test\/store\/exits\.test\.ts {2}ended with code 3 before its totals/);
+  assert.match(stdout, /FAIL {2}test\/store\/waits\.test\.ts {2}no end within 5 s/);
+  assert.match(stdout, /FAIL {2}test\/store\/throws\.test\.ts {2}ended with code 1 although no test failed/);
 });
 
 test('a selection that matches nothing fails', () => {

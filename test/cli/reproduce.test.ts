@@ -14,12 +14,14 @@ import {
   smallHybridRun,
   temporaryFolder,
   writeRandomCheckpoint,
+  writeSmallScenario,
 } from '../support/run.ts';
 
 const folder = temporaryFolder('reproduce');
 test.after(() => fs.rmSync(folder, { recursive: true }));
 test.before(async () => {
   await writeRandomCheckpoint(path.join(folder, 'model'));
+  writeSmallScenario(folder);
 });
 
 const { conditions } = studies.find(({ name }) => name === 'headline')!;
@@ -32,7 +34,7 @@ const reproduce = (...more: readonly string[]) =>
       ...[
         'reproduce',
         'headline',
-        'two-hop-qa',
+        'two-hop-qa.mjs',
         '--seeds',
         '1',
         '--model',
@@ -66,7 +68,17 @@ test('a document and its plots come of a run for each condition', async () => {
     const manifest = readManifest(path.join(folder, 'runs/headline', `two-hop-qa-${name}-s1`));
     assert.equal([manifest.recipe.recipe, manifest.recipe.seed], [recipe, 1]);
     // A run of its own, begun with this, is the same.
-    const begin = ['train', 'two-hop-qa', '--recipe', recipe, '--preset', 'quick', '--seed', '1', '--set'];
+    const begin = [
+      'train',
+      'two-hop-qa.mjs',
+      '--recipe',
+      recipe,
+      '--preset',
+      'quick',
+      '--seed',
+      '1',
+      '--set',
+    ];
     assert.equal(manifest.command.slice(0, begin.length), begin);
     assert.equal(manifest.command.slice(-2), ['--model', 'model']);
     for (const setting of own) assert.ok(manifest.command.includes(setting));
@@ -80,11 +92,11 @@ test('a document and its plots come of a run for each condition', async () => {
   for (const { title } of conditions) assert.is(text.split(`| ${title} | 1 |`).length, 2, title);
   assert.match(
     text,
-    /^npx optima train two-hop-qa --recipe isft-dpo .*search\.expansions=1 .*--model model$/m,
+    /^npx optima train two-hop-qa\.mjs --recipe isft-dpo .*search\.expansions=1 .*--model model$/m,
   );
   assert.match(
     text,
-    /Written by `npx optima reproduce headline two-hop-qa --preset quick --seeds 1 --set .* --model model`/,
+    /Written by `npx optima reproduce headline two-hop-qa\.mjs --preset quick --seeds 1 --set .* --model model`/,
   );
   assert.match(text, /iSFT-DPO reaches \S+ times the base's F1 at \S+ % of its tokens/);
   const plots = [...text.matchAll(/!\[[^\]]*\]\(([^)]+)\)/g)].map(([, file]) => file!);

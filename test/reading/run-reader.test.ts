@@ -30,7 +30,6 @@ const at = (run: string, name = 'events.jsonl') => path.join(run, name);
 const linesOf = (run: string) => fs.readFileSync(at(run), 'utf8').split('\n');
 
 test.before(async () => {
-  process.env.OPTIMA_BLAS = 'off';
   const model = path.join(folder, 'model');
   await writeRandomCheckpoint(model);
   const settings = [

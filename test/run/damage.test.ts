@@ -65,7 +65,6 @@ const lineWith = (run: string, ...texts: string[]) =>
   texts.reduce((from, text) => linesOf(run).findIndex((line, at) => at > from && line.includes(text)), -1);
 
 test.before(async () => {
-  process.env.OPTIMA_BLAS = 'off';
   await writeRandomCheckpoint(inFolder('model'));
   const train = (...options: string[]) =>
     succeed([
@@ -146,13 +145,16 @@ function outcomeOf(stdout: string): string {
 for (const { name, files = /./, readers = {} } of runs) {
   test(`${name}: every byte that is changed is found, or changes nothing`, async () => {
     const source = inFolder(name);
+    const undisturbed = new Map<readonly string[], string>();
     for (const file of filesOf(source).filter(
       (one) => files.test(one) && `${name}/${one}`.startsWith(only),
     )) {
       const rng = createRng(1).split(`${name}/${file}`);
       const command = readers[file] ?? resume;
-      copy(source, damaged);
-      const undisturbed = outcomeOf(await succeed(command));
+      if (!undisturbed.has(command)) {
+        copy(source, damaged);
+        undisturbed.set(command, outcomeOf(await succeed(command)));
+      }
       let [found, harmless] = [0, 0];
       for (let round = 0; round < rounds; round++) {
         copy(source, damaged);
@@ -165,7 +167,7 @@ for (const { name, files = /./, readers = {} } of runs) {
         const doctor = await optimaHere(['doctor', damaged, '--json']);
         const { code, stdout } = await optimaHere(command);
         if (code === 0) {
-          assert.ok(outcomeOf(stdout) === undisturbed, `${where}: silent`);
+          assert.ok(outcomeOf(stdout) === undisturbed.get(command), `${where}: silent`);
           harmless++;
           continue;
         }

@@ -28,7 +28,13 @@ import { loadScenario } from '../../src/scenario/load.ts';
 import { keepPairs, pairsOf } from '../../src/search/index.ts';
 import { RunFolder } from '../../src/store/run-folder.ts';
 import { preferenceExample } from '../../src/training/dpo/examples.ts';
-import { optimaHere, smallHybridRun, temporaryFolder, writeRandomCheckpoint } from '../support/run.ts';
+import {
+  optimaHere,
+  smallHybridRun,
+  temporaryFolder,
+  writeRandomCheckpoint,
+  writeSmallScenario,
+} from '../support/run.ts';
 import { wordPairs } from '../support/scenarios.ts';
 
 const folder = temporaryFolder('pairing');
@@ -47,7 +53,16 @@ test.before(async () => {
     ...['search.expansions=4', 'search.rolloutsPerExpansion=4', 'search.mergeBelow=0.7'],
     ...['maxMessageTokens=4', 'pairs.keepShare=0.5'],
   ].flatMap((setting) => ['--set', setting]);
-  const args = ['train', 'two-hop-qa', '--model', model, ...smallHybridRun, ...settings, '--workers', '0'];
+  const args = [
+    'train',
+    writeSmallScenario(folder),
+    '--model',
+    model,
+    ...smallHybridRun,
+    ...settings,
+    '--workers',
+    '0',
+  ];
   const { code, stdout } = await optimaHere([...args, '--json', '--out', out]);
   assert.is(code, 0, stdout);
   run = RunFolder.open(out, systemClock);

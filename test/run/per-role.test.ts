@@ -28,6 +28,7 @@ import {
   smallHybridRun,
   temporaryFolder,
   writeRandomCheckpoint,
+  writeSmallScenario,
 } from '../support/run.ts';
 import { wordPairs } from '../support/scenarios.ts';
 
@@ -35,7 +36,7 @@ const folder = temporaryFolder('per-role');
 test.after(() => fs.rmSync(folder, { recursive: true }));
 const model = path.join(folder, 'model');
 const whole = path.join(folder, 'whole');
-const scenario = path.join(folder, 'two-hop-qa.mjs');
+const scenario = writeSmallScenario(folder);
 const roles = ['alice', 'bob'] as const;
 const iterations = ['init-0', 'isft-1', 'idpo-2'];
 
@@ -50,9 +51,6 @@ const objects = (text: string) =>
 let stdout: string;
 let run: RunFolder;
 test.before(async () => {
-  process.env.OPTIMA_BLAS = 'off';
-  const original = new URL('../../scenarios/two-hop-qa.ts', import.meta.url).href;
-  fs.writeFileSync(scenario, `export { default } from ${JSON.stringify(original)};\n`);
   await writeRandomCheckpoint(model);
   const args = ['train', scenario, '--model', model, ...smallHybridRun, '--policies', 'per-role'];
   const ended = await optimaHere([...args, '--workers', '0', '--json', '--out', whole]);

@@ -71,7 +71,6 @@ const talker = writeScript('talker', "({ seed }) => 'I say ' + seed");
 const buyer = writeScript('buyer', '({ messages }) => messages.at(-1).content.slice(-9)');
 
 test.before(async () => {
-  process.env.OPTIMA_BLAS = 'off';
   await writeRandomCheckpoint(model);
 });
 

@@ -18,8 +18,12 @@ export const launcher = fileURLToPath(new URL('../../bin/optima.js', import.meta
 export const temporaryFolder = (name: string): string =>
   fs.mkdtempSync(path.join(os.tmpdir(), `optima-${name}-`));
 
+/** Runs compute in this way, here and in processes of their own: with a BLAS, the engine's name depends on the workers. */
+const chooseEngine = () => Object.assign(process.env, { OPTIMA_BACKEND: 'wasm', OPTIMA_BLAS: 'off' });
+
 /** Writes a random model of a few thousand weights; its tokenizer knows the words of `extraText` too. */
 export async function writeRandomCheckpoint(folder: string, extraText = ''): Promise<void> {
+  chooseEngine();
   await startEngine({ backend: 'wasm' });
   const texts = [
     'You are Alice, working with Bob. The mayor of Baldale is Kenron. <A>Baldale</A>',
@@ -90,11 +94,19 @@ export function smallRunOf(name: string): string[] {
   return ['--recipe', recipe, ...had.flatMap((setting) => ['--set', setting]), ...adapters];
 }
 
-/** Writes two-hop-qa to a file of JavaScript, of which no process has to check the types. */
-export function writeSmallScenario(folder: string): string {
+/**
+ * Writes two-hop-qa to a file of JavaScript, of which no process has to check the types. A dialogue of a random model goes on to
+ * its cap: here of fewer turns.
+ */
+export function writeSmallScenario(folder: string, maxTurns = 4): string {
   const file = path.join(folder, 'two-hop-qa.mjs');
   const original = new URL('../../scenarios/two-hop-qa.ts', import.meta.url).href;
-  fs.writeFileSync(file, `export { default } from ${JSON.stringify(original)};\n`);
+  fs.writeFileSync(
+    file,
+    `import scenario from ${JSON.stringify(original)};
+export default { ...scenario, protocol: { ...scenario.protocol, maxTurns: ${maxTurns} } };
+`,
+  );
   return file;
 }
 
@@ -173,7 +185,7 @@ export function optima(
   { folder = os.tmpdir(), input = '', env = {}, limitKilobytes, preload }: OptimaOptions = {},
 ): Promise<Ended> {
   return new Promise((resolve) => {
-    const settings = { cwd: folder, env: { ...process.env, OPTIMA_BACKEND: 'wasm', ...env } };
+    const settings = { cwd: folder, env: { ...chooseEngine(), ...env } };
     const before = preload === undefined ? [] : ['--import', preload];
     const command = [process.execPath, ...before, launcher, ...args];
     const child =
@@ -211,7 +223,7 @@ export async function optimaHere(
   args: readonly string[],
   { folder = os.tmpdir() }: Pick<OptimaOptions, 'folder'> = {},
 ): Promise<Ended> {
-  process.env.OPTIMA_BACKEND = 'wasm';
+  chooseEngine();
   const { argv } = process;
   const cwd = process.cwd();
   const written = { stdout: '', stderr: '' };

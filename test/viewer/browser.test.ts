@@ -59,7 +59,6 @@ const origin = () => `http://127.0.0.1:${server.port}`;
 
 test.before(async () => {
   if (browser === null) return;
-  process.env.OPTIMA_BLAS = 'off';
   const model = path.join(folder, 'model');
   await writeRandomCheckpoint(model);
   const sets = ['search.mergeBelow=0.7', 'maxMessageTokens=4'].flatMap((one) => ['--set', one]);
