@@ -407,6 +407,8 @@ test('the list, a run’s page and its copy have its figures from the log, whate
       phase: other,
       output: { ...output, metrics: { ...metrics, taskScore: 0.5, n: 8 } },
     },
+    { type: 'phase.started', phase: 'swapped' },
+    { type: 'phase.completed', phase: 'swapped', output },
   ]);
   const rows = [phase, other].map((name) => ({
     event: 'evaluation',
@@ -422,8 +424,15 @@ test('the list, a run’s page and its copy have its figures from the log, whate
   );
   const scores = ({ base, latest }: RunEntry) => [base?.taskScore, latest?.taskScore];
   const viewer = createViewer([place]);
-  const { entry } = (await askViewer(viewer, 'GET', '/api/runs/run')) as RunAnswer;
+  const { entry, curve } = (await askViewer(viewer, 'GET', '/api/runs/run')) as RunAnswer;
   assert.equal(scores(entry), [0.25, 0.5]);
+  assert.equal(
+    curve.map(({ label, taskScore }) => [label, taskScore]),
+    [
+      ['base', 0.25],
+      ['trained', 0.5],
+    ],
+  );
   const listed = async () => ((await askViewer(viewer, 'GET', '/api/runs')) as RunList).runs[0]!;
   assert.equal(await listed(), entry);
   // A byte of the log changes, and neither its length nor its index does.

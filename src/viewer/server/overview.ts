@@ -82,10 +82,10 @@ const phaseView = ({
   events: to === null ? null : to - from,
 });
 
-/** Where a phase measured the team; nothing for the others. */
+/** Where a phase measured the team as it was then; nothing for the others, nor where its policies were exchanged. */
 function curvePoint({ name, output }: PhaseSummary): CurvePoint[] {
   const figures = figuresOf(output);
-  if (output === null || figures === null) return [];
+  if (output === null || figures === null || name === 'swapped') return [];
   const isTest = output.kind === 'evaluate' && !name.includes('/');
   const reward = 'meanReward' in output ? output.meanReward : null;
   return [{ label: partOf(name), phase: name, ...figures, reward, isTest }];

@@ -90,10 +90,11 @@ export function TurnBody({
           <h2>Fork</h2>
           <ForkForm key={id} run={run} turn={turn} />
           <h2>Instead of it</h2>
-          <Turns run={run} turns={siblings} none="Nothing else was said here." />
+          <Turns run={run} name="Instead of it" turns={siblings} none="Nothing else was said here." />
           <h2>After it</h2>
           <Turns
             run={run}
+            name="After it"
             turns={children}
             none={`A dialogue ended here, ${path.length + 1} turns from its root.`}
           />
@@ -349,10 +350,20 @@ function Pairs({ run, turn: { id, pairs, rows } }: { run: string; turn: NodeAnsw
   );
 }
 
-function Turns({ run, turns, none }: { run: string; turns: readonly TreeNode[]; none: string }) {
+function Turns({
+  run,
+  name,
+  turns,
+  none,
+}: {
+  run: string;
+  name: string;
+  turns: readonly TreeNode[];
+  none: string;
+}) {
   if (turns.length === 0) return <p class="faint">{none}</p>;
   return (
-    <Table caption="Turns" head={['turn', 'speaker', 'says', '#value', '#dialogues', '#tokens']}>
+    <Table caption={name} head={['turn', 'speaker', 'says', '#value', '#dialogues', '#tokens']}>
       {turns.map(({ id, speaker, text, value, visits, tokens }) => (
         <tr key={id}>
           <th scope="row" class="mono">
