@@ -188,6 +188,9 @@ for (const [name, address] of pages) {
     await page.setViewportSize(phone);
     const width = await page.evaluate('document.documentElement.scrollWidth');
     assert.ok((width as number) <= phone.width, `${width} px`);
+    const said = "[...document.querySelectorAll('.says')].map((cell) => cell.clientWidth)";
+    const narrowest = Math.min(...((await page.evaluate(said)) as number[]));
+    assert.ok(narrowest > 100, `a column of words has ${narrowest} px`);
     await page.setViewportSize(wide);
   });
 }

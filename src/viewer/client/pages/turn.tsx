@@ -370,7 +370,7 @@ function Turns({
             <a href={href(['run', run, 'turn', id])}>{id.slice(id.lastIndexOf('/') + 1)}</a>
           </th>
           <td>{speaker}</td>
-          <td>
+          <td class="says">
             <Line value={text} limit={160} />
           </td>
           <td class="number">{number(value)}</td>
