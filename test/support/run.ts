@@ -23,8 +23,7 @@ const chooseEngine = () => Object.assign(process.env, { OPTIMA_BACKEND: 'wasm', 
 
 /** Writes a random model of a few thousand weights; its tokenizer knows the words of `extraText` too. */
 export async function writeRandomCheckpoint(folder: string, extraText = ''): Promise<void> {
-  chooseEngine();
-  await startEngine({ backend: 'wasm' });
+  await startEngine({ backend: 'wasm', blas: false });
   const texts = [
     'You are Alice, working with Bob. The mayor of Baldale is Kenron. <A>Baldale</A>',
     extraText,
