@@ -93,7 +93,8 @@ function show(
     worth === null
       ? ''
       : `, worth ${worth.value?.toFixed(3) ?? 'nothing known'}, ${merged} turns merged, e${expansions.join(',')}`;
-  output.say(`${line(root)}: ${dialogues.length} dialogues, ${turns.length} turns${valued}`);
+  const count = `${dialogues.length} ${dialogues.length === 1 ? 'dialogue' : 'dialogues'}`;
+  output.say(`${line(root)}: ${count}, ${turns.length} ${turns.length === 1 ? 'turn' : 'turns'}${valued}`);
   if (worth !== null)
     output.say(
       'v value, n dialogues through it, +m turns merged into it, e expansions that began there, ✓ better and ✗ worse turn of a pair',
