@@ -291,10 +291,18 @@ export async function writeSafetensors(
   try {
     await handle.writeFile(head);
     for (const { values } of tensors.values()) {
-      await handle.writeFile(new Uint8Array(values.buffer, values.byteOffset, values.byteLength));
+      await writeBytes(handle, new Uint8Array(values.buffer, values.byteOffset, values.byteLength));
     }
     await handle.sync();
   } finally {
     await handle.close();
+  }
+}
+
+/** Writes behind what is there, a piece at a time: `writeFile` would take pieces of half a megabyte, the system no more than 2 GiB. */
+async function writeBytes(handle: FileHandle, bytes: Uint8Array): Promise<void> {
+  for (let done = 0; done < bytes.length; ) {
+    const { bytesWritten } = await handle.write(bytes, done, Math.min(2 ** 26, bytes.length - done));
+    done += bytesWritten;
   }
 }
