@@ -177,13 +177,18 @@ export function mergedMatrices(
   weights: ReadonlyMap<string, NamedArray>,
   factors: ReadonlyMap<string, tf.Tensor>,
 ): Map<string, NamedArray> {
-  const merge = (name: string): Float32Array =>
-    tf.tidy(() => {
+  const merge = (name: string): Float32Array => {
+    const sum = tf.tidy(() => {
       const [a, b] = (['A', 'B'] as const).map((factor) => factors.get(factorName(name, factor))!);
       const { shape, values } = weights.get(name)!;
       const term = tf.matMul(tf.mul(b!, loraScale(lora)), a!);
-      return tf.add(tf.tensor(values, [...shape]), term).dataSync<'float32'>();
+      return tf.add(tf.tensor(values, [...shape]), term);
     });
+    // Not within: what `tidy` returns it searches for tensors, number by number.
+    const merged = sum.dataSync<'float32'>();
+    sum.dispose();
+    return merged;
+  };
   return new Map(
     adaptedPlaces(config, lora.targets).map(({ name }) => [
       name,
