@@ -108,7 +108,7 @@ export function withEstimate(
 
 export const inWords = (seconds: number): string =>
   seconds < 100
-    ? `${seconds} s`
+    ? `${Math.round(seconds)} s`
     : seconds < 6000
       ? `${Math.round(seconds / 60)} min`
       : `${(seconds / 3600).toFixed(1)} h`;

@@ -32,7 +32,7 @@ test('a plan says dialogues, memory by phase, tokens and hours, and reads no wei
   }
   assert.match(stdout, /peak: about .* of this machine's .*, with 1 worker\n/);
   assert.match(stdout, /tokens, at most: .* generated, .* trained on; .* TFLOP\n/);
-  assert.match(stdout, /time, at most: \S+ (s|min|h), of which training/);
+  assert.match(stdout, /time, at most: (\d+ (s|min)|\d+\.\d h), of which training (\d+ (s|min)|\d+\.\d h); /);
 });
 
 test('a plan is a line of JSON for machines', async () => {
