@@ -1,6 +1,6 @@
 // `npm test`: runs every test file under ./test and adds up what uvu counted. The files of some folders share processes; others
-// have one of their own. Arguments select the files whose path contains one of them. The last line is `N passed, N failed`, and `, N skipped` where
-// tests were; a file that skips some prints `skipped: ` and the reason.
+// have one of their own. Arguments select the files whose path contains one of them. The last line is `N passed, N failed`, and
+// `, N skipped` where tests were; a file that skips some prints `skipped: ` and the reason.
 import { type ChildProcess, spawn } from 'node:child_process';
 import { randomUUID } from 'node:crypto';
 import { readdirSync } from 'node:fs';

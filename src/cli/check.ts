@@ -7,7 +7,7 @@ import type { Scenario } from '../scenario/types.ts';
 import { interruptible } from './interrupt.ts';
 import { frozenNames, openEngine, openModel, openPolicy } from './model.ts';
 import { type Backend, backendOption, jsonOption, judgeOption, modelOption, seedOption } from './options.ts';
-import { formatTable, type JsonFlag, line, type Output, quoted, withOutput } from './output.ts';
+import { counted, formatTable, type JsonFlag, line, type Output, quoted, withOutput } from './output.ts';
 import { openScenario, reopenScenario } from './watch.ts';
 
 interface CheckOptions extends JsonFlag {
@@ -86,9 +86,9 @@ async function checkNamed(name: string, options: CheckOptions, output: Output, s
   const warnings = findings.length - errors;
   output.emit({ event: 'summary', scenario: scenario.name, file, errors, warnings });
   if (errors > 0) {
-    throw new OptimaError('scenario.invalid', `Scenario "${scenario.name}" has ${count(errors, 'error')}.`);
+    throw new OptimaError('scenario.invalid', `Scenario "${scenario.name}" has ${counted(errors, 'error')}.`);
   }
-  output.say(`${scenario.name}: no errors, ${count(warnings, 'warning')}.`);
+  output.say(`${scenario.name}: no errors, ${counted(warnings, 'warning')}.`);
 }
 
 function sayPage(page: Page, { name, kind, description, metric }: Scenario, output: Output): void {
@@ -121,7 +121,7 @@ function sayPage(page: Page, { name, kind, description, metric }: Scenario, outp
     const { n, score, right, agreed, seats } = demonstrated;
     const each = Object.entries(seats ?? {}).map(([role, mean]) => `, ${role} ${mean.toFixed(2)}`);
     output.say(
-      `\n${count(n, 'demonstration')}: ${metric.name} ${score.toFixed(2)}${each.join('')}; ${percent(right)} right, ${percent(agreed)} agreed.`,
+      `\n${counted(n, 'demonstration')}: ${metric.name} ${score.toFixed(2)}${each.join('')}; ${percent(right)} right, ${percent(agreed)} agreed.`,
     );
   }
   const costs = [
@@ -147,5 +147,3 @@ const answerRow =
 const cut = (text: string) => (text.length > 60 ? `${text.slice(0, 57)}…` : text || '(empty)');
 
 const percent = (share: number) => `${Math.round(100 * share)} %`;
-
-const count = (n: number, noun: string) => `${n} ${noun}${n === 1 ? '' : 's'}`;

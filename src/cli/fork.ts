@@ -21,7 +21,7 @@ import { checkpointFolder, readManifest } from '../store/manifest.ts';
 import { interruptible } from './interrupt.ts';
 import { openEngine, openModel } from './model.ts';
 import { type Backend, backendOption, jsonOption, wholeNumber } from './options.ts';
-import { formatTable, type JsonFlag, line, type Output, quoted, withOutput } from './output.ts';
+import { counted, formatTable, type JsonFlag, line, type Output, quoted, withOutput } from './output.ts';
 import { openReader, withReader } from './reader.ts';
 import { reopenBase, reopenFrozen, reopenRun } from './reopen.ts';
 import { rewardWords } from './replay.ts';
@@ -295,7 +295,7 @@ function transcriptFrom({ turns, outcome, failure, verdict }: Trajectory, first:
       `${turn.speaker} (${turn.tokenIds.length} tokens, ${turn.provenance === 'sampled' ? turn.policyHash : turn.provenance}): ${quoted(writtenOf(turn))}`,
       ...(turn.observed ?? []).map(({ text }) => `environment: ${quoted(text)}`),
     ]);
-  const before = at === 0 ? [] : [`… ${at} ${at === 1 ? 'turn' : 'turns'} before`];
+  const before = at === 0 ? [] : [`… ${counted(at, 'turn')} before`];
   const end =
     failure === null ? `${outcome}, answer: ${line(verdict?.answer ?? 'none')}` : `failed: ${line(failure)}`;
   return [...before, ...lines, `${end} (${messageTokens(turns)} tokens)`].join('\n');

@@ -9,7 +9,7 @@ import { withoutJudge } from '../scenario/score.ts';
 import type { Scenario } from '../scenario/types.ts';
 import type { Engine } from '../tensor/index.ts';
 import type { Backend } from './options.ts';
-import type { Output } from './output.ts';
+import { counted, type Output } from './output.ts';
 
 export interface ModelOptions {
   /** Worker threads; 0: compute on the main thread. Default: one for each core, if there are several. */
@@ -27,7 +27,7 @@ export async function openEngine(options: ModelOptions, output: Output): Promise
 export async function openEngines(options: ModelOptions, output: Output): Promise<Engines> {
   const engines = await startEngines(options);
   const { engine, workers: count } = engines;
-  const beside = count === 0 ? '' : `; ${count} ${count === 1 ? 'worker' : 'workers'}`;
+  const beside = count === 0 ? '' : `; ${counted(count, 'worker')}`;
   const description = `${engine.description}${beside}`;
   output.say(`engine: ${description}`);
   output.emit({

@@ -72,6 +72,9 @@ export const jsonOf = (object: object): string =>
     ).join(''),
   );
 
+/** So many of a thing. */
+export const counted = (n: number, noun: string): string => `${n} ${noun}${n === 1 ? '' : 's'}`;
+
 /** A text of others as one line. */
 export const line = (text: string): string => spelt(text.replaceAll(/\s*\n\s*/g, ' '));
 

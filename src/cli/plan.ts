@@ -16,7 +16,7 @@ import {
   seedOption,
   workersOption,
 } from './options.ts';
-import { formatTable, type Output, withOutput } from './output.ts';
+import { counted, formatTable, type Output, withOutput } from './output.ts';
 import { inWords, sayPlan } from './say-plan.ts';
 import { askedRecipe, policiesOption, type TrainOptions } from './train.ts';
 import { openScenario } from './watch.ts';
@@ -125,7 +125,7 @@ async function sayMemory({ parts, peakBytes }: Resources, workers: number, outpu
     ...(workers > 0 ? [gigabytes(worker)] : []),
   ]);
   output.say(`\n${formatTable([head, ...rows])}`);
-  const who = workers === 0 ? 'without workers' : workers === 1 ? 'with 1 worker' : `with ${workers} workers`;
+  const who = workers === 0 ? 'without workers' : `with ${counted(workers, 'worker')}`;
   output.say(`peak: about ${gigabytes(peakBytes)} of this machine's ${gigabytes(machineBytes())}, ${who}`);
 }
 

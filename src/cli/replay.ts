@@ -25,7 +25,7 @@ import {
   wholeNumber,
   workersOption,
 } from './options.ts';
-import { type JsonFlag, line, type Output, quoted, withOutput } from './output.ts';
+import { counted, type JsonFlag, line, type Output, quoted, withOutput } from './output.ts';
 import { openReader } from './reader.ts';
 import { reopenFrozen, reopenRun } from './reopen.ts';
 
@@ -162,7 +162,7 @@ async function replay(folder: string, options: ReplayOptions, output: Output, si
     const sampled =
       models.modelsOf === undefined ? 'no model was called' : 'their policies sample the same ids';
     output.say(
-      `\n${dialogues} ${dialogues === 1 ? 'dialogue' : 'dialogues'}, ${messages} messages, each as it was recorded; ${sampled} (${seconds.toFixed(2)} s${faster})`,
+      `\n${counted(dialogues, 'dialogue')}, ${messages} messages, each as it was recorded; ${sampled} (${seconds.toFixed(2)} s${faster})`,
     );
     output.emit({ event: 'summary', dialogues, messages, divergences: 0, seconds, heldSeconds });
   };
@@ -242,7 +242,7 @@ const isOf = ({ event }: Recorded, id: DialogueId): boolean =>
 
 /** What is shown of an event; null: nothing. */
 function wordsOf(event: RunEvent): string | null {
-  const tokens = (ids: readonly number[]) => `${ids.length} ${ids.length === 1 ? 'token' : 'tokens'}`;
+  const tokens = (ids: readonly number[]) => counted(ids.length, 'token');
   switch (event.type) {
     case 'dialogue.opened':
       return `\n── ${event.dialogueId}${event.format === null ? '' : `, format ${event.format}`}${event.parent === null ? '' : `, on from ${event.parent}`}`;

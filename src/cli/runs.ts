@@ -13,7 +13,7 @@ import { logPath } from '../store/log-file.ts';
 import { readManifest } from '../store/manifest.ts';
 import { interruptible } from './interrupt.ts';
 import { collect, jsonOption } from './options.ts';
-import { formatTable, type JsonFlag, line, type Output, withOutput } from './output.ts';
+import { counted, formatTable, type JsonFlag, line, type Output, withOutput } from './output.ts';
 import { openReader, runsIn, shortened, sizeOf, spanOf, widthOf } from './reader.ts';
 import { stateOf } from './show.ts';
 
@@ -133,7 +133,7 @@ async function list(folder: string, output: Output, signal: AbortSignal): Promis
       place === 0 ? 'state' : shortened(line(runs[place - 1]!.state), Math.max(20, widthOf() - width - 2));
     output.say(`${row.padEnd(width)}  ${state}`);
   }
-  output.say(`${runs.length} ${runs.length === 1 ? 'run' : 'runs'}, ${sizeOf(bytes)}`);
+  output.say(`${counted(runs.length, 'run')}, ${sizeOf(bytes)}`);
 }
 
 /** Bytes of a folder's files; links count for nothing. */
@@ -219,7 +219,7 @@ async function pruneRuns(
     output.emit({ event: 'deleted', run: run.name, folder: run.folder, bytes: run.bytes });
   }
   const bytes = runs.reduce((sum, run) => sum + run.bytes, 0);
-  output.say(`${runs.length === 1 ? '1 run' : `${runs.length} runs`} deleted, ${sizeOf(bytes)}.`);
+  output.say(`${counted(runs.length, 'run')} deleted, ${sizeOf(bytes)}.`);
   output.emit({ event: 'summary', deleted: runs.length, bytes });
 }
 

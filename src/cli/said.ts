@@ -1,7 +1,7 @@
 // `optima show <run> --said <text>`: the messages of a run in which a text stands.
 import { OptimaError } from '../domain/errors.ts';
 import type { RunReader } from '../reading/index.ts';
-import { line, type Output } from './output.ts';
+import { counted, line, type Output } from './output.ts';
 import { notInRun, shortened, widthOf } from './reader.ts';
 
 /** Characters before what was searched for. */
@@ -31,7 +31,7 @@ export async function showSaid(
   output.say(
     messages === 0
       ? 'Nobody said that.'
-      : `${messages === 1 ? '1 message' : `${messages} messages`} in ${trees.size === 1 ? '1 tree' : `${trees.size} trees`}`,
+      : `${counted(messages, 'message')} in ${counted(trees.size, 'tree')}`,
   );
 }
 

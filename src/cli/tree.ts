@@ -10,7 +10,7 @@ import type {
   TurnReading,
 } from '../reading/index.ts';
 import { jsonOption } from './options.ts';
-import { type JsonFlag, line, type Output, withOutput } from './output.ts';
+import { counted, type JsonFlag, line, type Output, withOutput } from './output.ts';
 import { notInRun, shortened, widthOf, withReader } from './reader.ts';
 import { describe, describeFork } from './show.ts';
 
@@ -93,8 +93,9 @@ function show(
     worth === null
       ? ''
       : `, worth ${worth.value?.toFixed(3) ?? 'nothing known'}, ${merged} turns merged, e${expansions.join(',')}`;
-  const count = `${dialogues.length} ${dialogues.length === 1 ? 'dialogue' : 'dialogues'}`;
-  output.say(`${line(root)}: ${count}, ${turns.length} ${turns.length === 1 ? 'turn' : 'turns'}${valued}`);
+  output.say(
+    `${line(root)}: ${counted(dialogues.length, 'dialogue')}, ${counted(turns.length, 'turn')}${valued}`,
+  );
   if (worth !== null)
     output.say(
       'v value, n dialogues through it, +m turns merged into it, e expansions that began there, ✓ better and ✗ worse turn of a pair',
@@ -152,7 +153,7 @@ function showPairs({ kept, compared, untold }: Comparison, root: string, all: bo
   output.say(
     kept === null
       ? '\nno pairs have been chosen of it yet'
-      : `\n${kept.length} ${kept.length === 1 ? 'pair' : 'pairs'} kept of ${compared.length} compared`,
+      : `\n${counted(kept.length, 'pair')} kept of ${compared.length} compared`,
   );
   for (const pair of compared) if (pair.reason === null) output.say(`  ${row(pair)}`);
   for (const [reason, words] of Object.entries(reasons)) {
