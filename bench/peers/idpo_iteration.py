@@ -7,7 +7,7 @@ on the same tasks, with as many dialogues of each:
   the best dialogue against the worst: the first turn in which they differ is a pair, above the recipe's thresholds. TRL's
   DPOTrainer trains an epoch on them; the references that it computes are a part of that.
 
-    node bin/optima.js train two-hop-qa --recipe idpo --set iterations=1 --set evaluation.tasks=1 --out /tmp/bench-idpo
+    node bin/optima.js train pages-qa --recipe idpo --set iterations=1 --set search.tasks=96 --set evaluation.tasks=1 --out /tmp/bench-idpo
     python3.11 -m venv /tmp/venv
     /tmp/venv/bin/pip install torch==2.15.0 transformers==5.24.0 trl==1.16.0 datasets==5.2.0 accelerate==1.15.0
     /tmp/venv/bin/python bench/peers/idpo_iteration.py /tmp/bench-idpo
@@ -269,6 +269,8 @@ def main():
     args = parser.parse_args()
     given = export(args.run)
     args.tasks = args.tasks or len(given["tasks"])
+    if args.tasks > len(given["tasks"]):
+        parser.error(f"the run searched {len(given['tasks'])} tasks: train it with --set search.tasks={args.tasks}")
     report(bench="idpo-iteration", **vars(args), **VERSIONS)
     sides = {"ours": lambda _: iteration_of_ours(args), "peer": lambda turn: peer(given, args, turn)}
     totals = {name: [] for name in sides}
