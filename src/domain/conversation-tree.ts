@@ -1,6 +1,5 @@
 // The fold from messages to conversation trees, one for each task that a phase talks about. Live dialogues and a log
 // are read by the same fold.
-import { castDraft, type Draft, produce } from 'immer';
 import { OptimaError } from './errors.ts';
 import { isDialogueMessage, type RunEvent } from './events.ts';
 import type { DialogueId, NodeId, TaskId } from './ids.ts';
@@ -18,7 +17,7 @@ export interface DialogueRecord {
   readonly verdict: MessageOf<'verdict.given'> | MessageOf<'verdict.failed'> | null;
 }
 
-/** The turns of a task's dialogues, those they share once. Immutable. */
+/** The turns of a task's dialogues, those they share once. It grows as messages are heard. */
 export interface ConversationTree {
   readonly root: NodeId;
   readonly taskId: TaskId;
@@ -27,13 +26,22 @@ export interface ConversationTree {
   readonly dialogues: Readonly<Record<DialogueId, DialogueRecord>>;
 }
 
+/** A tree as its forest has it. */
+interface GrowingTree extends ConversationTree {
+  readonly turns: Record<NodeId, Turn>;
+  readonly dialogues: Record<DialogueId, { -readonly [Key in keyof DialogueRecord]: DialogueRecord[Key] }>;
+}
+
 /** A message of one dialogue. */
 type OfDialogue = Extract<DialogueMessage, { dialogueId: DialogueId }>;
 /** A message that changes a tree. */
 type TreeMessage = Exclude<OfDialogue, { type: 'turn.failed' | 'judge.asked' }>;
 
-/** Adds to a tree what a message says. Throws `run.corrupt` for one that does not fit, and adds nothing then. */
-function grow(tree: Draft<ConversationTree>, message: TreeMessage): void {
+/**
+ * Adds to a tree what a message says. Throws `run.corrupt` for a message that does not fit, and adds nothing then: of a dialogue
+ * that is not open, below a node that is not there, or a node that is there already.
+ */
+export function growTree(tree: GrowingTree, message: TreeMessage): void {
   const { type, dialogueId: id } = message;
   const misfit = (problem: string) =>
     new OptimaError('run.corrupt', `Message ${type} of dialogue ${id} ${problem}.`);
@@ -54,7 +62,7 @@ function grow(tree: Draft<ConversationTree>, message: TreeMessage): void {
     const { turn } = message;
     if (turn.parent !== dialogue.leaf) throw misfit(`is a turn below ${turn.parent}, not ${dialogue.leaf}`);
     if (isThere(turn.id)) throw misfit(`is a turn ${turn.id}, which is there already`);
-    tree.turns[turn.id] = castDraft(turn);
+    tree.turns[turn.id] = turn;
     dialogue.leaf = turn.id;
   } else if (type === 'turn.merged') {
     const stored = tree.turns[message.into];
@@ -66,17 +74,11 @@ function grow(tree: Draft<ConversationTree>, message: TreeMessage): void {
     if (message.nodeId !== dialogue.leaf || turn === undefined)
       throw misfit(`follows ${message.nodeId}, not its last turn ${dialogue.leaf}`);
     if (turn.observed !== undefined) throw misfit(`follows ${turn.id}, which one follows already`);
-    // The message keeps the turn as it was said.
-    tree.turns[turn.id] = { ...turn, observed: castDraft(message.observations) };
+    // The message keeps the turn as it was said; nobody writes to this one either.
+    tree.turns[turn.id] = Object.freeze({ ...turn, observed: message.observations });
   } else if (type === 'dialogue.closed') dialogue.closed = message;
   else dialogue.verdict = message;
 }
-
-/**
- * The tree with what a message adds to it. Throws `run.corrupt` for a message that does not fit: of a dialogue that is not
- * open, below a node that is not there, or a node that is there already.
- */
-export const growTree: (tree: ConversationTree, message: TreeMessage) => ConversationTree = produce(grow);
 
 /** The turns from the root of a tree to one of its nodes. */
 export function pathTo(tree: ConversationTree, node: NodeId): Turn[] {
@@ -103,18 +105,14 @@ const nothing: Earlier = { dealOf: () => null, format: () => null, turnsBefore: 
 
 /** The trees of the messages heard so far. */
 export class Forest {
-  readonly #trees = new Map<NodeId, ConversationTree>();
+  readonly #trees = new Map<NodeId, GrowingTree>();
   readonly #treeOf = new Map<DialogueId, NodeId>();
   readonly #deals = new Map<TaskId, Deal>();
   readonly #formats = new Map<string, MessageOf<'format.dealt'>>();
   readonly #earlier: Earlier;
 
-  readonly #inPlace: boolean;
-
-  /** `inPlace`: for whoever reads a log and keeps no tree as it was before the next message; several times as fast. */
-  constructor(earlier: Earlier = nothing, { inPlace = false } = {}) {
+  constructor(earlier: Earlier = nothing) {
     this.#earlier = earlier;
-    this.#inPlace = inPlace;
   }
 
   /** Takes in the next message. Throws `run.corrupt` as `growTree` does. */
@@ -127,8 +125,7 @@ export class Forest {
       if (message.type === 'dialogue.opened' && !this.#treeOf.has(message.dialogueId)) this.#open(message);
       const tree = this.#treeOfMessage(message);
       if (message.type === 'turn.failed' || message.type === 'judge.asked') return;
-      if (this.#inPlace) grow(tree as Draft<ConversationTree>, message);
-      else this.#trees.set(tree.root, growTree(tree, message));
+      growTree(tree, message);
     }
   }
 
@@ -218,7 +215,7 @@ export class Forest {
     return finished;
   }
 
-  #treeOfMessage({ type, dialogueId }: OfDialogue): ConversationTree {
+  #treeOfMessage({ type, dialogueId }: OfDialogue): GrowingTree {
     const root = this.#treeOf.get(dialogueId);
     if (root !== undefined) return this.#trees.get(root)!;
     throw new OptimaError(

@@ -407,17 +407,14 @@ export class RunReader {
     const dealt = this.#eventAt(tasks.get(tree.taskId));
     const deal = dealt?.type === 'task.dealt' ? dealIn(dealt) : null;
     const formats = new Map<string, MessageOf<'format.dealt'>>();
-    const forest = new Forest(
-      {
-        dealOf: (task) => (task === tree.taskId ? deal : null),
-        format: (name) => {
-          const event = this.#eventAt(formatDeals.get(name));
-          return event?.type === 'format.dealt' ? event : null;
-        },
-        turnsBefore: () => [],
+    const forest = new Forest({
+      dealOf: (task) => (task === tree.taskId ? deal : null),
+      format: (name) => {
+        const event = this.#eventAt(formatDeals.get(name));
+        return event?.type === 'format.dealt' ? event : null;
       },
-      { inPlace: true },
-    );
+      turnsBefore: () => [],
+    });
     const ids = new Set(tree.rows.map((row) => this.#index.idOf(row) as string));
     const named = [...ids].every((id) => id.startsWith(tree.root))
       ? JSON.stringify(tree.root).slice(1, -1)

@@ -1,7 +1,6 @@
 // Replay of forks: as `replay.ts` does it with a run's dialogues, from the run's forks and what they go on from.
 import { type Cast, type Episode, runCohort } from '../actors/index.ts';
 import { longestTimerMs, systemClock } from '../domain/clock.ts';
-import { Forest } from '../domain/conversation-tree.ts';
 import { OptimaError } from '../domain/errors.ts';
 import type { RunEvent } from '../domain/events.ts';
 import type { PolicyHash } from '../domain/ids.ts';
@@ -126,7 +125,6 @@ async function replayFork(
     signal,
     judge: scenario.judge && recording.model((manifest.judge?.hash ?? 'judge') as PolicyHash),
     recallReply: recording.recallReply,
-    forest: new Forest(undefined, { inPlace: true }),
     speakerAt: (node) => (people.has(node) ? typist : undefined),
     // What is, byte for byte, a line that was checked needs no second check.
     parse: (message) => message,

@@ -12,7 +12,6 @@ import {
 } from '../actors/index.ts';
 import { chunk } from '../domain/chunk.ts';
 import { longestTimerMs } from '../domain/clock.ts';
-import { Forest } from '../domain/conversation-tree.ts';
 import { OptimaError } from '../domain/errors.ts';
 import type { RunEvent } from '../domain/events.ts';
 import { type DialogueId, type PolicyHash, rootId } from '../domain/ids.ts';
@@ -337,8 +336,6 @@ async function replayCohort(
       metricOf: (dialogue: DialogueId) => recording.metricOf(dialogue),
     }),
   };
-  // Nobody keeps a tree as it was.
-  const growing = () => new Forest(undefined, { inPlace: true });
   const held =
     phase.kind === 'search'
       ? inOrder(
@@ -350,13 +347,12 @@ async function replayCohort(
           (_, tree) =>
             runExplorer(tree, {
               ...options,
-              forest: growing(),
               search: searchConfigOf(preferenceOf(recipe)),
               choices: rng.split('search'),
               value: async (dialogues) => dialogues.map(({ id }) => recording.rankedOf(id)),
             }),
         )
-      : runCohort(episodes as readonly Episode[], { ...options, forest: growing() });
+      : runCohort(episodes as readonly Episode[], options);
   await (held as Observable<RunEvent>).forEach((event) => {
     comparison.hear(event);
   });

@@ -14,7 +14,7 @@ import { createRng, hash32 } from '../../src/domain/rng.ts';
 import type { Trajectory, Turn } from '../../src/domain/transcript.ts';
 import { scriptedModel } from '../../src/models/scripted/index.ts';
 import { trajectoriesOf } from '../../src/rollouts/executor.ts';
-import type { Scenario } from '../../src/scenario/index.ts';
+import type { Metric, Scenario } from '../../src/scenario/index.ts';
 import {
   chatter,
   refusing,
@@ -290,6 +290,23 @@ test('code of the scenario cannot rewrite what was said', async () => {
   const forest = new Forest();
   for (const message of JSON.parse(JSON.stringify(messages))) forest.hear(message);
   assert.equal(trajectories, forest.trajectories());
+});
+
+test('nor can its metric, what the environment said after it included', async () => {
+  const rewrite = (turns: readonly object[]) => {
+    for (const turn of turns) Object.assign(turn, { text: 'I said nothing' });
+    return 1;
+  };
+  for (const environment of [undefined, { respond: () => 'noted' }]) {
+    const metric: Metric = {
+      name: 'rewriting',
+      score: (_answer, _answers, { turns }) => rewrite(turns),
+    };
+    const scenario = wordPairs({ metric, ...(environment && { environment }) });
+    const { trajectories } = await hold(1, { scenario });
+    assert.match(trajectories[0]!.failure!, 'read only');
+    for (const { text } of trajectories[0]!.turns) assert.is.not(text, 'I said nothing');
+  }
 });
 
 test('a view that cannot be dealt fails its dialogue', async () => {

@@ -33,7 +33,7 @@ export async function repair(
   const { keepShare: share, keepPer: per, values } = recipe.after.pairs;
   const rules = rulesOf(plan, otherNormaliser(plan, recipe, pilot));
   // A tree is in one cohort, and what its roles were told is not asked.
-  const trees = () => treesIn(run.eventsOf(search), () => new Forest(undefined, { inPlace: true }));
+  const trees = () => treesIn(run.eventsOf(search), () => new Forest());
   const revalued = (tree: LoggedTree) => revalue(tree, recipe.after.search.backup, rules);
   let scale: ReturnType<typeof scaleByRole> | null = null;
   if (values === 'per-role')
