@@ -24,11 +24,14 @@ const end = -1;
 /** A number of pieces hashed that is none: the thread is gone. */
 const failed = -1;
 
-/** What the thread runs: as text, since neither this file nor what it is compiled to needs to be found then. */
-const program = `
+/**
+ * What the thread runs: as text, since neither this file nor what it is compiled to needs to be found then. It waits in a loop: the
+ * notice of a piece may come when the thread has found and hashed it already, and waits for the next.
+ */
+export const program = `
 const hash = require('node:crypto').createHash('sha256');
 for (let n = 0; ; n++) {
-  Atomics.wait(words, ${written}, n);
+  while (Atomics.load(words, ${written}) === n) Atomics.wait(words, ${written}, n);
   const length = words[${lengths} + n % ${pieces}];
   if (length === ${end}) words.set(new Int32Array(new Uint8Array(hash.digest()).buffer), ${digestAt});
   else hash.update(bytes.subarray(n % ${pieces} * ${pieceBytes}, n % ${pieces} * ${pieceBytes} + length));

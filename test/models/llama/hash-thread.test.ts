@@ -4,7 +4,7 @@ import { test } from 'uvu';
 import * as assert from 'uvu/assert';
 import { OptimaError } from '../../../src/domain/errors.ts';
 import { createHash16 } from '../../../src/domain/hash.ts';
-import { createHashThread } from '../../../src/models/llama/hash-thread.ts';
+import { createHashThread, program } from '../../../src/models/llama/hash-thread.ts';
 
 /** As much as is worth a thread. */
 const large = 2 ** 26;
@@ -19,6 +19,21 @@ test('a thread hashes as this one does, texts and bytes, longer and shorter than
     });
     assert.is(hash, expected);
   }
+});
+
+test('a thread that is woken before there is another piece waits on', async () => {
+  const woken = `let calls = 0;
+    Atomics.wait = () => {
+      if (++calls === 100) require('node:worker_threads').parentPort.postMessage('often enough');
+      return 'ok';
+    };`;
+  const made = once(process, 'worker');
+  const hash = createHashThread(large, woken + program);
+  const [worker] = (await made) as [Worker];
+  await once(worker, 'message');
+  const expected = createHash16();
+  for (let i = 0; i < 20; i++) for (const one of [hash, expected]) one.update(`${i}`);
+  assert.is(hash.digest(), expected.digest());
 });
 
 test('a thread that is stopped ends, and so does the process', () => {
