@@ -7,7 +7,7 @@ import type { GenerationRequest } from '../src/domain/model.ts';
 import { createRng } from '../src/domain/rng.ts';
 import { freshAdapter } from '../src/models/llama/adapter.ts';
 import { loadPolicy } from '../src/models/llama/index.ts';
-import { startEngine, tf } from '../src/tensor/index.ts';
+import { computeNumbers, startEngine, tf } from '../src/tensor/index.ts';
 import { createAdamW } from '../src/training/adamw.ts';
 import { defaultSftConfig, sftObjective } from '../src/training/sft/index.ts';
 import { takeStep } from '../src/training/step.ts';
@@ -126,9 +126,7 @@ async function step(): Promise<object> {
 async function logits(): Promise<object> {
   const ids: number[] = JSON.parse(fs.readFileSync(process.argv[4]!, 'utf8'));
   const files = { training: `${process.argv[4]}.training`, decoding: `${process.argv[4]}.decoding` };
-  const whole = tf.tidy(() =>
-    policy.computeLogits(tf.tensor2d(ids, [1, ids.length], 'int32')).dataSync<'float32'>(),
-  );
+  const whole = computeNumbers(() => policy.computeLogits(tf.tensor2d(ids, [1, ids.length], 'int32')));
   fs.writeFileSync(files.training, whole);
   const { decoder } = createMemory(policy.lora === null ? policy : policy.merge());
   const blocks = Array.from({ length: Math.ceil(ids.length / 16) }, () => decoder.allocate());

@@ -37,55 +37,66 @@ export function addMerge(program: Command): void {
           });
         }
         await openEngine(options, output);
-        const { policy } = await openPolicy({ model }, 'adapter to be merged');
-        if (policy.lora === null) {
-          policy.dispose();
-          throw new OptimaError('usage', `${model}: has no adapter: it is a whole checkpoint already.`);
-        }
-        const write = async () => {
-          const { hash, difference, greatest, figure } = await policy.saveMerged(out, (staged) =>
-            check(policy, staged, model),
-          );
-          output.say(`policy ${policy.hash} is merged, in float32: ${figure}`);
-          output.say(`policy ${hash}: ${options.out}`);
-          output.emit({ event: 'summary', adapter: policy.hash, policy: hash, out, difference, greatest });
-        };
-        await cleaningUp(write, () => policy.dispose());
+        const { writeWhole } = await import('../models/llama/checkpoint.ts');
+        const { adapter, hash, difference, greatest } = await writeWhole(out, async (staging) => {
+          const before = await write(model, staging);
+          return { ...before, ...(await check(staging, before.logits, model)) };
+        });
+        output.say(`policy ${adapter} is merged, in float32: ${figure(difference, greatest)}`);
+        output.say(`policy ${hash}: ${options.out}`);
+        output.emit({ event: 'summary', adapter, policy: hash, out, difference, greatest });
       }),
     );
 }
 
+/** Writes a base and its adapter, merged, into a folder. What they say is kept, and they themselves are let go: one copy is enough. */
+async function write(model: string, folder: string) {
+  const { policy } = await openPolicy({ model }, 'adapter to be merged');
+  return cleaningUp(
+    async () => {
+      if (policy.lora === null) {
+        throw new OptimaError('usage', `${model}: has no adapter: it is a whole checkpoint already.`);
+      }
+      const logits = await computeLogits(policy);
+      await policy.writeMerged(folder);
+      return { adapter: policy.hash, logits };
+    },
+    () => policy.dispose(),
+  );
+}
+
 /** Throws `checkpoint.invalid` where what was written, read again, says something else than the base with its adapter. */
-async function check(policy: LlamaPolicy, folder: string, model: string) {
+async function check(folder: string, logits: Float32Array, model: string) {
   const { loadPolicy } = await import('../models/llama/index.ts');
   const merged = await loadPolicy(folder, { frozen: true });
   try {
-    const { difference, greatest } = await compareLogits(policy, merged);
-    const figure = `largest difference of a logit ${difference.toExponential(1)}, the greatest is ${greatest.toFixed(1)}`;
-    if (!(difference <= tolerance * Math.max(1, greatest))) {
-      throw new OptimaError('checkpoint.invalid', `${model}: merged it says something else: ${figure}.`);
+    const after = await computeLogits(merged);
+    let [difference, greatest] = [0, 0];
+    for (const [i, logit] of logits.entries()) {
+      difference = Math.max(difference, Math.abs(logit - after[i]!));
+      greatest = Math.max(greatest, Math.abs(logit));
     }
-    return { hash: merged.hash, difference, greatest, figure };
+    if (!(difference <= tolerance * Math.max(1, greatest))) {
+      throw new OptimaError(
+        'checkpoint.invalid',
+        `${model}: merged it says something else: ${figure(difference, greatest)}.`,
+      );
+    }
+    return { hash: merged.hash, difference, greatest };
   } finally {
     merged.dispose();
   }
 }
 
-/** How far the logits of two policies lie apart on random tokens, and the greatest of them. */
-async function compareLogits(
-  one: LlamaPolicy,
-  other: LlamaPolicy,
-): Promise<{ readonly difference: number; readonly greatest: number }> {
-  const { tf } = await import('../tensor/index.ts');
-  const { vocab_size, max_position_embeddings: context } = one.config;
+const figure = (difference: number, greatest: number) =>
+  `largest difference of a logit ${difference.toExponential(1)}, the greatest is ${greatest.toFixed(1)}`;
+
+/** Logits of random tokens, the same for every policy of a vocabulary. */
+async function computeLogits(policy: LlamaPolicy): Promise<Float32Array> {
+  const { computeNumbers, tf } = await import('../tensor/index.ts');
+  const { vocab_size, max_position_embeddings: context } = policy.config;
   const [rows, tokens] = [probe.rows, Math.min(probe.tokens, context)];
   const rng = createRng('merge');
   const ids = Int32Array.from({ length: rows * tokens }, () => rng.int(vocab_size));
-  return tf.tidy(() => {
-    const [before, after] = [one, other].map((policy) =>
-      policy.computeLogits(tf.tensor2d(ids, [rows, tokens], 'int32')),
-    );
-    const largest = (x: ReturnType<typeof tf.abs>) => tf.max(tf.abs(x)).dataSync<'float32'>()[0]!;
-    return { difference: largest(tf.sub(before!, after!)), greatest: largest(before!) };
-  });
+  return computeNumbers(() => policy.computeLogits(tf.tensor2d(ids, [rows, tokens], 'int32')));
 }

@@ -10,6 +10,14 @@ export function readInto(tensor: tf.Tensor, out: Float32Array): void {
   out.set(heap === null ? tensor.dataSync<'float32'>() : heap.floats(heap.addressOf(tensor), tensor.size));
 }
 
+/** The numbers of a tensor that is computed. Not out of `tidy`: what that gives back it searches for tensors, number by number. */
+export function computeNumbers(compute: () => tf.Tensor): Float32Array {
+  const tensor = tf.tidy(compute);
+  const numbers = tensor.dataSync<'float32'>();
+  tensor.dispose();
+  return numbers;
+}
+
 /** Gives a variable other numbers, as many as it has. */
 export function overwrite(variable: tf.Variable, values: Float32Array): void {
   const heap = currentHeap();

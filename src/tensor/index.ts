@@ -32,7 +32,15 @@ export {
   readRows,
 } from './frozen-matrix.ts';
 export { GrowingMatrix } from './growing-matrix.ts';
-export { addTo, growVariable, overwrite, readInto, sumOfSquares, widen } from './host-arrays.ts';
+export {
+  addTo,
+  computeNumbers,
+  growVariable,
+  overwrite,
+  readInto,
+  sumOfSquares,
+  widen,
+} from './host-arrays.ts';
 export {
   adamWStep,
   attention,

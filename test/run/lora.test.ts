@@ -7,6 +7,7 @@ import * as assert from 'uvu/assert';
 import type { RunEvent } from '../../src/domain/events.ts';
 import type { PolicyHash } from '../../src/domain/ids.ts';
 import { type LlamaPolicy, loadPolicy } from '../../src/models/llama/index.ts';
+import { readSafetensors, writeSafetensors } from '../../src/models/llama/safetensors.ts';
 import { readManifest } from '../../src/store/manifest.ts';
 import {
   cutRun,
@@ -247,7 +248,21 @@ test('an adapter is merged into a checkpoint that says the same, and nothing els
   assert.is(policy.lora, null);
   policy.dispose();
   assert.match(await fail(['merge', run, '--out', out]), 'is there already');
-  assert.match(await fail(['merge', out, '--out', inFolder('again')]), 'has no adapter');
+  const again = inFolder('again');
+  assert.match(await fail(['merge', out, '--out', again]), 'has no adapter');
+  // Of such factors the product is no number any more.
+  const large = inFolder('large');
+  fs.cpSync(path.join(run, 'checkpoints', checkpoints(run)[0]!), large, { recursive: true });
+  const config = path.join(large, 'adapter_config.json');
+  const { base_model_name_or_path: _, ...kept } = JSON.parse(fs.readFileSync(config, 'utf8'));
+  fs.writeFileSync(config, JSON.stringify({ ...kept, base_model_name_or_path: model }));
+  const weights = path.join(large, 'adapter_model.safetensors');
+  const factors = await readSafetensors(weights);
+  for (const { values } of factors.values()) values.fill(1e30);
+  await writeSafetensors(weights, factors);
+  assert.match(await fail(['merge', large, '--out', again]), 'merged it says something else');
+  const left = fs.readdirSync(folder).filter((name) => name.includes('again'));
+  assert.equal(left, []);
 });
 
 test.run();

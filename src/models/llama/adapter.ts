@@ -4,7 +4,14 @@ import { createHash16 } from '../../domain/hash.ts';
 import type { PolicyHash } from '../../domain/ids.ts';
 import { type AdaptableMatrix, type LoraConfig, loraScale } from '../../domain/lora.ts';
 import type { Rng } from '../../domain/rng.ts';
-import { type LayerAdapter, type LayerMatrix, type LowRank, layerMatrices, tf } from '../../tensor/index.ts';
+import {
+  computeNumbers,
+  type LayerAdapter,
+  type LayerMatrix,
+  type LowRank,
+  layerMatrices,
+  tf,
+} from '../../tensor/index.ts';
 import type { LlamaConfig } from './config.ts';
 import { layerWeightName, type NamedArray, weightShapes } from './weights.ts';
 
@@ -177,18 +184,13 @@ export function mergedMatrices(
   weights: ReadonlyMap<string, NamedArray>,
   factors: ReadonlyMap<string, tf.Tensor>,
 ): Map<string, NamedArray> {
-  const merge = (name: string): Float32Array => {
-    const sum = tf.tidy(() => {
+  const merge = (name: string): Float32Array =>
+    computeNumbers(() => {
       const [a, b] = (['A', 'B'] as const).map((factor) => factors.get(factorName(name, factor))!);
       const { shape, values } = weights.get(name)!;
       const term = tf.matMul(tf.mul(b!, loraScale(lora)), a!);
       return tf.add(tf.tensor(values, [...shape]), term);
     });
-    // Not within: what `tidy` returns it searches for tensors, number by number.
-    const merged = sum.dataSync<'float32'>();
-    sum.dispose();
-    return merged;
-  };
   return new Map(
     adaptedPlaces(config, lora.targets).map(({ name }) => [
       name,

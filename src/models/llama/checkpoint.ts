@@ -67,24 +67,22 @@ async function readGenerationConfig(path: string, config: LlamaConfig): Promise<
   throw new OptimaError('checkpoint.invalid', `${path}: ${problem}.`);
 }
 
-/**
- * Writes a checkpoint's folder, whole or not at all: see `writeWhole`. `check` gets it before it is in its place, and may throw; what
- * it gives is returned.
- */
-export function writeCheckpoint<Result = void>(
-  folder: string,
-  { config, weights, generation }: Checkpoint,
-  tokenizerFiles: ChatTokenizer['files'],
-  check?: (staged: string) => Promise<Result>,
-): Promise<Result | undefined> {
-  return writeWhole(folder, async (at) => {
-    await writeJson(join(at, 'config.json'), toConfigJson(config));
-    if (generation !== null) await writeJson(join(at, 'generation_config.json'), generation);
-    await writeJson(join(at, 'tokenizer.json'), tokenizerFiles.tokenizerJson);
-    await writeJson(join(at, 'tokenizer_config.json'), tokenizerFiles.tokenizerConfig);
-    await writeSafetensors(join(at, 'model.safetensors'), weights);
-    return check?.(at);
-  });
+/** Writes a checkpoint's folder, whole or not at all: see `writeWhole`. */
+export const writeCheckpoint = (folder: string, ...what: CheckpointParts): Promise<void> =>
+  writeWhole(folder, (at) => writeCheckpointFiles(at, ...what));
+
+type CheckpointParts = readonly [checkpoint: Checkpoint, tokenizerFiles: ChatTokenizer['files']];
+
+/** Writes a checkpoint's files into a folder that is there. */
+export async function writeCheckpointFiles(
+  at: string,
+  ...[{ config, weights, generation }, tokenizerFiles]: CheckpointParts
+): Promise<void> {
+  await writeJson(join(at, 'config.json'), toConfigJson(config));
+  if (generation !== null) await writeJson(join(at, 'generation_config.json'), generation);
+  await writeJson(join(at, 'tokenizer.json'), tokenizerFiles.tokenizerJson);
+  await writeJson(join(at, 'tokenizer_config.json'), tokenizerFiles.tokenizerConfig);
+  await writeSafetensors(join(at, 'model.safetensors'), weights);
 }
 
 /**

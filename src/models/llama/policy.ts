@@ -29,7 +29,7 @@ import {
 } from './adapter.ts';
 import { writeAdapter } from './adapter-files.ts';
 import { createBlockDecoder } from './block-decoder.ts';
-import { type GenerationConfig, writeCheckpoint } from './checkpoint.ts';
+import { type GenerationConfig, writeCheckpoint, writeCheckpointFiles } from './checkpoint.ts';
 import type { LlamaConfig } from './config.ts';
 import { computeHidden, type Decoder, project } from './forward.ts';
 import { DecodeLoop } from './generate.ts';
@@ -164,15 +164,12 @@ export class LlamaPolicy implements TrainablePolicy {
     return new LlamaPolicy(this.config, this.#mergedWeights(), this.tokenizer, this.#options);
   }
 
-  /**
-   * Writes what `merge` gives, a matrix at a time: no more of it than one is ever in memory. `check` gets the folder before it is in
-   * its place: what it throws leaves nothing there, what it gives is returned.
-   */
-  async saveMerged<Result>(folder: string, check: (staged: string) => Promise<Result>): Promise<Result> {
+  /** Writes the files of what `merge` gives into a folder that is there, a matrix at a time: no more of it than one is ever in memory. */
+  writeMerged(folder: string): Promise<void> {
     const { config, tokenizer } = this;
     const { generation } = this.#options;
     const checkpoint = { config, weights: this.#mergedWeights(), generation };
-    return (await writeCheckpoint(folder, checkpoint, tokenizer.files, check))!;
+    return writeCheckpointFiles(folder, checkpoint, tokenizer.files);
   }
 
   #mergedWeights(): Map<string, NamedArray> {

@@ -3,6 +3,7 @@
 import {
   type BlockDecoder,
   blockTokens,
+  computeNumbers,
   type LogitsRow,
   plainLogits,
   type Span,
@@ -69,7 +70,7 @@ export class TensorDecoder implements BlockDecoder {
 
   logits(rows: readonly number[]): LogitsRow[] {
     const { vocab_size: v } = this.#decoder.config;
-    const values = tf.tidy(() => project(this.#decoder, this.#hiddenOf(rows)).dataSync<'float32'>());
+    const values = computeNumbers(() => project(this.#decoder, this.#hiddenOf(rows)));
     return rows.map((_, i) => plainLogits(values.subarray(i * v, (i + 1) * v)));
   }
 
@@ -102,14 +103,14 @@ export class TensorDecoder implements BlockDecoder {
 
   /** One padded pass; the hidden states [spans · time, d]. */
   #readTogether(spans: readonly Span[]): Float32Array {
-    return tf.tidy(() => {
+    return computeNumbers(() => {
       const layers: KeysValues[] = [];
       const hidden = computeHidden(this.#decoder, padSequences(spans.map(({ ids }) => ids)), {
         past: this.#past(spans),
         onLayer: (layer) => layers.push(layer),
       });
       this.#store(spans, layers);
-      return hidden.dataSync<'float32'>();
+      return hidden;
     });
   }
 
