@@ -31,6 +31,8 @@ export interface DialogueLengths {
   readonly context: number;
   /** Of this the view, and what is written around messages: what a role reads at least. */
   readonly view: number;
+  /** And of that the longest format prompt: what is trained on has none. */
+  readonly format: number;
 }
 
 /** A checkpoint whose weights are not trained. */
@@ -96,6 +98,7 @@ export function estimateResources({
   const whole = weightBytes(config);
   const base = heldBytes({ config, bytesPerNumber });
   const context = Math.min(lengths.context, config.max_position_embeddings);
+  const trainedContext = Math.min(lengths.context - lengths.format, config.max_position_embeddings);
   const perToken = keyValueBytes(config);
 
   const lora = loraOf(recipe);
@@ -132,7 +135,7 @@ export function estimateResources({
         recipe.search.cacheMegabytes * 2 ** 20
       : 0;
 
-  const passes = trains.map((phase) => passOf(phase, recipe, context, lengths.dialogue / roles));
+  const passes = trains.map((phase) => passOf(phase, recipe, trainedContext, lengths.dialogue / roles));
   const pass = Math.max(0, ...passes.map((size) => passBytes(config, { ...size, lora })));
   const trained = 4 * (lora === undefined ? parameterCount(config) : adapterCount(config, lora));
   // The trainee, what it was before, and the optimizer's two moments.
@@ -182,10 +185,10 @@ export function estimateResources({
   );
   const read = (total + ranked) * roles * context;
   const trainedTokens = trains.reduce(
-    (sum, phase) => sum + trainedOn(phase, plan, recipe, scenario) * context,
+    (sum, phase) => sum + trainedOn(phase, plan, recipe, scenario) * trainedContext,
     0,
   );
-  const each = forwardOperations(config, context / 2);
+  const operationsIn = (length: number) => forwardOperations(config, length / 2);
   return {
     parameters: parameterCount(config),
     weightBytes: base.inside + base.outside,
@@ -197,7 +200,10 @@ export function estimateResources({
     decodingBytes: together(parts.slice(0, 2)),
     dialogues: total,
     tokens: { generated: total * lengths.dialogue, read, trained: trainedTokens },
-    operations: { reading: read * each, training: passCost(lora) * trainedTokens * each },
+    operations: {
+      reading: read * operationsIn(context),
+      training: passCost(lora) * trainedTokens * operationsIn(trainedContext),
+    },
   };
 }
 

@@ -71,6 +71,7 @@ async function measureLengths(
     false,
   ).tokenIds.length;
   const frame = Math.max(0, Math.ceil(framed / said.length) - count('a'));
-  const view = longest(views) + longest(formats) + (maxTurns + 1) * frame;
-  return { dialogue, view, context: view + dialogue };
+  const format = longest(formats);
+  const view = longest(views) + format + (maxTurns + 1) * frame;
+  return { dialogue, view, format, context: view + dialogue };
 }

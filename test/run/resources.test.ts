@@ -33,7 +33,7 @@ const undertaking = (changes: Partial<Undertaking> = {}): Undertaking => ({
   scenario: { kind: 'information-exchange', roles: { alice: { sees: () => '' }, bob: { sees: () => '' } } },
   recipe: presetRecipe('quick', 'isft-dpo'),
   config,
-  lengths: { dialogue: 400, view: 100, context: 500 },
+  lengths: { dialogue: 400, view: 100, format: 0, context: 500 },
   workers: 2,
   ...changes,
 });
@@ -66,6 +66,10 @@ test('a plan counts dialogues and tokens of its recipe at most', () => {
   assert.is(tokens.read, (80 + 70) * 2 * 500, 'what is ranked is read once more');
   // Two roles, two epochs, of the ten tasks a half and of the twenty all.
   assert.is(tokens.trained, (5 + 20) * 2 * 2 * 500);
+  const formatted = { dialogue: 400, view: 100, format: 20, context: 500 };
+  const prompted = estimateResources(undertaking({ recipe, lengths: formatted }));
+  assert.is(prompted.tokens.read, tokens.read);
+  assert.is(prompted.tokens.trained, (5 + 20) * 2 * 2 * 480, 'a format prompt is not trained on');
 });
 
 test('an adapter takes less memory and fewer operations, a worker more of one and none of the other', () => {
@@ -118,7 +122,10 @@ test('partners and a judge are held wherever somebody speaks, beside the model a
 
 test('what the heap or the machine cannot hold is refused, and what is said to fit does', () => {
   assert.is(requireRoomForRun(undertaking(), 2 ** 34).risk, null);
-  const asked = undertaking({ config: small, lengths: { dialogue: 400, view: 700, context: 1100 } });
+  const asked = undertaking({
+    config: small,
+    lengths: { dialogue: 400, view: 700, format: 0, context: 1100 },
+  });
   const { code, message, hint } = refusalOf(asked);
   assert.is(code, 'model.oversized');
   assert.match(
@@ -143,7 +150,11 @@ test('a billion weights fit no heap, and the refusal says what size would', () =
 
 test('where only the longest messages would not fit, that is a risk and no refusal', () => {
   const recipe = applySettings(presetRecipe('quick', 'isft-dpo'), ['lora.rank=8', 'lora.recompute=true']);
-  const asked = undertaking({ config: small, recipe, lengths: { dialogue: 4000, view: 60, context: 4060 } });
+  const asked = undertaking({
+    config: small,
+    recipe,
+    lengths: { dialogue: 4000, view: 60, format: 0, context: 4060 },
+  });
   const { risk, resources } = requireRoomForRun(asked, 2 ** 36);
   assert.match(risk!, /^Where every message runs into its cap, one thread needs .* It fits with --set /);
   assert.ok(resources.heapBytes > 2 ** 32);

@@ -148,8 +148,8 @@ export function passBytes(config: LlamaConfig, { rows, time, counted, lora }: Pa
   // Causal, in strips of rows: little more than half of the square.
   const attention = rows * heads * ((time * (time + 64)) / 2);
   const kept =
-    n * (4 * d + 2 * wide + 2 * narrow + 2 * f + (lora?.rank ?? 0) * (lora?.targets.length ?? 0)) + attention;
-  const work = n * (3 * f + 4 * d + 2 * wide + 2 * narrow);
+    n * (3 * d + 2 * wide + 2 * narrow + 2 * f + (lora?.rank ?? 0) * (lora?.targets.length ?? 0)) + attention;
+  const work = n * (3 * f + 5 * d + 2 * wide + 2 * narrow);
   const activations = lora?.recompute ? layers * n * d + kept : layers * (n * d + kept);
   // Where head and embedding are one, both gradients stand beside their sum.
   const whole = parameterCount(config) + (tie_word_embeddings ? 2 * vocab * d : 0);
