@@ -11,7 +11,7 @@ import type { LlamaConfig } from './config.ts';
 import { readSafetensors, writeSafetensors } from './safetensors.ts';
 import { isShape, type NamedArray } from './weights.ts';
 
-const weightsName = 'adapter_model.safetensors';
+const [weightsName, pickledName] = ['adapter_model.safetensors', 'adapter_model.bin'];
 /** What PEFT puts before a module's path. */
 const prefix = 'base_model.model.';
 
@@ -21,6 +21,15 @@ const prefix = 'base_model.model.';
  */
 export async function readAdapter({ folder, config }: AdapterHeader, decoder: LlamaConfig): Promise<Adapter> {
   const path = join(folder, weightsName);
+  if (!existsSync(path)) {
+    const isPickled = existsSync(join(folder, pickledName));
+    const beside = isPickled ? `, and ${pickledName} is not read` : '';
+    throw new OptimaError('checkpoint.missing', `${path}: no such file${beside}.`, {
+      hint: isPickled
+        ? 'Have Python write safetensors: PeftModel.from_pretrained(BASE, FOLDER).save_pretrained(NEW).'
+        : `An adapter's folder holds ${adapterConfigFile} and ${weightsName}.`,
+    });
+  }
   const found = await readSafetensors(path);
   const refuse = (problem: string): never => {
     throw new OptimaError('checkpoint.invalid', `${path}: ${problem}.`, {

@@ -79,12 +79,22 @@ export async function readAdapterHeader(folder: string): Promise<AdapterHeader> 
 
 /**
  * The folder of an adapter's base as it says itself: as it stands, or within the adapter's own folder. Throws
- * `checkpoint.missing` where there is none.
+ * `checkpoint.missing` where there is none, and `checkpoint.invalid` where that is an adapter, too.
  */
 export function baseFolderOf({ folder, baseFolder }: AdapterHeader): string {
   const places = baseFolder === null ? [] : [resolve(folder, baseFolder), resolve(baseFolder)];
   const found = places.find((place) => fs.existsSync(join(place, 'config.json')));
   if (found !== undefined) return found;
+  const adapted = places.find(isAdapterFolder);
+  if (adapted !== undefined) {
+    throw new OptimaError(
+      'checkpoint.invalid',
+      `${folder}: the base of this adapter, ${baseFolder}, is an adapter itself.`,
+      {
+        hint: `Merge that into its base, and name what comes of it: npx optima merge ${adapted} --out <folder>`,
+      },
+    );
+  }
   throw new OptimaError(
     'checkpoint.missing',
     `${folder}: the base of this adapter, ${baseFolder ?? 'which it does not name'}, is not there.`,

@@ -5,7 +5,7 @@ import { type FileHandle, open } from 'node:fs/promises';
 import { z } from 'zod';
 import { messageOf, OptimaError } from '../../domain/errors.ts';
 import { widen } from '../../tensor/index.ts';
-import { requirePlainFile } from '../files.ts';
+import { howToConvert, requirePlainFile } from '../files.ts';
 import type { NamedArray } from './weights.ts';
 
 const headerSchema = z.record(
@@ -149,15 +149,37 @@ export class SafetensorsFile {
   }
 }
 
+const renamed = (name: string): string => `Name it ${name}. ${howToConvert(name)}`;
+
+/** Other files that come under the name of a safetensors file, what they begin with, and what to do. A header has no such length. */
+const strangers = [
+  { marks: ['GGUF'], what: 'a GGUF file', hint: renamed('model.gguf') },
+  { marks: ['PK\x03\x04'], what: "PyTorch's own format", hint: renamed('pytorch_model.bin') },
+  {
+    marks: ['version '],
+    what: 'a pointer of Git LFS and not the file',
+    hint: 'Fetch the file itself: git lfs pull.',
+  },
+  {
+    marks: ['<!', '<h', '<?'],
+    what: 'a web page',
+    hint: 'The download gave a page in place of the file: download it again, as its raw bytes.',
+  },
+];
+
 async function readEntries(handle: FileHandle, path: string): Promise<Map<string, Entry>> {
-  const refuse = (problem: string): never => {
-    throw new OptimaError('checkpoint.invalid', `${path}: ${problem}.`, {
-      hint: 'The file is damaged or was not completely written; copy or download it again.',
-    });
+  const refuse = (
+    problem: string,
+    hint = 'The file is damaged or was not completely written; copy or download it again.',
+  ): never => {
+    throw new OptimaError('checkpoint.invalid', `${path}: ${problem}.`, { hint });
   };
   const { size } = await handle.stat();
   if (size < 8) refuse(`truncated: ${size} bytes are not even a header`);
   const lengthBytes = await readBytes(handle, 0, 8);
+  const start = new TextDecoder('latin1').decode(lengthBytes);
+  const stranger = strangers.find(({ marks }) => marks.some((mark) => start.startsWith(mark)));
+  if (stranger !== undefined) refuse(`${stranger.what}, whatever its name`, stranger.hint);
   const headerBytes = Number(new DataView(lengthBytes.buffer).getBigUint64(0, true));
   if (headerBytes > maxHeaderBytes) refuse('not a safetensors file: its header length is implausible');
   const dataStart = 8 + headerBytes;
@@ -167,7 +189,12 @@ async function readEntries(handle: FileHandle, path: string): Promise<Map<string
   const entries = new Map<string, Entry>();
   for (const [name, { dtype, shape, data_offsets }] of Object.entries(header)) {
     const [begin, end] = data_offsets;
-    if (!Object.hasOwn(decoders, dtype)) refuse(`tensor ${name} has dtype ${dtype}, not F32, F16 or BF16`);
+    if (!Object.hasOwn(decoders, dtype)) {
+      refuse(
+        `tensor ${name} has dtype ${dtype}, not F32, F16 or BF16`,
+        'Give a checkpoint with weights in float32, float16 or bfloat16.',
+      );
+    }
     const expectedBytes = decoders[dtype]!.bytes * sizeOf(shape);
     if (end - begin !== expectedBytes) {
       refuse(`tensor ${name} of shape [${shape}] should take ${expectedBytes} bytes, not ${end - begin}`);

@@ -269,6 +269,22 @@ test('an adapter of another base, damaged or of a kind that is not computed is r
     (await refusal(loadPolicy(away))).message,
     /the base of this adapter, meta\/nowhere, is not there/,
   );
+  fs.writeFileSync(config, fs.readFileSync(config, 'utf8').replace('meta/nowhere', folder));
+  const nested = await refusal(loadPolicy(away));
+  assert.match(nested.message, `the base of this adapter, ${folder}, is an adapter itself`);
+  assert.match(nested.hint!, `optima merge ${folder} `);
+  const [own, pickled] = ['adapter_model.safetensors', 'adapter_model.bin'].map((name) =>
+    path.join(away, name),
+  ) as [string, string];
+  fs.renameSync(own, pickled);
+  const unread = await refusal(loadPolicy(away, { base }));
+  assert.match(unread.message, `${own}: no such file, and adapter_model.bin is not read`);
+  assert.match(unread.hint!, /PeftModel/);
+  fs.rmSync(pickled);
+  assert.match(
+    (await refusal(loadPolicy(away, { base }))).hint!,
+    /^An adapter's folder holds adapter_config/,
+  );
   for (const one of [policy, base, other, wide, flat]) one.dispose();
 });
 

@@ -236,6 +236,20 @@ test('weights in formats that only others read are refused, with what to do', as
   }
 });
 
+test('what only has the name of a safetensors file is refused as what it is, with what to do', async () => {
+  const path = join(root, 'renamed.safetensors');
+  for (const [start, pattern, hint] of [
+    ['GGUF\x03\0\0\0', /a GGUF file, whatever its name/, /^Name it model\.gguf\. .*gguf_file="model\.gguf"/],
+    ['PK\x03\x04\0\0\x08\x08', /PyTorch's own format/, /^Name it pytorch_model\.bin\. .*save_pretrained/],
+    ['version https://git-lfs.github.com/spec/v1', /a pointer of Git LFS/, /git lfs pull/],
+    ['<!DOCTYPE html>', /a web page/, /download it again/],
+  ] as const) {
+    await writeFile(path, start);
+    const error = await assertRefused(readSafetensors(path), 'checkpoint.invalid', pattern);
+    assert.match(error.hint!, hint);
+  }
+});
+
 test('weights that cannot fit the heap are refused before any is read, with the size that fits', async () => {
   const folder = await savedFolder();
   const path = join(folder, 'config.json');
@@ -312,7 +326,8 @@ test('damaged headers are refused', async () => {
   ] as const) {
     const path = join(root, 'damaged.safetensors');
     await writeFile(path, content);
-    await assertRefused(readSafetensors(path), 'checkpoint.invalid', pattern);
+    const { hint } = await assertRefused(readSafetensors(path), 'checkpoint.invalid', pattern);
+    assert.match(hint!, /I64/.test(pattern.source) ? /float32, float16 or bfloat16/ : /damaged/);
   }
 });
 
