@@ -37,43 +37,49 @@ type OfDialogue = Extract<DialogueMessage, { dialogueId: DialogueId }>;
 /** A message that changes a tree. */
 type TreeMessage = Exclude<OfDialogue, { type: 'turn.failed' | 'judge.asked' }>;
 
+/** Whether a node is its root, or one of its turns. */
+const isThere = ({ root, turns }: ConversationTree, node: NodeId): boolean =>
+  node === root || Object.hasOwn(turns, node);
+
+const misfit = ({ type, dialogueId }: TreeMessage, problem: string): OptimaError =>
+  new OptimaError('run.corrupt', `Message ${type} of dialogue ${dialogueId} ${problem}.`);
+
 /**
  * Adds to a tree what a message says. Throws `run.corrupt` for a message that does not fit, and adds nothing then: of a dialogue
  * that is not open, below a node that is not there, or a node that is there already.
  */
 export function growTree(tree: GrowingTree, message: TreeMessage): void {
   const { type, dialogueId: id } = message;
-  const misfit = (problem: string) =>
-    new OptimaError('run.corrupt', `Message ${type} of dialogue ${id} ${problem}.`);
-  const isThere = (node: NodeId) => node === tree.root || Object.hasOwn(tree.turns, node);
   if (type === 'dialogue.opened') {
     const { format } = message;
     const parent = message.parent ?? tree.root;
-    if (Object.hasOwn(tree.dialogues, id)) throw misfit('comes a second time');
-    if (!isThere(parent)) throw misfit(`opens it below ${parent}, which is not there`);
+    if (Object.hasOwn(tree.dialogues, id)) throw misfit(message, 'comes a second time');
+    if (!isThere(tree, parent)) throw misfit(message, `opens it below ${parent}, which is not there`);
     tree.dialogues[id] = { id, format, leaf: parent, closed: null, verdict: null };
     return;
   }
   const dialogue = tree.dialogues[id];
-  if (dialogue === undefined) throw misfit('comes before its dialogue.opened');
+  if (dialogue === undefined) throw misfit(message, 'comes before its dialogue.opened');
   const isVerdict = type === 'verdict.given' || type === 'verdict.failed';
-  if (isVerdict ? dialogue.verdict !== null : dialogue.closed !== null) throw misfit('comes after its end');
+  if (isVerdict ? dialogue.verdict !== null : dialogue.closed !== null)
+    throw misfit(message, 'comes after its end');
   if (type === 'turn.taken') {
     const { turn } = message;
-    if (turn.parent !== dialogue.leaf) throw misfit(`is a turn below ${turn.parent}, not ${dialogue.leaf}`);
-    if (isThere(turn.id)) throw misfit(`is a turn ${turn.id}, which is there already`);
+    if (turn.parent !== dialogue.leaf)
+      throw misfit(message, `is a turn below ${turn.parent}, not ${dialogue.leaf}`);
+    if (isThere(tree, turn.id)) throw misfit(message, `is a turn ${turn.id}, which is there already`);
     tree.turns[turn.id] = turn;
     dialogue.leaf = turn.id;
   } else if (type === 'turn.merged') {
     const stored = tree.turns[message.into];
     if (stored?.parent !== dialogue.leaf)
-      throw misfit(`goes on from ${message.into}, not below ${dialogue.leaf}`);
+      throw misfit(message, `goes on from ${message.into}, not below ${dialogue.leaf}`);
     dialogue.leaf = message.into;
   } else if (type === 'observation.given') {
     const turn = tree.turns[message.nodeId];
     if (message.nodeId !== dialogue.leaf || turn === undefined)
-      throw misfit(`follows ${message.nodeId}, not its last turn ${dialogue.leaf}`);
-    if (turn.observed !== undefined) throw misfit(`follows ${turn.id}, which one follows already`);
+      throw misfit(message, `follows ${message.nodeId}, not its last turn ${dialogue.leaf}`);
+    if (turn.observed !== undefined) throw misfit(message, `follows ${turn.id}, which one follows already`);
     // The message keeps the turn as it was said; nobody writes to this one either.
     tree.turns[turn.id] = Object.freeze({ ...turn, observed: message.observations });
   } else if (type === 'dialogue.closed') dialogue.closed = message;

@@ -481,6 +481,11 @@ export class MachineProducts implements Packing, FrozenProducts {
     whole: number,
     work: (first: number, count: number, index: number) => void,
   ): void {
+    if (starts.length === 1) {
+      this.#threadsOfLast = 1;
+      work(0, whole, 0);
+      return;
+    }
     const helpers = this.#helpers.slice(0, starts.length - 1);
     const part = (index: number) => {
       const first = starts[index]!;
