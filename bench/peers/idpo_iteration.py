@@ -3,9 +3,11 @@ on the same tasks, with as many dialogues of each:
 
 - ours: the phases pilot, search, pair and train of `optima train` on two workers (bench/idpo-iteration.ts).
 - the peer: all dialogues held side by side and apart from one another with transformers' `generate` (batches sorted by length,
-  padded to the left, with a cache of keys and values), rewards by Optima's Eq. 1 with the NLL under the base, for each task
-  the best dialogue against the worst: the first turn in which they differ is a pair, above the recipe's thresholds. TRL's
-  DPOTrainer trains an epoch on them; the references that it computes are a part of that.
+  padded to the left, with a cache of keys and values), rewards by Optima's Eq. 1 with the NLL under the base. Of two dialogues
+  of a task the first turn in which they differ is a pair, above the recipe's thresholds: of the best and the worst, of the
+  second best and the second worst, and so on. TRL's DPOTrainer trains an epoch on them; the references that it computes are a
+  part of that. It trains twice from the same policy, and the peer's time is told with either: on the best and the worst of
+  each task alone, and on as many pairs as ours trains on, of as many dialogues.
 
     node bin/optima.js train pages-qa --recipe idpo --set iterations=1 --set search.tasks=96 --set evaluation.tasks=1 --out /tmp/bench-idpo
     python3.11 -m venv /tmp/venv
@@ -198,23 +200,25 @@ def in_team(work, *given):
 
 
 def pairs_of(dialogues, rewards, thresholds):
-    """Of each task the first turns in which its best and its worst dialogue differ."""
+    """The first turns in which the best and the worst dialogue of each task differ, then the second best and worst, and so on."""
     by_task = {}
     for dialogue, reward in zip(dialogues, rewards):
         by_task.setdefault(dialogue.task, []).append((reward, dialogue))
-    pairs = []
+    ranks = [[] for _ in range(max(len(ranked) for ranked in by_task.values()) // 2)]
     for ranked in by_task.values():
+        ranked.sort(key=lambda each: each[0])
         fine = [each for each in ranked if not any(turn.cut or not turn.text.strip() for turn in each[1].turns)]
-        best, chosen = max(fine, key=lambda each: each[0], default=(-math.inf, None))
-        worst, rejected = min(ranked, key=lambda each: each[0])
-        if best <= thresholds["thetaFilter"] or best - worst <= thresholds["thetaDiff"]:
-            continue
-        better, worse = next(both for both in zip(chosen.turns, rejected.turns) if both[0].text != both[1].text)
-        pairs.append({"promptIds": better.prompt, "chosenIds": better.ids, "rejectedIds": worse.ids})
-    return pairs
+        for pairs, (best, chosen), (worst, rejected) in zip(ranks, reversed(fine), ranked):
+            if best <= thresholds["thetaFilter"] or best - worst <= thresholds["thetaDiff"]:
+                break
+            differing = (both for both in zip(chosen.turns, rejected.turns) if both[0].text != both[1].text)
+            if found := next(differing, None):
+                better, worse = found
+                pairs.append({"promptIds": better.prompt, "chosenIds": better.ids, "rejectedIds": worse.ids})
+    return ranks
 
 
-def peer(given, args, seed):
+def peer(given, args, seed, as_many):
     shares = [list(range(part, args.tasks, args.processes)) for part in range(args.processes)]
     phases = {}
 
@@ -237,17 +241,19 @@ def peer(given, args, seed):
         held = timed("generate", lambda: spread("converse", shares, args.batch))
         rewards = sum(timed("rank", lambda: spread("rank", held, args.score_batch)), [])
     dialogues = sum(held, [])
-    pairs = timed("pair", lambda: (pairs_of(dialogues, rewards, given["recipe"]["pairs"]), 0))
+    ranks = timed("pair", lambda: (pairs_of(dialogues, rewards, given["recipe"]["pairs"]), 0))
     torch.set_num_threads(THREADS)
-    train = lambda: trainer(given["policy"], pairs, given["recipe"]["dpo"], args.trl_rows)[0].train()
-    timed("train", lambda: (train(), 0))
+    chosen = {"train": ranks[0], "trainOnAsMany": sum(ranks, [])[:as_many]}
+    for phase, pairs in chosen.items():
+        train = lambda: trainer(given["policy"], pairs, given["recipe"]["dpo"], args.trl_rows)[0].train()
+        timed(phase, lambda: (train(), 0))
     figures = {
         "dialogues": len(dialogues),
         "taskScore": statistics.fmean(score_of(given, dialogue) for dialogue in dialogues),
         "tokens": statistics.fmean(dialogue.tokens for dialogue in dialogues),
         "turns": statistics.fmean(len(dialogue.turns) for dialogue in dialogues),
         "meanReward": statistics.fmean(rewards),
-        "pairs": len(pairs),
+        **{f"pairsOf{phase[0].upper()}{phase[1:]}": len(pairs) for phase, pairs in chosen.items()},
     }
     return phases, figures
 
@@ -272,25 +278,36 @@ def main():
     if args.tasks > len(given["tasks"]):
         parser.error(f"the run searched {len(given['tasks'])} tasks: train it with --set search.tasks={args.tasks}")
     report(bench="idpo-iteration", **vars(args), **VERSIONS)
-    sides = {"ours": lambda _: iteration_of_ours(args), "peer": lambda turn: peer(given, args, turn)}
-    totals = {name: [] for name in sides}
+    # What the peer's iteration is, and with which training.
+    without = {"peer": "trainOnAsMany", "peerOnAsManyPairs": "train"}
+    totals = {name: [] for name in ("ours", *without)}
+    rounded = lambda figures: {key: round(value, 3) for key, value in figures.items()}
+
+    def told(name, turn, phases, figures):
+        kinds = ("seconds", "cpuSeconds")
+        sums = {
+            side: {kind: sum(took[kind] for phase, took in phases.items() if phase != left) for kind in kinds}
+            for side, left in ({name: None} if name == "ours" else without).items()
+        }
+        for side, total in sums.items():
+            totals[side].append(total)
+        each = {phase: rounded(took) for phase, took in phases.items()}
+        report(round=turn, side=name, totals={k: rounded(v) for k, v in sums.items()}, phases=each, figures=rounded(figures))
+
     for turn in range(args.rounds):
-        for name, measure in sides.items():
-            phases, figures = measure(turn)
-            total = {kind: sum(took[kind] for took in phases.values()) for kind in ("seconds", "cpuSeconds")}
-            totals[name].append(total)
-            rounded = lambda figures: {key: round(value, 3) for key, value in figures.items()}
-            each = {phase: rounded(took) for phase, took in phases.items()}
-            report(round=turn, side=name, **rounded(total), phases=each, figures=rounded(figures))
-    for kind in ("seconds", "cpuSeconds"):
-        every = {name: [total[kind] for total in totals[name]] for name in sides}
-        ratios = [theirs / mine for mine, theirs in zip(every["ours"], every["peer"])]
-        report(
-            of=kind,
-            medians={name: round(statistics.median(each), 2) for name, each in every.items()},
-            ratios=[round(ratio, 2) for ratio in ratios],
-            ratio=round(statistics.median(ratios), 2),
-        )
+        phases, figures = iteration_of_ours(args)
+        told("ours", turn, phases, figures)
+        told("peer", turn, *peer(given, args, turn, figures["pairs"]))
+    for side in without:
+        for kind in ("seconds", "cpuSeconds"):
+            both = {name: [total[kind] for total in totals[name]] for name in ("ours", side)}
+            ratios = [theirs / mine for mine, theirs in zip(both["ours"], both[side])]
+            report(
+                of=kind,
+                medians={name: round(statistics.median(each), 2) for name, each in both.items()},
+                ratios=[round(ratio, 2) for ratio in ratios],
+                ratio=round(statistics.median(ratios), 2),
+            )
 
 
 if __name__ == "__main__":
