@@ -4,6 +4,7 @@ import { readdirSync, readFileSync } from 'node:fs';
 import { posix } from 'node:path';
 import { test } from 'uvu';
 import * as assert from 'uvu/assert';
+import { placeOf, writtenFaults } from '../tools/mutation/faults.ts';
 
 /** The arrows of the picture in ARCHITECTURE.md: from each folder to those that it is drawn to import. */
 function arrowsOf(document: string): Map<string, Set<string>> {
@@ -193,6 +194,13 @@ test('every file begins by saying what it is', () => {
     sources.filter(({ source }) => !/^(#!.*\n)?\/\/ \S/.test(source)).map(({ path }) => path),
     [],
   );
+});
+
+test('every written fault of the mutation run stands in one place', () => {
+  const texts = new Map(sources.map(({ path, source }) => [path, source]));
+  for (const [original] of writtenFaults()) placeOf(original, texts);
+  assert.throws(() => placeOf('const', texts), 'does not stand in exactly one place');
+  assert.throws(() => placeOf('no such text', texts), 'does not stand in exactly one place');
 });
 
 test('the reader of imports sees each kind of statement', () => {

@@ -13,6 +13,7 @@ import { pathToFileURL } from 'node:url';
 import { parseArgs } from 'node:util';
 import { createRng } from '../../src/domain/rng.ts';
 import { type CoveredLines, readCoverage } from './coverage.ts';
+import { placeOf, writtenFaults } from './faults.ts';
 import { type Mutant, mutantsOf } from './operators.ts';
 
 /** All of src/ is covered but these, so that the choice follows the folders when they move. */
@@ -98,31 +99,8 @@ function drawMutants(): Mutant[] {
   return [...drawn, ...writtenFaults().flatMap(writtenMutant)];
 }
 
-/** The texts of `faults.txt`: what stands in the source, and what would stand there instead. */
-function writtenFaults(): [original: string, replacement: string][] {
-  const text = fs.readFileSync(new URL('faults.txt', import.meta.url), 'utf8');
-  const blocks = text.split(/\n{2,}/).filter((block) => block.startsWith('- '));
-  return blocks.map((block) => {
-    const linesWith = (sign: string) =>
-      block
-        .split('\n')
-        .filter((line) => line.startsWith(sign))
-        .map((line) => line.slice(2))
-        .join('\n');
-    return [linesWith('-'), linesWith('+')];
-  });
-}
-
-/** Where a written fault stands: its text must be in exactly one place of src/. */
 function writtenMutant([original, replacement]: [original: string, replacement: string]): Mutant[] {
-  const places = [...texts].flatMap(([file, text]) => {
-    const start = text.indexOf(original);
-    return start < 0 ? [] : [{ file, text, start, again: text.indexOf(original, start + 1) >= 0 }];
-  });
-  if (places.length !== 1 || places[0]!.again) {
-    throw new Error(`faults.txt: ${JSON.stringify(original)} does not stand in exactly one place of src/.`);
-  }
-  const { file, text, start } = places[0]!;
+  const { file, text, start } = placeOf(original, texts);
   if (!sources.includes(file)) return [];
   const line = text.slice(0, start).split('\n').length;
   return [{ file, start, end: start + original.length, line, original, replacement }];
