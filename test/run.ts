@@ -85,16 +85,26 @@ const skipped = totals.skipped > 0 ? `, ${totals.skipped} skipped` : '';
 console.log(`${totals.passed} passed, ${totals.failed} failed${skipped}`);
 process.exitCode = totals.failed > 0 ? 1 : 0;
 
+function folderOf(file: string): string {
+  return file.split('/')[1] ?? '';
+}
+
 function rankOf(file: string): number {
   const rank = slowestFirst.findIndex((start) => file.startsWith(start));
   return rank < 0 ? slowestFirst.length : rank;
 }
 
+/** The next file for a process, of its own folder as long as there is one: another process must load and compile all anew. */
+function takeNext(host: Host | null): string | undefined {
+  const own = queue.findIndex((file) => folderOf(file) === host?.folder);
+  return queue.splice(Math.max(own, 0), 1)[0];
+}
+
 /** Takes files from the queue, and goes on in the same process as long as they are of one folder that shares it. */
 async function runQueue(): Promise<void> {
   let host: Host | null = null;
-  for (let file = queue.shift(); file !== undefined; file = queue.shift()) {
-    const [, folder = ''] = file.split('/');
+  for (let file = takeNext(null); file !== undefined; file = takeNext(host)) {
+    const folder = folderOf(file);
     if (host !== null && host.folder !== folder) host = await end(host);
     host ??= start(folder);
     const hasEnded = !(await runFile(file, host));
