@@ -100,12 +100,12 @@ test('eval ends with the metrics of the contract, the same in a clone with a wor
 
 test('chat shows a person the view, takes the turns from the input and gives the verdict', async () => {
   const chat = ['chat', 'two-hop-qa', '--role', 'bob', '--model', 'model'];
-  const { code, stdout, stderr } = await optima(chat, { folder, input: 'one\ntwo\nthree\nfour\nfive\n' });
+  const { code, stdout, stderr } = await optimaHere(chat, { folder, input: 'one\ntwo\nthree\nfour\nfive\n' });
   assert.is(code, 0, stderr);
   assert.match(stdout, /You are bob\. This is all you see:\n\nYou are Bob, working with Alice\./);
   assert.match(stdout, /\nalice: /);
   assert.match(stdout, /turn-cap after 10 turns\.\nanswer: none; right: /);
-  const cut = await optima([...chat, '--json'], { folder, input: 'one\n' });
+  const cut = await optimaHere([...chat, '--json'], { folder, input: 'one\n' });
   assert.is(cut.code, 1);
   const messages = objects(cut.stdout).flatMap(({ event, message }) =>
     event === 'message' ? [message] : [],
@@ -138,7 +138,7 @@ test('chat shows a person what the role hears: not what others say at once with 
     };
     export default { ...votes, environment, protocol: { ...votes.protocol, maxTurns: 6 } };`,
   );
-  const { code, stdout, stderr } = await optima(['chat', scenario, '--role', 'ben', '--model', 'model'], {
+  const { code, stdout, stderr } = await optimaHere(['chat', scenario, '--role', 'ben', '--model', 'model'], {
     folder,
     input: 'first\nsecond\n',
   });

@@ -7,7 +7,7 @@ import { test } from 'uvu';
 import * as assert from 'uvu/assert';
 import { formatTable, line, quoted, reportError, withOutput } from '../../src/cli/output.ts';
 import { OptimaError } from '../../src/domain/errors.ts';
-import { launcher, optima, temporaryFolder, writeRandomCheckpoint } from '../support/run.ts';
+import { launcher, optimaHere, temporaryFolder, writeRandomCheckpoint } from '../support/run.ts';
 
 const folder = temporaryFolder('output');
 test.after(() => fs.rmSync(folder, { recursive: true }));
@@ -125,7 +125,7 @@ test('a person and a scenario that write control characters see them spelt out',
   );
   const args = ['chat', 'sums.mjs', '--role', 'alice', '--model', path.join(folder, 'model')];
   const input = '<A>\u001b[31m9</A>\n'.repeat(2);
-  const { stdout, stderr, code } = await optima(args, { folder, input });
+  const { stdout, stderr, code } = await optimaHere(args, { folder, input });
   assert.is(code, 0, stderr);
   assert.match(stdout, /number \d+ \\u\{1b\}\]0;mine\\u\{7\}/);
   assert.match(stdout, /^answer: \\u\{1b\}\[31m9; right: 1 error: forged$/m);

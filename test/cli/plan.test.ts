@@ -4,7 +4,7 @@ import path from 'node:path';
 import { test } from 'uvu';
 import * as assert from 'uvu/assert';
 import { shippedFolder } from '../../src/run/locate.ts';
-import { optima, temporaryFolder } from '../support/run.ts';
+import { optimaHere, temporaryFolder } from '../support/run.ts';
 
 const root = temporaryFolder('plan');
 test.after(() => fs.rmSync(root, { recursive: true }));
@@ -23,7 +23,14 @@ test.before(() => {
 test('a plan says dialogues, memory by phase, tokens and hours, and reads no weights', async () => {
   const folder = path.join(root, 'without-weights');
   fs.cpSync(shippedFolder, folder, { recursive: true, filter: (file) => !file.endsWith('.safetensors') });
-  const { code, stdout, stderr } = await optima(['plan', 'two-hop-qa', '--model', folder, '--workers', '1']);
+  const { code, stdout, stderr } = await optimaHere([
+    'plan',
+    'two-hop-qa',
+    '--model',
+    folder,
+    '--workers',
+    '1',
+  ]);
   assert.is(code, 0, stderr);
   assert.match(stdout, /plan +dialogues/);
   assert.match(stdout, /model: 0\.7 M parameters, 4 layers of width 128/);
@@ -36,7 +43,7 @@ test('a plan says dialogues, memory by phase, tokens and hours, and reads no wei
 });
 
 test('a plan is a line of JSON for machines', async () => {
-  const { code, stdout } = await optima([
+  const { code, stdout } = await optimaHere([
     'plan',
     'two-hop-qa',
     '--workers',
@@ -67,7 +74,7 @@ test('plan and train refuse what cannot fit in one line, before weights are look
     [...train, '--policy', `bob=${large}`],
   ]) {
     const [command, ...more] = args;
-    const { code, stderr } = await optima([command!, 'two-hop-qa', '--workers', '1', ...more]);
+    const { code, stderr } = await optimaHere([command!, 'two-hop-qa', '--workers', '1', ...more]);
     assert.is(code, 1, stderr);
     assert.match(
       stderr,

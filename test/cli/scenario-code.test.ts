@@ -5,7 +5,7 @@ import path from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { test } from 'uvu';
 import * as assert from 'uvu/assert';
-import { optima, temporaryFolder } from '../support/run.ts';
+import { optima, optimaHere, temporaryFolder } from '../support/run.ts';
 
 const folder = temporaryFolder('scenario-code');
 test.after(() => fs.rmSync(folder, { recursive: true }));
@@ -102,13 +102,14 @@ test('what a load or a metric says is told in its words, as the scenario’s', a
     tasks: "{ load: async () => { throw new Error('the source is away'); } }",
   });
   const none = write('none.mjs', { tasks: '{ load: async () => null }' });
-  for (const [file, message] of [
-    [never, `${never}: its top level awaits what never settles.`],
-    [silent, 'Scenario "sums": tasks.load gave a promise that never settles.'],
-    [away, `Scenario "sums": tasks.load('test', 2) threw: the source is away.`],
-    [none, `Scenario "sums": tasks.load('test', 2) gave no list of tasks.`],
+  // What never settles shows where a process has nothing left to do.
+  for (const [file, message, run] of [
+    [never, `${never}: its top level awaits what never settles.`, optima],
+    [silent, 'Scenario "sums": tasks.load gave a promise that never settles.', optima],
+    [away, `Scenario "sums": tasks.load('test', 2) threw: the source is away.`, optimaHere],
+    [none, `Scenario "sums": tasks.load('test', 2) gave no list of tasks.`, optimaHere],
   ] as const) {
-    const { code, stderr } = await optima(['eval', file, '--tasks', '2', '--workers', '0']);
+    const { code, stderr } = await run(['eval', file, '--tasks', '2', '--workers', '0']);
     assert.is(code, 1);
     assert.match(stderr, `error: ${message}\n`);
   }
@@ -136,7 +137,7 @@ test('what is not the same when it is dealt again is found by check, and by trai
   });
   for (const file of [drawn, salted]) {
     const run = path.join(folder, 'run');
-    const { code, stderr } = await optima(['train', file, '--out', run]);
+    const { code, stderr } = await optimaHere(['train', file, '--out', run]);
     assert.is(code, 1);
     assert.match(
       stderr,
@@ -144,7 +145,7 @@ test('what is not the same when it is dealt again is found by check, and by trai
     );
     assert.not.ok(fs.existsSync(run));
   }
-  const { code, stdout } = await optima(['check', salted]);
+  const { code, stdout } = await optimaHere(['check', salted]);
   assert.is(code, 1);
   assert.match(stdout, 'error: tasks: train-00000: loaded again, the scenario deals another task');
 });

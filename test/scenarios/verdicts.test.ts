@@ -7,7 +7,6 @@ import * as assert from 'uvu/assert';
 import { loadPolicy } from '../../src/models/llama/index.ts';
 import {
   cutRun,
-  optima,
   optimaHere,
   smallHybridRun,
   smallRun,
@@ -160,13 +159,13 @@ test('chat shows whose answer is the team’s, with partners and a judge', async
       .replace('maxTurns: 6', 'maxTurns: 2'),
   );
   const args = ['chat', file, '--role', 'buyer', '--model', model, '--policy', `seller=${seller.file}`];
-  const { stdout, code, stderr } = await optima(args, { folder, input: 'No, <A>7</A>!\n' });
+  const { stdout, code, stderr } = await optimaHere(args, { folder, input: 'No, <A>7</A>!\n' });
   assert.is(code, 0, stdout + stderr);
   assert.match(stdout, /seller: <A>52<\/A>\n[\s\S]*answer: 52\nscore: \d\.\d\d \(seller /);
-  const own = await optima([...args, '--policy', `buyer=${buyer.file}`], { folder });
+  const own = await optimaHere([...args, '--policy', `buyer=${buyer.file}`], { folder });
   assert.match(own.stderr, 'you speak for buyer yourself');
   const judged = ['chat', debate, '--role', 'con', '--model', model, '--judge', judge.file];
-  const argued = await optima(judged, { folder, input: 'No.\nNo, no.\n' });
+  const argued = await optimaHere(judged, { folder, input: 'No.\nNo, no.\n' });
   assert.match(
     argued.stdout,
     /agreed after 4 turns\.\nanswer: none\nscore: 0\.50 \((pro 1\.00, con 0|pro 0\.00, con 1)/,

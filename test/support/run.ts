@@ -3,6 +3,7 @@ import { spawn } from 'node:child_process';
 import fs from 'node:fs';
 import os from 'node:os';
 import path from 'node:path';
+import { Readable } from 'node:stream';
 import { fileURLToPath } from 'node:url';
 import { runCommandLine } from '../../src/cli/main.ts';
 import type { RunEvent } from '../../src/domain/events.ts';
@@ -220,12 +221,14 @@ export interface OptimaOptions {
  */
 export async function optimaHere(
   args: readonly string[],
-  { folder = os.tmpdir() }: Pick<OptimaOptions, 'folder'> = {},
+  { folder = os.tmpdir(), input = '' }: Pick<OptimaOptions, 'folder' | 'input'> = {},
 ): Promise<Ended> {
   chooseEngine();
   const { argv } = process;
+  const stdin = Object.getOwnPropertyDescriptor(process, 'stdin')!;
   const cwd = process.cwd();
   const written = { stdout: '', stderr: '' };
+  const typed = Readable.from([Buffer.from(input)]);
   const emitters: readonly NodeJS.EventEmitter[] = [process.stdout, process.stderr, process];
   const listenersOf = (emitter: NodeJS.EventEmitter) =>
     emitter
@@ -240,12 +243,14 @@ export async function optimaHere(
     };
   }
   process.argv = [process.execPath, launcher, ...args];
+  Object.defineProperty(process, 'stdin', { ...stdin, get: () => typed });
   process.chdir(folder);
   try {
     await runCommandLine(args);
     return { code: Number(process.exitCode ?? 0), signal: null, ...written };
   } finally {
     [process.stdout.write, process.stderr.write] = writes;
+    Object.defineProperty(process, 'stdin', stdin);
     Object.assign(process, { argv, exitCode: undefined });
     process.chdir(cwd);
     emitters.forEach((emitter, i) => {
