@@ -30,9 +30,9 @@ export function compileTemplate(source: string): Render {
     // As the Hugging Face library does: a block takes its line with it.
     template = parse(tokenize(source, { lstrip_blocks: true, trim_blocks: true }));
   } catch (cause) {
-    throw new OptimaError('checkpoint.invalid', `The chat template does not parse: ${messageOf(cause)}`, {
-      cause,
-    });
+    // So the library says that there is nothing more to read.
+    const ended = cause instanceof TypeError ? 'it ends within a block' : messageOf(cause);
+    throw new OptimaError('checkpoint.invalid', `The chat template does not parse: ${ended}`, { cause });
   }
   return (variables) => {
     const environment = new Environment();

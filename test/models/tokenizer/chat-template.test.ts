@@ -301,6 +301,11 @@ test('a template that does not parse is refused when it is compiled', () => {
   const error = errorOf(() => compileChatTemplate('{% for %}', {}));
   assert.is(error.code, 'checkpoint.invalid');
   assert.match(error.message, /^The chat template does not parse: /);
+  for (const source of ['{% for message in messages %}', '{% if messages %}x', '{%'])
+    assert.match(
+      errorOf(() => compileChatTemplate(source, {})).message,
+      'does not parse: it ends within a block',
+    );
 });
 
 test('a template may read the special tokens, as text, and the same date on every day', () => {
