@@ -268,7 +268,9 @@ function drawTokens(
       row.failure = new OptimaError(
         'model.failed',
         `Request "${row.job.id}": the model's logits are not finite.`,
-        { hint: 'The weights have diverged; lower the learning rate or use an earlier checkpoint.' },
+        {
+          hint: 'Its weights hold NaN or infinity: the file is damaged, or training diverged (lower the learning rate, or use an earlier checkpoint).',
+        },
       );
       return;
     }
