@@ -12,7 +12,6 @@ import { readManifest } from '../../src/store/manifest.ts';
 import {
   cutRun,
   eventsIn,
-  optima,
   optimaHere,
   smallHybridRun,
   smallRun,
@@ -96,7 +95,7 @@ test('every checkpoint is an adapter of the base; its factors have moved, and th
 
 test('what comes out does not depend on where it is computed, dropout included', async () => {
   const out = inFolder('workers');
-  const { code, stderr } = await optima(whole(out, '--workers', '2'));
+  const { code, stderr } = await optimaHere(whole(out, '--workers', '2'));
   assert.is(code, 0, stderr);
   assert.equal(eventsIn(out), eventsIn(run));
   assert.equal(checkpoints(out), checkpoints(run));

@@ -328,10 +328,11 @@ test('a pair of turns that another policy than its own role’s said is refused'
 });
 
 test('killed between the trainings of two roles and resumed, it ends in the same weights and the same log', async () => {
-  for (const [iteration, kill, ofBob] of [
-    ['init-0', { renamed: true }, 0],
-    ['isft-1', { lines: stepsOf('isft-1', 'alice').length }, 0],
-    ['idpo-2', { lines: stepsOf('idpo-2', 'alice').length + 1 }, 1],
+  for (const [iteration, kill, ofBob, workers] of [
+    // A worker trains and plays all that comes after the first.
+    ['init-0', { renamed: true }, 0, '1'],
+    ['isft-1', { lines: stepsOf('isft-1', 'alice').length }, 0, '0'],
+    ['idpo-2', { lines: stepsOf('idpo-2', 'alice').length + 1 }, 1, '0'],
   ] as const) {
     const phase = `${iteration}/train`;
     const cut = path.join(folder, `cut-${iteration}`);
@@ -347,7 +348,7 @@ test('killed between the trainings of two roles and resumed, it ends in the same
       [...left.matchAll(/"role":"(\w+)"/g)].map(([, role]) => role),
       [...stepsOf(iteration, 'alice').map(() => 'alice'), ...Array(ofBob).fill('bob')],
     );
-    const resumed = await optimaHere(['train', '--resume', cut, '--workers', '1', '--json']);
+    const resumed = await optimaHere(['train', '--resume', cut, '--workers', workers, '--json']);
     assert.is(resumed.code, 0, resumed.stdout);
     assert.is(withoutTimes(cut), withoutTimes(whole));
     const [one, other] = [whole, cut].map((of) => fs.readdirSync(path.join(of, 'checkpoints')));
