@@ -15,10 +15,10 @@ const objects = (stdout: string) =>
     .split('\n')
     .map((line) => JSON.parse(line));
 const brief = [
-  'evaluation.tasks=8',
+  'evaluation.tasks=4',
   'iterations=1',
   'initialization.tasks=8',
-  'isft.tasks=8',
+  'isft.tasks=4',
   'isft.samplesPerTask=6',
 ]
   .map((setting) => ` --set ${setting}`)
@@ -76,7 +76,7 @@ test('the shipped model trains on the first draft at once', async () => {
   );
   assert.is(code, 0, stdout + stderr);
   const { base, trained, iterations } = objects(stdout).at(-1);
-  assert.ok(base.tokens > 0 && trained.n === 8);
+  assert.ok(base.tokens > 0 && trained.n === 4);
   assert.ok(
     iterations.every(({ kept }: { kept: number }) => kept > 0),
     JSON.stringify(iterations),

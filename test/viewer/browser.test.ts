@@ -25,6 +25,7 @@ import {
   smallHybridRun,
   temporaryFolder,
   writeRandomCheckpoint,
+  writeSmallScenario,
 } from '../support/run.ts';
 import {
   type Browser,
@@ -67,7 +68,7 @@ test.before(async () => {
   const sets = ['search.mergeBelow=0.7', 'maxMessageTokens=4'].flatMap((one) => ['--set', one]);
   const args = [
     'train',
-    'two-hop-qa',
+    writeSmallScenario(folder, 6),
     '--model',
     model,
     ...smallHybridRun,
