@@ -28,7 +28,7 @@ export function addList(program: Command): void {
             } catch (error) {
               // One broken file must not hide the others.
               if (!(error instanceof OptimaError) || error.code === 'interrupted') throw error;
-              rows.push([name, `cannot be loaded: ${error.message}`]);
+              rows.push([name, error.message]);
               output.emit({ event: 'scenario', name, file, error: error.message });
             }
           }

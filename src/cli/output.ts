@@ -75,6 +75,12 @@ export const jsonOf = (object: object): string =>
 /** So many of a thing. */
 export const counted = (n: number, noun: string): string => `${n} ${noun}${n === 1 ? '' : 's'}`;
 
+/** Seconds in words. */
+export function spanOf(seconds: number): string {
+  if (seconds < 100) return `${seconds.toFixed(seconds < 10 ? 1 : 0)} s`;
+  return seconds < 6000 ? `${Math.round(seconds / 60)} min` : `${(seconds / 3600).toFixed(1)} h`;
+}
+
 /** A text of others as one line. */
 export const line = (text: string): string => spelt(text.replaceAll(/\s*\n\s*/g, ' '));
 

@@ -16,8 +16,8 @@ import {
   seedOption,
   workersOption,
 } from './options.ts';
-import { counted, formatTable, type Output, withOutput } from './output.ts';
-import { inWords, sayPlan } from './say-plan.ts';
+import { counted, formatTable, type Output, spanOf, withOutput } from './output.ts';
+import { sayPlan } from './say-plan.ts';
 import { askedRecipe, policiesOption, type TrainOptions } from './train.ts';
 import { openScenario } from './watch.ts';
 
@@ -102,7 +102,7 @@ async function planNamed(
     `tokens, at most: ${thousands(generated)} generated, ${thousands(trained)} trained on; ${((resources.operations.reading + resources.operations.training) / 1e12).toPrecision(3)} TFLOP`,
   );
   output.say(
-    `time, at most: ${inWords(inTotal)}, of which training ${inWords(seconds.training)}; as one layer of this shape computes now, ${rate(speed.reading)} reading and ${rate(speed.training)} training a thread`,
+    `time, at most: ${spanOf(inTotal)}, of which training ${spanOf(seconds.training)}; as one layer of this shape computes now, ${rate(speed.reading)} reading and ${rate(speed.training)} training a thread`,
   );
   output.emit({
     event: 'resources',

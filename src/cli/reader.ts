@@ -81,12 +81,6 @@ export function sizeOf(bytes: number): string {
   return bytes < 2 ** 30 ? `${(bytes / 2 ** 20).toFixed(1)} MiB` : `${(bytes / 2 ** 30).toFixed(2)} GiB`;
 }
 
-/** Seconds in words. */
-export function spanOf(seconds: number): string {
-  if (seconds < 100) return `${seconds.toFixed(1)} s`;
-  return seconds < 5400 ? `${Math.round(seconds / 60)} min` : `${(seconds / 3600).toFixed(1)} h`;
-}
-
 /** Columns of the terminal; where there is none, as many as a line may well have. */
 export const widthOf = (): number => Math.max(40, process.stdout.columns ?? 120);
 

@@ -13,8 +13,8 @@ import { logPath } from '../store/log-file.ts';
 import { readManifest } from '../store/manifest.ts';
 import { interruptible } from './interrupt.ts';
 import { collect, jsonOption } from './options.ts';
-import { counted, formatTable, type JsonFlag, line, type Output, withOutput } from './output.ts';
-import { openReader, runsIn, shortened, sizeOf, spanOf, widthOf } from './reader.ts';
+import { counted, formatTable, type JsonFlag, line, type Output, spanOf, withOutput } from './output.ts';
+import { openReader, runsIn, shortened, sizeOf, widthOf } from './reader.ts';
 import { stateOf } from './show.ts';
 
 interface RunsOptions extends JsonFlag {

@@ -5,7 +5,7 @@ import type { Recipe } from '../recipe/schema.ts';
 import type { OpenedFrozen } from '../run/frozen.ts';
 import { dialoguesOf, type IterationPlan } from '../run/plan.ts';
 import type { Scenario } from '../scenario/types.ts';
-import { formatTable, type Output } from './output.ts';
+import { formatTable, type Output, spanOf } from './output.ts';
 
 /** Most that an iteration can train on, in words. */
 function trainedOn({ phases }: IterationPlan, recipe: Recipe): string {
@@ -99,16 +99,9 @@ export function withEstimate(
         seconds: Math.round((left * seconds) / Number(row.n)),
       };
       output.say(
-        `estimate: ${left} dialogues left, ${(estimate.tokens / 1000).toFixed(0)} k tokens and ${inWords(estimate.seconds)} if they are as long as the base's; training comes on top`,
+        `estimate: ${left} dialogues left, ${(estimate.tokens / 1000).toFixed(0)} k tokens and ${spanOf(estimate.seconds)} if they are as long as the base's; training comes on top`,
       );
       output.emit({ event: 'estimate', ...estimate });
     },
   };
 }
-
-export const inWords = (seconds: number): string =>
-  seconds < 100
-    ? `${Math.round(seconds)} s`
-    : seconds < 6000
-      ? `${Math.round(seconds / 60)} min`
-      : `${(seconds / 3600).toFixed(1)} h`;

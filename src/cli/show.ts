@@ -14,8 +14,8 @@ import type {
 import { isLocked } from '../store/lock.ts';
 import { interruptible } from './interrupt.ts';
 import { jsonOption, wholeNumber } from './options.ts';
-import { formatTable, type JsonFlag, line, type Output, quoted, withOutput } from './output.ts';
-import { notInRun, shortened, sizeOf, spanOf, widthOf, withReader } from './reader.ts';
+import { formatTable, type JsonFlag, line, type Output, quoted, spanOf, withOutput } from './output.ts';
+import { notInRun, shortened, sizeOf, widthOf, withReader } from './reader.ts';
 import { transcript } from './report.ts';
 import { showSaid } from './said.ts';
 

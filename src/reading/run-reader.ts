@@ -76,8 +76,12 @@ export class RunReader {
   readonly folder: string;
   readonly #log: IndexedLog;
   #manifest: Manifest | null;
+  /** The manifest's; undefined until it is asked for. */
+  #recipe: Recipe | null | undefined;
   #last: { readonly tree: IndexedTree; readonly events: number; readonly read: ReadTree } | null = null;
   readonly #scales = new Map<string, Scale>();
+  /** The first event of each training that was asked about; every turn of a page asks. */
+  readonly #firsts = new Map<string, RunEvent>();
 
   private constructor(folder: string, afresh = false) {
     this.folder = folder;
@@ -156,7 +160,9 @@ export class RunReader {
 
   /** The run's recipe; null without a manifest, or where this version knows no such recipe. */
   get recipe(): Recipe | null {
-    return recipeSchema.safeParse(this.#manifest?.recipe).data ?? null;
+    if (this.#recipe === undefined)
+      this.#recipe = recipeSchema.safeParse(this.#manifest?.recipe).data ?? null;
+    return this.#recipe;
   }
 
   /** Where the log is. */
@@ -204,11 +210,13 @@ export class RunReader {
   }
 
   /** The pairs of forks that training phases took, which each notes as its first event. */
-  *forksTaken(): Generator<RunEventOf<'forks.taken'>> {
-    for (const { from, to } of this.#data.phases) {
-      const [noted] = this.events(from + 1, Math.min(from + 2, to ?? Number.POSITIVE_INFINITY));
-      if (noted?.type === 'forks.taken') yield noted;
-    }
+  forksTaken(): RunEventOf<'forks.taken'>[] {
+    return this.#data.phases.flatMap((phase) => {
+      if (kindOf(phase) !== 'train') return [];
+      const known = this.#firsts.get(phase.name) ?? this.#eventAt(phase.from + 1);
+      if (known !== undefined) this.#firsts.set(phase.name, known);
+      return known?.type === 'forks.taken' ? [known] : [];
+    });
   }
 
   /** What became of the dialogues, in the order in which they were opened. */
@@ -373,6 +381,7 @@ export class RunReader {
       throw notThisLog(this.#log.file, manifest);
     }
     this.#manifest = manifest;
+    this.#recipe = undefined;
     return left;
   }
 

@@ -70,6 +70,11 @@ test('new writes a scenario that is listed and checked, and never overwrites one
   const names = objects(list.stdout).map(({ name }) => name);
   assert.ok(names.includes('city-walk') && names.includes('two-hop-qa'), list.stdout);
   assert.equal(objects(list.stdout).at(-1), { event: 'summary', scenarios: names.length - 1 });
+  const broken = path.join(folder, 'scenarios', 'broken.mts');
+  fs.writeFileSync(broken, `throw new Error('bad luck');\nexport {};\n`);
+  const { stdout: shown } = await optimaHere(['list'], { folder });
+  assert.match(shown, /^broken +scenarios.broken\.mts: cannot be loaded: bad luck\ncity-walk /m);
+  fs.rmSync(broken);
   const again = await optimaHere(['new', 'city-walk', '--json'], { folder });
   assert.is(again.code, 1);
   assert.match(objects(again.stdout)[0].message, 'exists already');

@@ -39,7 +39,10 @@ test('a plan says dialogues, memory by phase, tokens and hours, and reads no wei
   }
   assert.match(stdout, /peak: about .* of this machine's .*, with 1 worker\n/);
   assert.match(stdout, /tokens, at most: .* generated, .* trained on; .* TFLOP\n/);
-  assert.match(stdout, /time, at most: (\d+ (s|min)|\d+\.\d h), of which training (\d+ (s|min)|\d+\.\d h); /);
+  assert.match(
+    stdout,
+    /time, at most: (\d\.\d s|\d\d s|\d+ min|\d+\.\d h), of which training (\d\.\d s|\d\d s|\d+ min|\d+\.\d h); /,
+  );
 });
 
 test('a plan is a line of JSON for machines', async () => {

@@ -508,4 +508,38 @@ test('a dialogue that goes on from what an earlier cohort said has the tokens an
   reader.close();
 });
 
+test('which forks trainings took is read once, however often turns ask, and a training that begins later is seen', () => {
+  const run = path.join(folder, 'forked');
+  fs.mkdirSync(run);
+  const log = new EventLog(at(run), { now: () => 0 });
+  const take = (phase: string, fork: number) => {
+    log.append({ type: 'phase.started', phase });
+    const pair = { fork, chosen: `t.f${fork}` as NodeId, rejected: 't.0' as NodeId };
+    log.append({ type: 'forks.taken', phase, pairs: [pair], log: { events: 1, sum: 'abcdef' } });
+  };
+  take('idpo-2/train', 0);
+  log.append({ type: 'phase.started', phase: 'idpo-4/train' });
+  const reader = RunReader.open(run);
+  const taken = () => reader.forksTaken().map(({ phase, pairs }) => [phase, pairs[0]!.fork]);
+  assert.equal(taken(), [['idpo-2/train', 0]]);
+  take('idpo-6/train', 1);
+  reader.refresh();
+  const first = taken();
+  assert.equal(first, [
+    ['idpo-2/train', 0],
+    ['idpo-6/train', 1],
+  ]);
+  log.close();
+  const { readSync } = fs;
+  fs.readSync = () => {
+    throw new Error('read again');
+  };
+  try {
+    assert.equal(taken(), first);
+  } finally {
+    fs.readSync = readSync;
+  }
+  reader.close();
+});
+
 test.run();
