@@ -9,6 +9,17 @@ import { createHashThread, program } from '../../../src/models/llama/hash-thread
 /** As much as is worth a thread. */
 const large = 2 ** 26;
 
+/** A thread that runs this, which keeps the process as long as it runs. */
+async function createSeen(text: string) {
+  // The threads of other tests have been told of.
+  await new Promise(setImmediate);
+  const made = once(process, 'worker');
+  const hash = createHashThread(large, text);
+  const [worker] = (await made) as [Worker];
+  worker.ref();
+  return { hash, worker };
+}
+
 test('a thread hashes as this one does, texts and bytes, longer and shorter than what it takes at a time', () => {
   const bytes = Uint8Array.from({ length: 2 ** 24 + 12_345 }, (_, i) => (i * 7) ^ (i >> 9));
   for (const size of [0, large]) {
@@ -27,13 +38,12 @@ test('a thread that is woken before there is another piece waits on', async () =
       if (++calls === 100) require('node:worker_threads').parentPort.postMessage('often enough');
       return 'ok';
     };`;
-  const made = once(process, 'worker');
-  const hash = createHashThread(large, woken + program);
-  const [worker] = (await made) as [Worker];
+  const { hash, worker } = await createSeen(woken + program);
   await once(worker, 'message');
   const expected = createHash16();
   for (let i = 0; i < 20; i++) for (const one of [hash, expected]) one.update(`${i}`);
   assert.is(hash.digest(), expected.digest());
+  hash.stop();
 });
 
 test('a thread that is stopped ends, and so does the process', () => {
@@ -55,12 +65,7 @@ test('a thread that ends between two pieces is not waited for, and why is said',
     ["throw new Error('out of order');", /failed: out of order\.$/],
     ['process.exit();', /failed\.$/],
   ] as const) {
-    // The threads of other tests have been told of.
-    await new Promise(setImmediate);
-    const made = once(process, 'worker');
-    const hash = createHashThread(large, text);
-    const [worker] = (await made) as [Worker];
-    worker.ref();
+    const { hash, worker } = await createSeen(text);
     await new Promise((resolve) => worker.on('exit', resolve));
     assert.throws(() => hash.update('a piece'), isFailure(pattern));
     hash.stop();
