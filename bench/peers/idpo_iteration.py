@@ -278,7 +278,7 @@ def main():
     if args.tasks > len(given["tasks"]):
         parser.error(f"the run searched {len(given['tasks'])} tasks: train it with --set search.tasks={args.tasks}")
     report(bench="idpo-iteration", **vars(args), **VERSIONS)
-    # What the peer's iteration is, and with which training.
+    # The ways in which the peer's time is told, and the training that each leaves out.
     without = {"peer": "trainOnAsMany", "peerOnAsManyPairs": "train"}
     totals = {name: [] for name in ("ours", *without)}
     rounded = lambda figures: {key: round(value, 3) for key, value in figures.items()}

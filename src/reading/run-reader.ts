@@ -80,8 +80,8 @@ export class RunReader {
   #recipe: Recipe | null | undefined;
   #last: { readonly tree: IndexedTree; readonly events: number; readonly read: ReadTree } | null = null;
   readonly #scales = new Map<string, Scale>();
-  /** The first event of each training that was asked about; every turn of a page asks. */
-  readonly #firsts = new Map<string, RunEvent>();
+  /** The first event of each training that was asked about, by where that begins; every turn of a page asks. */
+  readonly #firsts = new Map<number, RunEvent>();
 
   private constructor(folder: string, afresh = false) {
     this.folder = folder;
@@ -213,8 +213,8 @@ export class RunReader {
   forksTaken(): RunEventOf<'forks.taken'>[] {
     return this.#data.phases.flatMap((phase) => {
       if (kindOf(phase) !== 'train') return [];
-      const known = this.#firsts.get(phase.name) ?? this.#eventAt(phase.from + 1);
-      if (known !== undefined) this.#firsts.set(phase.name, known);
+      const known = this.#firsts.get(phase.from) ?? this.#eventAt(phase.from + 1);
+      if (known !== undefined) this.#firsts.set(phase.from, known);
       return known?.type === 'forks.taken' ? [known] : [];
     });
   }

@@ -165,7 +165,7 @@ function nodeView(node: NodeReading, tree: TreeReading, reader: RunReader, piece
           of: better === id ? worse : better,
           note: better === id ? 'as the better one' : 'as the worse one',
         })),
-      ...[...reader.forksTaken()].flatMap((taken) =>
+      ...reader.forksTaken().flatMap((taken) =>
         taken.pairs
           .filter(({ chosen, rejected, from }) => from === undefined && (id === chosen || id === rejected))
           .map(({ fork, chosen, rejected }) => ({
